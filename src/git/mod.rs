@@ -1,0 +1,1 @@
+//! The git wrapper: mirrors, fetch, refs, commits, checkout, archive.

@@ -1,0 +1,1 @@
+//! Rooms, per-client bounded queues, cursors, replay and gaps.

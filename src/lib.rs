@@ -1,0 +1,27 @@
+//! Longshore: a self-hosted code-deployment platform whose live flow chart is carried by HTTP long
+//! polling with one bounded queue a client.
+//!
+//! The map, from the leaves up. A module may use only what its line names; `tests` hold the table.
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
+//! | [`settings`] | one TOML file, `LONGSHORE_*` variables, flags | – |
+//! | [`i18n`] | the Chinese and English catalogues | – |
+//! | [`hub`] | rooms, per-client bounded queues, cursors, replay, gaps | – |
+//! | [`git`] | mirrors, fetch, refs, commits, checkout, archive | secret |
+//! | [`ssh`] | connections, host keys, exec, transfer | secret |
+//! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
+//! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret |
+//! | [`chat`] | the chat rooms' rules and log | hub, store |
+//! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
+//! | [`transport`] | the wire: long polling, plain polling | hub, auth |
+//! | [`app`] | every shared handle, built once | all above but transport |
+//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses |
+//! | [`cli`] | a file a subcommand | app and what it uses |
+//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app, web, transport |
+
+pub mod git;
+pub mod hub;
+pub mod secret;
+pub mod ssh;

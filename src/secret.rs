@@ -1,0 +1,198 @@
+//! Secrets: wrapped so that they cannot be printed, sealed before they are stored.
+//!
+//! Everything secret (passwords, private keys, tokens) travels as [`Secret`]; what is kept goes
+//! through [`Vault::seal`]; what is only compared (login tokens, API tokens) is kept as its
+//! [`fingerprint`].
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use rand::RngCore as _;
+use sha2::{Digest, Sha256};
+
+const KEY_LENGTH: usize = 32;
+const NONCE_LENGTH: usize = 24;
+
+/// A value that must not appear in logs, errors or debug output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Wraps `value`.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself; call it only where the value is used, never to store or log it.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+/// Why a secret could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The key file could not be read or made.
+    #[error("key file {path}: {cause}")]
+    KeyFile {
+        /// Where the key file is.
+        path: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The key file exists but is not a key.
+    #[error("key file {path}: {length} bytes long, expected {KEY_LENGTH}")]
+    KeyLength {
+        /// Where the key file is.
+        path: String,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The sealed bytes were made with another key, for another purpose, or were changed.
+    #[error("a stored secret cannot be opened with this installation's key")]
+    Unreadable,
+}
+
+/// Seals secrets for storage with XChaCha20-Poly1305 under one key per installation.
+#[derive(Clone)]
+pub struct Vault {
+    cipher: XChaCha20Poly1305,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Vault")
+    }
+}
+
+impl Vault {
+    /// Reads the key at `path`, or makes a new one there, readable by its owner alone.
+    pub fn open_or_create(path: &Path) -> Result<Self, VaultError> {
+        let at = |cause| VaultError::KeyFile {
+            path: path.display().to_string(),
+            cause,
+        };
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_key(path).map_err(at)?;
+                fs::read(path).map_err(at)?
+            }
+            Err(error) => return Err(at(error)),
+        };
+        if bytes.len() != KEY_LENGTH {
+            return Err(VaultError::KeyLength {
+                path: path.display().to_string(),
+                length: bytes.len(),
+            });
+        }
+        Ok(Self {
+            cipher: XChaCha20Poly1305::new(Key::from_slice(&bytes)),
+        })
+    }
+
+    /// Encrypts `plain`. `purpose` (such as `credential`) is authenticated with it, so that sealed
+    /// bytes cannot be moved to another column.
+    pub fn seal(&self, plain: &[u8], purpose: &str) -> Result<Vec<u8>, VaultError> {
+        let mut nonce = [0; NONCE_LENGTH];
+        rand::rng().fill_bytes(&mut nonce);
+        let payload = Payload {
+            msg: plain,
+            aad: purpose.as_bytes(),
+        };
+        let sealed = self
+            .cipher
+            .encrypt(XNonce::from_slice(&nonce), payload)
+            .map_err(|_| VaultError::Unreadable)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Decrypts what [`seal`](Self::seal) made for the same `purpose`.
+    pub fn open(&self, sealed: &[u8], purpose: &str) -> Result<Secret<Vec<u8>>, VaultError> {
+        if sealed.len() < NONCE_LENGTH {
+            return Err(VaultError::Unreadable);
+        }
+        let (nonce, body) = sealed.split_at(NONCE_LENGTH);
+        let payload = Payload {
+            msg: body,
+            aad: purpose.as_bytes(),
+        };
+        self.cipher
+            .decrypt(XNonce::from_slice(nonce), payload)
+            .map(Secret::new)
+            .map_err(|_| VaultError::Unreadable)
+    }
+
+    /// [`open`](Self::open) for text.
+    pub fn open_text(&self, sealed: &[u8], purpose: &str) -> Result<Secret<String>, VaultError> {
+        let bytes = self.open(sealed, purpose)?;
+        String::from_utf8(bytes.0)
+            .map(Secret::new)
+            .map_err(|_| VaultError::Unreadable)
+    }
+}
+
+/// The key appears under its name whole or not at all, also when two processes start together.
+fn create_key(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut key = [0; KEY_LENGTH];
+    rand::rng().fill_bytes(&mut key);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&key)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error),
+    }
+}
+
+/// A new random token of 256 bits, safe in URLs and headers.
+pub fn new_token() -> Secret<String> {
+    let mut bytes = [0; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    Secret::new(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// What is stored of a token that is only ever compared: the SHA-256 of it, in base64. Enough for
+/// random 256-bit tokens; passwords need [`argon2`], see `auth`.
+pub fn fingerprint(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_only_for_its_purpose() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        let vault = Vault::open_or_create(&path).unwrap();
+        let sealed = vault.seal(b"hunter2", "credential").unwrap();
+        assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
+
+        let reopened = Vault::open_or_create(&path).unwrap();
+        let opened = reopened.open_text(&sealed, "credential").unwrap();
+        assert_eq!(opened.expose(), "hunter2");
+        assert!(reopened.open(&sealed, "session").is_err());
+        assert!(reopened.open(&sealed[..10], "credential").is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "[secret]");
+    }
+}

@@ -1,0 +1,1 @@
+//! The SSH wrapper: connections, host keys, credentials, exec, transfer.
