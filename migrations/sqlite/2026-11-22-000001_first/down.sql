@@ -1,0 +1,13 @@
+DROP TABLE room_marks;
+DROP TABLE events;
+DROP TABLE nodes;
+DROP TABLE releases;
+DROP TABLE project_servers;
+DROP TABLE projects;
+DROP TABLE servers;
+DROP TABLE credentials;
+DROP TABLE one_time_links;
+DROP TABLE api_tokens;
+DROP TABLE login_sessions;
+DROP TABLE users;
+DROP TABLE meta;

@@ -1,0 +1,144 @@
+//! Credentials, sealed. The plain secrets never reach the database.
+
+use diesel::prelude::*;
+use serde::Serialize;
+
+use super::schema::{credentials, projects, servers};
+use super::{Conn, CredentialId, CredentialKind, Moment, Page, PageRequest, Result, StoreError};
+
+/// What a credential's secret is sealed for, see `secret::Vault`.
+pub const SECRET: &str = "credential.secret";
+/// What a credential's passphrase is sealed for.
+pub const PASSPHRASE: &str = "credential.passphrase";
+
+/// A credential as it is kept.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[diesel(table_name = credentials)]
+pub struct Credential {
+    /// Its id.
+    pub id: CredentialId,
+    /// Its name, unique.
+    pub name: String,
+    /// What it opens.
+    pub kind: CredentialKind,
+    /// Sealed for [`SECRET`].
+    #[serde(skip)]
+    pub secret: Vec<u8>,
+    /// A private key's passphrase, sealed for [`PASSPHRASE`].
+    #[serde(skip)]
+    pub passphrase: Option<Vec<u8>>,
+    /// When it was made.
+    pub created_at: Moment,
+    /// When it was last changed.
+    pub updated_at: Moment,
+}
+
+/// A credential's values as a checked form gives them, sealed.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = credentials)]
+pub struct CredentialValues {
+    /// See [`Credential`].
+    pub name: String,
+    /// See [`Credential`].
+    pub kind: CredentialKind,
+    /// See [`Credential`].
+    pub secret: Vec<u8>,
+    /// See [`Credential`].
+    pub passphrase: Option<Vec<u8>>,
+}
+
+/// Adds a credential.
+pub fn add(conn: &mut Conn, values: &CredentialValues) -> Result<Credential> {
+    let now = Moment::now();
+    diesel::insert_into(credentials::table)
+        .values((
+            values,
+            credentials::created_at.eq(now),
+            credentials::updated_at.eq(now),
+        ))
+        .returning(Credential::as_returning())
+        .get_result(conn)
+        .map_err(StoreError::taken("name"))
+}
+
+/// Replaces a credential's values.
+pub fn update(conn: &mut Conn, id: CredentialId, values: &CredentialValues) -> Result<Credential> {
+    diesel::update(credentials::table.find(id))
+        .set((
+            credentials::name.eq(&values.name),
+            credentials::kind.eq(values.kind),
+            credentials::secret.eq(&values.secret),
+            credentials::passphrase.eq(&values.passphrase),
+            credentials::updated_at.eq(Moment::now()),
+        ))
+        .returning(Credential::as_returning())
+        .get_result(conn)
+        .map_err(|error| match error {
+            diesel::result::Error::NotFound => StoreError::missing("credential", id)(error),
+            other => StoreError::taken("name")(other),
+        })
+}
+
+/// The credential with this id.
+pub fn find(conn: &mut Conn, id: CredentialId) -> Result<Credential> {
+    credentials::table
+        .find(id)
+        .select(Credential::as_select())
+        .first(conn)
+        .map_err(StoreError::missing("credential", id))
+}
+
+/// One page of the credentials, by name.
+pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Credential>> {
+    let total = credentials::table.count().get_result(conn)?;
+    request.place(total, |offset, limit| {
+        credentials::table
+            .order((credentials::name, credentials::id))
+            .offset(offset)
+            .limit(limit)
+            .select(Credential::as_select())
+            .load(conn)
+    })
+}
+
+/// Every credential for servers (`git` false) or for git hosts, by name.
+pub fn choices(conn: &mut Conn, git: bool) -> Result<Vec<Credential>> {
+    let kinds: Vec<CredentialKind> = CredentialKind::ALL
+        .iter()
+        .copied()
+        .filter(|kind| kind.is_git() == git)
+        .collect();
+    Ok(credentials::table
+        .filter(credentials::kind.eq_any(kinds))
+        .order(credentials::name)
+        .select(Credential::as_select())
+        .load(conn)?)
+}
+
+/// Deletes a credential that nothing uses.
+pub fn delete(conn: &mut Conn, id: CredentialId) -> Result<()> {
+    let mut users: Vec<String> = servers::table
+        .filter(servers::credential_id.eq(id))
+        .select(servers::hostname)
+        .load(conn)?;
+    users.extend(
+        projects::table
+            .filter(projects::credential_id.eq(id))
+            .select(projects::title)
+            .load::<String>(conn)?,
+    );
+    if !users.is_empty() {
+        return Err(StoreError::InUse {
+            what: "credential",
+            id: id.to_string(),
+            by: users.join(", "),
+        });
+    }
+    match diesel::delete(credentials::table.find(id)).execute(conn)? {
+        0 => Err(StoreError::NotFound {
+            what: "credential",
+            id: id.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,190 @@
+//! The log: every message of every room, in one numbering. See `hub` for what reads it.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::schema::{events, meta, room_marks};
+use super::{Conn, Moment, Result};
+
+const BIRTH: &str = "log_birth";
+
+/// A message of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = events)]
+pub struct Event {
+    /// Its number: grows by the log's order, over all rooms.
+    pub number: i64,
+    /// The room that it belongs to.
+    pub room: String,
+    /// `message`, `node`, `log`, `release`, `vote`.
+    pub kind: String,
+    /// Who sent it: an account or a client's name; empty for the platform itself.
+    pub sender: String,
+    /// JSON: a string for chat, an object for the rest.
+    pub data: String,
+    /// When it was accepted.
+    pub at: Moment,
+}
+
+/// A message that has no number yet.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable)]
+#[diesel(table_name = events)]
+pub struct NewEvent {
+    /// See [`Event`].
+    pub room: String,
+    /// See [`Event`].
+    pub kind: String,
+    /// See [`Event`].
+    pub sender: String,
+    /// See [`Event`].
+    pub data: String,
+    /// See [`Event`].
+    pub at: Moment,
+}
+
+/// How much of each room is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// At most so many messages a room.
+    pub messages: i64,
+    /// At most so many bytes of data a room.
+    pub bytes: i64,
+    /// Nothing older than so many seconds.
+    pub seconds: i64,
+}
+
+/// Gives the log its birth id, once in the life of a database file.
+pub(super) fn ensure_birth(conn: &mut Conn) -> Result<()> {
+    let token = crate::secret::new_token();
+    // A cursor carries it: short, and of the alphabet that cursors are limited to.
+    let birth: String = token
+        .expose()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(12)
+        .collect();
+    diesel::insert_or_ignore_into(meta::table)
+        .values((meta::key.eq(BIRTH), meta::value.eq(birth)))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The log's birth id: a new database has a new one, so that its cursors cannot be mixed up with
+/// another's.
+pub fn birth(conn: &mut Conn) -> Result<String> {
+    Ok(meta::table.find(BIRTH).select(meta::value).first(conn)?)
+}
+
+/// The last number given, 0 when none was.
+pub fn head(conn: &mut Conn) -> Result<i64> {
+    let last: Option<i64> = events::table
+        .select(diesel::dsl::max(events::number))
+        .first(conn)?;
+    let dropped: Option<i64> = room_marks::table
+        .select(diesel::dsl::max(room_marks::dropped_to))
+        .first(conn)?;
+    Ok(last.max(dropped).unwrap_or(0))
+}
+
+/// Numbers and writes `new`, in order.
+pub(super) fn append(conn: &mut Conn, new: Vec<NewEvent>) -> Result<Vec<Event>> {
+    new.iter()
+        .map(|event| {
+            Ok(diesel::insert_into(events::table)
+                .values(event)
+                .returning(Event::as_returning())
+                .get_result(conn)?)
+        })
+        .collect()
+}
+
+/// Messages of `rooms` with numbers in `(after, up_to]`, oldest first, at most `limit`.
+pub fn read(
+    conn: &mut Conn,
+    rooms: &[String],
+    after: i64,
+    up_to: i64,
+    limit: i64,
+) -> Result<Vec<Event>> {
+    Ok(events::table
+        .filter(events::room.eq_any(rooms))
+        .filter(events::number.gt(after))
+        .filter(events::number.le(up_to))
+        .order(events::number)
+        .limit(limit)
+        .select(Event::as_select())
+        .load(conn)?)
+}
+
+/// The newest `limit` messages of `room`, oldest first.
+pub fn last(conn: &mut Conn, room: &str, limit: i64) -> Result<Vec<Event>> {
+    let mut newest: Vec<Event> = events::table
+        .filter(events::room.eq(room))
+        .order(events::number.desc())
+        .limit(limit)
+        .select(Event::as_select())
+        .load(conn)?;
+    newest.reverse();
+    Ok(newest)
+}
+
+/// Every room with a mark, and the number up to which it dropped messages.
+pub fn marks(conn: &mut Conn) -> Result<Vec<(String, i64)>> {
+    Ok(room_marks::table.load(conn)?)
+}
+
+/// Drops what `retention` no longer keeps and returns the rooms that lost something with their new
+/// marks.
+pub fn trim(conn: &mut Conn, retention: Retention) -> Result<Vec<(String, i64)>> {
+    let rooms: Vec<String> = events::table.select(events::room).distinct().load(conn)?;
+    let oldest = Moment::now().plus_seconds(-retention.seconds);
+    let mut dropped = Vec::new();
+    for room in rooms {
+        let Some(mark) = excess(conn, &room, retention, oldest)? else {
+            continue;
+        };
+        diesel::delete(
+            events::table
+                .filter(events::room.eq(&room))
+                .filter(events::number.le(mark)),
+        )
+        .execute(conn)?;
+        diesel::insert_into(room_marks::table)
+            .values((room_marks::room.eq(&room), room_marks::dropped_to.eq(mark)))
+            .on_conflict(room_marks::room)
+            .do_update()
+            .set(room_marks::dropped_to.eq(mark))
+            .execute(conn)?;
+        dropped.push((room, mark));
+    }
+    Ok(dropped)
+}
+
+/// The number up to which `room` has more than `retention` keeps.
+fn excess(
+    conn: &mut Conn,
+    room: &str,
+    retention: Retention,
+    oldest: Moment,
+) -> Result<Option<i64>> {
+    #[derive(QueryableByName)]
+    struct Mark {
+        #[diesel(sql_type = Nullable<BigInt>)]
+        mark: Option<i64>,
+    }
+    let found: Mark = diesel::sql_query(
+        "SELECT MAX(number) AS mark FROM ( \
+             SELECT number, at, \
+                 ROW_NUMBER() OVER newest AS place, \
+                 SUM(LENGTH(CAST(data AS BLOB))) OVER newest AS size \
+             FROM events WHERE room = ? \
+             WINDOW newest AS (ORDER BY number DESC ROWS UNBOUNDED PRECEDING) \
+         ) WHERE place > ? OR size > ? OR at < ?",
+    )
+    .bind::<diesel::sql_types::Text, _>(room)
+    .bind::<BigInt, _>(retention.messages)
+    .bind::<BigInt, _>(retention.bytes)
+    .bind::<BigInt, _>(oldest)
+    .get_result(conn)?;
+    Ok(found.mark)
+}

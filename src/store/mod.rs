@@ -1,0 +1,309 @@
+//! The database: one SQLite file behind a diesel pool. SQL lives here and nowhere else.
+//!
+//! Each entity has a file with its rows and its queries; a query takes a connection, so that
+//! several make one transaction: [`Store::read`] and [`Store::write`] hand one out.
+//! [`Store::record`] is a write that also appends to the log of messages; it alone decides the
+//! order in which the log is published.
+//!
+//! Everything here blocks: async code calls it on the blocking pool.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool, PooledConnection};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use serde::Serialize;
+
+pub mod credentials;
+pub mod events;
+pub mod logins;
+pub mod nodes;
+pub mod projects;
+pub mod releases;
+mod schema;
+pub mod servers;
+pub mod users;
+mod values;
+
+pub use events::{Event, NewEvent};
+pub use values::*;
+
+/// The connection that queries take.
+pub type Conn = SqliteConnection;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// How many connections stand ready; SQLite has many readers and one writer.
+const CONNECTIONS: u32 = 8;
+/// How long a statement waits for another's write lock.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long a caller waits for a free connection.
+const ACQUIRE: Duration = Duration::from_secs(15);
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such row.
+    #[error("{what} {id}: not found")]
+    NotFound {
+        /// The entity, in the singular: `server`, `project`, …
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// A value that must be unique is there already.
+    #[error("{field}: already taken")]
+    Taken {
+        /// The field of the form.
+        field: &'static str,
+    },
+    /// The row cannot go: others need it.
+    #[error("{what} {id}: in use by {by}")]
+    InUse {
+        /// The entity, in the singular.
+        what: &'static str,
+        /// Which one.
+        id: String,
+        /// The names of what uses it, separated by commas.
+        by: String,
+    },
+    /// The project has an active release already.
+    #[error("release {active} of this project is still active")]
+    ReleaseActive {
+        /// That release.
+        active: ReleaseId,
+    },
+    /// A state change that the row's present state does not allow.
+    #[error("{what}: {from} cannot become {to}")]
+    IllegalChange {
+        /// The node or release.
+        what: String,
+        /// Its present state.
+        from: &'static str,
+        /// The state that was asked for.
+        to: &'static str,
+    },
+    /// The database refused or failed.
+    #[error("database: {0}")]
+    Database(#[from] DieselError),
+    /// No connection could be had.
+    #[error("database: {0}")]
+    Pool(#[from] diesel::r2d2::PoolError),
+    /// The file could not be opened or brought to the present schema.
+    #[error("database {path}: {cause}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// A stored value no longer has the shape that this version writes.
+    #[error("database: {what}: {cause}")]
+    Corrupt {
+        /// Which value.
+        what: String,
+        /// Why it could not be read.
+        cause: String,
+    },
+}
+
+impl StoreError {
+    /// Turns a unique index's violation into [`Taken`](Self::Taken) of `field`.
+    fn taken(field: &'static str) -> impl Fn(DieselError) -> Self {
+        move |error| match error {
+            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
+                Self::Taken { field }
+            }
+            other => Self::Database(other),
+        }
+    }
+
+    /// Turns "no row" into [`NotFound`](Self::NotFound).
+    fn missing(what: &'static str, id: impl ToString) -> impl FnOnce(DieselError) -> Self {
+        move |error| match error {
+            DieselError::NotFound => Self::NotFound {
+                what,
+                id: id.to_string(),
+            },
+            other => Self::Database(other),
+        }
+    }
+}
+
+/// What a query gives.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// One page of a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct Page<T> {
+    /// The rows of this page.
+    pub items: Vec<T>,
+    /// Which page, from 1; never past the last.
+    pub page: i64,
+    /// How many pages there are, at least 1.
+    pub pages: i64,
+    /// How many rows there are over all pages.
+    pub total: i64,
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest {
+    page: i64,
+    size: i64,
+}
+
+impl PageRequest {
+    /// The longest page.
+    pub const LARGEST: i64 = 500;
+
+    /// Page `page` (from 1) of pages with `size` rows; both are brought into bounds.
+    pub fn new(page: i64, size: i64) -> Self {
+        Self {
+            page: page.max(1),
+            size: size.clamp(1, Self::LARGEST),
+        }
+    }
+
+    /// Where the page starts and which page it is, given how many rows there are.
+    fn place<T>(
+        self,
+        total: i64,
+        rows: impl FnOnce(i64, i64) -> QueryResult<Vec<T>>,
+    ) -> Result<Page<T>> {
+        let pages = (total + self.size - 1).div_euclid(self.size).max(1);
+        let page = self.page.min(pages);
+        Ok(Page {
+            items: rows((page - 1) * self.size, self.size)?,
+            page,
+            pages,
+            total,
+        })
+    }
+}
+
+/// Takes what was appended to the log, in number order, right after it was committed. It must not
+/// block and must not call the store.
+pub type Publish = Box<dyn Fn(Vec<Event>) + Send + Sync>;
+
+/// The database; clones share one pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool<ConnectionManager<Conn>>,
+    /// Held from a logged write's start until it is published, so that numbers are published in
+    /// the order in which they are given.
+    order: Arc<Mutex<()>>,
+    publish: Arc<OnceLock<Publish>>,
+}
+
+#[derive(Debug)]
+struct Pragmas {
+    synchronous: &'static str,
+}
+
+impl CustomizeConnection<Conn, diesel::r2d2::Error> for Pragmas {
+    fn on_acquire(&self, conn: &mut Conn) -> std::result::Result<(), diesel::r2d2::Error> {
+        // With WAL, `NORMAL` survives the process's death at any moment; `FULL` the machine's too.
+        conn.batch_execute(&format!(
+            "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
+             PRAGMA synchronous = {};",
+            BUSY.as_millis(),
+            self.synchronous
+        ))
+        .map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+/// When a commit counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When the system has it: survives the death of the process.
+    Process,
+    /// When the disk has it: survives the death of the machine.
+    Machine,
+}
+
+impl Store {
+    /// Opens the database at `path`, making it or bringing it to the present schema first.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self> {
+        let failed = |cause: String| StoreError::Open {
+            path: path.display().to_string(),
+            cause,
+        };
+        let url = path
+            .to_str()
+            .ok_or_else(|| failed("the path is not UTF-8".into()))?;
+        let synchronous = match durability {
+            Durability::Process => "NORMAL",
+            Durability::Machine => "FULL",
+        };
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .min_idle(Some(1))
+            .connection_timeout(ACQUIRE)
+            .connection_customizer(Box::new(Pragmas { synchronous }))
+            .build(ConnectionManager::new(url))
+            .map_err(|error| failed(error.to_string()))?;
+        let store = Self {
+            pool,
+            order: Arc::default(),
+            publish: Arc::default(),
+        };
+        store
+            .connection()?
+            .run_pending_migrations(MIGRATIONS)
+            .map_err(|error| failed(error.to_string()))?;
+        store.write(events::ensure_birth)?;
+        Ok(store)
+    }
+
+    /// Says who takes what is appended to the log; once, before the first logged write.
+    pub fn on_publish(&self, publish: Publish) {
+        let _ = self.publish.set(publish);
+    }
+
+    fn connection(&self) -> Result<PooledConnection<ConnectionManager<Conn>>> {
+        Ok(self.pool.get()?)
+    }
+
+    /// Runs queries that change nothing, on one consistent snapshot.
+    pub fn read<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        (*self.connection()?).transaction(queries)
+    }
+
+    /// Runs queries in one transaction, which an error undoes.
+    pub fn write<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        (*self.connection()?).immediate_transaction(queries)
+    }
+
+    /// [`write`](Self::write) with messages for the log: what `queries` push is numbered and
+    /// committed in the same transaction, then published before any later message is.
+    /// Returns the numbers of the messages too.
+    pub fn record<T>(
+        &self,
+        queries: impl FnOnce(&mut Conn, &mut Vec<NewEvent>) -> Result<T>,
+    ) -> Result<(T, Vec<i64>)> {
+        let mut conn = self.connection()?;
+        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let (value, events) = conn.immediate_transaction(|conn| {
+            let mut pushed = Vec::new();
+            let value = queries(conn, &mut pushed)?;
+            Ok::<_, StoreError>((value, events::append(conn, pushed)?))
+        })?;
+        let numbers = events.iter().map(|event| event.number).collect();
+        if !events.is_empty()
+            && let Some(publish) = self.publish.get()
+        {
+            publish(events);
+        }
+        drop(order);
+        Ok((value, numbers))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Nodes: the vertices of a release's plan.
+
+use diesel::prelude::*;
+use serde::Serialize;
+
+use super::schema::nodes;
+use super::{Conn, Moment, NodeState, ReleaseId, Result, ServerId, StoreError};
+
+/// A node.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[diesel(table_name = nodes)]
+pub struct Node {
+    /// The release whose plan it is of.
+    pub release_id: ReleaseId,
+    /// Its name within the plan.
+    pub key: String,
+    /// The node that must succeed before it.
+    pub parent: Option<String>,
+    /// Its place in the plan; a parent's is lower.
+    pub position: i32,
+    /// What it does, see `deploy::plan::Step`.
+    pub step: String,
+    /// The server that it acts on; none: the platform.
+    pub server_id: Option<ServerId>,
+    /// That server's name, as it was when the plan was made.
+    pub server_name: Option<String>,
+    /// How far it is.
+    pub state: NodeState,
+    /// Why it is not `succeeded`.
+    pub message: String,
+    /// What it is doing, in a word or two, while it runs.
+    pub progress: String,
+    /// Grows with each change.
+    pub version: i64,
+    /// When it started to run.
+    pub started_at: Option<Moment>,
+    /// When it ended.
+    pub finished_at: Option<Moment>,
+}
+
+/// A node of a plan that is not stored yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNode {
+    /// See [`Node`].
+    pub key: String,
+    /// See [`Node`].
+    pub parent: Option<String>,
+    /// See [`Node`].
+    pub step: String,
+    /// See [`Node`].
+    pub server: Option<(ServerId, String)>,
+}
+
+/// Stores a plan.
+pub(super) fn add(conn: &mut Conn, release: ReleaseId, new: &[NewNode]) -> Result<()> {
+    for (position, node) in (0..).zip(new) {
+        diesel::insert_into(nodes::table)
+            .values((
+                nodes::release_id.eq(release),
+                nodes::key.eq(&node.key),
+                nodes::parent.eq(&node.parent),
+                nodes::position.eq::<i32>(position),
+                nodes::step.eq(&node.step),
+                nodes::server_id.eq(node.server.as_ref().map(|(id, _)| *id)),
+                nodes::server_name.eq(node.server.as_ref().map(|(_, name)| name)),
+                nodes::state.eq(NodeState::Waiting),
+                nodes::message.eq(""),
+                nodes::progress.eq(""),
+                nodes::version.eq(1),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The nodes of a release, parents before children.
+pub fn of_release(conn: &mut Conn, release: ReleaseId) -> Result<Vec<Node>> {
+    Ok(nodes::table
+        .filter(nodes::release_id.eq(release))
+        .order(nodes::position)
+        .select(Node::as_select())
+        .load(conn)?)
+}
+
+/// The node `key` of a release.
+pub fn find(conn: &mut Conn, release: ReleaseId, key: &str) -> Result<Node> {
+    nodes::table
+        .find((release, key))
+        .select(Node::as_select())
+        .first(conn)
+        .map_err(StoreError::missing("node", key))
+}
+
+/// Takes `node` (as it was read in this transaction) to `state`, with a message that says why.
+pub fn set_state(conn: &mut Conn, node: &Node, state: NodeState, message: &str) -> Result<Node> {
+    let now = Moment::now();
+    let (started, finished) = match state {
+        NodeState::Waiting => (None, None),
+        NodeState::Running => (Some(now), None),
+        _ => (node.started_at, Some(now)),
+    };
+    Ok(
+        diesel::update(nodes::table.find((node.release_id, &node.key)))
+            .set((
+                nodes::state.eq(state),
+                nodes::message.eq(message),
+                nodes::progress.eq(""),
+                nodes::version.eq(node.version + 1),
+                nodes::started_at.eq(started),
+                nodes::finished_at.eq(finished),
+            ))
+            .returning(Node::as_returning())
+            .get_result(conn)?,
+    )
+}
+
+/// Says what a running node is doing.
+pub fn set_progress(conn: &mut Conn, node: &Node, progress: &str) -> Result<Node> {
+    Ok(
+        diesel::update(nodes::table.find((node.release_id, &node.key)))
+            .set((
+                nodes::progress.eq(progress),
+                nodes::version.eq(node.version + 1),
+            ))
+            .returning(Node::as_returning())
+            .get_result(conn)?,
+    )
+}

@@ -1,0 +1,242 @@
+//! Projects: a repository and how to release it.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::schema::{project_servers, projects, releases};
+use super::{
+    Conn, CredentialId, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseState,
+    Result, ServerId, StoreError,
+};
+
+/// A project.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = projects)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name, unique within an environment.
+    pub title: String,
+    /// The repository's address.
+    pub repo: String,
+    /// What opens the repository, if it is private.
+    pub credential_id: Option<CredentialId>,
+    /// The git host's ssh key that a person accepted.
+    pub host_key: Option<String>,
+    /// Which environment it releases to.
+    pub env: Environment,
+    /// Where it lies on its servers, below each server's root.
+    pub path: String,
+    /// How many releases its servers keep, the current one included.
+    pub keep: i32,
+    /// The build command, run in the work tree; empty: none.
+    pub build: String,
+    /// The restart command, run on each server in `PATH/current`; empty: none.
+    pub restart: String,
+    /// A hook on the platform before the code is fetched; empty: none.
+    pub before_download: String,
+    /// A hook on the platform, in the work tree.
+    pub after_download: String,
+    /// A hook on each server, in the new release's folder, before the switch.
+    pub before_deploy: String,
+    /// A hook on each server, in `PATH/current`, after the restart.
+    pub after_deploy: String,
+    /// When it was added.
+    #[serde(skip_deserializing, default = "Moment::now")]
+    pub created_at: Moment,
+    /// When it was last changed.
+    #[serde(skip_deserializing, default = "Moment::now")]
+    pub updated_at: Moment,
+}
+
+/// A project's values as a checked form gives them.
+#[derive(Debug, Clone, Insertable, AsChangeset)]
+#[diesel(table_name = projects, treat_none_as_null = true)]
+pub struct ProjectValues {
+    /// See [`Project`].
+    pub title: String,
+    /// See [`Project`].
+    pub repo: String,
+    /// See [`Project`].
+    pub credential_id: Option<CredentialId>,
+    /// See [`Project`].
+    pub env: Environment,
+    /// See [`Project`].
+    pub path: String,
+    /// See [`Project`].
+    pub keep: i32,
+    /// See [`Project`].
+    pub build: String,
+    /// See [`Project`].
+    pub restart: String,
+    /// See [`Project`].
+    pub before_download: String,
+    /// See [`Project`].
+    pub after_download: String,
+    /// See [`Project`].
+    pub before_deploy: String,
+    /// See [`Project`].
+    pub after_deploy: String,
+}
+
+/// Adds a project with its servers.
+pub fn add(conn: &mut Conn, values: &ProjectValues, servers: &[ServerId]) -> Result<Project> {
+    let now = Moment::now();
+    let project: Project = diesel::insert_into(projects::table)
+        .values((
+            values,
+            projects::created_at.eq(now),
+            projects::updated_at.eq(now),
+        ))
+        .returning(Project::as_returning())
+        .get_result(conn)
+        .map_err(StoreError::taken("title"))?;
+    set_servers(conn, project.id, servers)?;
+    Ok(project)
+}
+
+/// Replaces a project's values and servers. Another repository is another git host: its key must
+/// be accepted anew.
+pub fn update(
+    conn: &mut Conn,
+    id: ProjectId,
+    values: &ProjectValues,
+    servers: &[ServerId],
+) -> Result<Project> {
+    let old = find(conn, id)?;
+    let project = diesel::update(projects::table.find(id))
+        .set((
+            values,
+            projects::host_key.eq(old.host_key.filter(|_| old.repo == values.repo)),
+            projects::updated_at.eq(Moment::now()),
+        ))
+        .returning(Project::as_returning())
+        .get_result(conn)
+        .map_err(StoreError::taken("title"))?;
+    set_servers(conn, id, servers)?;
+    Ok(project)
+}
+
+fn set_servers(conn: &mut Conn, id: ProjectId, servers: &[ServerId]) -> Result<()> {
+    diesel::delete(project_servers::table.filter(project_servers::project_id.eq(id)))
+        .execute(conn)?;
+    for server in servers {
+        diesel::insert_or_ignore_into(project_servers::table)
+            .values((
+                project_servers::project_id.eq(id),
+                project_servers::server_id.eq(server),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Pins the git host's key that a person accepted.
+pub fn set_host_key(conn: &mut Conn, id: ProjectId, host_key: &str) -> Result<()> {
+    match diesel::update(projects::table.find(id))
+        .set(projects::host_key.eq(host_key))
+        .execute(conn)?
+    {
+        0 => Err(StoreError::NotFound {
+            what: "project",
+            id: id.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The project with this id.
+pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Project> {
+    projects::table
+        .find(id)
+        .select(Project::as_select())
+        .first(conn)
+        .map_err(StoreError::missing("project", id))
+}
+
+/// The ids of a project's servers.
+pub fn server_ids(conn: &mut Conn, id: ProjectId) -> Result<Vec<ServerId>> {
+    Ok(project_servers::table
+        .filter(project_servers::project_id.eq(id))
+        .order(project_servers::server_id)
+        .select(project_servers::server_id)
+        .load(conn)?)
+}
+
+/// The ids of the servers of each of `projects`.
+pub fn server_ids_of(
+    conn: &mut Conn,
+    projects: &[ProjectId],
+) -> Result<HashMap<ProjectId, Vec<ServerId>>> {
+    let rows: Vec<(ProjectId, ServerId)> = project_servers::table
+        .filter(project_servers::project_id.eq_any(projects))
+        .order(project_servers::server_id)
+        .load(conn)?;
+    let mut servers: HashMap<ProjectId, Vec<ServerId>> = HashMap::new();
+    for (project, server) in rows {
+        servers.entry(project).or_default().push(server);
+    }
+    Ok(servers)
+}
+
+/// The title of another project that lies at `path` on one of `servers`: the two would overwrite
+/// each other's releases.
+pub fn sharing_path(
+    conn: &mut Conn,
+    path: &str,
+    servers: &[ServerId],
+    except: Option<ProjectId>,
+) -> Result<Option<String>> {
+    Ok(projects::table
+        .inner_join(project_servers::table)
+        .filter(projects::path.eq(path))
+        .filter(project_servers::server_id.eq_any(servers))
+        .filter(projects::id.ne(except.unwrap_or(ProjectId(0))))
+        .select(projects::title)
+        .first(conn)
+        .optional()?)
+}
+
+/// One page of the projects, by title.
+pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Project>> {
+    let total = projects::table.count().get_result(conn)?;
+    request.place(total, |offset, limit| {
+        projects::table
+            .order((projects::title, projects::env, projects::id))
+            .offset(offset)
+            .limit(limit)
+            .select(Project::as_select())
+            .load(conn)
+    })
+}
+
+/// Every project, by title.
+pub fn all(conn: &mut Conn) -> Result<Vec<Project>> {
+    Ok(projects::table
+        .order((projects::title, projects::env))
+        .select(Project::as_select())
+        .load(conn)?)
+}
+
+/// Deletes a project with its releases, unless one of them is active. What lies on the servers
+/// stays there.
+pub fn delete(conn: &mut Conn, id: ProjectId) -> Result<()> {
+    let active: Option<ReleaseId> = releases::table
+        .filter(releases::project_id.eq(id))
+        .filter(releases::state.eq_any(ReleaseState::ACTIVE))
+        .select(releases::id)
+        .first(conn)
+        .optional()?;
+    if let Some(active) = active {
+        return Err(StoreError::ReleaseActive { active });
+    }
+    match diesel::delete(projects::table.find(id)).execute(conn)? {
+        0 => Err(StoreError::NotFound {
+            what: "project",
+            id: id.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

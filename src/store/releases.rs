@@ -1,0 +1,243 @@
+//! Releases: each one attempt to bring a revision to a project's servers.
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use serde::Serialize;
+
+use super::nodes::{self, NewNode};
+use super::schema::{projects, releases};
+use super::{
+    Conn, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseKind, ReleaseState,
+    Result, StoreError,
+};
+
+/// A release.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[diesel(table_name = releases)]
+pub struct Release {
+    /// Its id; its folder on the servers has this name.
+    pub id: ReleaseId,
+    /// What is released.
+    pub project_id: ProjectId,
+    /// What it does.
+    pub kind: ReleaseKind,
+    /// A rollback's target: the release that `current` points back to.
+    pub target_id: Option<ReleaseId>,
+    /// What was asked for: a branch, tag or commit.
+    #[serde(rename = "ref")]
+    pub revision: String,
+    /// The commit that this was, once it is known.
+    #[serde(rename = "commit")]
+    pub commit_id: Option<String>,
+    /// The first line of the commit's message.
+    pub summary: String,
+    /// How far it is.
+    pub state: ReleaseState,
+    /// Why it is not `succeeded`: server, step and cause.
+    pub message: String,
+    /// The account that asked for it.
+    pub requested_by: String,
+    /// The project and servers as they were then, as `deploy::plan` writes them.
+    #[serde(skip)]
+    pub spec: String,
+    /// Grows with each change.
+    pub version: i64,
+    /// When it was asked for.
+    pub created_at: Moment,
+    /// When a worker took it.
+    pub started_at: Option<Moment>,
+    /// When it ended.
+    pub finished_at: Option<Moment>,
+}
+
+/// A release that is asked for.
+#[derive(Debug, Clone)]
+pub struct NewRelease {
+    /// See [`Release`].
+    pub project_id: ProjectId,
+    /// See [`Release`].
+    pub kind: ReleaseKind,
+    /// See [`Release`].
+    pub target_id: Option<ReleaseId>,
+    /// See [`Release`].
+    pub revision: String,
+    /// See [`Release`].
+    pub commit_id: Option<String>,
+    /// See [`Release`].
+    pub summary: String,
+    /// See [`Release`].
+    pub requested_by: String,
+    /// See [`Release`].
+    pub spec: String,
+    /// Its plan, parents before children.
+    pub nodes: Vec<NewNode>,
+}
+
+/// Stores a release as queued with its plan; [`StoreError::ReleaseActive`] if its project has an
+/// active one.
+pub fn add(conn: &mut Conn, new: &NewRelease) -> Result<Release> {
+    let inserted = diesel::insert_into(releases::table)
+        .values((
+            releases::project_id.eq(new.project_id),
+            releases::kind.eq(new.kind),
+            releases::target_id.eq(new.target_id),
+            releases::revision.eq(&new.revision),
+            releases::commit_id.eq(&new.commit_id),
+            releases::summary.eq(&new.summary),
+            releases::state.eq(ReleaseState::Queued),
+            releases::message.eq(""),
+            releases::requested_by.eq(&new.requested_by),
+            releases::spec.eq(&new.spec),
+            releases::version.eq(1),
+            releases::created_at.eq(Moment::now()),
+        ))
+        .returning(Release::as_returning())
+        .get_result(conn);
+    let release = match inserted {
+        Ok(release) => release,
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            let active = active_of_project(conn, new.project_id)?;
+            return Err(match active {
+                Some(active) => StoreError::ReleaseActive { active },
+                None => StoreError::Taken {
+                    field: "project_id",
+                },
+            });
+        }
+        Err(other) => return Err(other.into()),
+    };
+    nodes::add(conn, release.id, &new.nodes)?;
+    Ok(release)
+}
+
+/// The project's active release.
+pub fn active_of_project(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
+    Ok(releases::table
+        .filter(releases::project_id.eq(project))
+        .filter(releases::state.eq_any(ReleaseState::ACTIVE))
+        .select(releases::id)
+        .first(conn)
+        .optional()?)
+}
+
+/// Every active release, oldest first.
+pub fn active_ones(conn: &mut Conn) -> Result<Vec<Release>> {
+    Ok(releases::table
+        .filter(releases::state.eq_any(ReleaseState::ACTIVE))
+        .order(releases::id)
+        .select(Release::as_select())
+        .load(conn)?)
+}
+
+/// The release with this id.
+pub fn find(conn: &mut Conn, id: ReleaseId) -> Result<Release> {
+    releases::table
+        .find(id)
+        .select(Release::as_select())
+        .first(conn)
+        .map_err(StoreError::missing("release", id))
+}
+
+/// What changes with a release's state.
+#[derive(Debug, Clone, Default)]
+pub struct ReleaseChange {
+    /// The state to go to.
+    pub state: Option<ReleaseState>,
+    /// Why it ended as it did.
+    pub message: Option<String>,
+    /// The commit that the revision was resolved to, and its summary.
+    pub commit: Option<(String, String)>,
+}
+
+/// Applies `change` to a release that still has `version`; `None` when somebody was faster.
+pub fn change(
+    conn: &mut Conn,
+    id: ReleaseId,
+    version: i64,
+    change: &ReleaseChange,
+) -> Result<Option<Release>> {
+    #[derive(AsChangeset)]
+    #[diesel(table_name = releases)]
+    struct Columns<'a> {
+        state: Option<ReleaseState>,
+        message: Option<&'a str>,
+        commit_id: Option<&'a str>,
+        summary: Option<&'a str>,
+        version: i64,
+        started_at: Option<Moment>,
+        finished_at: Option<Moment>,
+    }
+    let now = Moment::now();
+    let columns = Columns {
+        state: change.state,
+        message: change.message.as_deref(),
+        commit_id: change.commit.as_ref().map(|(id, _)| id.as_str()),
+        summary: change.commit.as_ref().map(|(_, summary)| summary.as_str()),
+        version: version + 1,
+        started_at: (change.state == Some(ReleaseState::Running)).then_some(now),
+        finished_at: change
+            .state
+            .is_some_and(|state| !state.is_active())
+            .then_some(now),
+    };
+    Ok(diesel::update(
+        releases::table
+            .find(id)
+            .filter(releases::version.eq(version)),
+    )
+    .set(columns)
+    .returning(Release::as_returning())
+    .get_result(conn)
+    .optional()?)
+}
+
+/// A release as lists show it.
+#[derive(Debug, Clone, Queryable, Serialize)]
+pub struct ReleaseRow {
+    /// The release itself.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Its project's title.
+    pub project_title: String,
+    /// Its project's environment.
+    pub project_env: Environment,
+}
+
+/// One page of the releases, newest first; of one project, or of all.
+pub fn page(
+    conn: &mut Conn,
+    project: Option<ProjectId>,
+    request: PageRequest,
+) -> Result<Page<ReleaseRow>> {
+    let total = match project {
+        Some(project) => releases::table
+            .filter(releases::project_id.eq(project))
+            .count()
+            .get_result(conn)?,
+        None => releases::table.count().get_result(conn)?,
+    };
+    request.place(total, |offset, limit| {
+        let mut query = releases::table
+            .inner_join(projects::table)
+            .order(releases::id.desc())
+            .offset(offset)
+            .limit(limit)
+            .select((Release::as_select(), projects::title, projects::env))
+            .into_boxed();
+        if let Some(project) = project {
+            query = query.filter(releases::project_id.eq(project));
+        }
+        query.load(conn)
+    })
+}
+
+/// The newest release of `project` that has `state`.
+pub fn newest(conn: &mut Conn, project: ProjectId, state: ReleaseState) -> Result<Option<Release>> {
+    Ok(releases::table
+        .filter(releases::project_id.eq(project))
+        .filter(releases::state.eq(state))
+        .order(releases::id.desc())
+        .select(Release::as_select())
+        .first(conn)
+        .optional()?)
+}

@@ -1,0 +1,170 @@
+//! Servers: where releases go.
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::schema::{project_servers, projects, servers};
+use super::{
+    Conn, CredentialId, Moment, Page, PageRequest, ProjectId, Result, ServerId, ServerKind,
+    StoreError,
+};
+
+/// A server.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = servers)]
+pub struct Server {
+    /// Its id.
+    pub id: ServerId,
+    /// The name that people know it by, unique.
+    pub hostname: String,
+    /// Where its sshd listens: a name or an address.
+    pub host: String,
+    /// The sshd's port.
+    pub port: i32,
+    /// The account there.
+    pub user: String,
+    /// How it is reached.
+    pub kind: ServerKind,
+    /// What opens it; none for a local one.
+    pub credential_id: Option<CredentialId>,
+    /// The folder on it under which project paths lie.
+    pub root: String,
+    /// The host key that a person accepted, see `ssh`.
+    pub host_key: Option<String>,
+    /// When it was added.
+    #[serde(skip_deserializing, default = "Moment::now")]
+    pub created_at: Moment,
+    /// When it was last changed.
+    #[serde(skip_deserializing, default = "Moment::now")]
+    pub updated_at: Moment,
+}
+
+/// A server's values as a checked form gives them.
+#[derive(Debug, Clone, Insertable, AsChangeset)]
+#[diesel(table_name = servers, treat_none_as_null = true)]
+pub struct ServerValues {
+    /// See [`Server`].
+    pub hostname: String,
+    /// See [`Server`].
+    pub host: String,
+    /// See [`Server`].
+    pub port: i32,
+    /// See [`Server`].
+    pub user: String,
+    /// See [`Server`].
+    pub kind: ServerKind,
+    /// See [`Server`].
+    pub credential_id: Option<CredentialId>,
+    /// See [`Server`].
+    pub root: String,
+}
+
+/// Adds a server, with no host key accepted.
+pub fn add(conn: &mut Conn, values: &ServerValues) -> Result<Server> {
+    let now = Moment::now();
+    diesel::insert_into(servers::table)
+        .values((
+            values,
+            servers::created_at.eq(now),
+            servers::updated_at.eq(now),
+        ))
+        .returning(Server::as_returning())
+        .get_result(conn)
+        .map_err(StoreError::taken("hostname"))
+}
+
+/// Replaces a server's values. Another host or port is another machine: its host key must be
+/// accepted anew.
+pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Server> {
+    let old = find(conn, id)?;
+    let host_key = old
+        .host_key
+        .filter(|_| old.host == values.host && old.port == values.port);
+    diesel::update(servers::table.find(id))
+        .set((
+            values,
+            servers::host_key.eq(host_key),
+            servers::updated_at.eq(Moment::now()),
+        ))
+        .returning(Server::as_returning())
+        .get_result(conn)
+        .map_err(StoreError::taken("hostname"))
+}
+
+/// Pins the host key that a person accepted.
+pub fn set_host_key(conn: &mut Conn, id: ServerId, host_key: &str) -> Result<()> {
+    match diesel::update(servers::table.find(id))
+        .set(servers::host_key.eq(host_key))
+        .execute(conn)?
+    {
+        0 => Err(StoreError::NotFound {
+            what: "server",
+            id: id.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The server with this id.
+pub fn find(conn: &mut Conn, id: ServerId) -> Result<Server> {
+    servers::table
+        .find(id)
+        .select(Server::as_select())
+        .first(conn)
+        .map_err(StoreError::missing("server", id))
+}
+
+/// One page of the servers, by name.
+pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Server>> {
+    let total = servers::table.count().get_result(conn)?;
+    request.place(total, |offset, limit| {
+        servers::table
+            .order((servers::hostname, servers::id))
+            .offset(offset)
+            .limit(limit)
+            .select(Server::as_select())
+            .load(conn)
+    })
+}
+
+/// Every server, by name.
+pub fn all(conn: &mut Conn) -> Result<Vec<Server>> {
+    Ok(servers::table
+        .order(servers::hostname)
+        .select(Server::as_select())
+        .load(conn)?)
+}
+
+/// The servers of a project, by name.
+pub fn of_project(conn: &mut Conn, project: ProjectId) -> Result<Vec<Server>> {
+    Ok(servers::table
+        .inner_join(project_servers::table)
+        .filter(project_servers::project_id.eq(project))
+        .order(servers::hostname)
+        .select(Server::as_select())
+        .load(conn)?)
+}
+
+/// Deletes a server that no project releases to.
+pub fn delete(conn: &mut Conn, id: ServerId) -> Result<()> {
+    let users: Vec<String> = projects::table
+        .inner_join(project_servers::table)
+        .filter(project_servers::server_id.eq(id))
+        .order(projects::title)
+        .select(projects::title)
+        .load(conn)?;
+    if !users.is_empty() {
+        return Err(StoreError::InUse {
+            what: "server",
+            id: id.to_string(),
+            by: users.join(", "),
+        });
+    }
+    match diesel::delete(servers::table.find(id)).execute(conn)? {
+        0 => Err(StoreError::NotFound {
+            what: "server",
+            id: id.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

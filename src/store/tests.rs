@@ -1,0 +1,249 @@
+use super::*;
+use crate::store::nodes::NewNode;
+use crate::store::projects::ProjectValues;
+use crate::store::releases::{NewRelease, ReleaseChange};
+use crate::store::servers::ServerValues;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("longshore.db"), Durability::Process).unwrap();
+    (folder, store)
+}
+
+fn server(hostname: &str) -> ServerValues {
+    ServerValues {
+        hostname: hostname.into(),
+        host: "192.0.2.1".into(),
+        port: 22,
+        user: "deploy".into(),
+        kind: ServerKind::Ssh,
+        credential_id: None,
+        root: "/".into(),
+    }
+}
+
+fn project(title: &str) -> ProjectValues {
+    ProjectValues {
+        title: title.into(),
+        repo: "https://git.example/shop.git".into(),
+        credential_id: None,
+        env: Environment::Test,
+        path: "/srv/shop".into(),
+        keep: 5,
+        build: String::new(),
+        restart: String::new(),
+        before_download: String::new(),
+        after_download: String::new(),
+        before_deploy: String::new(),
+        after_deploy: String::new(),
+    }
+}
+
+fn release(project: ProjectId) -> NewRelease {
+    NewRelease {
+        project_id: project,
+        kind: ReleaseKind::Deploy,
+        target_id: None,
+        revision: "main".into(),
+        commit_id: None,
+        summary: String::new(),
+        requested_by: "ann".into(),
+        spec: "{}".into(),
+        nodes: vec![NewNode {
+            key: "start".into(),
+            parent: None,
+            step: "start".into(),
+            server: None,
+        }],
+    }
+}
+
+fn message(room: &str, data: &str) -> NewEvent {
+    NewEvent {
+        room: room.into(),
+        kind: "message".into(),
+        sender: "ann".into(),
+        data: data.into(),
+        at: Moment::now(),
+    }
+}
+
+#[test]
+fn a_server_in_use_stays_and_the_error_names_its_project() {
+    let (_folder, store) = store();
+    let added = store.write(|c| servers::add(c, &server("web-1"))).unwrap();
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[added.id]))
+        .unwrap();
+    let refused = store.write(|c| servers::delete(c, added.id)).unwrap_err();
+    assert!(
+        matches!(refused, StoreError::InUse { ref by, .. } if by == "shop"),
+        "{refused}"
+    );
+    store.write(|c| projects::delete(c, shop.id)).unwrap();
+    store.write(|c| servers::delete(c, added.id)).unwrap();
+    let gone = store.write(|c| servers::delete(c, added.id)).unwrap_err();
+    assert!(matches!(gone, StoreError::NotFound { .. }));
+}
+
+#[test]
+fn a_taken_name_names_its_field_and_saves_nothing() {
+    let (_folder, store) = store();
+    store.write(|c| servers::add(c, &server("web-1"))).unwrap();
+    let refused = store
+        .write(|c| servers::add(c, &server("web-1")))
+        .unwrap_err();
+    assert!(matches!(refused, StoreError::Taken { field: "hostname" }));
+    assert_eq!(store.read(servers::all).unwrap().len(), 1);
+}
+
+#[test]
+fn another_host_forgets_the_accepted_key() {
+    let (_folder, store) = store();
+    let added = store.write(|c| servers::add(c, &server("web-1"))).unwrap();
+    store
+        .write(|c| servers::set_host_key(c, added.id, "SHA256:x"))
+        .unwrap();
+    let mut values = server("web-one");
+    let renamed = store
+        .write(|c| servers::update(c, added.id, &values))
+        .unwrap();
+    assert_eq!(renamed.host_key.as_deref(), Some("SHA256:x"));
+    values.port = 2222;
+    let moved = store
+        .write(|c| servers::update(c, added.id, &values))
+        .unwrap();
+    assert_eq!(moved.host_key, None);
+}
+
+#[test]
+fn one_release_a_project_is_active_however_many_ask() {
+    let (_folder, store) = store();
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[]))
+        .unwrap();
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| store.write(|c| releases::add(c, &release(shop.id)))))
+            .collect();
+        asking.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let accepted: Vec<_> = results.iter().filter_map(|r| r.as_ref().ok()).collect();
+    assert_eq!(accepted.len(), 1);
+    assert!(
+        results
+            .iter()
+            .filter_map(|r| r.as_ref().err())
+            .all(|error| matches!(
+                error,
+                StoreError::ReleaseActive { active } if *active == accepted[0].id
+            ))
+    );
+
+    let ended = ReleaseChange {
+        state: Some(ReleaseState::Failed),
+        ..ReleaseChange::default()
+    };
+    let first = accepted[0];
+    assert!(
+        store
+            .write(|c| releases::change(c, first.id, first.version, &ended))
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        store
+            .write(|c| releases::change(c, first.id, first.version, &ended))
+            .unwrap()
+            .is_none()
+    );
+    store
+        .write(|c| releases::add(c, &release(shop.id)))
+        .unwrap();
+}
+
+#[test]
+fn the_log_is_published_in_number_order_by_many_writers() {
+    let (_folder, store) = store();
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let seen = published.clone();
+    store.on_publish(Box::new(move |events| {
+        seen.lock()
+            .unwrap()
+            .extend(events.iter().map(|event| event.number));
+    }));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    store
+                        .record(|_, log| {
+                            log.push(message("chat", "\"hi\""));
+                            Ok(())
+                        })
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(*published.lock().unwrap(), (1..=100).collect::<Vec<i64>>());
+    assert_eq!(store.read(events::head).unwrap(), 100);
+}
+
+#[test]
+fn a_failed_record_logs_nothing() {
+    let (_folder, store) = store();
+    let failed: Result<((), _)> = store.record(|_, log| {
+        log.push(message("chat", "\"hi\""));
+        Err(StoreError::Taken { field: "name" })
+    });
+    assert!(failed.is_err());
+    assert_eq!(store.read(events::head).unwrap(), 0);
+}
+
+#[test]
+fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
+    let (_folder, store) = store();
+    for number in 1..=10 {
+        let room = if number == 1 { "vote/x" } else { "chat" };
+        store
+            .record(|_, log| {
+                log.push(message(room, "\"hi\""));
+                Ok(())
+            })
+            .unwrap();
+    }
+    let keep = |messages, bytes| events::Retention {
+        messages,
+        bytes,
+        seconds: 3600,
+    };
+    let dropped = store.write(|c| events::trim(c, keep(4, 1000))).unwrap();
+    assert_eq!(dropped, [("chat".to_owned(), 6)]);
+    // Each message has four bytes of data.
+    let dropped = store.write(|c| events::trim(c, keep(4, 9))).unwrap();
+    assert_eq!(dropped, [("chat".to_owned(), 8)]);
+    assert_eq!(store.read(events::marks).unwrap(), [("chat".to_owned(), 8)]);
+    let left = store
+        .read(|c| events::read(c, &["chat".into(), "vote/x".into()], 0, 100, 100))
+        .unwrap();
+    assert_eq!(
+        left.iter().map(|e| e.number).collect::<Vec<_>>(),
+        [1, 9, 10]
+    );
+}
+
+#[test]
+fn pages_stay_in_bounds() {
+    let (_folder, store) = store();
+    for number in 0..7 {
+        store
+            .write(|c| servers::add(c, &server(&format!("web-{number}"))))
+            .unwrap();
+    }
+    let page = store
+        .read(|c| servers::page(c, PageRequest::new(99, 3)))
+        .unwrap();
+    assert_eq!((page.page, page.pages, page.total), (3, 3, 7));
+    assert_eq!(page.items[0].hostname, "web-6");
+}
