@@ -24,5 +24,6 @@
 pub mod git;
 pub mod hub;
 pub mod secret;
+pub mod settings;
 pub mod ssh;
 pub mod store;
