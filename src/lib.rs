@@ -23,5 +23,6 @@
 
 pub mod git;
 pub mod hub;
+pub mod i18n;
 pub mod secret;
 pub mod ssh;
