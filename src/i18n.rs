@@ -61,7 +61,13 @@ impl Language {
 
     /// Reads a language tag such as `zh-Hans-CN` or `en-GB`; `None` for other languages.
     pub fn from_tag(tag: &str) -> Option<Language> {
-        match tag.trim().split(['-', '_']).next()?.to_ascii_lowercase().as_str() {
+        match tag
+            .trim()
+            .split(['-', '_'])
+            .next()?
+            .to_ascii_lowercase()
+            .as_str()
+        {
             "zh" => Some(Language::Chinese),
             "en" => Some(Language::English),
             _ => None,

@@ -21,7 +21,11 @@ fn the_cookie_wins_then_the_heaviest_range_then_english() {
         (None, None, English),
     ];
     for (cookie, header, expected) in cases {
-        assert_eq!(Language::negotiate(cookie, header), expected, "{cookie:?} {header:?}");
+        assert_eq!(
+            Language::negotiate(cookie, header),
+            expected,
+            "{cookie:?} {header:?}"
+        );
     }
 }
 
@@ -63,29 +67,42 @@ fn every_key_in_scripts_exists_and_is_sent_to_them() {
         let source = fs::read_to_string(&path).unwrap();
         for (key, rest) in literals_after(&source, "text(") {
             assert_known(&key, &rest, &path);
-            assert!(sent.keys().any(|known| known.starts_with(&key)), "{key} in {path:?}");
+            assert!(
+                sent.keys().any(|known| known.starts_with(&key)),
+                "{key} in {path:?}"
+            );
         }
     }
 }
 
 #[test]
 fn every_key_that_only_scripts_may_use_is_used() {
-    let scripts: String =
-        files("assets", "js").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let scripts: String = files("assets", "js")
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
     for key in ENGLISH.keys().filter(|key| key.starts_with("js.")) {
         let stem = key.rsplit_once('.').unwrap().0;
         let built = format!("'{stem}.' +");
-        assert!(scripts.contains(&format!("'{key}'")) || scripts.contains(&built), "{key}");
+        assert!(
+            scripts.contains(&format!("'{key}'")) || scripts.contains(&built),
+            "{key}"
+        );
     }
 }
 
 /// A key that is built (`'state.' ~ state`) must be the beginning of some key; any other must exist.
 fn assert_known(key: &str, rest: &str, path: &Path) {
     if rest.starts_with(['~', '+']) {
-        assert!(ENGLISH.keys().any(|known| known.starts_with(key)), "{key}… in {path:?}");
+        assert!(
+            ENGLISH.keys().any(|known| known.starts_with(key)),
+            "{key}… in {path:?}"
+        );
         return;
     }
-    let text = ENGLISH.get(key).unwrap_or_else(|| panic!("{key} in {path:?}"));
+    let text = ENGLISH
+        .get(key)
+        .unwrap_or_else(|| panic!("{key} in {path:?}"));
     for name in placeholders(text) {
         let call = rest.split(['\n', '%']).next().unwrap_or_default();
         let given = call.contains(&format!("{name}=")) || call.contains(&format!("{name}:"));
@@ -103,7 +120,12 @@ fn literals_after(source: &str, opening: &str) -> Vec<(String, String)> {
         .match_indices(&marker)
         .filter(|(at, _)| starts_word(*at))
         .filter_map(|(at, _)| source[at + marker.len()..].split_once('\''))
-        .map(|(key, rest)| (key.to_owned(), rest.trim_start().chars().take(200).collect()))
+        .map(|(key, rest)| {
+            (
+                key.to_owned(),
+                rest.trim_start().chars().take(200).collect(),
+            )
+        })
         .collect()
 }
 
