@@ -23,6 +23,7 @@
 
 pub mod git;
 pub mod hub;
+pub mod i18n;
 pub mod secret;
 pub mod settings;
 pub mod ssh;
