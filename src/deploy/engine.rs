@@ -13,7 +13,7 @@ use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
 use super::run::{Run, Stop, StopReason};
 use super::{Options, platform, worker};
-use crate::git::{CommitSummary, Mirror, Mirrors, Refs, UrlPolicy, check_revision};
+use crate::git::{Commit, Mirror, Mirrors, Refs, UrlPolicy, check_revision};
 use crate::secret::Vault;
 use crate::store::nodes;
 use crate::store::releases::{self, NewRelease, Release, ReleaseChange};
@@ -289,7 +289,7 @@ impl Engine {
         project: ProjectId,
         revision: &str,
         limit: usize,
-    ) -> Result<Vec<CommitSummary>, DeployError> {
+    ) -> Result<Vec<Commit>, DeployError> {
         let mirror = self.mirror(project)?;
         match mirror.commits(revision, limit) {
             Err(crate::git::GitError::NotFetched { .. } | crate::git::GitError::UnknownRevision { .. }) => {
