@@ -21,6 +21,7 @@
 //! | [`cli`] | a file a subcommand | app and what it uses |
 //! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app, web, transport |
 
+pub mod auth;
 pub mod git;
 pub mod hub;
 pub mod secret;
