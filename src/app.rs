@@ -191,12 +191,14 @@ fn open_store(folder: &DataFolder, settings: &Settings) -> Result<Store, AppErro
         LogSync::Process => Durability::Process,
         LogSync::Always => Durability::Machine,
     };
-    Ok(Store::open(&folder.private_file("longshore.db")?, durability)?)
+    Ok(Store::open(
+        &folder.private_file("longshore.db")?,
+        durability,
+    )?)
 }
 
 fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
-    let (birth, head) =
-        store.read(|conn| Ok((events::birth(conn)?, events::head(conn)?)))?;
+    let (birth, head) = store.read(|conn| Ok((events::birth(conn)?, events::head(conn)?)))?;
     let hub = Hub::new(
         Arc::new(MessageLog::new(store.clone())),
         &birth,

@@ -117,7 +117,8 @@ impl Engine {
                     .host_key
                     .as_deref()
                     .map(|pinned| fingerprint_of(pinned).to_owned());
-                check.message = format!("{} branches, {} tags", refs.branches.len(), refs.tags.len());
+                check.message =
+                    format!("{} branches, {} tags", refs.branches.len(), refs.tags.len());
             }
             Err(DeployError::Git(error)) => {
                 match &error {
@@ -143,15 +144,19 @@ impl Engine {
     pub fn accept_git_host_key(&self, id: ProjectId, fingerprint: &str) -> Result<(), DeployError> {
         let store = &self.keyring().store;
         let project = store.read(|conn| projects::find(conn, id))?;
-        let url = git::RepoUrl::parse(&project.repo, &self.keyring().policy)
-            .map_err(GitError::from)?;
+        let url =
+            git::RepoUrl::parse(&project.repo, &self.keyring().policy).map_err(GitError::from)?;
         if !url.is_ssh() {
             return Err(DeployError::NoHostKey { what: project.repo });
         }
         let offered = git::host_key(&url, &self.keyring().policy, self.options().ssh.connect)?;
         same(fingerprint, &offered.fingerprint)?;
         store.write(|conn| projects::set_host_key(conn, id, &offered.fingerprint))?;
-        tracing::info!(project = project.title, key = offered.fingerprint, "git host key accepted");
+        tracing::info!(
+            project = project.title,
+            key = offered.fingerprint,
+            "git host key accepted"
+        );
         Ok(())
     }
 }

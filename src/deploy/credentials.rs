@@ -50,7 +50,10 @@ impl Keyring {
         })
     }
 
-    fn ssh_credential(&self, credential: Option<&Credential>) -> Result<SshCredential, DeployError> {
+    fn ssh_credential(
+        &self,
+        credential: Option<&Credential>,
+    ) -> Result<SshCredential, DeployError> {
         let Some(credential) = credential else {
             return Ok(SshCredential::Password(Secret::new(String::new())));
         };

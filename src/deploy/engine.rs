@@ -143,7 +143,10 @@ impl Engine {
     }
 
     fn lock(&self) -> MutexGuard<'_, Dispatch> {
-        self.0.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .dispatch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The project and its servers as they are now.
@@ -292,7 +295,10 @@ impl Engine {
     ) -> Result<Vec<Commit>, DeployError> {
         let mirror = self.mirror(project)?;
         match mirror.commits(revision, limit) {
-            Err(crate::git::GitError::NotFetched { .. } | crate::git::GitError::UnknownRevision { .. }) => {
+            Err(
+                crate::git::GitError::NotFetched { .. }
+                | crate::git::GitError::UnknownRevision { .. },
+            ) => {
                 mirror.fetch(&mut |_| std::ops::ControlFlow::Continue(()))?;
                 Ok(mirror.commits(revision, limit)?)
             }

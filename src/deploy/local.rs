@@ -174,7 +174,10 @@ fn listen(
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
-            match (&mut source).take(LONGEST_LINE).read_until(b'\n', &mut bytes) {
+            match (&mut source)
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut bytes)
+            {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
@@ -198,7 +201,9 @@ fn end(child: &mut Child) {
     while Instant::now() < patience {
         let reaped = matches!(child.try_wait(), Ok(Some(_)));
         // A group whose leader is reaped is there as long as one of its processes is.
-        if reaped && group.is_none_or(|group| rustix::process::test_kill_process_group(group).is_err()) {
+        if reaped
+            && group.is_none_or(|group| rustix::process::test_kill_process_group(group).is_err())
+        {
             return;
         }
         thread::sleep(GLANCE);
@@ -244,7 +249,11 @@ mod tests {
 
     #[test]
     fn both_streams_and_the_exit_code_come_through() {
-        let (result, lines) = run_text("echo out; echo err >&2; printf last; exit 3", 10, &Cancel::new());
+        let (result, lines) = run_text(
+            "echo out; echo err >&2; printf last; exit 3",
+            10,
+            &Cancel::new(),
+        );
         assert_eq!(result.unwrap().code, Some(3));
         let mut lines = lines;
         lines.sort();
@@ -258,7 +267,18 @@ mod tests {
         for line in lines {
             let name = line.trim_start_matches("Out ");
             assert!(
-                ["HOME", "LANG", "LONGSHORE_RELEASE", "PATH", "PWD", "USER", "_", "OLDPWD", "SHLVL"].contains(&name),
+                [
+                    "HOME",
+                    "LANG",
+                    "LONGSHORE_RELEASE",
+                    "PATH",
+                    "PWD",
+                    "USER",
+                    "_",
+                    "OLDPWD",
+                    "SHLVL"
+                ]
+                .contains(&name),
                 "{name} leaked"
             );
         }

@@ -232,7 +232,10 @@ mod tests {
         assert_eq!(read(&file, "zip", 0).unwrap().text, "");
         fs::write(&file, "first\nsecond\n").unwrap();
         let piece = read(&file, "zip", 6).unwrap();
-        assert_eq!((piece.text.as_str(), piece.end, piece.more), ("second\n", 13, false));
+        assert_eq!(
+            (piece.text.as_str(), piece.end, piece.more),
+            ("second\n", 13, false)
+        );
     }
 
     #[test]

@@ -134,7 +134,12 @@ fn tree(spec: &Spec, platform: &[Step], first: Option<Step>) -> Vec<NewNode> {
     let mut nodes = Vec::new();
     let trunk = chain(&mut nodes, platform, None, None);
     for server in &spec.servers {
-        chain(&mut nodes, &spec.server_steps(first), Some(server), trunk.clone());
+        chain(
+            &mut nodes,
+            &spec.server_steps(first),
+            Some(server),
+            trunk.clone(),
+        );
     }
     nodes
 }

@@ -60,11 +60,7 @@ pub(super) fn act(
 }
 
 fn account(run: &Run) -> Result<Option<Account>, StepError> {
-    run.options
-        .run_as
-        .as_deref()
-        .map(Account::find)
-        .transpose()
+    run.options.run_as.as_deref().map(Account::find).transpose()
 }
 
 fn start(run: &Run) -> Result<String, StepError> {
@@ -131,7 +127,11 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<String, StepError> {
         Err(GitError::Cancelled) => return Err(ended.err().unwrap_or(StepError::Stopped)),
         result => result?,
     }
-    let wanted = run.release.commit_id.as_deref().unwrap_or(&run.release.revision);
+    let wanted = run
+        .release
+        .commit_id
+        .as_deref()
+        .unwrap_or(&run.release.revision);
     let commit = mirror.resolve(wanted)?;
     let id = commit.id.to_string();
     run.set_commit(&id);
@@ -139,7 +139,10 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<String, StepError> {
         commit: Some((id.clone(), commit.summary.clone())),
         ..ReleaseChange::default()
     })?;
-    frame.line(&format!("{} is {id}: {}", run.release.revision, commit.summary));
+    frame.line(&format!(
+        "{} is {id}: {}",
+        run.release.revision, commit.summary
+    ));
     let tree = run.tree();
     mirror.checkout(&commit.id, &tree)?;
     if let Some(account) = account(run)? {
@@ -201,7 +204,11 @@ impl<W: Write> Packer<'_, W> {
     fn folder(&mut self, folder: &Path, name: &Path) -> Result<(), StepError> {
         self.frame.check()?;
         let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .and_then(|entries| {
+                entries
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect()
+            })
             .map_err(StepError::file(folder))?;
         entries.sort();
         for path in entries {
@@ -217,7 +224,9 @@ impl<W: Write> Packer<'_, W> {
                 .map_err(StepError::file(&path))?
                 .file_type();
             if kind.is_dir() {
-                self.tar.append_dir(&name, &path).map_err(StepError::file(&path))?;
+                self.tar
+                    .append_dir(&name, &path)
+                    .map_err(StepError::file(&path))?;
                 self.folder(&path, &name)?;
             } else if kind.is_file() || kind.is_symlink() {
                 self.tar
@@ -229,7 +238,10 @@ impl<W: Write> Packer<'_, W> {
                     self.frame.progress(|| self.entries.to_string());
                 }
             } else {
-                self.frame.line(&format!("left out, neither file nor link: {}", name.display()));
+                self.frame.line(&format!(
+                    "left out, neither file nor link: {}",
+                    name.display()
+                ));
             }
         }
         Ok(())

@@ -64,7 +64,10 @@ fn serve(run: &Run, server: &Server, pack: Option<&Pack>) -> Result<(), StoreErr
         destination: None,
     };
     let steps = run.spec.server_steps(pack.map(|_| Step::Upload));
-    let keys: Vec<String> = steps.iter().map(|&step| key(step, Some(server.id))).collect();
+    let keys: Vec<String> = steps
+        .iter()
+        .map(|&step| key(step, Some(server.id)))
+        .collect();
     for (place, &step) in steps.iter().enumerate() {
         let is_last = place + 1 == steps.len();
         let done = run.step(&keys[place], |frame| {
@@ -97,9 +100,7 @@ impl Chain<'_> {
                 self.script(frame, &script::switch(&self.base, self.target))?;
                 Ok(String::new())
             }
-            (Step::Restart, _) if project.restart.is_empty() => {
-                Ok("nothing to restart".to_owned())
-            }
+            (Step::Restart, _) if project.restart.is_empty() => Ok("nothing to restart".to_owned()),
             (Step::Restart, _) => self.command(frame, "current", &project.restart),
             (Step::AfterDeploy, _) => self.command(frame, "current", &project.after_deploy),
             _ => Ok(String::new()),
@@ -117,10 +118,15 @@ impl Chain<'_> {
     /// Runs one of our own scripts.
     fn script(&mut self, frame: &StepFrame<'_>, script: &str) -> Result<(), StepError> {
         let stop = self.run.stop.clone();
-        self.destination()?
-            .run(script, None, frame.time_left(), stop.cancel(), &mut |line| {
+        self.destination()?.run(
+            script,
+            None,
+            frame.time_left(),
+            stop.cancel(),
+            &mut |line| {
                 frame.line(line);
-            })
+            },
+        )
     }
 
     /// Runs a user's command.
@@ -201,7 +207,8 @@ impl Read for Metered<'_> {
         let count = self.file.read(buffer)?;
         self.sent += count as u64;
         let (sent, length) = (self.sent, self.length);
-        self.frame.progress(|| format!("{} / {}", bytes(sent), bytes(length)));
+        self.frame
+            .progress(|| format!("{} / {}", bytes(sent), bytes(length)));
         Ok(count)
     }
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Options;
 use super::credentials::Keyring;
 use super::error::StepError;
 use super::node_log::LogBook;
 use super::plan::Spec;
 use super::recorder::Recorder;
-use super::Options;
 use crate::git::Mirrors;
 use crate::ssh::{Cancel, Timeouts};
 use crate::store::releases::Release;

@@ -20,11 +20,7 @@ fn head(base: &str) -> String {
 
 /// The project's folder on a server.
 pub(super) fn base(root: &str, path: &str) -> String {
-    format!(
-        "{}/{}",
-        root.trim_end_matches('/'),
-        path.trim_matches('/')
-    )
+    format!("{}/{}", root.trim_end_matches('/'), path.trim_matches('/'))
 }
 
 /// Takes a gzipped tar of `entries` things that are no folders on its input and makes it
@@ -92,7 +88,12 @@ ls | grep -E '^[0-9]+$' | grep -vx "$live" | sort -rn | tail -n +{keep} | while 
 }
 
 /// A user's command in `folder` below the project's, with `variables` set.
-pub(super) fn command(base: &str, folder: &str, variables: &[(&'static str, String)], text: &str) -> String {
+pub(super) fn command(
+    base: &str,
+    folder: &str,
+    variables: &[(&'static str, String)],
+    text: &str,
+) -> String {
     let mut script = head(base);
     script.push_str(&format!(
         "cd \"$base\"/{} || refuse \"the folder $base/{folder} is not there\"\n",
@@ -177,7 +178,10 @@ mod tests {
         fs::create_dir(base.join("releases/7.part")).unwrap();
         fs::create_dir(base.join("releases/notes")).unwrap();
         assert!(switch_to(&base, 8).status.success());
-        let output = sh(&prune(base.to_str().unwrap(), 2, &[ReleaseId(11), ReleaseId(8)]), b"");
+        let output = sh(
+            &prune(base.to_str().unwrap(), 2, &[ReleaseId(11), ReleaseId(8)]),
+            b"",
+        );
         assert!(output.status.success(), "{output:?}");
         let mut left: Vec<_> = fs::read_dir(base.join("releases"))
             .unwrap()

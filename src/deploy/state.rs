@@ -8,10 +8,7 @@ pub fn node_may(from: NodeState, to: NodeState) -> bool {
     use NodeState as S;
     match from {
         S::Waiting => matches!(to, S::Running | S::Skipped | S::Cancelled),
-        S::Running => matches!(
-            to,
-            S::Succeeded | S::Failed | S::Cancelled | S::Interrupted
-        ),
+        S::Running => matches!(to, S::Succeeded | S::Failed | S::Cancelled | S::Interrupted),
         S::Succeeded | S::Failed | S::Cancelled | S::Skipped | S::Interrupted => false,
     }
 }
@@ -109,7 +106,10 @@ mod tests {
                 node("restart-2", "upload-2", Some(2), second),
             ]
         };
-        assert_eq!(outcome(&nodes(Succeeded, Succeeded)), ReleaseState::Succeeded);
+        assert_eq!(
+            outcome(&nodes(Succeeded, Succeeded)),
+            ReleaseState::Succeeded
+        );
         assert_eq!(outcome(&nodes(Succeeded, Failed)), ReleaseState::Partial);
         assert_eq!(outcome(&nodes(Failed, Skipped)), ReleaseState::Failed);
         assert_eq!(

@@ -12,9 +12,9 @@ use crate::store::releases::Release;
 pub fn figure(step: &str) -> &'static str {
     match step.parse() {
         Ok(Step::Start) => "Ellipse",
-        Ok(
-            Step::BeforeDownload | Step::AfterDownload | Step::BeforeDeploy | Step::AfterDeploy,
-        ) => "Diamond",
+        Ok(Step::BeforeDownload | Step::AfterDownload | Step::BeforeDeploy | Step::AfterDeploy) => {
+            "Diamond"
+        }
         _ => "RoundedRectangle",
     }
 }

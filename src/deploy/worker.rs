@@ -1,8 +1,8 @@
 //! Walks one release's plan from its claim to its end.
 
 use super::error::DeployError;
-use super::platform::{self, Made};
 use super::plan::{Step, key};
+use super::platform::{self, Made};
 use super::rollout;
 use super::run::{Run, StopReason};
 use super::state;
@@ -21,7 +21,12 @@ pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     {
         tracing::warn!(release = %run.release.id, %error, "work folder not removed");
     }
-    let Run { recorder, logs, stop, .. } = run;
+    let Run {
+        recorder,
+        logs,
+        stop,
+        ..
+    } = run;
     // The logs' last lines come before the release's end, so that who waits for the end has them.
     drop(logs);
     let (running_to, waiting_to) = match stop.reason() {
@@ -31,7 +36,10 @@ pub(super) fn walk(run: Run) -> Result<(), DeployError> {
             NodeState::Skipped,
         ),
         None => (
-            (NodeState::Failed, "the platform failed; its own log says why"),
+            (
+                NodeState::Failed,
+                "the platform failed; its own log says why",
+            ),
             NodeState::Skipped,
         ),
     };
@@ -75,7 +83,9 @@ fn act(run: &Run) -> Result<(), StoreError> {
 /// Walks the platform's chain; whether the servers' turn has come.
 fn platform_chain(run: &Run, steps: &[Step], made: &mut Made) -> Result<bool, StoreError> {
     for &step in steps {
-        let done = run.step(&key(step, None), |frame| platform::act(run, step, frame, made))?;
+        let done = run.step(&key(step, None), |frame| {
+            platform::act(run, step, frame, made)
+        })?;
         if !done {
             return Ok(false);
         }
