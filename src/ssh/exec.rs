@@ -20,6 +20,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The limit of the command that kills another one: TERM, 3 s of patience, KILL, and the way there.
 const KILL_LIMIT: Duration = Duration::from_secs(8);
 
+/// A silent server is not given up before: it is asked after a third of this, and libssh2 asks at
+/// most every 2 s.
+const SHORTEST_IDLE: Duration = Duration::from_secs(9);
+
 const BUFFER: usize = 64 * 1024;
 
 /// How many buffers of one stream are read before cancellation is looked at again.
@@ -165,7 +169,7 @@ impl Connection {
             fault => fault.general(Phase::Start, self.timeouts.idle),
         };
         let open = || Ok(self.link.session.channel_session()?);
-        let mut channel = self.link.drive(patience, open).map_err(refused)?;
+        let mut channel = self.link.drive_opening(patience, open).map_err(refused)?;
         self.link
             .drive(patience, || Ok(channel.exec(text)?))
             .map_err(refused)?;
@@ -373,7 +377,7 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Waits for the server. When it is silent for long it is asked whether it is still there.
     fn wait(&mut self, deadline: Instant) -> Result<(), Stop> {
         let link = &self.connection.link;
-        let idle = self.connection.timeouts.idle;
+        let idle = self.connection.timeouts.idle.max(SHORTEST_IDLE);
         let rest = deadline.saturating_duration_since(Instant::now());
         if link.wait(SLICE.min(rest).max(Duration::from_millis(1))) {
             self.last_sign = Instant::now();

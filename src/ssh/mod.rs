@@ -54,7 +54,8 @@ pub struct Timeouts {
     /// For a connection to stand: name lookup, TCP, handshake and login together.
     pub connect: Duration,
     /// For a server that gives no sign of life while something is under way. A command may be
-    /// silent for longer: the server is asked for a sign of life meanwhile.
+    /// silent for longer: the server is asked for a sign of life meanwhile, and given up after this
+    /// time but not before 9 s.
     pub idle: Duration,
 }
 

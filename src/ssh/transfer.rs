@@ -152,15 +152,15 @@ impl<'a> RemoteFiles<'a> {
             idle: Some(idle),
             cancel: Some(cancel),
         };
-        let sftp =
-            link.drive(patience, || Ok(link.session.sftp()?))
-                .map_err(|fault| match fault {
-                    Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
-                        what: "SFTP",
-                        reason: reason.clone(),
-                    },
-                    fault => fault.general(Phase::Transfer, idle),
-                })?;
+        let sftp = link
+            .drive_opening(patience, || Ok(link.session.sftp()?))
+            .map_err(|fault| match fault {
+                Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
+                    what: "SFTP",
+                    reason: reason.clone(),
+                },
+                fault => fault.general(Phase::Transfer, idle),
+            })?;
         Ok(Self {
             connection,
             cancel,
