@@ -41,11 +41,10 @@ const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 /// `CHANNEL_FAILURE`.
 const CHANNEL_REFUSED: ErrorCode = ErrorCode::Session(-21);
 
-/// `SOCKET_SEND`, `SOCKET_DISCONNECT`, `SOCKET_TIMEOUT`, `SOCKET_RECV`, `BAD_SOCKET`.
-const SOCKET_CODES: [ErrorCode; 5] = [
+/// `SOCKET_SEND`, `SOCKET_DISCONNECT`, `SOCKET_RECV`, `BAD_SOCKET`.
+const SOCKET_CODES: [ErrorCode; 4] = [
     ErrorCode::Session(-7),
     ErrorCode::Session(-13),
-    ErrorCode::Session(-30),
     ErrorCode::Session(-43),
     ErrorCode::Session(-45),
 ];

@@ -9,6 +9,7 @@
 //!
 //! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. No secret is in it.
 
+mod command;
 mod connection;
 mod credential;
 mod error;
@@ -25,10 +26,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use command::{Command, Exit, Stream};
 pub use connection::Connection;
 pub use credential::Credential;
 pub use error::{Cause, Phase, SshError};
-pub use exec::{Command, Exit, Stream};
 pub use host_key::{HostKey, host_key};
 pub use script::quote;
 

@@ -120,18 +120,15 @@ impl Connection {
             _ => Path::new("."),
         };
         let files = RemoteFiles::open(self, cancel)?;
-        let received = (|| {
-            let (mut source, mode) = files.open_for_reading(remote)?;
-            let mut place = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
-            let received = files.empty(&mut source, &mut place, remote, progress, &at)?;
-            place
-                .as_file()
-                .set_permissions(Permissions::from_mode(mode & 0o7777))
-                .map_err(at)?;
-            place.persist(local).map_err(|error| at(error.error))?;
-            Ok(received)
-        })();
-        received
+        let (mut source, mode) = files.open_for_reading(remote)?;
+        let mut place = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
+        let received = files.empty(&mut source, &mut place, remote, progress, &at)?;
+        place
+            .as_file()
+            .set_permissions(Permissions::from_mode(mode & 0o7777))
+            .map_err(at)?;
+        place.persist(local).map_err(|error| at(error.error))?;
+        Ok(received)
     }
 }
 
