@@ -1,6 +1,6 @@
 //! Running a command on the server.
 
-use std::io::Read;
+use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use ssh2::Channel;
@@ -107,7 +107,7 @@ impl Connection {
 enum Stop {
     Cancelled,
     TimeLimit,
-    Input(std::io::Error),
+    Input(io::Error),
     Lost(String),
 }
 
@@ -250,7 +250,12 @@ impl<'a, 'f> Run<'a, 'f> {
             } => {
                 if *sent == chunk.len() {
                     chunk.resize(BUFFER, 0);
-                    let length = read_some(source, chunk).map_err(Stop::Input)?;
+                    let length = loop {
+                        match source.read(chunk) {
+                            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                            result => break result.map_err(Stop::Input)?,
+                        }
+                    };
                     chunk.truncate(length);
                     *sent = 0;
                     if length == 0 {
@@ -258,7 +263,7 @@ impl<'a, 'f> Run<'a, 'f> {
                         return Ok(true);
                     }
                 }
-                match std::io::Write::write(&mut self.channel, &chunk[*sent..]) {
+                match self.channel.write(&chunk[*sent..]) {
                     Ok(length) => {
                         *sent += length;
                         Ok(length > 0)
@@ -389,14 +394,5 @@ impl<'a, 'f> Run<'a, 'f> {
             .connection
             .link
             .drive(patience, || Ok(self.channel.close()?));
-    }
-}
-
-fn read_some(source: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }

@@ -152,10 +152,15 @@ impl<'a> RemoteFiles<'a> {
         let sftp = link
             .drive_opening(patience, || Ok(link.session.sftp()?))
             .map_err(|fault| match fault {
-                Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
-                    what: "SFTP",
-                    reason: reason.clone(),
-                },
+                // libssh2 also says so when only the channel was closed, not the connection.
+                Fault::Failed { ref reason, .. }
+                    if !fault.is_lost() || reason.contains("SFTP subsystem") =>
+                {
+                    Cause::Refused {
+                        what: "SFTP",
+                        reason: reason.clone(),
+                    }
+                }
                 fault => fault.general(Phase::Transfer, idle),
             })?;
         Ok(Self {
