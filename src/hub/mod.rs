@@ -14,14 +14,20 @@
 mod cursor;
 mod log;
 mod message;
+#[cfg(test)]
+mod model_test;
 mod pick;
 mod poll;
+#[cfg(test)]
+mod poll_test;
 mod positions;
 mod queue;
 mod ring;
 mod room;
 mod slab;
 mod state;
+#[cfg(test)]
+pub(crate) mod test_log;
 
 use std::{
     fmt,
@@ -34,7 +40,6 @@ use rand::Rng;
 
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
 pub use log::{Limit, Log, LogError, Page};
-pub(crate) use message::json_string;
 pub use message::{Kind, Message};
 pub use poll::{Batch, Poll, PollError};
 pub use positions::Positions;
