@@ -25,3 +25,4 @@ pub mod git;
 pub mod hub;
 pub mod secret;
 pub mod ssh;
+pub mod transport;

@@ -170,6 +170,16 @@ impl Hub {
         self.cursor(self.head())
     }
 
+    /// Where a client goes on from that cannot be told of a gap: behind `cursor`; from the oldest that
+    /// is kept where another log wrote it; from now where this log has not reached it.
+    pub fn kept_position(&self, cursor: &Cursor) -> Position {
+        let head = self.head();
+        if *cursor.birth != *self.0.birth {
+            return Position::Start;
+        }
+        Position::After(vec![self.cursor(cursor.number.min(head))])
+    }
+
     /// Answers every parked poll at once with a time to come back, and holds none from now on.
     pub fn drain(&self) {
         let mut wakers = Vec::new();
