@@ -24,6 +24,7 @@
 pub mod auth;
 pub mod git;
 pub mod hub;
+pub mod i18n;
 pub mod secret;
 pub mod settings;
 pub mod ssh;
