@@ -1,13 +1,9 @@
 /* The flow chart: rows {key, parent, text, figure, color, link_color, link_text, state, version} as a left-to-right
-   tree in SVG, laid out by d3-hierarchy 1.1.9. One look a state; an unknown colour is taken as it is written. */
+   tree in SVG, placed by flow-layout.js. One look a state; an unknown colour is taken as it is written. */
 (function () {
   'use strict';
   var SVG = 'http://www.w3.org/2000/svg';
-  var NODE_HEIGHT = 38;
-  var ROW_HEIGHT = 54;
-  var LAYER_GAP = 52;
-  var MARGIN = 24;
-  var LONGEST_TEXT = 190;        // px; longer texts end in an ellipsis
+  var NODE_HEIGHT = Longshore.flowLayout.NODE_HEIGHT;
   var SMALLEST_SCALE = 0.72;     // "fit" makes it no smaller: text must stay readable
   var GROUP_ABOVE = 50;          // children of one node, above which they come in groups
   var GROUP_SIZE = 20;
@@ -24,22 +20,6 @@
     interrupted: 'M0 -5L5.5 5H-5.5Z'
   };
   var KEYS = { 13: 'select', 32: 'select', 35: 'last', 36: 'first', 37: 'parent', 38: 'above', 39: 'child', 40: 'below' };
-
-  var pen = null;
-  function widthOf(text) {
-    if (!pen) {
-      pen = document.createElement('canvas').getContext('2d');
-      pen.font = '13px "Segoe UI", Roboto, "Helvetica Neue", Arial, "PingFang SC", "Noto Sans CJK SC", sans-serif';
-    }
-    return pen.measureText(text).width;
-  }
-
-  function shorten(text) {
-    if (widthOf(text) <= LONGEST_TEXT) { return text; }
-    var length = text.length;
-    while (length > 1 && widthOf(text.slice(0, length) + '…') > LONGEST_TEXT) { length -= 1; }
-    return text.slice(0, length) + '…';
-  }
 
   function draw(tag, attributes, parent) {
     var made = document.createElementNS(SVG, tag);
@@ -138,41 +118,12 @@
       return Longshore.text('js.flow.node', { text: row.text, state: row.note || Longshore.text('state.' + look(row)) });
     }
 
-    function measure(row) {
-      var inner = widthOf(shorten(row.text)) + 46;
-      return row.figure === 'Diamond' ? inner + 44 : row.figure === 'Ellipse' ? inner + 14 : inner;
-    }
-
     function layout() {
       var roots = childrenOf[''];
-      if (!roots.length) { places = []; return; }
       // Several roots hang on one that is not drawn.
-      var single = roots.length === 1;
-      var root = d3.hierarchy(single ? visible(roots[0]) : { row: null, children: roots.map(visible) });
-      d3.tree().nodeSize([ROW_HEIGHT, 1]).separation(function () { return 1; })(root);
-      var widest = [];
-      var top = Infinity;
-      var bottom = -Infinity;
-      places = root.descendants().filter(function (place) { return place.data.row; });
-      places.forEach(function (place) {
-        place.width = measure(place.data.row);
-        place.level = place.depth - (single ? 0 : 1);
-        widest[place.level] = Math.max(widest[place.level] || 0, place.width);
-        top = Math.min(top, place.x);
-        bottom = Math.max(bottom, place.x);
-      });
-      var lefts = [];
-      var left = MARGIN;
-      widest.forEach(function (width, level) {
-        lefts[level] = left;
-        left += width + LAYER_GAP;
-      });
-      places.forEach(function (place) {
-        place.left = lefts[place.level];
-        place.top = place.x - top + MARGIN;
-        place.bend = place.left - LAYER_GAP / 2;
-      });
-      size = { width: left - LAYER_GAP + MARGIN, height: bottom - top + NODE_HEIGHT + 2 * MARGIN };
+      var found = Longshore.flowLayout(roots.length === 1 ? visible(roots[0]) : { row: null, children: roots.map(visible) });
+      places = found.places;
+      size = found;
     }
 
     function drawLink(place, parent) {
@@ -187,7 +138,7 @@
       var g = draw('g', { 'class': 'link', 'data-to': place.data.row.key, 'aria-hidden': 'true' }, parent);
       draw('path', { d: path }, g);
       draw('path', { 'class': 'arrow', d: 'M' + (place.left - 1) + ' ' + y1 + 'l-8 -4v8z' }, g);
-      return { g: g, text: draw('text', { x: place.left - 11, y: y1 - 6, 'text-anchor': 'end' }, g) };
+      return { g: g, text: draw('text', { x: place.left - 12, y: y1 - 6, 'text-anchor': 'end' }, g) };
     }
 
     function drawNode(place, parent) {
@@ -202,8 +153,7 @@
       shape.setAttribute('class', 'shape');
       var inset = row.figure === 'Diamond' ? 42 : row.figure === 'Ellipse' ? 26 : 19;
       var glyph = draw('path', { 'class': 'glyph' }, draw('g', { transform: 'translate(' + inset + ' ' + NODE_HEIGHT / 2 + ')' }, g));
-      var words = draw('text', { x: inset + 14, y: NODE_HEIGHT / 2 + 4.5 }, g);
-      words.textContent = shorten(row.text);
+      draw('text', { x: inset + 14, y: NODE_HEIGHT / 2 + 4.5 }, g).textContent = Longshore.flowLayout.shorten(row.text);
       var title = draw('title', {}, g);
       g.addEventListener('click', function () { choose(row.key); });
       g.addEventListener('keydown', function (event) { onKey(event, row.key); });
@@ -273,6 +223,21 @@
       svg.setAttribute('height', Math.floor(size.height * scale));
     }
 
+    /* Scrolls the chart's own box, never the page, so that this node is in sight. */
+    function reveal(key) {
+      var place = drawn[key] && drawn[key].place;
+      if (!place) { return; }
+      var left = place.left * scale;
+      var right = (place.left + place.width) * scale;
+      var middle = (place.top + NODE_HEIGHT / 2) * scale;
+      if (left < scroll.scrollLeft || right > scroll.scrollLeft + scroll.clientWidth) {
+        scroll.scrollLeft = (left + right - scroll.clientWidth) / 2;
+      }
+      if (middle < scroll.scrollTop || middle > scroll.scrollTop + scroll.clientHeight) {
+        scroll.scrollTop = middle - scroll.clientHeight / 2;
+      }
+    }
+
     function focus(key) {
       var before = current;
       current = key;
@@ -319,6 +284,7 @@
       selected = byKey[key] ? key : null;
       paint(before);
       paint(selected);
+      reveal(selected);
     }
 
     function groupOf(row) {
@@ -381,7 +347,7 @@
     load(rows);
 
     return {
-      set: set, apply: apply, load: load, select: select, focus: focus,
+      set: set, apply: apply, load: load, select: select, focus: focus, reveal: reveal,
       row: function (key) { return byKey[key] || null; },
       keys: function () { return Object.keys(byKey).filter(function (key) { return !byKey[key].isGroup; }); },
       svg: svg

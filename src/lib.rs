@@ -21,7 +21,9 @@
 //! | [`cli`] | a file a subcommand | app and what it uses |
 //! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app, web, transport |
 
+pub mod app;
 pub mod auth;
+pub mod deploy;
 pub mod git;
 pub mod hub;
 pub mod i18n;
