@@ -31,3 +31,4 @@ pub mod secret;
 pub mod settings;
 pub mod ssh;
 pub mod store;
+pub mod web;
