@@ -166,9 +166,8 @@ impl App {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
-            match self.blocking(|app| app.sweep_once()).await {
-                Ok(Err(error)) => tracing::warn!(%error, "sweep"),
-                Ok(Ok(())) | Err(Busy) => {}
+            if let Ok(Err(error)) = self.blocking(|app| app.sweep_once()).await {
+                tracing::warn!(%error, "sweep");
             }
         }
     }
@@ -260,4 +259,19 @@ fn url_policy(settings: &Settings) -> UrlPolicy {
         allow_loopback: settings.git_allow_loopback,
         local_folders: settings.git_local_folders.clone(),
     }
+}
+
+/// Accounts and logins of the installation at `data` alone, for tools that work beside a running
+/// server.
+pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError> {
+    data_folder::make(data)?;
+    let path = data_folder::private_file(data, "longshore.db")?;
+    let store = Store::open(&path, Durability::Machine)?;
+    Ok(Auth::new(
+        store,
+        &AuthOptions {
+            login_days: settings.login_days,
+            public_urls: settings.public_urls.clone(),
+        },
+    ))
 }

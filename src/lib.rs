@@ -17,18 +17,22 @@
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
-//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses |
+//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`) |
 //! | [`cli`] | a file a subcommand | app and what it uses |
 //! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app, web, transport |
 
 pub mod app;
 pub mod auth;
+pub mod chat;
+pub mod cli;
 pub mod deploy;
 pub mod git;
 pub mod hub;
 pub mod i18n;
 pub mod secret;
+pub mod server;
 pub mod settings;
 pub mod ssh;
 pub mod store;
+pub mod transport;
 pub mod web;

@@ -21,6 +21,10 @@ use super::{
     state::{Found, PollKey},
 };
 
+/// No message's encoding is shorter, so a reply of so many bytes holds no more than its share: the log
+/// need not read further.
+const LEAST_ENCODED: usize = 80;
+
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub struct Poll {
@@ -101,7 +105,9 @@ impl Hub {
             Resolved::After(number) => number,
         };
         let limit = Limit {
-            messages: poll.messages.max(1),
+            messages: poll
+                .messages
+                .clamp(1, self.options().reply_bytes / LEAST_ENCODED + 1),
             bytes: self.options().reply_bytes,
         };
         let over = Instant::now() + jittered(poll.wait);
@@ -112,7 +118,7 @@ impl Hub {
             let found = match seat.find(after, limit) {
                 Found::Nothing { head } if !poll.wait.is_zero() => {
                     held = true;
-                    after = head;
+                    (after, tell_gaps) = (head, true);
                     seat.wait(after, limit, over).await
                 }
                 found => found,
@@ -121,9 +127,9 @@ impl Hub {
                 Found::Picked(picked) => self.filled(picked, Vec::new()),
                 Found::Nothing { head } => self.batch(head),
                 Found::Superseded => self.superseded(asked),
-                Found::Draining => Batch {
+                Found::Draining { head } => Batch {
                     retry: Some(self.options().drain_retry()),
-                    ..self.batch(asked)
+                    ..self.batch(head)
                 },
                 Found::Behind { head } => {
                     held = true;
@@ -134,8 +140,7 @@ impl Hub {
                         false => Vec::new(),
                     };
                     if picked.messages.is_empty() && gap.is_empty() {
-                        after = head;
-                        tell_gaps = true;
+                        (after, tell_gaps) = (head, true);
                         continue;
                     }
                     self.filled(picked, gap)
