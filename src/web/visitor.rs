@@ -170,13 +170,8 @@ impl FromRequest for Visitor {
 #[allow(clippy::expect_used)] // a server that was started without it cannot serve anything
 fn app_of(request: &HttpRequest) -> App {
     request
-        .app_data::<App>()
-        .cloned()
-        .or_else(|| {
-            request
-                .app_data::<web::Data<App>>()
-                .map(|app| app.get_ref().clone())
-        })
+        .app_data::<web::Data<App>>()
+        .map(|app| app.get_ref().clone())
         .expect("the server gives its workers the App")
 }
 

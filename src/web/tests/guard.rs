@@ -315,6 +315,11 @@ async fn the_chat_page_asks_for_a_name() {
     }
     let page = test.get("/home/?name=%E5%B0%8F%E6%98%8E").await.expect(200);
     assert!(page.body.contains("小明") && page.body.contains("\"cursor\""));
+    assert!(
+        page.cookies
+            .iter()
+            .any(|cookie| cookie.path() == Some("/get_msg"))
+    );
     let long = format!("/home/?name={}", "x".repeat(65));
     test.get(&long).await.expect(422);
 }
