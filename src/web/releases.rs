@@ -169,6 +169,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
         cursor,
         selected,
         can => context! {
+            edit => visitor.may(Role::Admin),
             cancel => deployer && active,
             again => deployer && !active,
             rollback => deployer && !active && !reached.is_empty(),
