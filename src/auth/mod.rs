@@ -14,7 +14,7 @@ use actix_web::cookie::{Cookie, SameSite};
 
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
-use crate::store::{Conn, Moment, Role, Store, StoreError, UserId, logins, users};
+use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
 
 mod error;
 mod identity;
