@@ -102,14 +102,24 @@
     head.setAttribute('data-state', state);
     Longshore.setBadge(Longshore.byId('release-badge').querySelector('.badge'), state);
     // Which buttons there are, and the times, the server knows.
-    if (state === 'running' || ENDED.indexOf(state) >= 0) {
-      Longshore.refresh(['release-actions', 'release-error', 'release-started', 'release-finished', 'release-duration']);
-    }
+    if (state === 'running' || ENDED.indexOf(state) >= 0) { refresh(); }
+    dropFlash(state);
+  }
+
+  function refresh() {
+    Longshore.refresh(['release-actions', 'release-error', 'release-lead', 'release-facts']);
+  }
+
+  /* "Queued" and "being cancelled" are no longer true once it has ended. */
+  function dropFlash(state) {
+    var flash = Longshore.byId('flash');
+    if (flash && ENDED.indexOf(state) >= 0) { flash.parentNode.removeChild(flash); }
   }
 
   function applyNode(node) {
     if (!flow.apply(node)) { return; }
     if (shown && shown.key === node.key) { describe(node.key); }
+    if (node.key === 'download' && node.state === 'succeeded') { refresh(); }   // now the commit is known
     if (node.state === 'running' || node.state === 'failed') { follow(node.key); }
   }
 
@@ -133,6 +143,7 @@
     return null;
   }
 
+  dropFlash(page.state);
   var first = page.selected || firstToShow();
   if (first) { open(first); }
 
