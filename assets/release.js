@@ -33,9 +33,22 @@
     }
   }
 
+  /* The node that bears the name of this node's server; its key ends in the server's id too. */
+  function serverOf(row) {
+    var id = /-\d+$/.exec(row.key);
+    var found = null;
+    while (id && row && row.key.slice(-id[0].length) === id[0]) {
+      found = row;
+      row = flow.row(row.parent);
+    }
+    return found;
+  }
+
   function describe(key) {
     var row = flow.row(key);
-    caption.textContent = row ? row.text + ' · ' + text('state.' + row.state) : '';
+    var server = row && serverOf(row);
+    var name = server && server !== row ? server.text + ' · ' + row.text : row && row.text;
+    caption.textContent = row ? name + ' · ' + text('state.' + row.state) : '';
   }
 
   function say(message) {
@@ -121,6 +134,7 @@
     if (shown && shown.key === node.key) { describe(node.key); }
     if (node.key === 'download' && node.state === 'succeeded') { refresh(); }   // now the commit is known
     if (node.state === 'running' || node.state === 'failed') { follow(node.key); }
+    if (node.state === 'failed') { following = false; }      // the cause stays in sight
   }
 
   function reload() {
