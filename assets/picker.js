@@ -149,7 +149,7 @@
       if (!refused && !refField.value && !commitField.value) { refField.value = preferred(); }
       kind = guessKind();
       showRefs();
-      if (refused) { showPlain(true, true); }
+      if (refused) { showPlain(refField.hasAttribute('aria-invalid'), kind === 'commit' || commitField.hasAttribute('aria-invalid')); }
     });
   }
 
