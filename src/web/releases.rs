@@ -132,14 +132,13 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     visitor.require(Role::Viewer)?;
     // The cursor is older than the snapshot, so that no change falls between the two.
     let cursor = visitor.app().hub().now().to_string();
-    let (row, nodes, reached) = visitor
+    let (row, nodes, reached, live) = visitor
         .ask(move |app| {
             app.store().read(|conn| {
                 let row = releases::row(conn, id)?;
-                // A rollback can be gone back to as long as what it pointed to.
-                let files = row.release.target_id.unwrap_or(id);
-                let reached = nodes::servers_reached(conn, files)?;
-                Ok((row, nodes::of_release(conn, id)?, reached))
+                let reached = nodes::servers_reached(conn, row.release.target_id.unwrap_or(id))?;
+                let live = releases::live(conn, row.release.project_id)?;
+                Ok((row, nodes::of_release(conn, id)?, reached, live))
             })
         })
         .await?;
@@ -163,6 +162,8 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     };
     let deployer = visitor.may(Role::Deployer);
     let active = row.release.state.is_active();
+    // What a rollback pointed to can be gone back to as well as the rollback itself.
+    let files = row.release.target_id.unwrap_or(id);
     let context = context! {
         release => shown(&row),
         rows,
@@ -172,7 +173,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
             edit => visitor.may(Role::Admin),
             cancel => deployer && active,
             again => deployer && !active,
-            rollback => deployer && !active && !reached.is_empty(),
+            rollback => deployer && !active && !reached.is_empty() && live != Some(files),
         },
     };
     render::found(&visitor, "releases/show.html", MENU, context)
