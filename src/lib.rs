@@ -21,8 +21,12 @@
 //! | [`cli`] | a file a subcommand | app and what it uses |
 //! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app, web, transport |
 
+pub mod app;
+pub mod auth;
+pub mod deploy;
 pub mod git;
 pub mod hub;
+pub mod i18n;
 pub mod secret;
 pub mod settings;
 pub mod ssh;

@@ -1,1 +1,52 @@
 //! The git wrapper: mirrors, fetch, refs, commits, checkout, archive.
+//!
+//! [`Mirrors`] keeps one bare [`Mirror`] a [`Source`] and brings it up to date; everything else
+//! reads the mirror. All calls block: run them on a blocking pool. One instance may be used from
+//! many threads at once.
+//!
+//! libgit2 never opens a connection to the outside itself. It talks to a [`relay`] on loopback
+//! that this module starts for one fetch, because only so can a fetch be bound to the address
+//! that the [`UrlPolicy`] allowed, be ended when the host falls silent, and be cancelled at once.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `url` | which addresses may be named at all |
+//! | `address` | which IP addresses may be connected to, connecting |
+//! | `relay` | the loopback relay between libgit2 and the git host |
+//! | `credential`, `host_key` | proving who we are, and who they are |
+//! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
+//! | `refs`, `commit`, `revision` | reading a mirror |
+//! | `tree`, `checkout`, `archive` | a commit's files, checked, as a work tree or a tar |
+
+mod address;
+mod archive;
+mod checkout;
+mod commit;
+mod credential;
+mod error;
+mod fetch;
+mod health;
+mod host_key;
+mod mirror;
+mod progress;
+mod refs;
+mod relay;
+mod revision;
+mod tree;
+mod trust;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkout::Checkout;
+pub use commit::{Commit, CommitId};
+pub use credential::GitCredential;
+pub use error::GitError;
+pub use host_key::{HostKey, host_key};
+pub use mirror::{Mirror, MirrorOptions, Mirrors, Source};
+pub use progress::{Progress, Stage};
+pub use refs::{Ref, Refs};
+pub use revision::check as check_revision;
+pub use trust::trust_ca_file;
+pub use url::{RepoUrl, UrlError, UrlPolicy};

@@ -1,1 +1,227 @@
-//! Rooms, per-client bounded queues, cursors, replay and gaps.
+//! Rooms, per-client bounded queues, cursors, replay and gaps: the heart. Knows nothing of HTTP,
+//! releases or SQL.
+//!
+//! Every accepted message has a number in one log over all rooms. [`Hub::publish`] puts it, committed
+//! and encoded, into its room's ring and into the bounded queue of every client of the room; parked
+//! polls wake. A [`Hub::poll`] registers first and then looks: in its client's queue where that holds
+//! everything after the poll's cursor, else in the rooms' rings, else in the durable [`Log`]. All three
+//! give the same answer, which depends on rooms, cursor and log alone; a full or swept queue only makes
+//! the hub look further. What the log no longer has is told as a gap.
+//!
+//! One lock guards everything in memory. It is held for arithmetic only: never across an await, a read
+//! of the log, or a wake-up.
+
+mod cursor;
+mod log;
+mod message;
+mod pick;
+mod poll;
+mod positions;
+mod queue;
+mod ring;
+mod room;
+mod slab;
+mod state;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use rand::Rng;
+
+pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
+pub use log::{Limit, Log, LogError, Page};
+pub(crate) use message::json_string;
+pub use message::{Kind, Message};
+pub use poll::{Batch, Poll, PollError};
+pub use positions::Positions;
+pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
+
+use state::State;
+
+/// Sizes and times of a hub.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// Messages in a client's queue.
+    pub queue: usize,
+    /// Messages in a room's ring.
+    pub ring_messages: usize,
+    /// Bytes in a room's ring, encoded.
+    pub ring_bytes: usize,
+    /// Bytes of messages in one reply, encoded.
+    pub reply_bytes: usize,
+    /// Polls of one client in flight; past them the oldest is ended.
+    pub polls: usize,
+    /// Clients with a queue.
+    pub clients: usize,
+    /// A queue or a room that nobody used for that long is swept; whatever was in it is the log's.
+    pub idle: Duration,
+    /// While draining, clients are told to come back within this time from half a second on.
+    pub drain: Duration,
+}
+
+impl Default for HubOptions {
+    fn default() -> HubOptions {
+        HubOptions {
+            queue: 256,
+            ring_messages: 1024,
+            ring_bytes: 1 << 20,
+            // What is left of 64 KiB is the reply's other keys.
+            reply_bytes: (64 << 10) - 512,
+            polls: 4,
+            clients: 100_000,
+            idle: Duration::from_secs(120),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl HubOptions {
+    fn drain_retry(&self) -> Duration {
+        let least = Duration::from_millis(500);
+        rand::rng().random_range(least..=self.drain.max(least))
+    }
+}
+
+/// The hub has as many clients as its options allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many clients")]
+pub struct TooManyClients;
+
+/// What the hub holds at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Clients with a queue.
+    pub clients: usize,
+    /// Polls in flight.
+    pub polls: usize,
+    /// Rooms in memory.
+    pub rooms: usize,
+}
+
+/// A handle on the one hub; clones share it.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    log: Arc<dyn Log>,
+    birth: Arc<str>,
+    options: HubOptions,
+    state: Mutex<State>,
+    positions: Positions,
+}
+
+impl Hub {
+    /// A hub over a log with the id `birth` whose newest committed message has the number `head` (0:
+    /// none yet). A log that lost messages it had given numbers to must come back with another birth
+    /// id, else a number could mean two messages.
+    ///
+    /// # Errors
+    /// [`BadBirth`] where the birth id cannot stand in a cursor.
+    pub fn new(
+        log: Arc<dyn Log>,
+        birth: &str,
+        head: u64,
+        options: HubOptions,
+    ) -> Result<Hub, BadBirth> {
+        cursor::check_birth(birth)?;
+        Ok(Hub(Arc::new(Inner {
+            log,
+            birth: birth.into(),
+            state: Mutex::new(State::new(head, options.clone())),
+            positions: Positions::new(options.clients),
+            options,
+        })))
+    }
+
+    /// Gives committed messages to their rooms. Called by the log's one writer, right after each
+    /// commit, in the order of their numbers; they need not be contiguous. Never blocks.
+    pub fn publish(&self, messages: Vec<Message>) {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        for message in messages {
+            state.publish(message, &mut wakers);
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Retention dropped the messages of `room` up to the number `up_to`; called after the log has
+    /// committed that.
+    pub fn dropped(&self, room: &RoomName, up_to: u64) {
+        self.lock().dropped(room, up_to);
+    }
+
+    /// The number of the newest published message.
+    pub fn head(&self) -> u64 {
+        self.lock().head
+    }
+
+    /// The cursor of this moment. Take it before reading a snapshot, and nothing falls between the two.
+    pub fn now(&self) -> Cursor {
+        self.cursor(self.head())
+    }
+
+    /// Answers every parked poll at once with a time to come back, and holds none from now on.
+    pub fn drain(&self) {
+        let mut wakers = Vec::new();
+        self.lock().drain(&mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether [`Hub::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.lock().draining
+    }
+
+    /// What the hub holds at this moment.
+    pub fn census(&self) -> Census {
+        let state = self.lock();
+        Census {
+            clients: state.clients(),
+            polls: state.polls(),
+            rooms: state.rooms(),
+        }
+    }
+
+    /// Where clients that bring no cursor go on from.
+    pub fn positions(&self) -> &Positions {
+        &self.0.positions
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock panics half-way through a change that another would trip over.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cursor(&self, number: u64) -> Cursor {
+        Cursor {
+            birth: Arc::clone(&self.0.birth),
+            number,
+        }
+    }
+
+    fn birth(&self) -> &str {
+        &self.0.birth
+    }
+
+    fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.0.log)
+    }
+
+    fn options(&self) -> &HubOptions {
+        &self.0.options
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("birth", &self.0.birth)
+            .field("census", &self.census())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,90 @@
 //! The SSH wrapper: connections, host keys, credentials, exec, transfer.
+//!
+//! One [`Connection`] is one TCP connection with one login. It blocks, belongs to one thread at a
+//! time, and does one thing at a time: a server that hangs costs the thread that waits for it and
+//! nothing else. Callers run it on their bounded pool of blocking threads.
+//!
+//! libssh2 itself is driven without blocking (see `link`), because its own time-outs count whole
+//! seconds of one call, are off by default, and cannot be cancelled.
+//!
+//! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. No secret is in it.
+
+mod connection;
+mod credential;
+mod error;
+mod exec;
+mod host_key;
+mod lines;
+mod link;
+mod script;
+#[cfg(test)]
+pub(crate) mod tests;
+mod transfer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use connection::Connection;
+pub use credential::Credential;
+pub use error::{Cause, Phase, SshError};
+pub use exec::{Command, Exit, Stream};
+pub use host_key::{HostKey, host_key};
+pub use script::quote;
+
+/// Where to connect, as whom, and which host key is expected there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// A name or an address, without port.
+    pub host: String,
+    /// The TCP port, mostly 22.
+    pub port: u16,
+    /// The login name.
+    pub user: String,
+    /// What proves that we may log in.
+    pub credential: Credential,
+    /// The key that a person has accepted for this server: [`HostKey::pin`], or a bare
+    /// `SHA256:…` fingerprint. `None`: nobody has, and [`Connection::open`] refuses.
+    pub host_key: Option<String>,
+}
+
+/// How long to wait for a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a connection to stand: name lookup, TCP, handshake and login together.
+    pub connect: Duration,
+    /// For a server that gives no sign of life while something is under way. A command may be
+    /// silent for longer: the server is asked for a sign of life meanwhile.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    /// 10 s to connect, 30 s without a sign of life.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A flag that asks what is under way to stop. Clones share it; once set it stays set.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A flag that is not set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the flag; what it was given to stops within 2 s.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the flag is set.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -29,7 +29,7 @@ pub mod servers;
 pub mod users;
 mod values;
 
-pub use events::{Event, NewEvent};
+pub use events::{Event, NewEvent, Retention};
 pub use values::*;
 
 /// The connection that queries take.

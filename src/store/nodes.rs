@@ -3,8 +3,10 @@
 use diesel::prelude::*;
 use serde::Serialize;
 
-use super::schema::nodes;
-use super::{Conn, Moment, NodeState, ReleaseId, Result, ServerId, StoreError};
+use super::schema::{nodes, releases};
+use super::{
+    Conn, Moment, NodeState, ProjectId, ReleaseId, ReleaseKind, Result, ServerId, StoreError,
+};
 
 /// A node.
 #[derive(Debug, Clone, Queryable, Selectable, Serialize)]
@@ -125,4 +127,47 @@ pub fn set_progress(conn: &mut Conn, node: &Node, progress: &str) -> Result<Node
             .returning(Node::as_returning())
             .get_result(conn)?,
     )
+}
+
+/// How many of a project's past releases are looked through for unfinished ones.
+const LOOK_BACK: i64 = 200;
+
+/// The past releases of `project`, all but `current`, that did not get through all their steps on
+/// `server`.
+pub fn unfinished_on(
+    conn: &mut Conn,
+    project: ProjectId,
+    server: ServerId,
+    current: ReleaseId,
+) -> Result<Vec<ReleaseId>> {
+    let recent: Vec<ReleaseId> = releases::table
+        .filter(releases::project_id.eq(project))
+        .filter(releases::kind.eq(ReleaseKind::Deploy))
+        .filter(releases::id.ne(current))
+        .order(releases::id.desc())
+        .limit(LOOK_BACK)
+        .select(releases::id)
+        .load(conn)?;
+    Ok(nodes::table
+        .filter(nodes::release_id.eq_any(recent))
+        .filter(nodes::server_id.eq(server))
+        .filter(nodes::state.ne(NodeState::Succeeded))
+        .select(nodes::release_id)
+        .distinct()
+        .order(nodes::release_id)
+        .load(conn)?)
+}
+
+/// The servers on which every step of `release` succeeded.
+pub fn servers_reached(conn: &mut Conn, release: ReleaseId) -> Result<Vec<ServerId>> {
+    let all = of_release(conn, release)?;
+    let mut servers: Vec<ServerId> = all.iter().filter_map(|node| node.server_id).collect();
+    servers.sort_unstable();
+    servers.dedup();
+    servers.retain(|server| {
+        all.iter()
+            .filter(|node| node.server_id == Some(*server))
+            .all(|node| node.state == NodeState::Succeeded)
+    });
+    Ok(servers)
 }

@@ -1,0 +1,152 @@
+/* Chooses what to release: a branch or a tag, then one of its last commits. It fills the two plain text
+   fields of the form, which stay in charge where the repository cannot be read. */
+(function () {
+  'use strict';
+  var text = Longshore.text;
+  var element = Longshore.element;
+  var project = Longshore.byId('project_id');
+  var refField = Longshore.byId('ref');
+  var commitField = Longshore.byId('commit');
+  var plain = Longshore.byId('ref-plain');
+  var picker = Longshore.byId('ref-picker');
+  var refs = { branches: [], tags: [] };
+  var kind = 'branch';
+  var asked = 0;             // answers of an earlier choice are dropped
+
+  var refBox = element('div', {});
+  var commitBox = element('div', {});
+
+  function say(box, message, isError) {
+    Longshore.clear(box);
+    box.appendChild(element('p', { 'class': isError ? 'notice is-error' : 'hint', text: message }));
+  }
+
+  function fallBack(message) {
+    picker.hidden = false;
+    plain.hidden = false;
+    Longshore.clear(commitBox);
+    say(refBox, text('js.picker.failed', { message: message }), true);
+  }
+
+  /* A list of which one is chosen. items: {value, label, code?, note?} */
+  function options(label, items, chosen, choose) {
+    var list = element('div', { 'class': 'options', role: 'radiogroup', 'aria-label': label });
+    items.forEach(function (item) {
+      var option = element('button', { type: 'button', 'class': 'option', role: 'radio', 'aria-checked': String(item.value === chosen), 'data-value': item.value }, [
+        item.code ? element('code', { text: item.code }) : null,
+        element('span', { 'class': 'grow', text: item.label }),
+        item.note ? element('span', { 'class': 'muted', text: item.note }) : null
+      ]);
+      option.addEventListener('click', function () {
+        Array.prototype.forEach.call(list.children, function (other) { other.setAttribute('aria-checked', String(other === option)); });
+        choose(item.value);
+      });
+      list.appendChild(option);
+    });
+    if (!items.length) { list.appendChild(element('p', { 'class': 'hint', text: text('js.picker.none') })); }
+    return list;
+  }
+
+  function tabs() {
+    var row = element('div', { 'class': 'segments', role: 'radiogroup' });
+    ['branch', 'tag', 'commit'].forEach(function (name) {
+      var radio = element('input', { type: 'radio', name: 'ref-kind', value: name });
+      radio.checked = name === kind;
+      radio.addEventListener('change', function () {
+        kind = name;
+        showRefs();
+      });
+      row.appendChild(element('label', { 'class': 'segment' }, [radio, element('span', { text: text('js.picker.' + name) })]));
+    });
+    return row;
+  }
+
+  function filtered(list) {
+    var search = element('input', { type: 'search', placeholder: text('js.picker.filter'), 'aria-label': text('js.picker.filter') });
+    search.addEventListener('input', function () {
+      var wanted = search.value.toLowerCase();
+      Array.prototype.forEach.call(list.children, function (option) {
+        option.hidden = option.textContent.toLowerCase().indexOf(wanted) < 0;
+      });
+    });
+    search.addEventListener('keydown', function (event) { if (event.keyCode === 13) { event.preventDefault(); } });
+    return search;
+  }
+
+  function showRefs() {
+    Longshore.clear(refBox);
+    Longshore.clear(commitBox);
+    refBox.appendChild(tabs());
+    plain.hidden = kind !== 'commit';
+    if (kind === 'commit') { return commitField.focus(); }
+    var known = kind === 'branch' ? refs.branches : refs.tags;
+    var items = known.map(function (ref) { return { value: ref.name, label: ref.name, note: String(ref.commit || '').slice(0, 7) }; });
+    var list = options(text('js.picker.' + kind), items, refField.value, chooseRef);
+    if (items.length > 8) { refBox.appendChild(filtered(list)); }
+    refBox.appendChild(list);
+    if (known.some(function (ref) { return ref.name === refField.value; })) { showCommits(refField.value); }
+  }
+
+  function chooseRef(name) {
+    refField.value = name;
+    commitField.value = '';
+    showCommits(name);
+  }
+
+  function showCommits(name) {
+    var turn = (asked += 1);
+    say(commitBox, text('js.picker.loading'));
+    Longshore.request('GET', '/api/v1/projects/' + encodeURIComponent(project.value) + '/commits?ref=' + encodeURIComponent(name), {}, function (error, commits) {
+      if (turn !== asked || refField.value !== name) { return; }
+      if (error) { return say(commitBox, text('js.picker.failed', { message: error.message }), true); }
+      Longshore.clear(commitBox);
+      var items = commits.map(function (commit) {
+        return { value: commit.commit, code: commit.commit, label: commit.summary, note: commit.author + ' · ' + commit.date };
+      });
+      commitBox.appendChild(element('h2', { text: text('js.picker.commits') }));
+      commitBox.appendChild(element('p', { 'class': 'hint', text: text('js.picker.newest') }));
+      commitBox.appendChild(options(text('js.picker.commits'), items, commitField.value, function (value) { commitField.value = value; }));
+    });
+  }
+
+  function guessKind() {
+    function holds(list) { return list.some(function (ref) { return ref.name === refField.value; }); }
+    if (!refField.value && commitField.value) { return 'commit'; }
+    return !holds(refs.branches) && holds(refs.tags) ? 'tag' : 'branch';
+  }
+
+  function preferred() {
+    var names = refs.branches.map(function (ref) { return ref.name; });
+    return names.indexOf('main') >= 0 ? 'main' : names.indexOf('master') >= 0 ? 'master' : names[0] || '';
+  }
+
+  function load() {
+    var turn = (asked += 1);
+    picker.hidden = !project.value;
+    plain.hidden = true;
+    Longshore.clear(commitBox);
+    if (!project.value) { return; }
+    say(refBox, text('js.picker.loading'));
+    Longshore.request('GET', '/api/v1/projects/' + encodeURIComponent(project.value) + '/refs', {}, function (error, answer) {
+      if (turn !== asked) { return; }
+      if (error) { return fallBack(error.message); }
+      refs = answer;
+      // What was refused stays in sight, to be corrected.
+      if (plain.querySelector('.field-error')) { plain.hidden = false; } else if (!refField.value && !commitField.value) { refField.value = preferred(); }
+      var hidden = plain.hidden;
+      kind = guessKind();
+      showRefs();
+      plain.hidden = hidden && kind !== 'commit';
+    });
+  }
+
+  picker.className = 'picker';
+  picker.appendChild(refBox);
+  picker.appendChild(commitBox);
+  project.addEventListener('change', function () {
+    refField.value = '';
+    commitField.value = '';
+    load();
+  });
+  load();
+}());

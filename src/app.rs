@@ -1,0 +1,263 @@
+//! Every shared handle, built once at the start.
+
+mod data_folder;
+mod message_log;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::auth::{Auth, AuthOptions};
+use crate::deploy::{self, DeployError, Engine};
+use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
+use crate::hub::{BadBirth, Hub, HubOptions};
+use crate::secret::{Vault, VaultError};
+use crate::settings::{LogSync, Settings};
+use crate::ssh::Timeouts;
+use crate::store::{Durability, Retention, Store, StoreError, events, logins};
+
+pub use data_folder::DataFolder;
+use message_log::MessageLog;
+
+/// How many blocking calls run at once; more wait their turn.
+const BLOCKING_CALLS: usize = 64;
+/// How long a blocking call waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+/// How often what has grown old is swept out.
+const SWEEP: Duration = Duration::from_secs(60);
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// Why the platform could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data folder cannot be used.
+    #[error("data folder {path}: {cause}")]
+    Data {
+        /// The folder or file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Another process uses the data folder.
+    #[error("data folder {path}: another longshore is running on it")]
+    InUse {
+        /// The folder.
+        path: String,
+    },
+    /// The key file.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log's birth id.
+    #[error(transparent)]
+    Birth(#[from] BadBirth),
+    /// The release engine.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The git host's certificates.
+    #[error("setting git_ca_file: {0}")]
+    CaFile(String),
+}
+
+/// Too much is going on; the same request may succeed in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server is busy")]
+pub struct Busy;
+
+/// The shared handles; clones are the same app.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    settings: Settings,
+    store: Store,
+    vault: Vault,
+    auth: Auth,
+    hub: Hub,
+    engine: Engine,
+    turns: Semaphore,
+    /// Holds the data folder's lock as long as the app lives.
+    _folder: DataFolder,
+}
+
+impl App {
+    /// Opens the data folder at `data` and builds everything on it. Releases that were active when
+    /// the platform last ended are `interrupted` by this.
+    pub fn open(settings: Settings, data: &Path) -> Result<Self, AppError> {
+        let folder = DataFolder::open(data)?;
+        let store = open_store(&folder, &settings)?;
+        let vault = Vault::open_or_create(&folder.path("secret.key"))?;
+        let auth = Auth::new(
+            store.clone(),
+            &AuthOptions {
+                login_days: settings.login_days,
+                public_urls: settings.public_urls.clone(),
+            },
+        );
+        let hub = open_hub(&store, &settings)?;
+        let engine = open_engine(&folder, &store, &vault, &settings)?;
+        Ok(Self(Arc::new(Parts {
+            settings,
+            store,
+            vault,
+            auth,
+            hub,
+            engine,
+            turns: Semaphore::new(BLOCKING_CALLS),
+            _folder: folder,
+        })))
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The database. Blocking: see [`blocking`](Self::blocking).
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// What seals credentials.
+    pub fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// Accounts and logins. Blocking.
+    pub fn auth(&self) -> &Auth {
+        &self.0.auth
+    }
+
+    /// The push hub.
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// The release engine. Blocking.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Which repository addresses may be fetched from.
+    pub fn url_policy(&self) -> UrlPolicy {
+        url_policy(&self.0.settings)
+    }
+
+    /// Runs blocking work (the database, git, SSH, password hashing) off the async threads; at most
+    /// 64 at once. [`Busy`] after 10 s without a turn.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let turn = tokio::time::timeout(TURN, self.0.turns.acquire());
+        let _turn = turn.await.map_err(|_| Busy)?.map_err(|_| Busy)?;
+        let app = self.clone();
+        tokio::task::spawn_blocking(move || work(&app))
+            .await
+            .map_err(|_| Busy)
+    }
+
+    /// Sweeps out what has grown old, for ever; run it beside the server.
+    pub async fn sweep(self) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            match self.blocking(|app| app.sweep_once()).await {
+                Ok(Err(error)) => tracing::warn!(%error, "sweep"),
+                Ok(Ok(())) | Err(Busy) => {}
+            }
+        }
+    }
+
+    fn sweep_once(&self) -> Result<(), StoreError> {
+        let settings = &self.0.settings;
+        let retention = Retention {
+            messages: i64::from(settings.room_messages),
+            bytes: i64::try_from(settings.room_bytes).unwrap_or(i64::MAX),
+            seconds: i64::from(settings.room_days) * DAY_SECONDS,
+        };
+        let dropped = self.0.store.write(|conn| events::trim(conn, retention))?;
+        message_log::tell_dropped(&self.0.hub, dropped);
+        self.0.store.write(logins::sweep)
+    }
+}
+
+fn open_store(folder: &DataFolder, settings: &Settings) -> Result<Store, AppError> {
+    let durability = match settings.log_sync {
+        LogSync::Process => Durability::Process,
+        LogSync::Always => Durability::Machine,
+    };
+    Ok(Store::open(
+        &folder.private_file("longshore.db")?,
+        durability,
+    )?)
+}
+
+fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
+    let (birth, head) = store.read(|conn| Ok((events::birth(conn)?, events::head(conn)?)))?;
+    let hub = Hub::new(
+        Arc::new(MessageLog::new(store.clone())),
+        &birth,
+        u64::try_from(head).unwrap_or(0),
+        HubOptions {
+            queue: settings.queue_messages,
+            ..HubOptions::default()
+        },
+    )?;
+    let publisher = hub.clone();
+    store.on_publish(Box::new(move |events| {
+        publisher.publish(message_log::messages(events));
+    }));
+    Ok(hub)
+}
+
+fn open_engine(
+    folder: &DataFolder,
+    store: &Store,
+    vault: &Vault,
+    settings: &Settings,
+) -> Result<Engine, AppError> {
+    if let Some(path) = &settings.git_ca_file {
+        crate::git::trust_ca_file(path).map_err(|error| AppError::CaFile(error.to_string()))?;
+    }
+    let policy = url_policy(settings);
+    let mirrors = Mirrors::new(
+        folder.private_folder("mirrors")?,
+        MirrorOptions {
+            policy: policy.clone(),
+            stall_timeout: settings.git_stall(),
+        },
+    );
+    Ok(Engine::new(
+        store.clone(),
+        vault.clone(),
+        mirrors,
+        policy,
+        deploy::Options {
+            work: folder.path("work"),
+            logs: folder.private_folder("logs")?,
+            run_as: settings.run_as.clone(),
+            ssh: Timeouts {
+                connect: Duration::from_secs(settings.ssh_connect_seconds),
+                idle: Duration::from_secs(settings.ssh_idle_seconds),
+            },
+            command_limit: settings.command_limit(),
+            step_limit: settings.step_limit(),
+            releases_at_once: settings.releases_at_once,
+            servers_at_once: settings.servers_at_once,
+            node_log_bytes: settings.node_log_bytes,
+        },
+    )?)
+}
+
+fn url_policy(settings: &Settings) -> UrlPolicy {
+    UrlPolicy {
+        allow_http: settings.git_allow_http,
+        allow_loopback: settings.git_allow_loopback,
+        local_folders: settings.git_local_folders.clone(),
+    }
+}

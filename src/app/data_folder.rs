@@ -1,0 +1,77 @@
+//! The folder that holds everything an installation keeps.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::AppError;
+
+/// A data folder, locked: one server at a time works on it. Tools such as `longshore token create`
+/// need no lock, the database has its own.
+pub struct DataFolder {
+    root: PathBuf,
+    _lock: File,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> AppError {
+    let path = path.display().to_string();
+    move |cause| AppError::Data { path, cause }
+}
+
+impl DataFolder {
+    /// Opens or makes the folder at `root`. Others may pass through it (builds run as `run_as` below
+    /// it) but not list it; what is secret in it has modes of its own.
+    pub fn open(root: &Path) -> Result<Self, AppError> {
+        if !root.exists() {
+            fs::create_dir_all(root).map_err(at(root))?;
+            fs::set_permissions(root, Permissions::from_mode(0o711)).map_err(at(root))?;
+        }
+        let root = root.canonicalize().map_err(at(root))?;
+        let lock_path = root.join("longshore.lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(AppError::InUse {
+                path: root.display().to_string(),
+            }),
+            Err(fs::TryLockError::Error(cause)) => Err(at(&lock_path)(cause)),
+        }
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// A file that only its owner can read; made empty if it is not there.
+    pub fn private_file(&self, name: &str) -> Result<PathBuf, AppError> {
+        private_file(&self.root, name)
+    }
+
+    /// A folder that only its owner can enter.
+    pub fn private_folder(&self, name: &str) -> Result<PathBuf, AppError> {
+        let path = self.path(name);
+        fs::create_dir_all(&path).map_err(at(&path))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(at(&path))?;
+        Ok(path)
+    }
+}
+
+/// [`DataFolder::private_file`] for tools that do not lock the folder.
+pub(super) fn private_file(root: &Path, name: &str) -> Result<PathBuf, AppError> {
+    let path = root.join(name);
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(at(&path))?;
+    Ok(path)
+}

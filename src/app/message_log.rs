@@ -1,0 +1,105 @@
+//! The hub's log, kept in the store.
+
+use crate::hub::{Hub, Kind, Limit, Log, LogError, Message, Page, RoomName};
+use crate::store::{Event, Store, StoreError, events};
+
+/// How many rows are read for one page; the hub asks again for more.
+const ROWS: usize = 1000;
+
+pub(super) struct MessageLog {
+    store: Store,
+}
+
+impl MessageLog {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+fn failed(error: StoreError) -> LogError {
+    LogError(error.to_string())
+}
+
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Log for MessageLog {
+    fn read(
+        &self,
+        rooms: &[RoomName],
+        after: u64,
+        up_to: u64,
+        limit: Limit,
+    ) -> Result<Page, LogError> {
+        let names: Vec<String> = rooms.iter().map(|room| room.as_str().to_owned()).collect();
+        let rows = limit.messages.min(ROWS);
+        // One row more tells whether this is the end.
+        let mut found = self
+            .store
+            .read(|conn| {
+                let limit = i64::try_from(rows + 1).unwrap_or(i64::MAX);
+                events::read(conn, &names, stored(after), stored(up_to), limit)
+            })
+            .map_err(failed)?;
+        let mut end = found.len() <= rows;
+        found.truncate(rows);
+        let mut size = 0;
+        let fitting = found
+            .iter()
+            .take_while(|event| {
+                size += event.data.len();
+                size <= limit.bytes
+            })
+            .count()
+            .max(1);
+        if fitting < found.len() {
+            found.truncate(fitting);
+            end = false;
+        }
+        Ok(Page {
+            messages: messages(found),
+            end,
+        })
+    }
+
+    fn marks(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError> {
+        let marks = self.store.read(events::marks).map_err(failed)?;
+        Ok(rooms
+            .iter()
+            .map(|room| {
+                marks
+                    .iter()
+                    .find(|(name, _)| name == room.as_str())
+                    .map_or(0, |(_, mark)| u64::try_from(*mark).unwrap_or(0))
+            })
+            .collect())
+    }
+}
+
+/// The hub's messages from the store's rows. A row whose room or kind this version does not know
+/// (an older one wrote it) is left out.
+pub(super) fn messages(events: Vec<Event>) -> Vec<Message> {
+    events
+        .into_iter()
+        .filter_map(|event| {
+            Some(Message::from_json(
+                u64::try_from(event.number).ok()?,
+                RoomName::parse(&event.room).ok()?,
+                Kind::parse(&event.kind)?,
+                event.sender,
+                &event.data,
+                event.at.datetime(),
+            ))
+        })
+        .collect()
+}
+
+/// Tells the hub which rooms retention has shortened.
+pub(super) fn tell_dropped(hub: &Hub, dropped: Vec<(String, i64)>) {
+    for (room, mark) in dropped {
+        if let (Ok(room), Ok(mark)) = (RoomName::parse(&room), u64::try_from(mark)) {
+            hub.dropped(&room, mark);
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Who is it, and may they: passwords, login sessions, roles, CSRF and API tokens.
+//!
+//! [`Auth`] is the one handle. A request's [`Proof`] (a login cookie or a bearer token) becomes an
+//! [`Identity`]; [`Auth::check_source`] refuses requests that a page of another site sent.
+//! Everything that reaches the database or hashes a password blocks: async code calls it on the
+//! blocking pool.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::HttpRequest;
+use actix_web::cookie::{Cookie, SameSite};
+
+use crate::secret::{Secret, fingerprint, new_token};
+use crate::store::users::User;
+use crate::store::{Conn, Moment, Role, Store, StoreError, UserId, logins, users};
+
+mod identity;
+mod limiter;
+mod password;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
+pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
+pub use source::Source;
+
+use limiter::LoginLimiter;
+
+/// How long a one-time link can be used.
+pub const LINK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest account name, in characters.
+pub const LONGEST_NAME: usize = 64;
+
+/// What an operator may choose about logins.
+#[derive(Clone, Debug)]
+pub struct AuthOptions {
+    /// How long a login lasts, in days.
+    pub login_days: u32,
+    /// The addresses that browsers know this server by, beside the `Host` of a request.
+    pub public_urls: Vec<String>,
+}
+
+/// Why somebody was not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The name or the password is wrong; which one is not told.
+    #[error("name or password is wrong")]
+    LoginFailed,
+    /// Too many failures for this account from this address.
+    #[error("too many attempts; try again in {} s", .retry_after.as_secs())]
+    TooManyAttempts {
+        /// When another attempt is allowed, at least one second.
+        retry_after: Duration,
+    },
+    /// A one-time link that does not exist, was used, or has expired.
+    #[error("the link was used already or has expired")]
+    LinkExpired,
+    /// The first account exists already.
+    #[error("the installation is set up already")]
+    AlreadySetUp,
+    /// A name that an account cannot have.
+    #[error(
+        "an account's name has 1 to {LONGEST_NAME} letters, digits, dots, dashes or underscores"
+    )]
+    BadName,
+    /// A password that an account should not have.
+    #[error("{0}")]
+    BadPassword(#[from] BadPassword),
+    /// No account has this name.
+    #[error("user {name}: not found")]
+    UnknownUser {
+        /// The name.
+        name: String,
+    },
+    /// A page of another site sent the request.
+    #[error("the request comes from another site")]
+    ForeignSource,
+    /// The request does not prove that a page of ours sent it.
+    #[error("the CSRF token is missing or wrong")]
+    Csrf,
+    /// Hashing failed, for want of memory.
+    #[error("hashing a password: {0}")]
+    Hash(String),
+    /// The database refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What auth calls give.
+pub type Result<T> = std::result::Result<T, AuthError>;
+
+/// A login that has just begun.
+#[derive(Debug)]
+pub struct Login {
+    /// What the cookie carries.
+    pub token: Secret<String>,
+    /// Whose it is.
+    pub user: User,
+}
+
+/// The handle; clones share the limiter.
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    login_days: u32,
+    own_origins: Vec<String>,
+    /// Whether cookies are for https alone: where browsers come over https.
+    secure: bool,
+    limiter: LoginLimiter,
+}
+
+impl Auth {
+    /// Accounts and logins in `store`.
+    pub fn new(store: Store, options: &AuthOptions) -> Self {
+        let own_origins: Vec<String> = options
+            .public_urls
+            .iter()
+            .filter_map(|url| source::origin_of(url))
+            .collect();
+        Self(Arc::new(Inner {
+            store,
+            login_days: options.login_days,
+            secure: own_origins.iter().any(|own| own.starts_with("https:")),
+            own_origins,
+            limiter: LoginLimiter::default(),
+        }))
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// [`AuthError::BadName`], [`AuthError::BadPassword`], or `Taken` of the store.
+    pub fn add_user(&self, name: &str, password: &Secret<String>, role: Role) -> Result<User> {
+        let hash = new_hash(name, password)?;
+        Ok(self
+            .0
+            .store
+            .write(|conn| users::add(conn, name, &hash, role))?)
+    }
+
+    /// Makes a token for the API; it may do what its account may. It cannot be shown again.
+    pub fn create_token(&self, user_name: &str) -> Result<Secret<String>> {
+        let user = self.user(user_name)?;
+        let token = new_token();
+        let print = fingerprint(token.expose());
+        self.0
+            .store
+            .write(|conn| logins::add_token(conn, user.id, &print))?;
+        Ok(token)
+    }
+
+    /// The token of a one-time link that logs an account in; see [`login_path`].
+    pub fn login_link(&self, user_name: &str) -> Result<Secret<String>> {
+        let user = self.user(user_name)?;
+        self.add_link(Some(user.id))
+    }
+
+    /// The token of a one-time link under which the first account is made; see [`setup_path`].
+    pub fn setup_link(&self) -> Result<Secret<String>> {
+        self.add_link(None)
+    }
+
+    /// Whether there is no account yet.
+    pub fn needs_setup(&self) -> Result<bool> {
+        Ok(self.0.store.read(users::none)?)
+    }
+
+    fn user(&self, name: &str) -> Result<User> {
+        self.0
+            .store
+            .read(|conn| users::by_name(conn, name))?
+            .ok_or_else(|| AuthError::UnknownUser {
+                name: name.to_owned(),
+            })
+    }
+
+    fn add_link(&self, user: Option<UserId>) -> Result<Secret<String>> {
+        let token = new_token();
+        let print = fingerprint(token.expose());
+        let until = Moment::now().plus_seconds(LINK_LIFE.as_secs() as i64);
+        self.0.store.write(|conn| {
+            logins::sweep(conn)?;
+            logins::add_link(conn, user, &print, until)
+        })?;
+        Ok(token)
+    }
+
+    /// Logs in with a password, coming from `address`. The session in `old`, if any, ends, so that
+    /// a token known before the login is worth nothing after it.
+    ///
+    /// # Errors
+    /// [`AuthError::LoginFailed`], [`AuthError::TooManyAttempts`].
+    pub fn log_in(
+        &self,
+        name: &str,
+        password: &Secret<String>,
+        address: IpAddr,
+        old: &Proof,
+    ) -> Result<Login> {
+        let limited = |retry_after| AuthError::TooManyAttempts { retry_after };
+        let limiter = &self.0.limiter;
+        limiter
+            .check(name, address, Instant::now())
+            .map_err(limited)?;
+        let user = self.0.store.read(|conn| users::by_name(conn, name))?;
+        let user = user.filter(|user| !user.disabled);
+        let hash = user.as_ref().map(|user| user.password_hash.as_str());
+        let right = password::verify(password, hash);
+        // Attempts sent side by side all pass the first check; only as many as are allowed may
+        // learn whether they were right.
+        limiter
+            .check(name, address, Instant::now())
+            .map_err(limited)?;
+        match user.filter(|_| right) {
+            Some(user) => {
+                limiter.forget(name, address);
+                let login = self.0.store.write(|conn| {
+                    logins::sweep(conn)?;
+                    self.close(conn, old)?;
+                    self.open(conn, user)
+                })?;
+                Ok(login)
+            }
+            None => {
+                tracing::warn!(account = name, %address, "login failed");
+                limiter.failed(name, address, Instant::now());
+                Err(AuthError::LoginFailed)
+            }
+        }
+    }
+
+    /// Logs in by a one-time link, which is used up.
+    pub fn enter(&self, link: &str, old: &Proof) -> Result<Login> {
+        self.0
+            .store
+            .write(|conn| {
+                let Some(Some(user)) = logins::take_link(conn, &fingerprint(link))? else {
+                    return Ok(None);
+                };
+                self.close(conn, old)?;
+                self.open(conn, user).map(Some)
+            })?
+            .ok_or(AuthError::LinkExpired)
+    }
+
+    /// Whether a set-up link can still be used.
+    pub fn setup_is_open(&self, link: &str) -> Result<bool> {
+        let print = fingerprint(link);
+        Ok(self
+            .0
+            .store
+            .read(|conn| Ok(logins::setup_link_is_open(conn, &print)? && users::none(conn)?))?)
+    }
+
+    /// Makes the first account, an admin, and logs it in. The link is used up.
+    pub fn set_up(&self, link: &str, name: &str, password: &Secret<String>) -> Result<Login> {
+        let hash = new_hash(name, password)?;
+        let print = fingerprint(link);
+        self.0.store.write(|conn| {
+            if !users::none(conn)? {
+                return Ok(Err(AuthError::AlreadySetUp));
+            }
+            if !matches!(logins::take_link(conn, &print)?, Some(None)) {
+                return Ok(Err(AuthError::LinkExpired));
+            }
+            let user = users::add(conn, name, &hash, Role::Admin)?;
+            self.open(conn, user).map(Ok)
+        })?
+    }
+
+    /// Ends the session that `proof` shows.
+    pub fn log_out(&self, proof: &Proof) -> Result<()> {
+        Ok(self.0.store.write(|conn| self.close(conn, proof))?)
+    }
+
+    fn open(&self, conn: &mut Conn, user: User) -> crate::store::Result<Login> {
+        let token = new_token();
+        let until = Moment::now().plus_seconds(self.login_seconds());
+        let csrf = new_token();
+        logins::open_session(
+            conn,
+            user.id,
+            &fingerprint(token.expose()),
+            csrf.expose(),
+            until,
+        )?;
+        Ok(Login { token, user })
+    }
+
+    fn close(&self, conn: &mut Conn, proof: &Proof) -> crate::store::Result<()> {
+        match proof {
+            Proof::Cookie(token) => logins::close_session(conn, &fingerprint(token.expose())),
+            _ => Ok(()),
+        }
+    }
+
+    fn login_seconds(&self) -> i64 {
+        i64::from(self.0.login_days) * 24 * 60 * 60
+    }
+
+    /// Who shows `proof`; none for a proof that is unknown, expired, or of a disabled account.
+    pub fn who(&self, proof: &Proof) -> Result<Option<Identity>> {
+        let found = match proof {
+            Proof::None => None,
+            Proof::Cookie(token) => self
+                .0
+                .store
+                .read(|conn| logins::session(conn, &fingerprint(token.expose())))?
+                .map(|session| Identity::new(&session.user, Via::Cookie, Some(session.csrf))),
+            Proof::Bearer(token) => self
+                .0
+                .store
+                .read(|conn| logins::token_owner(conn, &fingerprint(token.expose())))?
+                .map(|user| Identity::new(&user, Via::Token, None)),
+        };
+        Ok(found)
+    }
+
+    /// Where the page is from that sent this request.
+    pub fn source(&self, request: &HttpRequest) -> Source {
+        Source::of(request, &self.0.own_origins)
+    }
+
+    /// Refuses a request that another site's page sent, and one that changes something by a login
+    /// cookie without telling where it comes from.
+    ///
+    /// # Errors
+    /// [`AuthError::ForeignSource`].
+    pub fn check_source(&self, request: &HttpRequest) -> Result<()> {
+        let by_cookie = matches!(Proof::of(request), Proof::Cookie(_));
+        match self.source(request) {
+            Source::Own => Ok(()),
+            Source::Unstated if request.method().is_safe() || !by_cookie => Ok(()),
+            Source::Unstated | Source::Foreign => Err(AuthError::ForeignSource),
+        }
+    }
+
+    /// The cookie that keeps `login`.
+    pub fn cookie(&self, login: &Login) -> Cookie<'static> {
+        let mut cookie = self.bare_cookie(login.token.expose().clone());
+        cookie.set_max_age(actix_web::cookie::time::Duration::seconds(
+            self.login_seconds(),
+        ));
+        cookie
+    }
+
+    /// The cookie that takes a login away.
+    pub fn no_cookie(&self) -> Cookie<'static> {
+        let mut cookie = self.bare_cookie(String::new());
+        cookie.make_removal();
+        cookie
+    }
+
+    fn bare_cookie(&self, value: String) -> Cookie<'static> {
+        Cookie::build(SESSION_COOKIE, value)
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(self.0.secure)
+            .finish()
+    }
+}
+
+/// The path of a one-time login link.
+pub fn login_path(link: &Secret<String>) -> String {
+    format!("/enter/{}", link.expose())
+}
+
+/// The path of a one-time set-up link.
+pub fn setup_path(link: &Secret<String>) -> String {
+    format!("/setup/{}", link.expose())
+}
+
+/// The hash for a new account, whose name and password are checked first.
+fn new_hash(name: &str, password: &Secret<String>) -> Result<String> {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || !name.chars().all(fits) {
+        return Err(AuthError::BadName);
+    }
+    password::check_new(name, password)?;
+    password::hash(password)
+}

@@ -1,0 +1,188 @@
+//! Passwords: which are refused, and how they are kept.
+
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+
+use super::AuthError;
+use crate::secret::Secret;
+
+/// The shortest password, in characters.
+pub const SHORTEST_PASSWORD: usize = 8;
+/// The longest password, in characters; longer ones would only cost time.
+pub const LONGEST_PASSWORD: usize = 256;
+
+/// argon2id's costs: memory in KiB, passes, lanes.
+const MEMORY: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// A hash of nobody's password, so that a login for an unknown name takes as long as any other.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bG9uZ3Nob3Jlbm9ib2R5\
+                      $4Tz1pjHwpMzQyEhZyWMuZ0vSk2kxV8GUYkpd2GF4BHk";
+
+/// The commonest passwords that are long enough otherwise, in lower case.
+const COMMON: [&str; 48] = [
+    "00000000",
+    "11111111",
+    "111111111",
+    "1111111111",
+    "12121212",
+    "12341234",
+    "12344321",
+    "12345678",
+    "123123123",
+    "123321123",
+    "123456789",
+    "1234567890",
+    "1234567891",
+    "147258369",
+    "1q2w3e4r",
+    "1q2w3e4r5t",
+    "1qaz2wsx",
+    "22222222",
+    "66666666",
+    "87654321",
+    "88888888",
+    "987654321",
+    "99999999",
+    "a1234567",
+    "aa123456",
+    "aa12345678",
+    "abc12345",
+    "abcd1234",
+    "abcdefgh",
+    "admin123",
+    "admin1234",
+    "administrator",
+    "asdfasdf",
+    "asdfghjk",
+    "asdfghjkl",
+    "baseball",
+    "changeme",
+    "computer",
+    "iloveyou",
+    "letmein1",
+    "longshore",
+    "passw0rd",
+    "password",
+    "password1",
+    "password123",
+    "qwer1234",
+    "qwertyui",
+    "qwertyuiop",
+];
+
+/// Why a new password is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPassword {
+    /// Under [`SHORTEST_PASSWORD`].
+    #[error("a password has at least {SHORTEST_PASSWORD} characters")]
+    TooShort,
+    /// Over [`LONGEST_PASSWORD`].
+    #[error("a password has at most {LONGEST_PASSWORD} characters")]
+    TooLong,
+    /// One of the first that anybody would try, or the account's name.
+    #[error("this password is too easy to guess")]
+    Common,
+}
+
+/// Refuses passwords that are easy to guess for the account `name`.
+pub fn check_new(name: &str, password: &Secret<String>) -> Result<(), BadPassword> {
+    let password = password.expose();
+    let length = password.chars().count();
+    if length < SHORTEST_PASSWORD {
+        return Err(BadPassword::TooShort);
+    }
+    if length > LONGEST_PASSWORD {
+        return Err(BadPassword::TooLong);
+    }
+    let lower = password.to_lowercase();
+    if COMMON.contains(&lower.as_str()) || lower == name.to_lowercase() {
+        return Err(BadPassword::Common);
+    }
+    Ok(())
+}
+
+fn hasher() -> Result<Argon2<'static>, AuthError> {
+    let params = Params::new(MEMORY, PASSES, LANES, None)
+        .map_err(|error| AuthError::Hash(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// The hash to keep, in PHC string format.
+pub fn hash(password: &Secret<String>) -> Result<String, AuthError> {
+    let salt = SaltString::generate(&mut OsRng);
+    hasher()?
+        .hash_password(password.expose().as_bytes(), &salt)
+        .map(|hash| hash.to_string())
+        .map_err(|error| AuthError::Hash(error.to_string()))
+}
+
+/// Whether `password` is the one of `hash`; without a hash (nobody has that name) it is not, after
+/// the same time.
+pub fn verify(password: &Secret<String>, hash: Option<&str>) -> bool {
+    let given = password.expose();
+    if given.chars().count() > LONGEST_PASSWORD {
+        return false;
+    }
+    let fits = PasswordHash::new(hash.unwrap_or(NOBODY)).is_ok_and(|parsed| {
+        Argon2::default()
+            .verify_password(given.as_bytes(), &parsed)
+            .is_ok()
+    });
+    fits && hash.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret<String> {
+        Secret::new(text.to_owned())
+    }
+
+    #[test]
+    fn only_the_right_password_fits_its_hash() {
+        let kept = hash(&secret("correct horse")).unwrap();
+        assert!(
+            kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{kept}"
+        );
+        assert!(verify(&secret("correct horse"), Some(&kept)));
+        assert!(!verify(&secret("correct hors"), Some(&kept)));
+        assert!(!verify(&secret("correct horse"), None));
+        assert!(!verify(&secret("correct horse"), Some("garbage")));
+    }
+
+    #[test]
+    fn nobodys_hash_costs_what_a_hash_costs() {
+        let nobody = PasswordHash::new(NOBODY).unwrap();
+        let kept = hash(&secret("correct horse")).unwrap();
+        let real = PasswordHash::new(&kept).unwrap();
+        assert_eq!(nobody.algorithm, real.algorithm);
+        assert_eq!(nobody.version, real.version);
+        assert_eq!(nobody.params.to_string(), real.params.to_string());
+        assert_eq!(nobody.hash.unwrap().len(), real.hash.unwrap().len());
+    }
+
+    #[test]
+    fn easy_passwords_are_refused() {
+        for (password, expected) in [
+            ("seven77", Err(BadPassword::TooShort)),
+            ("密码密码密码密", Err(BadPassword::TooShort)),
+            ("密码密码密码密码", Ok(())),
+            ("Password1", Err(BadPassword::Common)),
+            ("JasonJason", Err(BadPassword::Common)),
+            ("correct horse", Ok(())),
+        ] {
+            assert_eq!(
+                check_new("jasonjason", &secret(password)),
+                expected,
+                "{password}"
+            );
+        }
+        let long = secret(&"x".repeat(LONGEST_PASSWORD + 1));
+        assert_eq!(check_new("ann", &long), Err(BadPassword::TooLong));
+    }
+}

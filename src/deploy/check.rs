@@ -1,0 +1,172 @@
+//! Trying servers and git hosts before anything depends on them, and accepting their host keys.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::destination::Destination;
+use super::engine::Engine;
+use super::error::{DeployError, StepError};
+use super::script;
+use crate::git::{self, GitError};
+use crate::ssh::{self, Cancel, Cause};
+use crate::store::servers::Server;
+use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
+
+/// What a check found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Check {
+    /// Whether a release could get through.
+    pub ok: bool,
+    /// The fingerprint that the host shows now; none for a host without SSH, or out of reach.
+    pub fingerprint: Option<String>,
+    /// The kind of that key.
+    pub key_kind: Option<String>,
+    /// What a person has accepted.
+    pub accepted: Option<String>,
+    /// Whether the accepted key and the shown one differ: the host was reinstalled, or somebody is
+    /// in between.
+    pub changed: bool,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+}
+
+/// The fingerprint in a pinned key, which may have the key's kind before it.
+fn fingerprint_of(pinned: &str) -> &str {
+    pinned.rsplit(' ').next().unwrap_or(pinned)
+}
+
+impl Engine {
+    /// Connects to a server, logs in and looks whether its root can be written.
+    pub fn check_server(&self, id: ServerId) -> Result<Check, DeployError> {
+        let server = self.keyring().store.read(|conn| servers::find(conn, id))?;
+        let begun = Instant::now();
+        let mut check = Check {
+            accepted: server.host_key.clone(),
+            ..Check::default()
+        };
+        match self.try_server(&server, &mut check) {
+            Ok(message) => {
+                check.ok = true;
+                check.message = message;
+            }
+            Err(error) => check.message = error.to_string(),
+        }
+        check.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(check)
+    }
+
+    fn try_server(&self, server: &Server, check: &mut Check) -> Result<String, StepError> {
+        let timeouts = self.options().ssh;
+        let opened = Destination::open(server, self.keyring(), &timeouts);
+        if let Err(StepError::Ssh(error)) = &opened
+            && let Cause::UnknownHostKey { offered } | Cause::HostKeyChanged { offered, .. } =
+                &error.cause
+        {
+            check.fingerprint = Some(offered.fingerprint.clone());
+            check.key_kind = Some(offered.kind.clone());
+            check.changed = matches!(error.cause, Cause::HostKeyChanged { .. });
+        }
+        let destination = opened?;
+        if let Destination::Ssh(connection) = &destination {
+            check.fingerprint = Some(connection.host_key().fingerprint.clone());
+            check.key_kind = Some(connection.host_key().kind.clone());
+        }
+        let mut said = String::new();
+        destination.run(
+            &script::inspect(&server.root),
+            None,
+            self.options().command_limit.min(timeouts.idle),
+            &Cancel::new(),
+            &mut |line| line.clone_into(&mut said),
+        )?;
+        Ok(said)
+    }
+
+    /// Pins a server's host key: the one that a person saw, if the server still shows it.
+    pub fn accept_server_key(&self, id: ServerId, fingerprint: &str) -> Result<(), DeployError> {
+        let store = &self.keyring().store;
+        let server = store.read(|conn| servers::find(conn, id))?;
+        if server.kind == ServerKind::Local {
+            return Err(DeployError::NoHostKey {
+                what: server.hostname,
+            });
+        }
+        let port = u16::try_from(server.port).unwrap_or_default();
+        let offered = ssh::host_key(&server.host, port, &self.options().ssh)?;
+        same(fingerprint, &offered.fingerprint)?;
+        store.write(|conn| servers::set_host_key(conn, id, &offered.pin()))?;
+        tracing::info!(server = server.hostname, key = %offered, "host key accepted");
+        Ok(())
+    }
+
+    /// Fetches a project's repository.
+    pub fn check_git_host(&self, id: ProjectId) -> Result<Check, DeployError> {
+        let project = self.keyring().store.read(|conn| projects::find(conn, id))?;
+        let begun = Instant::now();
+        let mut check = Check {
+            accepted: project.host_key.clone(),
+            ..Check::default()
+        };
+        match self.refs(id) {
+            Ok(refs) => {
+                check.ok = true;
+                check.fingerprint = project
+                    .host_key
+                    .as_deref()
+                    .map(|pinned| fingerprint_of(pinned).to_owned());
+                check.message =
+                    format!("{} branches, {} tags", refs.branches.len(), refs.tags.len());
+            }
+            Err(DeployError::Git(error)) => {
+                match &error {
+                    GitError::UnknownHostKey { fingerprint, .. } => {
+                        check.fingerprint = Some(fingerprint.clone());
+                    }
+                    GitError::HostKeyChanged { offered, .. } => {
+                        check.fingerprint = Some(offered.clone());
+                        check.changed = true;
+                    }
+                    _ => {}
+                }
+                check.message = error.to_string();
+            }
+            Err(other) => return Err(other),
+        }
+        check.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(check)
+    }
+
+    /// Pins the ssh key of a project's git host: the one that a person saw, if the host still
+    /// shows it.
+    pub fn accept_git_host_key(&self, id: ProjectId, fingerprint: &str) -> Result<(), DeployError> {
+        let store = &self.keyring().store;
+        let project = store.read(|conn| projects::find(conn, id))?;
+        let url =
+            git::RepoUrl::parse(&project.repo, &self.keyring().policy).map_err(GitError::from)?;
+        if !url.is_ssh() {
+            return Err(DeployError::NoHostKey { what: project.repo });
+        }
+        let offered = git::host_key(&url, &self.keyring().policy, self.options().ssh.connect)?;
+        same(fingerprint, &offered.fingerprint)?;
+        store.write(|conn| projects::set_host_key(conn, id, &offered.fingerprint))?;
+        tracing::info!(
+            project = project.title,
+            key = offered.fingerprint,
+            "git host key accepted"
+        );
+        Ok(())
+    }
+}
+
+fn same(accepted: &str, offered: &str) -> Result<(), DeployError> {
+    if fingerprint_of(accepted.trim()) == offered {
+        return Ok(());
+    }
+    Err(DeployError::FingerprintMismatch {
+        accepted: accepted.to_owned(),
+        offered: offered.to_owned(),
+    })
+}

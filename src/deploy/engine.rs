@@ -1,0 +1,477 @@
+//! The engine's face: submit, cancel, roll back; and the dispatcher that gives queued releases to
+//! workers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::credentials::Keyring;
+use super::error::DeployError;
+use super::node_log::{self, LogBook, NodeLog};
+use super::plan::{self, Spec};
+use super::recorder::{self, Recorder};
+use super::run::{Run, Stop, StopReason};
+use super::{Options, platform, worker};
+use crate::git::{Commit, Mirror, Mirrors, Refs, UrlPolicy, check_revision};
+use crate::secret::Vault;
+use crate::store::nodes;
+use crate::store::releases::{self, NewRelease, Release, ReleaseChange};
+use crate::store::{
+    NodeState, ProjectId, ReleaseId, ReleaseKind, ReleaseState, Store, StoreError, projects,
+    servers,
+};
+
+/// How often the dispatcher looks for work that nobody told it of.
+const GLANCE: Duration = Duration::from_secs(5);
+/// How often a cancel is tried again when the release changes under it.
+const CANCEL_TRIES: usize = 50;
+/// The pause between two such tries.
+const CANCEL_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The project to release.
+    pub project: ProjectId,
+    /// A branch, tag or commit.
+    pub revision: String,
+    /// The account that asks.
+    pub by: String,
+}
+
+/// The release engine; clones share it.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    keyring: Keyring,
+    mirrors: Mirrors,
+    options: Options,
+    dispatch: Mutex<Dispatch>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Dispatch {
+    /// Something was queued, or a worker is free again.
+    woken: bool,
+    ending: bool,
+    running: HashMap<ReleaseId, Stop>,
+}
+
+impl Engine {
+    /// An engine that does not run yet. What was active when the platform last ended becomes
+    /// `interrupted` here, which frees its project.
+    pub fn new(
+        store: Store,
+        vault: Vault,
+        mirrors: Mirrors,
+        policy: UrlPolicy,
+        options: Options,
+    ) -> Result<Self, DeployError> {
+        platform::prepare_work_folder(&options.work).map_err(DeployError::file(&options.work))?;
+        let keyring = Keyring {
+            store: store.clone(),
+            vault,
+            policy,
+        };
+        let engine = Self(Arc::new(Inner {
+            store,
+            keyring,
+            mirrors,
+            options,
+            dispatch: Mutex::default(),
+            changed: Condvar::new(),
+        }));
+        engine.interrupt_active()?;
+        Ok(engine)
+    }
+
+    fn interrupt_active(&self) -> Result<(), StoreError> {
+        for release in self.0.store.read(releases::active_ones)? {
+            Recorder::new(self.0.store.clone(), release.id).end(
+                (NodeState::Interrupted, "the platform was stopped"),
+                NodeState::Skipped,
+                |nodes| ReleaseChange {
+                    state: Some(ReleaseState::Interrupted),
+                    message: Some(match super::state::explanation(nodes, 5) {
+                        none if none.is_empty() => "the platform was stopped".to_owned(),
+                        causes => causes,
+                    }),
+                    ..ReleaseChange::default()
+                },
+            )?;
+            tracing::warn!(release = %release.id, "interrupted: it was active when the platform ended");
+        }
+        Ok(())
+    }
+
+    /// Starts the dispatcher.
+    pub fn start(&self) -> std::io::Result<()> {
+        let engine = self.clone();
+        thread::Builder::new()
+            .name("dispatcher".to_owned())
+            .spawn(move || engine.dispatch())?;
+        Ok(())
+    }
+
+    /// Takes no more releases and stops those that run, which become `interrupted`; whether they
+    /// had all ended within `patience`.
+    pub fn stop(&self, patience: Duration) -> bool {
+        let mut dispatch = self.lock();
+        dispatch.ending = true;
+        for stop in dispatch.running.values() {
+            stop.stop(StopReason::Interrupted);
+        }
+        self.0.changed.notify_all();
+        let deadline = Instant::now() + patience;
+        while !dispatch.running.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            dispatch = self
+                .0
+                .changed
+                .wait_timeout(dispatch, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Dispatch> {
+        self.0
+            .dispatch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The project and its servers as they are now.
+    fn spec(&self, project: ProjectId) -> Result<Spec, DeployError> {
+        let spec = self.0.store.read(|conn| {
+            Ok(Spec {
+                project: projects::find(conn, project)?,
+                servers: servers::of_project(conn, project)?,
+            })
+        })?;
+        if spec.servers.is_empty() {
+            return Err(DeployError::NoServers);
+        }
+        Ok(spec)
+    }
+
+    /// Plans a release and queues it. [`StoreError::ReleaseActive`] if the project has an active
+    /// one; a revision that is no ref's name at all is refused here, one that does not exist fails
+    /// the release's download.
+    pub fn submit(&self, order: Order) -> Result<Release, DeployError> {
+        check_revision(&order.revision)?;
+        let spec = self.spec(order.project)?;
+        self.queue(NewRelease {
+            project_id: order.project,
+            kind: ReleaseKind::Deploy,
+            target_id: None,
+            revision: order.revision,
+            commit_id: None,
+            summary: String::new(),
+            requested_by: order.by,
+            nodes: plan::deploy(&spec),
+            spec: encode(&spec)?,
+        })
+    }
+
+    /// Queues a release that points `current` back to `target`'s files, without an upload.
+    pub fn roll_back(&self, target: ReleaseId, by: &str) -> Result<Release, DeployError> {
+        let asked = self.0.store.read(|conn| releases::find(conn, target))?;
+        let kept = asked.target_id.unwrap_or(asked.id);
+        let (kept, reached) = self.0.store.read(|conn| {
+            Ok((
+                releases::find(conn, kept)?,
+                nodes::servers_reached(conn, kept)?,
+            ))
+        })?;
+        if reached.is_empty() {
+            return Err(DeployError::NotKept {
+                id: target,
+                why: "did not succeed on any server",
+            });
+        }
+        let spec = self.spec(kept.project_id)?;
+        self.queue(NewRelease {
+            project_id: kept.project_id,
+            kind: ReleaseKind::Rollback,
+            target_id: Some(kept.id),
+            revision: kept.revision,
+            commit_id: kept.commit_id,
+            summary: kept.summary,
+            requested_by: by.to_owned(),
+            nodes: plan::rollback(&spec),
+            spec: encode(&spec)?,
+        })
+    }
+
+    fn queue(&self, new: NewRelease) -> Result<Release, DeployError> {
+        let (release, _) = self.0.store.record(|conn, log| {
+            let release = releases::add(conn, &new)?;
+            recorder::announce(&release, log);
+            Ok(release)
+        })?;
+        tracing::info!(release = %release.id, project = %release.project_id, revision = release.revision, by = release.requested_by, "queued");
+        self.wake();
+        Ok(release)
+    }
+
+    /// Stops an active release. A queued one is cancelled at once; a running one ends within
+    /// seconds, as its room tells.
+    pub fn cancel(&self, id: ReleaseId, by: &str) -> Result<Release, DeployError> {
+        for _ in 0..CANCEL_TRIES {
+            if let Some(stop) = self.lock().running.get(&id) {
+                stop.stop(StopReason::Cancelled);
+                tracing::info!(release = %id, by, "cancel asked for");
+            }
+            let release = self.0.store.read(|conn| releases::find(conn, id))?;
+            match release.state {
+                ReleaseState::Running if self.lock().running.contains_key(&id) => {
+                    return Ok(release);
+                }
+                ReleaseState::Queued => {
+                    if let Some(cancelled) = self.cancel_queued(&release)? {
+                        tracing::info!(release = %id, by, "cancelled in the queue");
+                        return Ok(cancelled);
+                    }
+                }
+                ReleaseState::Running => {}
+                state => return Err(DeployError::Ended { id, state }),
+            }
+            thread::sleep(CANCEL_PAUSE);
+        }
+        Ok(self.0.store.read(|conn| releases::find(conn, id))?)
+    }
+
+    fn cancel_queued(&self, release: &Release) -> Result<Option<Release>, StoreError> {
+        let change = ReleaseChange {
+            state: Some(ReleaseState::Cancelled),
+            ..ReleaseChange::default()
+        };
+        let (changed, _) = self.0.store.record(|conn, log| {
+            let Some(changed) = recorder::change_release(conn, log, release, &change)? else {
+                return Ok(None);
+            };
+            recorder::end_nodes(
+                conn,
+                log,
+                release.id,
+                (NodeState::Cancelled, ""),
+                NodeState::Cancelled,
+            )?;
+            Ok(Some(changed))
+        })?;
+        Ok(changed)
+    }
+
+    /// A node's log from byte `offset` on.
+    pub fn read_log(&self, id: ReleaseId, key: &str, offset: u64) -> Result<NodeLog, DeployError> {
+        let node = self.0.store.read(|conn| nodes::find(conn, id, key))?;
+        let path = node_log::path(&self.0.options.logs, id, &node.key);
+        node_log::read(&path, key, offset)
+    }
+
+    /// The branches and tags of a project's repository, fetched now.
+    pub fn refs(&self, project: ProjectId) -> Result<Refs, DeployError> {
+        let mirror = self.mirror(project)?;
+        mirror.fetch(&mut |_| std::ops::ControlFlow::Continue(()))?;
+        Ok(mirror.refs()?)
+    }
+
+    /// The last `limit` commits of `revision`, newest first, as of the last fetch; the first call
+    /// for a project fetches.
+    pub fn commits(
+        &self,
+        project: ProjectId,
+        revision: &str,
+        limit: usize,
+    ) -> Result<Vec<Commit>, DeployError> {
+        let mirror = self.mirror(project)?;
+        match mirror.commits(revision, limit) {
+            Err(
+                crate::git::GitError::NotFetched { .. }
+                | crate::git::GitError::UnknownRevision { .. },
+            ) => {
+                mirror.fetch(&mut |_| std::ops::ControlFlow::Continue(()))?;
+                Ok(mirror.commits(revision, limit)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn mirror(&self, project: ProjectId) -> Result<Mirror, DeployError> {
+        let project = self.0.store.read(|conn| projects::find(conn, project))?;
+        Ok(self.0.mirrors.mirror(self.0.keyring.source(&project)?))
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    fn wake(&self) {
+        self.lock().woken = true;
+        self.0.changed.notify_all();
+    }
+
+    /// Gives queued releases to workers, oldest first, until the engine is stopped.
+    fn dispatch(&self) {
+        loop {
+            let mut dispatch = self.lock();
+            if !dispatch.woken && !dispatch.ending {
+                dispatch = self
+                    .0
+                    .changed
+                    .wait_timeout(dispatch, GLANCE)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            if dispatch.ending {
+                return;
+            }
+            // Put down before looking: what is queued from here on wakes again.
+            dispatch.woken = false;
+            drop(dispatch);
+            if let Err(error) = self.start_queued() {
+                tracing::error!(%error, "queued releases cannot be started");
+                thread::sleep(GLANCE);
+            }
+        }
+    }
+
+    fn start_queued(&self) -> Result<(), DeployError> {
+        for release in self.0.store.read(releases::active_ones)? {
+            if release.state != ReleaseState::Queued {
+                continue;
+            }
+            let stop = Stop::default();
+            {
+                let mut dispatch = self.lock();
+                if dispatch.ending || dispatch.running.len() >= self.0.options.releases_at_once {
+                    return Ok(());
+                }
+                dispatch.running.insert(release.id, stop.clone());
+            }
+            let id = release.id;
+            let started = self.claim(release).and_then(|claimed| match claimed {
+                Some(release) => self.run(release, stop).map(|()| true),
+                None => Ok(false),
+            });
+            if !matches!(started, Ok(true)) {
+                self.lock().running.remove(&id);
+            }
+            started?;
+        }
+        Ok(())
+    }
+
+    /// Takes a queued release; `None` when it is not queued any more.
+    fn claim(&self, release: Release) -> Result<Option<Release>, DeployError> {
+        let change = ReleaseChange {
+            state: Some(ReleaseState::Running),
+            ..ReleaseChange::default()
+        };
+        let (claimed, _) = self
+            .0
+            .store
+            .record(|conn, log| recorder::change_release(conn, log, &release, &change))?;
+        Ok(claimed)
+    }
+
+    fn run(&self, release: Release, stop: Stop) -> Result<(), DeployError> {
+        let id = release.id;
+        let run = match self.prepare(release, stop) {
+            Ok(run) => run,
+            Err(error) => {
+                self.give_up(id, &error)?;
+                return Err(error);
+            }
+        };
+        let engine = self.clone();
+        let spawned = thread::Builder::new()
+            .name(format!("release-{id}"))
+            .spawn(move || {
+                let _free = Free(engine, id);
+                if let Err(error) = worker::walk(run) {
+                    tracing::error!(release = %id, %error, "release not written down");
+                }
+            });
+        if let Err(cause) = spawned {
+            let error = DeployError::File {
+                path: format!("thread of release {id}").into(),
+                cause,
+            };
+            self.give_up(id, &error)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, release: Release, stop: Stop) -> Result<Run, DeployError> {
+        let spec = serde_json::from_str(&release.spec).map_err(|error| StoreError::Corrupt {
+            what: format!("the plan of release {}", release.id),
+            cause: error.to_string(),
+        })?;
+        let options = self.0.options.clone();
+        let recorder = Recorder::new(self.0.store.clone(), release.id);
+        let logs = LogBook::open(
+            &options.logs,
+            release.id,
+            recorder.clone(),
+            options.node_log_bytes,
+        )
+        .map_err(DeployError::file(&options.logs))?;
+        Ok(Run {
+            work: options.work.join(release.id.to_string()),
+            commit: Mutex::new(release.commit_id.clone()),
+            keyring: self.0.keyring.clone(),
+            mirrors: self.0.mirrors.clone(),
+            release,
+            spec,
+            options,
+            recorder,
+            logs,
+            stop,
+        })
+    }
+
+    /// Ends a claimed release that no worker could take.
+    fn give_up(&self, id: ReleaseId, error: &DeployError) -> Result<(), StoreError> {
+        Recorder::new(self.0.store.clone(), id).end(
+            (NodeState::Failed, ""),
+            NodeState::Skipped,
+            |_| ReleaseChange {
+                state: Some(ReleaseState::Failed),
+                message: Some(format!("start: {error}")),
+                ..ReleaseChange::default()
+            },
+        )
+    }
+}
+
+/// A worker's place among the running ones, given back however it ends.
+struct Free(Engine, ReleaseId);
+
+impl Drop for Free {
+    fn drop(&mut self) {
+        self.0.lock().running.remove(&self.1);
+        self.0.wake();
+    }
+}
+
+fn encode(spec: &Spec) -> Result<String, StoreError> {
+    serde_json::to_string(spec).map_err(|error| StoreError::Corrupt {
+        what: "the plan".to_owned(),
+        cause: error.to_string(),
+    })
+}

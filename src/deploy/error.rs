@@ -1,0 +1,114 @@
+//! What can go wrong with a release, before it runs and while it runs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::git::GitError;
+use crate::secret::VaultError;
+use crate::ssh::{Exit, SshError};
+use crate::store::{ReleaseId, ReleaseState, StoreError};
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The repository or its host.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A server.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// A stored secret.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A project without servers has nowhere to go.
+    #[error("this project has no servers")]
+    NoServers,
+    /// Only an active release can be cancelled.
+    #[error("release {id} has ended already: {state}")]
+    Ended {
+        /// The release.
+        id: ReleaseId,
+        /// How it ended.
+        state: ReleaseState,
+    },
+    /// A release whose files never came to the servers cannot be gone back to.
+    #[error("release {id} cannot be gone back to: it {why}")]
+    NotKept {
+        /// The release.
+        id: ReleaseId,
+        /// Why.
+        why: &'static str,
+    },
+    /// The accepted fingerprint is not the one that the host shows now.
+    #[error("the host shows {offered} now, not {accepted}")]
+    FingerprintMismatch {
+        /// What a person accepted.
+        accepted: String,
+        /// What the host shows.
+        offered: String,
+    },
+    /// Only hosts that speak SSH have a host key.
+    #[error("{what} is not reached over SSH, so it has no host key")]
+    NoHostKey {
+        /// The server or the repository.
+        what: String,
+    },
+    /// A file of the platform's own.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl DeployError {
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |cause| Self::File { path, cause }
+    }
+}
+
+/// Why a step failed: the cause that its node shows.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// A person or the platform's own end stopped it.
+    #[error("stopped")]
+    Stopped,
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A command ended with something else than 0.
+    #[error("the command ended with {0}")]
+    Command(Exit),
+    /// One of our own scripts said why it could not.
+    #[error("{0}")]
+    Target(String),
+    #[error("the command did not end within {} s", .0.as_secs())]
+    CommandTimedOut(Duration),
+    #[error("the step did not end within {} s", .0.as_secs())]
+    StepTimedOut(Duration),
+    #[error("{path}: {cause}")]
+    File { path: PathBuf, cause: io::Error },
+    #[error("the command could not be started: {0}")]
+    Start(io::Error),
+    #[error("{0}")]
+    Account(String),
+}
+
+impl StepError {
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |cause| Self::File { path, cause }
+    }
+}

@@ -1,0 +1,353 @@
+//! Commands on the platform's own machine: a process group of their own, a scrubbed environment,
+//! a time limit, and nothing left behind.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::error::StepError;
+use crate::ssh::{Cancel, Exit, Stream};
+
+/// How often the end of a silent command is looked for.
+const GLANCE: Duration = Duration::from_millis(40);
+/// How long output is still read after the command has ended: a daemon that it left behind may keep
+/// the output open for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long a command that is told to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(3);
+/// The longest line that is passed on whole, in bytes.
+const LONGEST_LINE: u64 = 64 << 10;
+/// How many lines wait to be taken.
+const LINES: usize = 1024;
+
+/// The search path of commands: what a login has on Debian.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// An account of this machine to run commands as.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    home: PathBuf,
+}
+
+impl Account {
+    /// Looks the account up as the system does (`getent`, so that directories other than
+    /// `/etc/passwd` count).
+    pub(super) fn find(name: &str) -> Result<Self, StepError> {
+        let unknown = || StepError::Account(format!("run_as: there is no account '{name}' here"));
+        let answer = Command::new("getent")
+            .args(["passwd", "--", name])
+            .output()
+            .map_err(StepError::Start)?;
+        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        let fields: Vec<&str> = text.trim_end().split(':').collect();
+        match fields.as_slice() {
+            [_, _, uid, gid, _, home, ..] => Ok(Self {
+                name: name.to_owned(),
+                uid: uid.parse().map_err(|_| unknown())?,
+                gid: gid.parse().map_err(|_| unknown())?,
+                home: PathBuf::from(home),
+            }),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// What to run, and where.
+pub(super) struct LocalCommand<'a> {
+    /// Text for `sh`.
+    pub(super) text: &'a str,
+    /// Its folder.
+    pub(super) folder: &'a Path,
+    /// Variables beside `PATH`, `HOME`, `USER` and `LANG`.
+    pub(super) variables: &'a [(&'static str, String)],
+    /// Who runs it; none: the platform's own account.
+    pub(super) account: Option<&'a Account>,
+    /// When it is killed.
+    pub(super) time_limit: Duration,
+}
+
+/// Runs a command and waits for its end, its time limit or `cancel`. Output goes to `on_line` line
+/// by line while it runs.
+pub(super) fn run(
+    command: &LocalCommand<'_>,
+    stdin: Option<&mut (dyn Read + Send)>,
+    cancel: &Cancel,
+    on_line: &mut dyn FnMut(Stream, &str),
+) -> Result<Exit, StepError> {
+    let mut child = start(command, stdin.is_some())?;
+    let (lines, heard) = sync_channel(LINES);
+    listen(child.stdout.take(), Stream::Out, lines.clone());
+    listen(child.stderr.take(), Stream::Err, lines);
+    let input = child.stdin.take();
+    thread::scope(|scope| {
+        if let (Some(source), Some(mut input)) = (stdin, input) {
+            // A command that closes its input early ends the copy; its exit code tells the rest.
+            scope.spawn(move || io::copy(source, &mut input));
+        }
+        let deadline = Instant::now() + command.time_limit;
+        let mut drained_at = None;
+        loop {
+            match heard.recv_timeout(GLANCE) {
+                Ok((stream, line)) => on_line(stream, &line),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    drained_at.get_or_insert_with(Instant::now);
+                    thread::sleep(GLANCE);
+                }
+            }
+            let now = Instant::now();
+            match child.try_wait().map_err(StepError::Start)? {
+                Some(status) if now >= *drained_at.get_or_insert(now + DRAIN) => {
+                    return Ok(exit(status));
+                }
+                Some(_) => {}
+                None if cancel.is_cancelled() => {
+                    end(&mut child);
+                    return Err(StepError::Stopped);
+                }
+                None if now >= deadline => {
+                    end(&mut child);
+                    return Err(StepError::CommandTimedOut(command.time_limit));
+                }
+                None => {}
+            }
+        }
+    })
+}
+
+fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError> {
+    let input = if has_input {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    };
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(command.text)
+        .current_dir(command.folder)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LANG", "C.UTF-8")
+        .envs(command.variables.iter().map(|(name, value)| (name, value)))
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    match command.account {
+        Some(account) => {
+            shell
+                .env("HOME", &account.home)
+                .env("USER", &account.name)
+                .uid(account.uid)
+                .gid(account.gid);
+        }
+        None => {
+            for name in ["HOME", "USER"] {
+                if let Some(value) = std::env::var_os(name) {
+                    shell.env(name, value);
+                }
+            }
+        }
+    }
+    shell.spawn().map_err(StepError::Start)
+}
+
+/// Sends what `source` says, line by line, until it ends or nobody listens any more.
+fn listen(
+    source: Option<impl Read + Send + 'static>,
+    stream: Stream,
+    lines: SyncSender<(Stream, String)>,
+) {
+    let Some(source) = source else { return };
+    let mut source = BufReader::new(source);
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            match (&mut source)
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut bytes)
+            {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            if bytes.last() == Some(&b'\n') {
+                bytes.pop();
+            }
+            let line = String::from_utf8_lossy(&bytes).into_owned();
+            if lines.send((stream, line)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Ends the command's whole process group: TERM, some patience, KILL.
+fn end(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| group.is_some_and(|group| kill_process_group(group, signal).is_ok());
+    signal(Signal::TERM);
+    let patience = Instant::now() + GRACE;
+    while Instant::now() < patience {
+        let reaped = matches!(child.try_wait(), Ok(Some(_)));
+        // A group whose leader is reaped is there as long as one of its processes is.
+        if reaped
+            && group.is_none_or(|group| rustix::process::test_kill_process_group(group).is_err())
+        {
+            return;
+        }
+        thread::sleep(GLANCE);
+    }
+    signal(Signal::KILL);
+    let _ = child.wait();
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    Exit {
+        code: status.code().or(status.signal().map(|signal| 128 + signal)),
+        signal: status.signal().map(|signal| signal.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_text(text: &str, limit: u64, cancel: &Cancel) -> (Result<Exit, StepError>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lines = Vec::new();
+        let result = run(
+            &LocalCommand {
+                text,
+                folder: folder.path(),
+                variables: &[("LONGSHORE_RELEASE", "7".into())],
+                account: None,
+                time_limit: Duration::from_secs(limit),
+            },
+            None,
+            cancel,
+            &mut |stream, line| lines.push(format!("{stream:?} {line}")),
+        );
+        (result, lines)
+    }
+
+    fn is_alive(pid: &str) -> bool {
+        // A zombie that nobody has reaped yet is dead for our purpose.
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[test]
+    fn both_streams_and_the_exit_code_come_through() {
+        let (result, lines) = run_text(
+            "echo out; echo err >&2; printf last; exit 3",
+            10,
+            &Cancel::new(),
+        );
+        assert_eq!(result.unwrap().code, Some(3));
+        let mut lines = lines;
+        lines.sort();
+        assert_eq!(lines, ["Err err", "Out last", "Out out"]);
+    }
+
+    #[test]
+    fn the_environment_is_scrubbed_and_the_input_is_at_its_end() {
+        let (result, lines) = run_text("read x; env | sort | cut -d= -f1", 10, &Cancel::new());
+        assert!(result.unwrap().success());
+        for line in lines {
+            let name = line.trim_start_matches("Out ");
+            assert!(
+                [
+                    "HOME",
+                    "LANG",
+                    "LONGSHORE_RELEASE",
+                    "PATH",
+                    "PWD",
+                    "USER",
+                    "_",
+                    "OLDPWD",
+                    "SHLVL"
+                ]
+                .contains(&name),
+                "{name} leaked"
+            );
+        }
+    }
+
+    #[test]
+    fn the_time_limit_ends_the_whole_process_group() {
+        let (result, lines) = run_text("sleep 300 & echo $!; wait", 1, &Cancel::new());
+        assert!(matches!(result, Err(StepError::CommandTimedOut(_))));
+        let pid = lines[0].trim_start_matches("Out ").to_owned();
+        assert!(!is_alive(&pid));
+    }
+
+    #[test]
+    fn cancelling_ends_a_command_that_ignores_term() {
+        let cancel = Cancel::new();
+        let stop = cancel.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let mut pid = String::new();
+        let result = run(
+            &LocalCommand {
+                text: "trap '' TERM; echo $$; while :; do sleep 0.1; done",
+                folder: folder.path(),
+                variables: &[],
+                account: None,
+                time_limit: Duration::from_secs(60),
+            },
+            None,
+            &cancel,
+            &mut |_, line| {
+                pid = line.to_owned();
+                stop.cancel();
+            },
+        );
+        assert!(matches!(result, Err(StepError::Stopped)));
+        assert!(!is_alive(&pid));
+    }
+
+    #[test]
+    fn a_daemon_left_behind_does_not_hold_the_step() {
+        let begun = Instant::now();
+        let (result, lines) = run_text("sleep 20 & echo $!", 60, &Cancel::new());
+        assert!(result.unwrap().success());
+        assert!(begun.elapsed() < Duration::from_secs(15));
+        let pid: i32 = lines[0].trim_start_matches("Out ").parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn input_reaches_the_command_and_an_early_end_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, code) in [("wc -c", 0), ("exit 4", 4)] {
+            let bytes = vec![b'x'; 3 << 20];
+            let mut source = bytes.as_slice();
+            let mut said = String::new();
+            let result = run(
+                &LocalCommand {
+                    text,
+                    folder: folder.path(),
+                    variables: &[],
+                    account: None,
+                    time_limit: Duration::from_secs(20),
+                },
+                Some(&mut source),
+                &Cancel::new(),
+                &mut |_, line| said.push_str(line.trim()),
+            );
+            assert_eq!(result.unwrap().code, Some(code));
+            assert!(code != 0 || said == "3145728");
+        }
+    }
+}

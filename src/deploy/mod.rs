@@ -1,0 +1,68 @@
+//! The release engine: plan, state, worker, steps, roll-out, recovery.
+//!
+//! [`Engine::submit`] makes a plan and stores it as queued; the dispatcher's thread gives it to a
+//! worker, which walks it. What happens is in the database before it happens on a server, and
+//! every change is a message of the release's room. Everything here blocks.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `plan`, `state`, `tree`, `script` | pure: the nodes, their legal changes, their looks, the servers' scripts |
+//! | `recorder`, `node_log` | writing down what happens |
+//! | `engine` | submit, cancel, roll back; the dispatcher |
+//! | `worker`, `run`, `platform`, `rollout` | walking a plan |
+//! | `local`, `destination`, `credentials` | where commands run, and what opens it |
+//! | `check` | trying servers and git hosts, accepting their keys |
+
+mod check;
+mod credentials;
+mod destination;
+mod engine;
+mod error;
+mod local;
+mod node_log;
+mod plan;
+mod platform;
+mod recorder;
+mod rollout;
+mod run;
+mod script;
+mod state;
+mod tree;
+mod worker;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use check::Check;
+pub use engine::{Engine, Order};
+pub use error::DeployError;
+pub use node_log::NodeLog;
+pub use plan::{Spec, Step};
+pub use recorder::{RELEASES, room};
+pub use state::{node_may, outcome, release_may};
+pub use tree::{color, figure, release_data};
+
+use crate::ssh::Timeouts;
+
+/// Where the engine works and what its limits are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder of work trees.
+    pub work: PathBuf,
+    /// The folder of the nodes' logs.
+    pub logs: PathBuf,
+    /// The account that builds and platform hooks run as.
+    pub run_as: Option<String>,
+    /// How long to wait for servers.
+    pub ssh: Timeouts,
+    /// How long one command may run.
+    pub command_limit: Duration,
+    /// How long any one step may take.
+    pub step_limit: Duration,
+    /// How many releases run at once.
+    pub releases_at_once: usize,
+    /// How many servers one release works on at once.
+    pub servers_at_once: usize,
+    /// How much of a node's log is kept, in bytes.
+    pub node_log_bytes: u64,
+}

@@ -1,0 +1,259 @@
+//! A node's log: an append-only file, and pieces of it in the release's room while it grows.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::error::DeployError;
+use super::recorder::Recorder;
+use crate::store::ReleaseId;
+
+/// How long a line may wait to be sent together with later ones.
+const LINGER: Duration = Duration::from_millis(100);
+/// The largest piece that goes into one message, in bytes.
+const PIECE: usize = 16 << 10;
+/// The most that one answer of the API carries, in bytes.
+const ANSWER: u64 = 1 << 20;
+
+/// A piece of a node's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeLog {
+    /// The node.
+    pub key: String,
+    /// Where `text` begins, in bytes.
+    pub offset: u64,
+    /// Where `text` ends: ask from here for more.
+    pub end: u64,
+    /// Whether there is more already.
+    pub more: bool,
+    /// The text itself.
+    pub text: String,
+}
+
+/// Reads a node's log from byte `offset` on; a node that has said nothing has an empty one.
+pub(super) fn read(path: &Path, key: &str, offset: u64) -> Result<NodeLog, DeployError> {
+    let mut piece = NodeLog {
+        key: key.to_owned(),
+        offset,
+        end: offset,
+        more: false,
+        text: String::new(),
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(piece),
+        Err(error) => return Err(DeployError::file(path)(error)),
+    };
+    let mut bytes = Vec::new();
+    let read = file
+        .seek(SeekFrom::Start(offset))
+        .and_then(|_| file.take(ANSWER).read_to_end(&mut bytes))
+        .map_err(DeployError::file(path))?;
+    // A piece ends between characters; what is written is whole, so only a full answer can be cut.
+    let whole = match std::str::from_utf8(&bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => read,
+    };
+    bytes.truncate(whole);
+    piece.end = offset + whole as u64;
+    piece.more = read as u64 == ANSWER;
+    piece.text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(piece)
+}
+
+/// Where a node's log is.
+pub(super) fn path(folder: &Path, release: ReleaseId, key: &str) -> PathBuf {
+    folder.join(release.to_string()).join(format!("{key}.log"))
+}
+
+/// The logs of one release's nodes. Lines are written and sent together when they come fast; a
+/// thread sends what has waited long enough.
+pub(super) struct LogBook {
+    shared: Arc<Shared>,
+    sender: Option<thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    release: ReleaseId,
+    recorder: Recorder,
+    /// The most bytes that a node's log keeps.
+    limit: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was said and is not written yet, in order.
+    waiting: Vec<(String, String)>,
+    /// How many bytes each node's log has.
+    lengths: std::collections::HashMap<String, u64>,
+    closed: bool,
+}
+
+impl LogBook {
+    pub(super) fn open(
+        folder: &Path,
+        release: ReleaseId,
+        recorder: Recorder,
+        limit: u64,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(folder.join(release.to_string()))?;
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            release,
+            recorder,
+            limit,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let sender = {
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name(format!("log-{release}"))
+                .spawn(move || shared.send())?
+        };
+        Ok(Self {
+            shared,
+            sender: Some(sender),
+        })
+    }
+
+    /// Adds a line to a node's log.
+    pub(super) fn line(&self, key: &str, line: &str) {
+        let mut state = self.shared.lock();
+        let length = state.lengths.entry(key.to_owned()).or_default();
+        if *length >= self.shared.limit {
+            return;
+        }
+        let mut text = format!("{line}\n");
+        *length += text.len() as u64;
+        if *length >= self.shared.limit {
+            text.push_str("[the log is cut here; the step goes on]\n");
+        }
+        match state.waiting.last_mut() {
+            Some((last, before)) if last == key && before.len() < PIECE => before.push_str(&text),
+            _ => state.waiting.push((key.to_owned(), text)),
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for LogBook {
+    /// Writes and sends the rest.
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_one();
+        if let Some(sender) = self.sender.take() {
+            let _ = sender.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self) {
+        loop {
+            let state = self.lock();
+            let mut state = self
+                .changed
+                .wait_while(state, |state| state.waiting.is_empty() && !state.closed)
+                .unwrap_or_else(PoisonError::into_inner);
+            let waiting = std::mem::take(&mut state.waiting);
+            let closed = state.closed;
+            drop(state);
+            for (key, text) in waiting {
+                if let Err(error) = self.write(&key, &text) {
+                    tracing::error!(release = %self.release, node = key, %error, "log not written");
+                }
+            }
+            if closed {
+                return;
+            }
+            thread::sleep(LINGER);
+        }
+    }
+
+    fn write(&self, key: &str, text: &str) -> Result<(), DeployError> {
+        let path = path(&self.folder, self.release, key);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(DeployError::file(&path))?;
+        let mut offset = file
+            .seek(SeekFrom::End(0))
+            .map_err(DeployError::file(&path))?;
+        file.write_all(text.as_bytes())
+            .map_err(DeployError::file(&path))?;
+        for piece in pieces(text) {
+            self.recorder.log_text(key, offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts `text` between characters into pieces of at most [`PIECE`] bytes.
+fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(PIECE));
+        text = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_bounded_and_lose_nothing() {
+        let text = "发布".repeat(20_000);
+        let cut: Vec<&str> = pieces(&text).collect();
+        assert!(cut.iter().all(|piece| piece.len() <= PIECE));
+        assert_eq!(cut.concat(), text);
+    }
+
+    #[test]
+    fn a_log_is_read_from_any_offset_and_a_silent_node_has_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("zip.log");
+        assert_eq!(read(&file, "zip", 0).unwrap().text, "");
+        fs::write(&file, "first\nsecond\n").unwrap();
+        let piece = read(&file, "zip", 6).unwrap();
+        assert_eq!(
+            (piece.text.as_str(), piece.end, piece.more),
+            ("second\n", 13, false)
+        );
+    }
+
+    #[test]
+    fn a_long_log_is_read_in_whole_characters() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("zip.log");
+        let text = format!("a{}", "发".repeat(400_000));
+        fs::write(&file, &text).unwrap();
+        let mut all = String::new();
+        let mut offset = 0;
+        loop {
+            let piece = read(&file, "zip", offset).unwrap();
+            all.push_str(&piece.text);
+            offset = piece.end;
+            if !piece.more {
+                break;
+            }
+        }
+        assert!(all == text);
+    }
+}

@@ -1,0 +1,162 @@
+//! Writes down what a release does: each change of state is checked, stored and put into the log
+//! of messages in one transaction.
+
+use serde_json::Value;
+
+use super::state;
+use super::tree::{node_data, release_data};
+use crate::store::nodes::{self, Node};
+use crate::store::releases::{self, Release, ReleaseChange};
+use crate::store::{Conn, Moment, NewEvent, NodeState, ReleaseId, Result, Store, StoreError};
+
+/// The room that hears of every release.
+pub const RELEASES: &str = "releases";
+
+/// The room of one release.
+pub fn room(release: ReleaseId) -> String {
+    format!("release/{release}")
+}
+
+fn event(room: String, kind: &str, data: &Value) -> NewEvent {
+    NewEvent {
+        room,
+        kind: kind.to_owned(),
+        sender: String::new(),
+        data: data.to_string(),
+        at: Moment::now(),
+    }
+}
+
+/// Tells everybody who watches that `release` has changed.
+pub(super) fn announce(release: &Release, log: &mut Vec<NewEvent>) {
+    let data = release_data(release);
+    log.push(event(room(release.id), "release", &data));
+    log.push(event(RELEASES.to_owned(), "release", &data));
+}
+
+fn announce_node(node: &Node, log: &mut Vec<NewEvent>) {
+    log.push(event(room(node.release_id), "node", &node_data(node)));
+}
+
+/// Takes the active nodes of a release to their ends: the running ones to `running_to`, the waiting
+/// ones to `waiting_to`.
+pub(super) fn end_nodes(
+    conn: &mut Conn,
+    log: &mut Vec<NewEvent>,
+    release: ReleaseId,
+    running_to: (NodeState, &str),
+    waiting_to: NodeState,
+) -> Result<()> {
+    for node in nodes::of_release(conn, release)? {
+        let (to, message) = match node.state {
+            NodeState::Running => running_to,
+            NodeState::Waiting => (waiting_to, ""),
+            _ => continue,
+        };
+        announce_node(&nodes::set_state(conn, &node, to, message)?, log);
+    }
+    Ok(())
+}
+
+/// Changes a release, if its present state allows it; `None` when somebody else changed it in
+/// between.
+pub(super) fn change_release(
+    conn: &mut Conn,
+    log: &mut Vec<NewEvent>,
+    release: &Release,
+    change: &ReleaseChange,
+) -> Result<Option<Release>> {
+    if let Some(to) = change.state
+        && !state::release_may(release.state, to)
+    {
+        return Err(StoreError::IllegalChange {
+            what: format!("release {}", release.id),
+            from: release.state.as_str(),
+            to: to.as_str(),
+        });
+    }
+    let changed = releases::change(conn, release.id, release.version, change)?;
+    if let Some(changed) = &changed {
+        announce(changed, log);
+    }
+    Ok(changed)
+}
+
+/// Writes down one release.
+#[derive(Clone)]
+pub(super) struct Recorder {
+    store: Store,
+    release: ReleaseId,
+}
+
+impl Recorder {
+    pub(super) fn new(store: Store, release: ReleaseId) -> Self {
+        Self { store, release }
+    }
+
+    /// Takes a node to `to`; [`StoreError::IllegalChange`] if its present state does not allow it.
+    pub(super) fn node(&self, key: &str, to: NodeState, message: &str) -> Result<()> {
+        self.store.record(|conn, log| {
+            let node = nodes::find(conn, self.release, key)?;
+            if !state::node_may(node.state, to) {
+                return Err(StoreError::IllegalChange {
+                    what: format!("node {key} of release {}", self.release),
+                    from: node.state.as_str(),
+                    to: to.as_str(),
+                });
+            }
+            announce_node(&nodes::set_state(conn, &node, to, message)?, log);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Says what a running node is doing. Once it has ended nothing is said any more.
+    pub(super) fn progress(&self, key: &str, progress: &str) -> Result<()> {
+        self.store.record(|conn, log| {
+            let node = nodes::find(conn, self.release, key)?;
+            if node.state == NodeState::Running {
+                announce_node(&nodes::set_progress(conn, &node, progress)?, log);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Changes the release itself.
+    pub(super) fn release(&self, change: &ReleaseChange) -> Result<()> {
+        self.store.record(|conn, log| {
+            let release = releases::find(conn, self.release)?;
+            change_release(conn, log, &release, change)?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Ends the release: what is still active goes with it.
+    pub(super) fn end(
+        &self,
+        running_to: (NodeState, &str),
+        waiting_to: NodeState,
+        decide: impl FnOnce(&[Node]) -> ReleaseChange,
+    ) -> Result<()> {
+        self.store.record(|conn, log| {
+            end_nodes(conn, log, self.release, running_to, waiting_to)?;
+            let change = decide(&nodes::of_release(conn, self.release)?);
+            let release = releases::find(conn, self.release)?;
+            change_release(conn, log, &release, &change)?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Puts a piece of a node's log into the release's room.
+    pub(super) fn log_text(&self, key: &str, offset: u64, text: &str) -> Result<()> {
+        let data = serde_json::json!({ "key": key, "offset": offset, "text": text });
+        self.store.record(|_, log| {
+            log.push(event(room(self.release), "log", &data));
+            Ok(())
+        })?;
+        Ok(())
+    }
+}

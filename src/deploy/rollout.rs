@@ -1,0 +1,214 @@
+//! The steps on the servers, side by side. A server that fails stops nobody else.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::destination::Destination;
+use super::error::StepError;
+use super::plan::{Step, key};
+use super::platform::Pack;
+use super::run::{Run, StepFrame, bytes};
+use super::script;
+use crate::store::nodes;
+use crate::store::servers::Server;
+use crate::store::{ReleaseId, StoreError};
+
+/// Walks every server's chain, at most `servers_at_once` at a time. `pack` is what to upload;
+/// a rollback has none.
+pub(super) fn roll_out(run: &Run, pack: Option<&Pack>) -> Result<(), StoreError> {
+    let waiting: Mutex<VecDeque<&Server>> = Mutex::new(run.spec.servers.iter().collect());
+    let next = || {
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    let hands = run.options.servers_at_once.min(run.spec.servers.len());
+    thread::scope(|scope| {
+        let working: Vec<_> = (0..hands)
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some(server) = next() {
+                        serve(run, server, pack)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        working
+            .into_iter()
+            .map(|hand| hand.join().unwrap_or(Ok(())))
+            .collect()
+    })
+}
+
+/// What a server's steps share: the connection, opened by the first of them.
+struct Chain<'a> {
+    run: &'a Run,
+    server: &'a Server,
+    base: String,
+    /// The release whose folder `current` is to point to.
+    target: ReleaseId,
+    destination: Option<Destination>,
+}
+
+fn serve(run: &Run, server: &Server, pack: Option<&Pack>) -> Result<(), StoreError> {
+    let mut chain = Chain {
+        run,
+        server,
+        base: script::base(&server.root, &run.spec.project.path),
+        target: run.release.target_id.unwrap_or(run.release.id),
+        destination: None,
+    };
+    let steps = run.spec.server_steps(pack.map(|_| Step::Upload));
+    let keys: Vec<String> = steps
+        .iter()
+        .map(|&step| key(step, Some(server.id)))
+        .collect();
+    for (place, &step) in steps.iter().enumerate() {
+        let is_last = place + 1 == steps.len();
+        let done = run.step(&keys[place], |frame| {
+            let message = chain.act(step, frame, pack)?;
+            if is_last {
+                chain.tidy(frame);
+            }
+            Ok(message)
+        })?;
+        if !done {
+            return run.skip(&keys[place + 1..]);
+        }
+    }
+    Ok(())
+}
+
+impl Chain<'_> {
+    fn act(
+        &mut self,
+        step: Step,
+        frame: &StepFrame<'_>,
+        pack: Option<&Pack>,
+    ) -> Result<String, StepError> {
+        let project = &self.run.spec.project;
+        let release_folder = format!("releases/{}", self.target);
+        match (step, pack) {
+            (Step::Upload, Some(pack)) => self.upload(frame, pack),
+            (Step::BeforeDeploy, _) => self.command(frame, &release_folder, &project.before_deploy),
+            (Step::Switch, _) => {
+                self.script(frame, &script::switch(&self.base, self.target))?;
+                Ok(String::new())
+            }
+            (Step::Restart, _) if project.restart.is_empty() => Ok("nothing to restart".to_owned()),
+            (Step::Restart, _) => self.command(frame, "current", &project.restart),
+            (Step::AfterDeploy, _) => self.command(frame, "current", &project.after_deploy),
+            _ => Ok(String::new()),
+        }
+    }
+
+    fn destination(&mut self) -> Result<&Destination, StepError> {
+        let opened = match self.destination.take() {
+            Some(opened) => opened,
+            None => Destination::open(self.server, &self.run.keyring, &self.run.timeouts())?,
+        };
+        Ok(self.destination.insert(opened))
+    }
+
+    /// Runs one of our own scripts.
+    fn script(&mut self, frame: &StepFrame<'_>, script: &str) -> Result<(), StepError> {
+        let stop = self.run.stop.clone();
+        self.destination()?.run(
+            script,
+            None,
+            frame.time_left(),
+            stop.cancel(),
+            &mut |line| {
+                frame.line(line);
+            },
+        )
+    }
+
+    /// Runs a user's command.
+    fn command(
+        &mut self,
+        frame: &StepFrame<'_>,
+        folder: &str,
+        text: &str,
+    ) -> Result<String, StepError> {
+        let script = script::command(&self.base, folder, &self.run.variables(), text);
+        let stop = self.run.stop.clone();
+        self.destination()?.run(
+            &script,
+            None,
+            frame.command_limit(),
+            stop.cancel(),
+            &mut |line| frame.line(line),
+        )?;
+        Ok(String::new())
+    }
+
+    fn upload(&mut self, frame: &StepFrame<'_>, pack: &Pack) -> Result<String, StepError> {
+        let file = File::open(&pack.path).map_err(StepError::file(&pack.path))?;
+        let script = script::receive(&self.base, self.target, pack.entries);
+        let mut source = Metered {
+            file,
+            frame,
+            sent: 0,
+            length: pack.length,
+        };
+        let stop = self.run.stop.clone();
+        self.destination()?.run(
+            &script,
+            Some(&mut source),
+            frame.time_left(),
+            stop.cancel(),
+            &mut |line| frame.line(line),
+        )?;
+        Ok(format!("{} in {}", bytes(pack.length), self.base))
+    }
+
+    /// Removes old releases. The release is already there: what cannot be removed is a line in the
+    /// log, not a failure.
+    fn tidy(&mut self, frame: &StepFrame<'_>) {
+        let failed = match self.failed_releases() {
+            Ok(failed) => failed,
+            Err(error) => {
+                frame.line(&format!("old releases are not removed: {error}"));
+                return;
+            }
+        };
+        let keep = self.run.spec.project.keep;
+        let script = script::prune(&self.base, keep, &failed);
+        if let Err(error) = self.script(frame, &script) {
+            frame.line(&format!("old releases are not removed: {error}"));
+        }
+    }
+
+    /// Releases that came to this server without getting through their chain there.
+    fn failed_releases(&self) -> Result<Vec<ReleaseId>, StoreError> {
+        self.run.keyring.store.read(|conn| {
+            nodes::unfinished_on(conn, self.run.spec.project.id, self.server.id, self.target)
+        })
+    }
+}
+
+/// Counts what is sent, and stops sending when the step is to end.
+struct Metered<'a> {
+    file: File,
+    frame: &'a StepFrame<'a>,
+    sent: u64,
+    length: u64,
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.frame.check().map_err(io::Error::other)?;
+        let count = self.file.read(buffer)?;
+        self.sent += count as u64;
+        let (sent, length) = (self.sent, self.length);
+        self.frame
+            .progress(|| format!("{} / {}", bytes(sent), bytes(length)));
+        Ok(count)
+    }
+}

@@ -1,0 +1,223 @@
+//! One release while it runs: the frame that every step runs in.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::credentials::Keyring;
+use super::error::StepError;
+use super::node_log::LogBook;
+use super::plan::Spec;
+use super::recorder::Recorder;
+use crate::git::Mirrors;
+use crate::ssh::{Cancel, Timeouts};
+use crate::store::releases::Release;
+use crate::store::{NodeState, StoreError};
+
+/// The least time between two progress notes of a node.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(300);
+
+/// Who asked a release to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StopReason {
+    /// A person.
+    Cancelled,
+    /// The platform, which ends.
+    Interrupted,
+}
+
+/// Asks a running release to stop; clones share it. The first reason stays.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop {
+    cancel: Cancel,
+    reason: Arc<AtomicU8>,
+}
+
+impl Stop {
+    pub(super) fn stop(&self, reason: StopReason) {
+        let code = match reason {
+            StopReason::Cancelled => 1,
+            StopReason::Interrupted => 2,
+        };
+        let _ = self
+            .reason
+            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        self.cancel.cancel();
+    }
+
+    pub(super) fn reason(&self) -> Option<StopReason> {
+        match self.reason.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(StopReason::Cancelled),
+            _ => Some(StopReason::Interrupted),
+        }
+    }
+
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+}
+
+/// Everything that the steps of one release share.
+pub(super) struct Run {
+    pub(super) release: Release,
+    pub(super) spec: Spec,
+    pub(super) options: Options,
+    pub(super) keyring: Keyring,
+    pub(super) mirrors: Mirrors,
+    pub(super) recorder: Recorder,
+    pub(super) logs: LogBook,
+    pub(super) stop: Stop,
+    /// The release's own folder on the platform; removed when it ends.
+    pub(super) work: PathBuf,
+    /// The commit, once it is known.
+    pub(super) commit: Mutex<Option<String>>,
+}
+
+/// A step that is running.
+pub(super) struct StepFrame<'a> {
+    run: &'a Run,
+    key: &'a str,
+    deadline: Instant,
+    noted: Mutex<Option<Instant>>,
+}
+
+impl Run {
+    pub(super) fn timeouts(&self) -> Timeouts {
+        self.options.ssh
+    }
+
+    /// The work tree.
+    pub(super) fn tree(&self) -> PathBuf {
+        self.work.join("tree")
+    }
+
+    /// What all servers get.
+    pub(super) fn pack(&self) -> PathBuf {
+        self.work.join("release.tar.gz")
+    }
+
+    pub(super) fn set_commit(&self, commit: &str) {
+        *self.commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.to_owned());
+    }
+
+    /// The variables that hooks, build and restart commands see.
+    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+        let project = &self.spec.project;
+        let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![
+            ("LONGSHORE_RELEASE", self.release.id.to_string()),
+            ("LONGSHORE_PROJECT", project.title.clone()),
+            ("LONGSHORE_ENV", project.env.to_string()),
+            ("LONGSHORE_REF", self.release.revision.clone()),
+            ("LONGSHORE_COMMIT", commit.clone().unwrap_or_default()),
+        ]
+    }
+
+    /// Runs one step: its node is `running` while `work` runs and then what its result says.
+    /// Whether the next step may run.
+    pub(super) fn step(
+        &self,
+        key: &str,
+        work: impl FnOnce(&StepFrame<'_>) -> Result<String, StepError>,
+    ) -> Result<bool, StoreError> {
+        if self.stop.reason().is_some() {
+            return Ok(false);
+        }
+        self.recorder.node(key, NodeState::Running, "")?;
+        let frame = StepFrame {
+            run: self,
+            key,
+            deadline: Instant::now() + self.options.step_limit,
+            noted: Mutex::new(None),
+        };
+        let (state, message) = match (work(&frame), self.stop.reason()) {
+            (Ok(message), _) => (NodeState::Succeeded, message),
+            (Err(_), Some(StopReason::Cancelled)) => (NodeState::Cancelled, String::new()),
+            (Err(_), Some(StopReason::Interrupted)) => (
+                NodeState::Interrupted,
+                "the platform was stopped".to_owned(),
+            ),
+            (Err(error), None) => (NodeState::Failed, error.to_string()),
+        };
+        if state == NodeState::Failed {
+            frame.line(&message);
+            tracing::warn!(release = %self.release.id, node = key, cause = message, "step failed");
+        }
+        self.recorder.node(key, state, &message)?;
+        Ok(state == NodeState::Succeeded)
+    }
+
+    /// Takes the nodes behind a failed one, of which `keys` are the keys, to `skipped`; those of a
+    /// stopped release are ended with it.
+    pub(super) fn skip(&self, keys: &[String]) -> Result<(), StoreError> {
+        if self.stop.reason().is_some() {
+            return Ok(());
+        }
+        for key in keys {
+            self.recorder.node(key, NodeState::Skipped, "")?;
+        }
+        Ok(())
+    }
+}
+
+impl StepFrame<'_> {
+    /// Adds a line to the node's log.
+    pub(super) fn line(&self, line: &str) {
+        self.run.logs.line(self.key, line);
+    }
+
+    /// Says what the step is doing, not more often than a person can read.
+    pub(super) fn progress(&self, note: impl FnOnce() -> String) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if noted.is_some_and(|last| now.duration_since(last) < PROGRESS_PAUSE) {
+            return;
+        }
+        *noted = Some(now);
+        if let Err(error) = self.run.recorder.progress(self.key, &note()) {
+            tracing::warn!(release = %self.run.release.id, node = self.key, %error, "progress lost");
+        }
+    }
+
+    /// Whether the step is to end now, and why.
+    pub(super) fn check(&self) -> Result<(), StepError> {
+        if self.run.stop.reason().is_some() {
+            return Err(StepError::Stopped);
+        }
+        if Instant::now() >= self.deadline {
+            return Err(StepError::StepTimedOut(self.run.options.step_limit));
+        }
+        Ok(())
+    }
+
+    /// How long a command of this step may run.
+    pub(super) fn command_limit(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.run.options.command_limit.min(left)
+    }
+
+    /// How long the step may still take.
+    pub(super) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// A byte count for people: `3.2 MiB`.
+pub(super) fn bytes(count: u64) -> String {
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..1_048_576 => format!("{:.0} KiB", count as f64 / 1024.0),
+        _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),
+    }
+}
+
+/// Makes an empty folder, whatever was there.
+pub(super) fn empty_folder(path: &Path) -> Result<(), StepError> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).map_err(StepError::file(path))?;
+    }
+    std::fs::create_dir_all(path).map_err(StepError::file(path))
+}

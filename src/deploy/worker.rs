@@ -1,0 +1,94 @@
+//! Walks one release's plan from its claim to its end.
+
+use super::error::DeployError;
+use super::plan::{Step, key};
+use super::platform::{self, Made};
+use super::rollout;
+use super::run::{Run, StopReason};
+use super::state;
+use crate::store::nodes::Node;
+use crate::store::releases::ReleaseChange;
+use crate::store::{NodeState, ReleaseKind, ReleaseState, StoreError};
+
+/// How many failed nodes a release's message names.
+const CAUSES: usize = 5;
+
+/// Runs a claimed release. What goes wrong is in its state; an error here is the database's.
+pub(super) fn walk(run: Run) -> Result<(), DeployError> {
+    let result = act(&run);
+    if let Err(error) = std::fs::remove_dir_all(&run.work)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(release = %run.release.id, %error, "work folder not removed");
+    }
+    let Run {
+        recorder,
+        logs,
+        stop,
+        ..
+    } = run;
+    // The logs' last lines come before the release's end, so that who waits for the end has them.
+    drop(logs);
+    let (running_to, waiting_to) = match stop.reason() {
+        Some(StopReason::Cancelled) => ((NodeState::Cancelled, ""), NodeState::Cancelled),
+        Some(StopReason::Interrupted) => (
+            (NodeState::Interrupted, "the platform was stopped"),
+            NodeState::Skipped,
+        ),
+        None => (
+            (
+                NodeState::Failed,
+                "the platform failed; its own log says why",
+            ),
+            NodeState::Skipped,
+        ),
+    };
+    recorder.end(running_to, waiting_to, |nodes| ending(nodes, stop.reason()))?;
+    Ok(result?)
+}
+
+fn ending(nodes: &[Node], stopped: Option<StopReason>) -> ReleaseChange {
+    let outcome = state::outcome(nodes);
+    let state = match stopped {
+        // Whoever stopped it came too late: everything was done.
+        _ if outcome == ReleaseState::Succeeded => outcome,
+        Some(StopReason::Cancelled) => ReleaseState::Cancelled,
+        Some(StopReason::Interrupted) => ReleaseState::Interrupted,
+        None => outcome,
+    };
+    ReleaseChange {
+        state: Some(state),
+        message: Some(state::explanation(nodes, CAUSES)),
+        ..ReleaseChange::default()
+    }
+}
+
+fn act(run: &Run) -> Result<(), StoreError> {
+    match run.release.kind {
+        ReleaseKind::Deploy => {
+            let mut made = Made::default();
+            if platform_chain(run, &run.spec.platform_steps(), &mut made)? {
+                rollout::roll_out(run, made.pack.as_ref())?;
+            }
+        }
+        ReleaseKind::Rollback => {
+            if platform_chain(run, &[Step::Start], &mut Made::default())? {
+                rollout::roll_out(run, None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Walks the platform's chain; whether the servers' turn has come.
+fn platform_chain(run: &Run, steps: &[Step], made: &mut Made) -> Result<bool, StoreError> {
+    for &step in steps {
+        let done = run.step(&key(step, None), |frame| {
+            platform::act(run, step, frame, made)
+        })?;
+        if !done {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

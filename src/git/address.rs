@@ -1,0 +1,199 @@
+//! Which IP addresses a git host may have, and connecting to one that is allowed.
+//!
+//! Names are judged by what they resolve to, and the connection goes to the very address that was
+//! judged, so a name that changes its mind in between (DNS rebinding) gains nothing.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::GitError;
+use super::url::{RepoUrl, UrlError, UrlPolicy};
+
+/// How often a wait looks whether it was cancelled.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Where an IP address leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Another host, on the internet or in a private network.
+    Host,
+    /// This machine.
+    Loopback,
+    /// Link-local, cloud metadata, multicast, broadcast, unspecified: no git host is there.
+    Never,
+}
+
+/// Judges an IP address, looking through IPv4 addresses that are wrapped in IPv6.
+pub(super) fn reach(ip: IpAddr) -> Reach {
+    match ip {
+        IpAddr::V4(ip) => reach_v4(ip),
+        IpAddr::V6(ip) => reach_v6(ip),
+    }
+}
+
+fn reach_v4(ip: Ipv4Addr) -> Reach {
+    /// Metadata services of clouds that do not use 169.254.169.254.
+    const METADATA: [Ipv4Addr; 2] = [
+        Ipv4Addr::new(100, 100, 100, 200),
+        Ipv4Addr::new(168, 63, 129, 16),
+    ];
+    if ip.is_loopback() {
+        Reach::Loopback
+    } else if ip.octets()[0] == 0
+        || ip.octets()[0] >= 240
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || METADATA.contains(&ip)
+    {
+        Reach::Never
+    } else {
+        Reach::Host
+    }
+}
+
+fn reach_v6(ip: Ipv6Addr) -> Reach {
+    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    if ip.is_loopback() {
+        return Reach::Loopback;
+    }
+    if ip.is_unspecified()
+        || ip.is_multicast()
+        || ip.is_unicast_link_local()
+        || ip.segments()[0] & 0xffc0 == 0xfec0
+        || ip == METADATA
+    {
+        return Reach::Never;
+    }
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let [g1, g2] = g.to_be_bytes();
+    let [h1, h2] = h.to_be_bytes();
+    let last = Ipv4Addr::new(g1, g2, h1, h2);
+    match [a, b, c, d, e, f] {
+        // Mapped, compatible and translated (NAT64) IPv4.
+        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => reach_v4(last),
+        // 6to4 carries its IPv4 address behind the prefix.
+        [0x2002, high, low, ..] => {
+            let [a, b] = high.to_be_bytes();
+            let [c, d] = low.to_be_bytes();
+            reach_v4(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => Reach::Host,
+    }
+}
+
+/// Resolves the host of `url` and connects to the first of its addresses that answers; all of
+/// them have to be allowed. Ends within `timeout`, and soon after `cancelled` is set.
+///
+/// Resolving and connecting cannot be interrupted, so they happen on a thread that is left behind
+/// when the wait is over.
+pub(super) fn connect(
+    url: &RepoUrl,
+    policy: &UrlPolicy,
+    timeout: Duration,
+    cancelled: &AtomicBool,
+) -> Result<(TcpStream, SocketAddr), GitError> {
+    let host = url.host().unwrap_or_default().to_owned();
+    let port = url.port();
+    let allow_loopback = policy.allow_loopback;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // The receiver may have given up; then nobody wants the connection.
+        let _ = sender.send(resolve_and_connect(&host, port, allow_loopback, timeout));
+    });
+    let deadline = Instant::now() + timeout;
+    loop {
+        match receiver.recv_timeout(CANCEL_INTERVAL) {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(ConnectError::Refused(error))) => return Err(GitError::Url(error)),
+            Ok(Err(ConnectError::Io(error))) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(GitError::timed_out(url, timeout));
+            }
+            Ok(Err(ConnectError::Io(error))) => {
+                return Err(GitError::unreachable(url, &error.to_string()));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(GitError::unreachable(
+                    url,
+                    "the connection could not be started",
+                ));
+            }
+            Err(RecvTimeoutError::Timeout) if cancelled.load(Ordering::SeqCst) => {
+                return Err(GitError::Cancelled);
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => {
+                return Err(GitError::timed_out(url, timeout));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+enum ConnectError {
+    Refused(UrlError),
+    Io(io::Error),
+}
+
+fn resolve_and_connect(
+    host: &str,
+    port: u16,
+    allow_loopback: bool,
+    timeout: Duration,
+) -> Result<(TcpStream, SocketAddr), ConnectError> {
+    let addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(ConnectError::Io)?
+        .collect();
+    for address in &addresses {
+        match reach(address.ip()) {
+            Reach::Never => return Err(ConnectError::Refused(UrlError::LinkLocal)),
+            Reach::Loopback if !allow_loopback => {
+                return Err(ConnectError::Refused(UrlError::Loopback));
+            }
+            Reach::Loopback | Reach::Host => {}
+        }
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
+    let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, share) {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => last = error,
+        }
+    }
+    Err(ConnectError::Io(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_judged() {
+        for (text, expected) in [
+            ("93.184.216.34", Reach::Host),
+            ("10.0.0.1", Reach::Host),
+            ("127.8.9.1", Reach::Loopback),
+            ("169.254.169.254", Reach::Never),
+            ("0.0.0.0", Reach::Never),
+            ("100.100.100.200", Reach::Never),
+            ("224.0.0.1", Reach::Never),
+            ("255.255.255.255", Reach::Never),
+            ("::1", Reach::Loopback),
+            ("::", Reach::Never),
+            ("fe80::1", Reach::Never),
+            ("fd00:ec2::254", Reach::Never),
+            ("fd12::1", Reach::Host),
+            ("::ffff:127.0.0.1", Reach::Loopback),
+            ("::ffff:169.254.169.254", Reach::Never),
+            ("64:ff9b::a9fe:a9fe", Reach::Never),
+            ("2002:7f00:1::", Reach::Loopback),
+            ("2001:db8::1", Reach::Host),
+        ] {
+            assert_eq!(reach(text.parse().unwrap()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Commits as a person picks them.
+
+use std::fmt;
+
+use chrono::{DateTime, FixedOffset};
+use git2::Sort;
+use serde::{Serialize, Serializer};
+
+use super::error::GitError;
+use super::mirror::Mirror;
+
+/// The most commits that [`Mirror::commits`] gives at once.
+const MAX_COMMITS: usize = 1000;
+
+/// The full id of a commit that is in a mirror: 40 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CommitId(pub(super) git2::Oid);
+
+impl CommitId {
+    /// Reads a full id of 40 hex digits, such as one that was stored.
+    pub fn parse(text: &str) -> Result<Self, GitError> {
+        match git2::Oid::from_str(text) {
+            Ok(oid) if text.len() == 40 => Ok(Self(oid)),
+            _ => Err(super::revision::invalid(text)),
+        }
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for CommitId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "CommitId({})", self.0)
+    }
+}
+
+impl Serialize for CommitId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A commit, in the form in which the API and the pages show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Commit {
+    /// The short id, as long as it takes to be unique.
+    pub commit: String,
+    /// The author's name.
+    pub author: String,
+    /// The message's first paragraph, on one line.
+    pub summary: String,
+    /// When it was committed, in the committer's time zone: `2026-11-22 10:00`.
+    pub date: String,
+    /// The full id.
+    pub id: CommitId,
+}
+
+impl Commit {
+    pub(super) fn read(commit: &git2::Commit<'_>) -> Result<Self, git2::Error> {
+        let short = commit.as_object().short_id()?;
+        Ok(Self {
+            commit: String::from_utf8_lossy(&short).into_owned(),
+            author: String::from_utf8_lossy(commit.author().name_bytes()).into_owned(),
+            summary: String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default())
+                .into_owned(),
+            date: date(commit.time()),
+            id: CommitId(commit.id()),
+        })
+    }
+}
+
+fn date(time: git2::Time) -> String {
+    let zone = FixedOffset::east_opt(time.offset_minutes().saturating_mul(60));
+    let zone = zone.or_else(|| FixedOffset::east_opt(0));
+    match (DateTime::from_timestamp(time.seconds(), 0), zone) {
+        (Some(date), Some(zone)) => date
+            .with_timezone(&zone)
+            .format("%Y-%m-%d %H:%M")
+            .to_string(),
+        _ => String::new(),
+    }
+}
+
+impl Mirror {
+    /// The last `limit` commits (at most 1,000) that lead to `revision`, newest first, as
+    /// `git log` orders them. Reads without waiting for a running fetch.
+    pub fn commits(&self, revision: &str, limit: usize) -> Result<Vec<Commit>, GitError> {
+        let start = self.resolve(revision)?;
+        let repository = self.open()?;
+        let read = || {
+            let mut walk = repository.revwalk()?;
+            walk.set_sorting(Sort::NONE)?;
+            walk.push(start.id.0)?;
+            walk.take(limit.min(MAX_COMMITS))
+                .map(|oid| Commit::read(&repository.find_commit(oid?)?))
+                .collect::<Result<Vec<_>, git2::Error>>()
+        };
+        read().map_err(|error| self.broken(&error))
+    }
+}

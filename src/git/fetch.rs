@@ -1,0 +1,296 @@
+//! One fetch: from the git host, through the relay, into a mirror's folder.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use git2::{
+    AutotagOption, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, RemoteRedirect, Repository,
+    RepositoryInitOptions,
+};
+
+use super::credential::{GitCredential, Presenter};
+use super::error::{GitError, printable};
+use super::mirror::Mirror;
+use super::progress::{Progress, Stage};
+use super::relay::{Cutter, Relay};
+use super::url::{RepoUrl, Scheme};
+use super::{address, host_key};
+
+/// How often the caller's progress callback is called.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// What is mirrored: branches and tags, nothing that a host keeps for itself.
+const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+/// Makes the empty bare repository that [`run`] fills.
+pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
+    let mut options = RepositoryInitOptions::new();
+    options.bare(true).external_template(false);
+    Repository::init_opts(path, &options)
+        .map(drop)
+        .map_err(|error| GitError::fetching(url, &error))
+}
+
+/// What the fetching thread and the caller's thread share.
+#[derive(Default)]
+struct Watch {
+    cancelled: AtomicBool,
+    progress: Mutex<Progress>,
+    cutter: Mutex<Option<Cutter>>,
+}
+
+impl Watch {
+    fn report(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    fn snapshot(&self) -> Progress {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.clone()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        let cutter = self.cutter.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cutter) = cutter.as_ref() {
+            cutter.cut();
+        }
+    }
+
+    /// From here on cancelling cuts the relay.
+    fn arm(&self, cutter: Cutter) {
+        *self.cutter.lock().unwrap_or_else(PoisonError::into_inner) = Some(cutter);
+        if self.is_cancelled() {
+            self.cancel();
+        }
+    }
+}
+
+/// Fetches into the bare repository at `path`. libgit2 works on a thread of its own, so that
+/// `progress` is heard also while the host is silent.
+pub(super) fn run(
+    mirror: &Mirror,
+    path: &Path,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<(), GitError> {
+    let watch = Watch::default();
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let watched = &watch;
+        let fetching = scope.spawn(move || {
+            let _end_is_heard = sender;
+            transfer(mirror, path, watched)
+        });
+        while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(PROGRESS_INTERVAL) {
+            if !watch.is_cancelled() && progress(&watch.snapshot()).is_break() {
+                watch.cancel();
+            }
+        }
+        let outcome = fetching.join().unwrap_or_else(|_| {
+            Err(GitError::Git {
+                url: mirror.source.url.as_str().to_owned(),
+                reason: "the git host sent something that cannot be read".to_owned(),
+            })
+        });
+        // One more call, so that a short fetch reports how it ended.
+        if outcome.is_ok() && progress(&watch.snapshot()).is_break() {
+            return Err(GitError::Cancelled);
+        }
+        outcome
+    })
+}
+
+/// Where libgit2 connects to, and how.
+pub(super) struct Target {
+    pub(super) url: String,
+    proxy: Option<String>,
+}
+
+impl Target {
+    /// The address by way of a relay on `port`: as a proxy for http and https, else in place of
+    /// the host.
+    pub(super) fn through(url: &RepoUrl, credential: &GitCredential, port: u16) -> Self {
+        let relay = format!("127.0.0.1:{port}");
+        let user = credential.ssh_user(url);
+        let path = &url.path;
+        let (url, proxy) = match url.scheme {
+            Scheme::Https | Scheme::Http => (without_user(url), Some(format!("http://{relay}"))),
+            Scheme::Git => (format!("git://{relay}{path}"), None),
+            Scheme::Ssh => (format!("ssh://{user}@{relay}{path}"), None),
+            Scheme::Scp => (format!("{user}@[{relay}]:{path}"), None),
+            Scheme::Local => (path.clone(), None),
+        };
+        Self { url, proxy }
+    }
+}
+
+/// http and https: the user travels in the credential.
+fn without_user(url: &RepoUrl) -> String {
+    let scheme = if url.scheme == Scheme::Https {
+        "https"
+    } else {
+        "http"
+    };
+    let host = url.host().unwrap_or_default();
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    format!("{scheme}://{host}:{}{}", url.port(), url.path)
+}
+
+fn transfer(mirror: &Mirror, path: &Path, watch: &Watch) -> Result<(), GitError> {
+    let source = &mirror.source;
+    let url = &source.url;
+    let timeout = mirror.options.stall_timeout;
+    watch.report(Progress {
+        stage: Stage::Connecting,
+        ..Progress::default()
+    });
+    let relay = if url.scheme == Scheme::Local {
+        check_folder(mirror)?;
+        None
+    } else {
+        let policy = &mirror.options.policy;
+        let (stream, address) = address::connect(url, policy, timeout, &watch.cancelled)?;
+        let relay = Relay::start(url, stream, address, timeout)
+            .map_err(|error| GitError::unreachable(url, &error.to_string()))?;
+        watch.arm(relay.cutter());
+        Some(relay)
+    };
+    let target = Target::through(
+        url,
+        &source.credential,
+        relay.as_ref().map_or(0, Relay::port),
+    );
+    let refusal = RefCell::new(None);
+    let bad_login = RefCell::new(None);
+    let outcome = download(mirror, path, &target, watch, &refusal, &bad_login);
+    let Err(error) = outcome else { return Ok(()) };
+    if watch.is_cancelled() {
+        return Err(GitError::Cancelled);
+    }
+    if let Some(refusal) = refusal.into_inner() {
+        return Err(refusal);
+    }
+    if let Some(reason) = bad_login.into_inner() {
+        let url = url.as_str().to_owned();
+        return Err(GitError::Authentication { url, reason });
+    }
+    if relay.is_some_and(|relay| relay.stalled()) {
+        return Err(GitError::timed_out(url, timeout));
+    }
+    Err(GitError::fetching(url, &error))
+}
+
+fn download(
+    mirror: &Mirror,
+    path: &Path,
+    target: &Target,
+    watch: &Watch,
+    refusal: &RefCell<Option<GitError>>,
+    bad_login: &RefCell<Option<String>>,
+) -> Result<(), git2::Error> {
+    let source = &mirror.source;
+    let repository = Repository::open_bare(path)?;
+    let mut remote = repository.remote_anonymous(&target.url)?;
+    if remote.url_bytes() != target.url.as_bytes() {
+        let reason = "a url.*.insteadOf setting of this system's git configuration rewrites it";
+        return Err(git2::Error::from_str(reason));
+    }
+    let mut presenter = Presenter::new(&source.credential, &source.url, bad_login);
+    let mut callbacks = RemoteCallbacks::new();
+    callbacks
+        .credentials(move |_, _, allowed| presenter.answer(allowed))
+        .certificate_check(|cert, _| {
+            host_key::check(&source.url, source.host_key.as_deref(), cert, refusal)
+        })
+        .sideband_progress(|_| !watch.is_cancelled())
+        .transfer_progress(|progress| {
+            watch.report(progress.into());
+            !watch.is_cancelled()
+        });
+    let mut options = FetchOptions::new();
+    options
+        .remote_callbacks(callbacks)
+        .download_tags(AutotagOption::None)
+        .follow_redirects(RemoteRedirect::Initial);
+    if let Some(proxy) = &target.proxy {
+        let mut proxy_options = ProxyOptions::new();
+        proxy_options.url(proxy);
+        options.proxy_options(proxy_options);
+    }
+    remote.download(&REFSPECS, Some(&mut options))?;
+    let heads: BTreeMap<String, Oid> = remote
+        .list()?
+        .iter()
+        .map(|head| (head.name().to_owned(), head.oid()))
+        .collect();
+    let default_branch = remote.default_branch().ok();
+    // The names move only when all objects are here, so it is over with the network.
+    remote.disconnect()?;
+    move_names(&repository, &heads)?;
+    if let Some(name) = default_branch.as_ref().and_then(|name| name.as_str().ok())
+        && name.starts_with("refs/heads/")
+    {
+        repository.set_head(name)?;
+    }
+    Ok(())
+}
+
+/// Makes the mirror's names what the host's are: deletes first, for `a` may have made room for
+/// `a/b`.
+fn move_names(repository: &Repository, heads: &BTreeMap<String, Oid>) -> Result<(), git2::Error> {
+    let wanted = |name: &str| {
+        (name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))
+            && !name.ends_with("^{}")
+    };
+    let mut present = BTreeMap::new();
+    for reference in repository.references()? {
+        let mut reference = reference?;
+        match (reference.name().map(str::to_owned), reference.target()) {
+            (Ok(name), Some(oid)) if heads.contains_key(&name) => {
+                present.insert(name, oid);
+            }
+            _ => reference.delete()?,
+        }
+    }
+    for (name, oid) in heads.iter().filter(|(name, _)| wanted(name)) {
+        if present.get(name) != Some(oid) {
+            repository.reference(name, *oid, true, "fetch")?;
+        }
+    }
+    Ok(())
+}
+
+/// A local repository has to lie below an allowed folder also when its links are followed.
+fn check_folder(mirror: &Mirror) -> Result<(), GitError> {
+    let url = &mirror.source.url;
+    let real = Path::new(&url.path)
+        .canonicalize()
+        .map_err(|error| GitError::NotARepository {
+            url: url.as_str().to_owned(),
+            reason: printable(&error.to_string()),
+        })?;
+    let folders = &mirror.options.policy.local_folders;
+    let below = folders
+        .iter()
+        .filter_map(|folder| folder.canonicalize().ok())
+        .any(|folder| real != folder && real.starts_with(folder));
+    if below {
+        Ok(())
+    } else {
+        Err(GitError::Url(super::url::UrlError::LocalFolder))
+    }
+}

@@ -1,0 +1,99 @@
+//! Is a mirror whole? What a killed fetch leaves behind is swept, what cannot be trusted is built
+//! anew.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use git2::{ObjectType, Repository};
+
+use super::error::GitError;
+use super::url::RepoUrl;
+
+/// A file in a mirror that says: an object could not be read, build me anew.
+const MARK: &str = "longshore-damaged";
+/// The length of the hash at the end of a pack, in bytes.
+const HASH_LENGTH: usize = 20;
+
+/// Marks the mirror as damaged. Best effort: the error that led here is what the caller reports.
+pub(super) fn mark(mirror: &Path) {
+    let _ = File::create(mirror.join(MARK));
+}
+
+/// Removes lock files and half packs that a killed fetch left. Call it only under the mirror's
+/// lock: nobody else writes there.
+pub(super) fn sweep(mirror: &Path) -> Result<(), GitError> {
+    sweep_folder(mirror).map_err(|cause| GitError::disk(mirror, cause))
+}
+
+fn sweep_folder(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            // Loose objects are written aside and renamed; their folders hold nothing to sweep.
+            if name.len() != 2 {
+                sweep_folder(&entry.path())?;
+            }
+        } else if name.ends_with(".lock") || name.starts_with("pack_git2_") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks what is cheap to check: every pack is as long as its index says and ends with the hash
+/// that the index names, and every name leads to a commit whose tree is there.
+pub(super) fn check(mirror: &Path, url: &RepoUrl) -> Result<(), GitError> {
+    let damaged = |reason: String| GitError::BrokenMirror {
+        url: url.as_str().to_owned(),
+        reason,
+    };
+    if mirror.join(MARK).exists() {
+        return Err(damaged("an object could not be read".to_owned()));
+    }
+    check_packs(&mirror.join("objects/pack")).map_err(|error| damaged(error.to_string()))?;
+    check_names(mirror).map_err(|error| damaged(error.message().to_owned()))
+}
+
+fn check_packs(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let index = entry?.path();
+        if index.extension().is_none_or(|extension| extension != "idx") {
+            continue;
+        }
+        // An index ends with the pack's hash and its own (gitformat-pack(5)).
+        let indexed = last_bytes(&index, 2 * HASH_LENGTH)?;
+        let pack = last_bytes(&index.with_extension("pack"), HASH_LENGTH)?;
+        if indexed[..HASH_LENGTH] != pack {
+            return Err(io::Error::other("a pack and its index do not fit"));
+        }
+    }
+    Ok(())
+}
+
+fn last_bytes(path: &Path, length: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let offset = i64::try_from(length).map_err(io::Error::other)?;
+    file.seek(SeekFrom::End(-offset))?;
+    let mut bytes = vec![0; length];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn check_names(mirror: &Path) -> Result<(), git2::Error> {
+    let repository = Repository::open_bare(mirror)?;
+    for reference in repository.references()? {
+        let reference = reference?;
+        if reference.target().is_none() {
+            continue;
+        }
+        // A tag may name a tree or a file; it is whole when it leads somewhere.
+        let object = reference.peel(ObjectType::Any)?;
+        if let Some(commit) = object.as_commit() {
+            commit.tree()?;
+        }
+    }
+    Ok(())
+}

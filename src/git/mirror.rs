@@ -1,0 +1,224 @@
+//! Mirrors: a bare copy of every repository that is released from, one folder a source.
+
+use std::fs::{self, DirBuilder, File};
+use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use git2::{ErrorClass, Repository};
+use sha2::{Digest, Sha256};
+
+use super::error::GitError;
+use super::fetch;
+use super::progress::Progress;
+use super::url::{RepoUrl, UrlPolicy};
+use super::{GitCredential, health};
+
+/// How often a fetch that waits for another one looks again.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A repository and how to get at it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Where it is.
+    pub url: RepoUrl,
+    /// What the git host is shown.
+    pub credential: GitCredential,
+    /// The accepted ssh host key, `SHA256:…`; without one every ssh fetch is refused.
+    pub host_key: Option<String>,
+}
+
+/// The settings of all mirrors.
+#[derive(Clone, Debug)]
+pub struct MirrorOptions {
+    /// Which addresses may be fetched from.
+    pub policy: UrlPolicy,
+    /// How long connecting may take, and how long a git host may stay silent.
+    pub stall_timeout: Duration,
+}
+
+impl Default for MirrorOptions {
+    /// No http, no loopback, no local folders; 30 s.
+    fn default() -> Self {
+        Self {
+            policy: UrlPolicy::default(),
+            stall_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// All mirrors of an installation. A cheap handle: clone it freely.
+#[derive(Clone, Debug)]
+pub struct Mirrors {
+    root: Arc<Path>,
+    options: Arc<MirrorOptions>,
+}
+
+impl Mirrors {
+    /// Mirrors below `root`, which is made when the first is fetched.
+    pub fn new(root: PathBuf, options: MirrorOptions) -> Self {
+        Self {
+            root: root.into(),
+            options: Arc::new(options),
+        }
+    }
+
+    /// The mirror of `source`. Nothing is opened yet.
+    ///
+    /// Sources with another address or credential have another mirror, so that nobody reads what
+    /// somebody else's credential fetched.
+    pub fn mirror(&self, source: Source) -> Mirror {
+        let identity = format!("{}\0{}", source.url.as_str(), source.credential.identity());
+        let digest = Sha256::digest(identity.as_bytes());
+        let name: String = digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Mirror {
+            folder: self.root.join(name),
+            source,
+            options: Arc::clone(&self.options),
+        }
+    }
+}
+
+/// One repository's mirror. Reading never waits for a running fetch: a fetch brings objects first
+/// and moves names after, and a rebuilt mirror takes the old one's place in one step.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Holds `lock`, `mirror.git`, and `new.git` while that is built.
+    folder: PathBuf,
+    pub(super) source: Source,
+    pub(super) options: Arc<MirrorOptions>,
+}
+
+impl Mirror {
+    /// Brings the mirror up to date: clones at first, then fetches what is new, follows branches
+    /// that were force-pushed and forgets those that were deleted. A damaged mirror is built anew.
+    ///
+    /// One fetch of a mirror runs at a time, over all processes; others wait for it. `progress`
+    /// is called about ten times a second on the calling thread; `Break` ends the fetch with
+    /// [`GitError::Cancelled`] within a second or so.
+    pub fn fetch(
+        &self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<(), GitError> {
+        self.source.url.check(&self.options.policy)?;
+        self.source.credential.check(&self.source.url)?;
+        let _lock = self.lock(progress)?;
+        let (current, new) = (self.path(), self.folder.join("new.git"));
+        remove(&new)?;
+        remove(&self.folder.join("old.git"))?;
+        if current.exists() {
+            health::sweep(&current)?;
+            let outcome = match health::check(&current, &self.source.url) {
+                Ok(()) => fetch::run(self, &current, progress),
+                Err(damage) => Err(damage),
+            };
+            match outcome {
+                Err(GitError::BrokenMirror { reason, .. }) => {
+                    let url = self.source.url.as_str();
+                    tracing::warn!(url, reason, "damaged mirror: building it anew");
+                }
+                outcome => return outcome,
+            }
+        }
+        let built = fetch::create(&new, &self.source.url)
+            .and_then(|()| fetch::run(self, &new, progress))
+            .and_then(|()| self.put_in_place(&new, &current));
+        if built.is_err() {
+            remove(&new)?;
+        }
+        built
+    }
+
+    /// Where the bare repository is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join("mirror.git")
+    }
+
+    /// Opens the mirror for reading.
+    pub(super) fn open(&self) -> Result<Repository, GitError> {
+        let path = self.path();
+        if !path.exists() {
+            return Err(GitError::NotFetched {
+                url: self.source.url.as_str().to_owned(),
+            });
+        }
+        Repository::open_bare(&path).map_err(|error| self.broken(&error))
+    }
+
+    /// A reading that failed. The mirror is marked, so that the next fetch builds it anew: damage
+    /// inside a pack shows only when the object is read.
+    /// What the system refused (no memory, no descriptors) is no damage.
+    pub(super) fn broken(&self, error: &git2::Error) -> GitError {
+        if matches!(error.class(), ErrorClass::Os | ErrorClass::NoMemory) {
+            return GitError::fetching(&self.source.url, error);
+        }
+        health::mark(&self.path());
+        GitError::reading(&self.source.url, error)
+    }
+
+    /// The lock file's lock belongs to the open file, so it holds among threads as well as among
+    /// processes, and a killed process lets go of it.
+    fn lock(
+        &self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<File, GitError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| GitError::disk(&path, cause)
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(at(&self.folder))?;
+        let path = self.folder.join("lock");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(at(&path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::Error(cause)) => return Err(at(&path)(cause)),
+                Err(fs::TryLockError::WouldBlock) => {}
+            }
+            if progress(&Progress::default()).is_break() {
+                return Err(GitError::Cancelled);
+            }
+            thread::sleep(LOCK_INTERVAL);
+        }
+    }
+
+    /// Swaps the two in one step where the file system can; a reader that has the old one open
+    /// keeps reading it.
+    fn put_in_place(&self, new: &Path, current: &Path) -> Result<(), GitError> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let at = |cause| GitError::disk(current, cause);
+        if !current.exists() {
+            return fs::rename(new, current).map_err(at);
+        }
+        if renameat_with(CWD, new, CWD, current, RenameFlags::EXCHANGE).is_err() {
+            let old = self.folder.join("old.git");
+            fs::rename(current, &old).map_err(at)?;
+            fs::rename(new, current).map_err(at)?;
+            return remove(&old);
+        }
+        remove(new)
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), GitError> {
+    match fs::remove_dir_all(folder) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(GitError::disk(folder, cause))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,183 @@
+//! Cursors: a position in the log, with the log's birth id. `BIRTH.NUMBER` on the wire, opaque there.
+
+use std::{fmt, sync::Arc};
+
+/// The longest cursor, in characters.
+pub const CURSOR_CHARS: usize = 64;
+const BIRTH_CHARS: usize = CURSOR_CHARS - 1 - 20;
+
+/// A position in the log: everything up to `number` is behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub(super) birth: Arc<str>,
+    pub(super) number: u64,
+}
+
+/// Text that no server of this kind ever gave as a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor")]
+pub struct BadCursor;
+
+/// A birth id that cannot stand in a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log's birth id has 1 to 43 characters of A-Z a-z 0-9 - _")]
+pub struct BadBirth;
+
+impl Cursor {
+    /// Reads a cursor as a client sent it back. Whether it belongs to this log is the hub's to say.
+    ///
+    /// # Errors
+    /// [`BadCursor`] where the text is malformed.
+    pub fn parse(text: &str) -> Result<Cursor, BadCursor> {
+        if text.len() > CURSOR_CHARS {
+            return Err(BadCursor);
+        }
+        let (birth, number) = text.rsplit_once('.').ok_or(BadCursor)?;
+        check_birth(birth).map_err(|BadBirth| BadCursor)?;
+        if !number.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(BadCursor);
+        }
+        Ok(Cursor {
+            birth: birth.into(),
+            number: number.parse().map_err(|_| BadCursor)?,
+        })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.birth, self.number)
+    }
+}
+
+pub(super) fn check_birth(birth: &str) -> Result<(), BadBirth> {
+    let sound = !birth.is_empty()
+        && birth.len() <= BIRTH_CHARS
+        && birth
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    sound.then_some(()).ok_or(BadBirth)
+}
+
+/// Where a client wants to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// From this moment: answered at once, empty.
+    Now,
+    /// From the oldest message that is still kept.
+    Start,
+    /// From behind the oldest of these cursors (tabs that share a connection each bring theirs).
+    /// Never empty in a sound request; empty means now.
+    After(Vec<Cursor>),
+}
+
+impl Position {
+    /// Reads every `after` of one request: cursors, `now` and `start`; the oldest counts. None at all
+    /// means now.
+    ///
+    /// # Errors
+    /// [`BadCursor`] where one of them is none of the three.
+    pub fn parse<'a>(afters: impl IntoIterator<Item = &'a str>) -> Result<Position, BadCursor> {
+        let (mut start, mut cursors) = (false, Vec::new());
+        for after in afters {
+            match after {
+                "start" => start = true,
+                "now" => {}
+                cursor => cursors.push(Cursor::parse(cursor)?),
+            }
+        }
+        Ok(match (start, cursors.is_empty()) {
+            (true, _) => Position::Start,
+            (false, true) => Position::Now,
+            (false, false) => Position::After(cursors),
+        })
+    }
+}
+
+/// What a position means to one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resolved {
+    Now,
+    Start,
+    After(u64),
+    /// Another log's position, or one that this log has not reached: nothing can be said of what
+    /// was missed.
+    Unknown,
+}
+
+impl Position {
+    pub(super) fn resolve(&self, birth: &str, head: u64) -> Resolved {
+        let cursors = match self {
+            Position::Now => return Resolved::Now,
+            Position::Start => return Resolved::Start,
+            Position::After(cursors) => cursors,
+        };
+        if cursors
+            .iter()
+            .any(|cursor| *cursor.birth != *birth || cursor.number > head)
+        {
+            return Resolved::Unknown;
+        }
+        match cursors.iter().map(|cursor| cursor.number).min() {
+            Some(number) => Resolved::After(number),
+            None => Resolved::Now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goes_there_and_back() {
+        for text in [
+            "b.0",
+            "B-_9.18446744073709551615",
+            &format!("{}.7", "x".repeat(43)),
+        ] {
+            assert_eq!(Cursor::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn malformed_is_refused() {
+        for bad in [
+            "",
+            ".",
+            "b.",
+            ".1",
+            "b",
+            "1",
+            "-1",
+            "b.-1",
+            "b.+1",
+            "b.1 ",
+            "b.1.x",
+            "b.x",
+            "b.18446744073709551616",
+            "好.1",
+            "b/.1",
+            "a.b.1",
+            &format!("{}.1", "x".repeat(44)),
+            &"9".repeat(65),
+            "b.00000000000000000000000000000000000000000000000000000000000000001",
+        ] {
+            assert_eq!(Cursor::parse(bad), Err(BadCursor), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_counts() {
+        let resolve =
+            |afters: &[&str]| Position::parse(afters.iter().copied()).map(|p| p.resolve("b", 10));
+        assert_eq!(resolve(&[]), Ok(Resolved::Now));
+        assert_eq!(resolve(&["now"]), Ok(Resolved::Now));
+        assert_eq!(resolve(&["now", "b.5", "b.3"]), Ok(Resolved::After(3)));
+        assert_eq!(resolve(&["b.5", "start"]), Ok(Resolved::Start));
+        assert_eq!(resolve(&["b.10"]), Ok(Resolved::After(10)));
+        assert_eq!(resolve(&["b.11"]), Ok(Resolved::Unknown));
+        assert_eq!(resolve(&["b.5", "c.5"]), Ok(Resolved::Unknown));
+        assert_eq!(resolve(&["b.5", "?"]), Err(BadCursor));
+    }
+}

@@ -1,0 +1,85 @@
+//! What one reply holds: pure arithmetic over messages that are already at hand.
+
+use std::{iter::Peekable, sync::Arc};
+
+use super::{
+    log::{Limit, Page},
+    message::Message,
+    room::RoomName,
+};
+
+/// The messages of one reply.
+#[derive(Debug)]
+pub(super) struct Picked {
+    /// Oldest first.
+    pub(super) messages: Vec<Arc<Message>>,
+    /// The number that the reply's cursor names.
+    pub(super) reaches: u64,
+    /// Some were left out.
+    pub(super) more: bool,
+}
+
+/// Takes from the front what fits, at least one. Where all of it fits, the reply reaches `up_to`.
+pub(super) fn pick<'a>(
+    messages: impl Iterator<Item = &'a Arc<Message>>,
+    up_to: u64,
+    limit: Limit,
+) -> Picked {
+    let mut picked = Picked {
+        messages: Vec::new(),
+        reaches: up_to,
+        more: false,
+    };
+    let mut bytes = 0;
+    for message in messages {
+        // One for the comma.
+        bytes += message.encoded().len() + 1;
+        let full = picked.messages.len() >= limit.messages || bytes > limit.bytes;
+        if full && let Some(last) = picked.messages.last() {
+            picked.reaches = last.number;
+            picked.more = true;
+            break;
+        }
+        picked.messages.push(Arc::clone(message));
+    }
+    picked
+}
+
+/// The same from a page of the log.
+pub(super) fn pick_page(page: Page, up_to: u64, limit: Limit) -> Picked {
+    let end = page.end;
+    let messages: Vec<_> = page.messages.into_iter().map(Arc::new).collect();
+    let mut picked = pick(messages.iter(), up_to, limit);
+    if !end && !picked.more {
+        picked.more = true;
+        picked.reaches = messages.last().map_or(up_to, |last| last.number);
+    }
+    picked
+}
+
+/// The rooms of which something after `after` was dropped, as far as the reply reaches. A gap is told
+/// at its place in the order: one that lies behind the reply's cursor is the next reply's to tell, so
+/// the other rooms lose nothing by it.
+pub(super) fn gaps(rooms: &[RoomName], marks: &[u64], after: u64, reaches: u64) -> Vec<RoomName> {
+    rooms
+        .iter()
+        .zip(marks)
+        .filter(|(_, mark)| after < **mark && **mark <= reaches)
+        .map(|(room, _)| room.clone())
+        .collect()
+}
+
+/// Several rooms' messages in the one order of the log.
+pub(super) fn merge<'a, I>(rooms: impl Iterator<Item = I>) -> impl Iterator<Item = &'a Arc<Message>>
+where
+    I: Iterator<Item = &'a Arc<Message>>,
+{
+    let mut rooms: Vec<Peekable<I>> = rooms.map(Iterator::peekable).collect();
+    std::iter::from_fn(move || {
+        let next = rooms
+            .iter_mut()
+            .filter_map(|room| Some((room.peek()?.number, room)))
+            .min_by_key(|(number, _)| *number)?;
+        next.1.next()
+    })
+}

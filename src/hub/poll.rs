@@ -1,0 +1,239 @@
+//! One poll, from its registration to its answer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll as Step},
+    time::Duration,
+};
+
+use rand::Rng;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Hub, TooManyClients,
+    cursor::{Cursor, Position, Resolved},
+    log::{Limit, LogError, Page},
+    message::Message,
+    pick::{Picked, gaps, pick_page},
+    room::{ClientId, RoomName},
+    state::{Found, PollKey},
+};
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub struct Poll {
+    /// Who asks.
+    pub client: ClientId,
+    /// Its rooms, each once. Whether the client may read them is for the caller to know.
+    pub rooms: Vec<RoomName>,
+    /// Where it goes on from.
+    pub after: Position,
+    /// How long an empty answer is held, at most; zero is plain polling.
+    pub wait: Duration,
+    /// The most messages in the answer; bytes are bounded by the hub's options.
+    pub messages: usize,
+    /// Whether newer polls of the same client end this one past the hub's bound (course polls: no).
+    pub may_be_superseded: bool,
+}
+
+/// A poll's answer.
+#[derive(Debug)]
+pub struct Batch {
+    /// Where the client goes on from, once it has handled the answer.
+    pub cursor: Cursor,
+    /// Oldest first.
+    pub messages: Vec<Arc<Message>>,
+    /// Rooms of which a message between the asked position and `cursor` is gone for good.
+    pub gap: Vec<RoomName>,
+    /// More waits: poll again at once.
+    pub more: bool,
+    /// A newer poll of the same client ended this one.
+    pub superseded: bool,
+    /// Wait that long before the next poll.
+    pub retry: Option<Duration>,
+    /// The answer was held or read from the log, so what was checked before may no longer hold.
+    pub held: bool,
+}
+
+/// Why a poll has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PollError {
+    /// The hub has as many clients as it may.
+    #[error(transparent)]
+    Full(#[from] TooManyClients),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A poll in flight; dropping it (the answer is written, or the client is gone) deregisters.
+struct Seat<'a> {
+    hub: &'a Hub,
+    key: PollKey,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.hub.lock().leave(self.key);
+    }
+}
+
+impl Hub {
+    /// Answers with what waits after the client's position, or holds until something comes, the wait
+    /// is over, or the poll is ended. Taking nothing away: what was answered is there for the next
+    /// poll until a cursor acknowledges it. Dropping the future deregisters the poll.
+    ///
+    /// # Errors
+    /// [`PollError`] where the hub is full or the log fails; the client's position is as before.
+    pub async fn poll(&self, poll: Poll) -> Result<Batch, PollError> {
+        let (seat, start) = self.seat(&poll)?;
+        let asked = match start {
+            Resolved::Now => return Ok(self.batch(self.head())),
+            Resolved::Unknown => {
+                return Ok(Batch {
+                    gap: poll.rooms,
+                    ..self.batch(self.head())
+                });
+            }
+            Resolved::Start => 0,
+            Resolved::After(number) => number,
+        };
+        let limit = Limit {
+            messages: poll.messages.max(1),
+            bytes: self.options().reply_bytes,
+        };
+        let over = Instant::now() + jittered(poll.wait);
+        let (mut after, mut held) = (asked, false);
+        // From the start on there is nothing to miss: what was dropped before is not asked for.
+        let mut tell_gaps = start != Resolved::Start;
+        loop {
+            let found = match seat.find(after, limit) {
+                Found::Nothing { head } if !poll.wait.is_zero() => {
+                    held = true;
+                    after = head;
+                    seat.wait(after, limit, over).await
+                }
+                found => found,
+            };
+            let batch = match found {
+                Found::Picked(picked) => self.filled(picked, Vec::new()),
+                Found::Nothing { head } => self.batch(head),
+                Found::Superseded => self.superseded(asked),
+                Found::Draining => Batch {
+                    retry: Some(self.options().drain_retry()),
+                    ..self.batch(asked)
+                },
+                Found::Behind { head } => {
+                    held = true;
+                    let (page, marks) = self.read(&poll.rooms, after, head, limit).await?;
+                    let picked = pick_page(page, head, limit);
+                    let gap = match tell_gaps {
+                        true => gaps(&poll.rooms, &marks, after, picked.reaches),
+                        false => Vec::new(),
+                    };
+                    if picked.messages.is_empty() && gap.is_empty() {
+                        after = head;
+                        tell_gaps = true;
+                        continue;
+                    }
+                    self.filled(picked, gap)
+                }
+            };
+            return Ok(Batch { held, ..batch });
+        }
+    }
+
+    fn seat(&self, poll: &Poll) -> Result<(Seat<'_>, Resolved), TooManyClients> {
+        let mut wakers = Vec::new();
+        let (key, start) = self.lock().register(
+            &poll.client,
+            &poll.rooms,
+            &poll.after,
+            self.birth(),
+            poll.may_be_superseded,
+            &mut wakers,
+        )?;
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        Ok((Seat { hub: self, key }, start))
+    }
+
+    async fn read(
+        &self,
+        rooms: &[RoomName],
+        after: u64,
+        up_to: u64,
+        limit: Limit,
+    ) -> Result<(Page, Vec<u64>), LogError> {
+        let (log, rooms) = (self.log(), rooms.to_vec());
+        let read = move || {
+            let page = log.read(&rooms, after, up_to, limit)?;
+            if page.messages.is_empty() && !page.end {
+                return Err(LogError("a page without messages is not the last".into()));
+            }
+            // After the page: what was dropped while it was read is then told, never passed over.
+            Ok((page, log.marks(&rooms)?))
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read,
+            Err(error) => Err(LogError(error.to_string())),
+        }
+    }
+
+    fn filled(&self, picked: Picked, gap: Vec<RoomName>) -> Batch {
+        Batch {
+            messages: picked.messages,
+            more: picked.more,
+            gap,
+            ..self.batch(picked.reaches)
+        }
+    }
+
+    fn superseded(&self, asked: u64) -> Batch {
+        Batch {
+            superseded: true,
+            retry: Some(Duration::from_millis(rand::rng().random_range(1000..=3000))),
+            ..self.batch(asked)
+        }
+    }
+
+    fn batch(&self, number: u64) -> Batch {
+        Batch {
+            cursor: self.cursor(number),
+            messages: Vec::new(),
+            gap: Vec::new(),
+            more: false,
+            superseded: false,
+            retry: None,
+            held: false,
+        }
+    }
+}
+
+impl Seat<'_> {
+    fn find(&self, after: u64, limit: Limit) -> Found {
+        self.hub.lock().find(self.key, after, limit, None)
+    }
+
+    /// Waits until something is found after `after`, or until `over`.
+    async fn wait(&self, after: u64, limit: Limit, over: Instant) -> Found {
+        let mut over = pin!(sleep_until(over));
+        let look = |cx: &mut Context<'_>| {
+            // The clock first: a waker that is kept after the last look would be kept for nobody.
+            let over = over.as_mut().poll(cx).is_ready();
+            let waker = (!over).then_some(cx.waker());
+            match self.hub.lock().find(self.key, after, limit, waker) {
+                Found::Nothing { .. } if !over => Step::Pending,
+                found => Step::Ready(found),
+            }
+        };
+        poll_fn(look).await
+    }
+}
+
+/// A random moment in the last tenth of `wait`, so that clients parked together do not come back
+/// together.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(0.9..1.0))
+}

@@ -1,0 +1,84 @@
+//! Positions of clients that keep no cursor themselves (the course's contract, by curl).
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{TooManyClients, cursor::Cursor, room::ClientId};
+
+/// A position that nobody asked for that long is forgotten; the client then starts from now.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A position a client, in memory: it moves on when a reply is written, so each message is given at
+/// most once.
+#[derive(Debug)]
+pub struct Positions {
+    most: usize,
+    kept: Mutex<HashMap<ClientId, Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Cursor,
+    used: Instant,
+}
+
+impl Positions {
+    pub(super) fn new(most: usize) -> Positions {
+        Positions {
+            most,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// The client's position; a client that has none gets `now`.
+    ///
+    /// # Errors
+    /// [`TooManyClients`] where there is no room for another.
+    pub fn get_or_set(&self, client: &ClientId, now: Cursor) -> Result<Cursor, TooManyClients> {
+        if let Some(kept) = self.lock().get_mut(client) {
+            kept.used = Instant::now();
+            return Ok(kept.at.clone());
+        }
+        self.set(client, now.clone())?;
+        Ok(now)
+    }
+
+    /// Puts the client at `at`, wherever it was.
+    ///
+    /// # Errors
+    /// [`TooManyClients`] where there is no room for another.
+    pub fn set(&self, client: &ClientId, at: Cursor) -> Result<(), TooManyClients> {
+        let used = Instant::now();
+        let mut kept = self.lock();
+        if kept.len() >= self.most && !kept.contains_key(client) {
+            kept.retain(|_, kept| used.duration_since(kept.used) < IDLE);
+            if kept.len() >= self.most {
+                return Err(TooManyClients);
+            }
+        }
+        kept.insert(client.clone(), Kept { at, used });
+        Ok(())
+    }
+
+    /// Moves the client from `from` to `to`. `false` where it is no longer at `from`: another reply
+    /// has moved it on, and what this one holds may have been given already.
+    pub fn advance(&self, client: &ClientId, from: &Cursor, to: &Cursor) -> bool {
+        match self.lock().get_mut(client) {
+            Some(kept) if kept.at == *from => {
+                kept.at = to.clone();
+                kept.used = Instant::now();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,61 @@
+//! A room's newest messages, bounded by count and bytes: what most replies are filled from.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::message::Message;
+
+/// Holds every message of its room after `floor`; older ones are the log's.
+#[derive(Debug)]
+pub(super) struct Ring {
+    messages: VecDeque<Arc<Message>>,
+    bytes: usize,
+    floor: u64,
+}
+
+impl Ring {
+    /// An empty ring of a room that had nothing after `floor`.
+    pub(super) fn new(floor: u64) -> Ring {
+        Ring {
+            messages: VecDeque::new(),
+            bytes: 0,
+            floor,
+        }
+    }
+
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(super) fn push(&mut self, message: Arc<Message>, most: usize, most_bytes: usize) {
+        self.bytes += message.encoded().len();
+        self.messages.push_back(message);
+        while self.messages.len() > most || self.bytes > most_bytes {
+            if !self.pop() {
+                break;
+            }
+        }
+    }
+
+    /// Forgets what retention dropped, so that nobody is served from here what is gone elsewhere.
+    pub(super) fn forget(&mut self, up_to: u64) {
+        while self.messages.front().is_some_and(|m| m.number <= up_to) {
+            self.pop();
+        }
+        self.floor = self.floor.max(up_to);
+    }
+
+    fn pop(&mut self) -> bool {
+        let Some(oldest) = self.messages.pop_front() else {
+            return false;
+        };
+        self.bytes -= oldest.encoded().len();
+        self.floor = oldest.number;
+        true
+    }
+
+    /// The messages after `after`, oldest first. Complete where `after` is not below the floor.
+    pub(super) fn after(&self, after: u64) -> impl Iterator<Item = &Arc<Message>> {
+        let first = self.messages.partition_point(|m| m.number <= after);
+        self.messages.range(first..)
+    }
+}

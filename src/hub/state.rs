@@ -1,0 +1,450 @@
+//! What the hub's one lock guards: rooms, clients, their queues and parked polls. Nothing here waits.
+
+use std::{collections::HashMap, sync::Arc, task::Waker};
+
+use tokio::time::Instant;
+
+use super::{
+    HubOptions, TooManyClients,
+    cursor::{Position, Resolved},
+    log::Limit,
+    message::Message,
+    pick::{Picked, merge, pick},
+    queue::Queue,
+    ring::Ring,
+    room::{ClientId, RoomName},
+    slab::Slab,
+};
+
+type RoomKey = usize;
+type ClientKey = usize;
+
+/// Names one poll in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PollKey {
+    client: ClientKey,
+    number: u64,
+}
+
+/// What there is for a poll at this moment.
+pub(super) enum Found {
+    /// Messages, from the client's queue or the rooms' rings.
+    Picked(Picked),
+    /// Nothing after the poll's position up to this number, the head.
+    Nothing { head: u64 },
+    /// The memory does not reach back far enough: read the log up to this number.
+    Behind { head: u64 },
+    /// A newer poll of the same client took this one's place.
+    Superseded,
+    /// The server is going down and nothing waits.
+    Draining,
+}
+
+#[derive(Debug)]
+struct Room {
+    name: RoomName,
+    ring: Ring,
+    members: Vec<ClientKey>,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Client {
+    id: Arc<ClientId>,
+    queue: Queue,
+    memberships: Vec<Membership>,
+    polls: Vec<ParkedPoll>,
+    used: Instant,
+}
+
+/// A client's place in a room: its queue gets everything of the room after `since`.
+#[derive(Debug)]
+struct Membership {
+    room: RoomKey,
+    since: u64,
+    /// Where the client stands in `Room::members`.
+    place: usize,
+}
+
+#[derive(Debug)]
+struct ParkedPoll {
+    number: u64,
+    rooms: Box<[RoomKey]>,
+    may_be_superseded: bool,
+    superseded: bool,
+    waker: Option<Waker>,
+}
+
+/// See the module.
+pub(super) struct State {
+    pub(super) head: u64,
+    pub(super) draining: bool,
+    options: HubOptions,
+    rooms: Slab<Room>,
+    room_keys: HashMap<RoomName, RoomKey>,
+    clients: Slab<Client>,
+    client_keys: HashMap<Arc<ClientId>, ClientKey>,
+    polls_begun: u64,
+    swept: Instant,
+}
+
+impl State {
+    pub(super) fn new(head: u64, options: HubOptions) -> State {
+        State {
+            head,
+            draining: false,
+            options,
+            rooms: Slab::new(),
+            room_keys: HashMap::new(),
+            clients: Slab::new(),
+            client_keys: HashMap::new(),
+            polls_begun: 0,
+            swept: Instant::now(),
+        }
+    }
+
+    /// Puts a committed message into its room's ring and its members' queues; collects whom to wake.
+    /// A number that is not above the head was published before and is passed over.
+    pub(super) fn publish(&mut self, message: Message, wakers: &mut Vec<Waker>) {
+        if message.number <= self.head {
+            tracing::error!(number = message.number, head = self.head, "published twice");
+            return;
+        }
+        let message = Arc::new(message);
+        let key = self.room_key(&message.room);
+        self.head = message.number;
+        let Some(room) = self.rooms.get_mut(key) else {
+            return;
+        };
+        room.used = Instant::now();
+        let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
+        room.ring.push(Arc::clone(&message), most, most_bytes);
+        for member in &room.members {
+            let Some(client) = self.clients.get_mut(*member) else {
+                continue;
+            };
+            client.queue.offer(&message);
+            for poll in &mut client.polls {
+                if poll.rooms.contains(&key) {
+                    wakers.extend(poll.waker.take());
+                }
+            }
+        }
+    }
+
+    /// Retention dropped the messages of `name` up to `up_to`: no cache may serve them any more.
+    pub(super) fn dropped(&mut self, name: &RoomName, up_to: u64) {
+        let Some(key) = self.room_keys.get(name).copied() else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(key) else {
+            return;
+        };
+        room.ring.forget(up_to);
+        for member in &room.members {
+            let Some(client) = self.clients.get_mut(*member) else {
+                continue;
+            };
+            for membership in &mut client.memberships {
+                if membership.room == key {
+                    membership.since = membership.since.max(up_to);
+                }
+            }
+        }
+    }
+
+    /// Answers every parked poll at once, and every later one.
+    pub(super) fn drain(&mut self, wakers: &mut Vec<Waker>) {
+        self.draining = true;
+        for client in self.clients.iter_mut() {
+            wakers.extend(client.polls.iter_mut().filter_map(|p| p.waker.take()));
+        }
+    }
+
+    /// Registers a poll: from here on nothing that is published in its rooms passes it by. The
+    /// position is resolved in the same breath, and a cursor acknowledges.
+    pub(super) fn register(
+        &mut self,
+        id: &ClientId,
+        names: &[RoomName],
+        after: &Position,
+        birth: &str,
+        may_be_superseded: bool,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(PollKey, Resolved), TooManyClients> {
+        let now = Instant::now();
+        self.sweep(now);
+        let key = self.client_key(id, now)?;
+        let rooms: Box<[RoomKey]> = names.iter().map(|name| self.room_key(name)).collect();
+        self.polls_begun += 1;
+        let number = self.polls_begun;
+        let resolved = after.resolve(birth, self.head);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.used = now;
+            client.polls.push(ParkedPoll {
+                number,
+                rooms,
+                may_be_superseded,
+                superseded: false,
+                waker: None,
+            });
+            client.supersede(self.options.polls, wakers);
+            if let Resolved::After(number) = resolved {
+                client.queue.settle(self.head);
+                client.queue.acknowledge(number);
+            }
+        }
+        self.rejoin(key);
+        Ok((
+            PollKey {
+                client: key,
+                number,
+            },
+            resolved,
+        ))
+    }
+
+    /// The poll is over, answered or abandoned. Its client stays a member until it is swept.
+    pub(super) fn leave(&mut self, key: PollKey) {
+        if let Some(client) = self.clients.get_mut(key.client) {
+            client.polls.retain(|poll| poll.number != key.number);
+            client.used = Instant::now();
+        }
+    }
+
+    /// What there is after `after` for a registered poll; where nothing is, `waker` is kept and woken
+    /// by the next message.
+    pub(super) fn find(
+        &mut self,
+        key: PollKey,
+        after: u64,
+        limit: Limit,
+        waker: Option<&Waker>,
+    ) -> Found {
+        let head = self.head;
+        let Some(client) = self.clients.get_mut(key.client) else {
+            return Found::Superseded;
+        };
+        client.queue.settle(head);
+        let Some(at) = client.polls.iter().position(|p| p.number == key.number) else {
+            return Found::Superseded;
+        };
+        if client.polls[at].superseded {
+            return Found::Superseded;
+        }
+        let rooms = &client.polls[at].rooms;
+        let picked = match client.cached(rooms, after) {
+            Some(messages) => pick(
+                messages.filter(|m| rooms.iter().any(|r| self.rooms.names(*r, &m.room))),
+                head,
+                limit,
+            ),
+            None => {
+                let rings = || rooms.iter().filter_map(|r| Some(&self.rooms.get(*r)?.ring));
+                if rings().any(|ring| ring.floor() > after) {
+                    return Found::Behind { head };
+                }
+                pick(merge(rings().map(|ring| ring.after(after))), head, limit)
+            }
+        };
+        if !picked.messages.is_empty() {
+            return Found::Picked(picked);
+        }
+        if self.draining {
+            return Found::Draining;
+        }
+        keep(&mut client.polls[at].waker, waker);
+        Found::Nothing { head }
+    }
+
+    /// How many clients have a queue.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// How many polls are in flight.
+    pub(super) fn polls(&self) -> usize {
+        self.clients.iter().map(|(_, c)| c.polls.len()).sum()
+    }
+
+    /// How many rooms are in memory.
+    pub(super) fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    fn room_key(&mut self, name: &RoomName) -> RoomKey {
+        if let Some(key) = self.room_keys.get(name) {
+            return *key;
+        }
+        // Everything after the head will pass through here, so the ring vouches from the head on.
+        let key = self.rooms.insert(Room {
+            name: name.clone(),
+            ring: Ring::new(self.head),
+            members: Vec::new(),
+            used: Instant::now(),
+        });
+        self.room_keys.insert(name.clone(), key);
+        key
+    }
+
+    fn client_key(&mut self, id: &ClientId, now: Instant) -> Result<ClientKey, TooManyClients> {
+        if let Some(key) = self.client_keys.get(id) {
+            return Ok(*key);
+        }
+        if self.clients.len() >= self.options.clients {
+            return Err(TooManyClients);
+        }
+        let id = Arc::new(id.clone());
+        let key = self.clients.insert(Client {
+            id: Arc::clone(&id),
+            queue: Queue::new(self.options.queue, self.head),
+            memberships: Vec::new(),
+            polls: Vec::new(),
+            used: now,
+        });
+        self.client_keys.insert(id, key);
+        Ok(key)
+    }
+
+    /// Makes the client a member of exactly the rooms of its polls in flight, so that a client that
+    /// wanders from room to room does not stay in all of them.
+    fn rejoin(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let wanted = |polls: &[ParkedPoll], room| polls.iter().any(|p| p.rooms.contains(&room));
+        for room in client.polls.iter().flat_map(|p| p.rooms.iter().copied()) {
+            if client.memberships.iter().any(|m| m.room == room) {
+                continue;
+            }
+            if let Some(joined) = self.rooms.get_mut(room) {
+                client.memberships.push(Membership {
+                    room,
+                    since: self.head,
+                    place: joined.members.len(),
+                });
+                joined.members.push(key);
+            }
+        }
+        let left: Vec<RoomKey> = client
+            .memberships
+            .iter()
+            .map(|m| m.room)
+            .filter(|room| !wanted(&client.polls, *room))
+            .collect();
+        for room in left {
+            self.part(key, room);
+        }
+    }
+
+    fn part(&mut self, key: ClientKey, room: RoomKey) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let Some(at) = client.memberships.iter().position(|m| m.room == room) else {
+            return;
+        };
+        let place = client.memberships.swap_remove(at).place;
+        let Some(parted) = self.rooms.get_mut(room) else {
+            return;
+        };
+        parted.members.swap_remove(place);
+        parted.used = Instant::now();
+        let Some(moved) = parted.members.get(place).copied() else {
+            return;
+        };
+        if let Some(client) = self.clients.get_mut(moved) {
+            for membership in &mut client.memberships {
+                if membership.room == room {
+                    membership.place = place;
+                }
+            }
+        }
+    }
+
+    /// Forgets clients and rooms that nobody used for `idle`; at most once in a tenth of it.
+    fn sweep(&mut self, now: Instant) {
+        let idle = self.options.idle;
+        if now.duration_since(self.swept) < idle / 10 {
+            return;
+        }
+        self.swept = now;
+        let gone: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.polls.is_empty() && now.duration_since(c.used) >= idle)
+            .map(|(key, _)| key)
+            .collect();
+        for key in gone {
+            let rooms: Vec<RoomKey> = match self.clients.get(key) {
+                Some(client) => client.memberships.iter().map(|m| m.room).collect(),
+                None => continue,
+            };
+            for room in rooms {
+                self.part(key, room);
+            }
+            if let Some(client) = self.clients.remove(key) {
+                self.client_keys.remove(&client.id);
+            }
+        }
+        let empty: Vec<RoomKey> = self
+            .rooms
+            .iter()
+            .filter(|(_, r)| r.members.is_empty() && now.duration_since(r.used) >= idle)
+            .map(|(key, _)| key)
+            .collect();
+        for key in empty {
+            if let Some(room) = self.rooms.remove(key) {
+                self.room_keys.remove(&room.name);
+            }
+        }
+    }
+}
+
+impl Client {
+    /// The queue's messages after `after`, where it holds all of them for these rooms.
+    fn cached(
+        &self,
+        rooms: &[RoomKey],
+        after: u64,
+    ) -> Option<impl Iterator<Item = &Arc<Message>> + use<'_>> {
+        let member = |room: &RoomKey| {
+            self.memberships
+                .iter()
+                .any(|m| m.room == *room && m.since <= after)
+        };
+        if !rooms.iter().all(member) {
+            return None;
+        }
+        self.queue.after(after)
+    }
+
+    /// Ends the oldest polls beyond `most`.
+    fn supersede(&mut self, most: usize, wakers: &mut Vec<Waker>) {
+        let counts = |poll: &&mut ParkedPoll| poll.may_be_superseded && !poll.superseded;
+        let alive = self.polls.iter_mut().filter(counts).count();
+        for poll in self
+            .polls
+            .iter_mut()
+            .filter(counts)
+            .take(alive.saturating_sub(most))
+        {
+            poll.superseded = true;
+            wakers.extend(poll.waker.take());
+        }
+    }
+}
+
+impl Slab<Room> {
+    fn names(&self, key: RoomKey, name: &RoomName) -> bool {
+        self.get(key).is_some_and(|room| room.name == *name)
+    }
+}
+
+fn keep(place: &mut Option<Waker>, waker: Option<&Waker>) {
+    let Some(waker) = waker else { return };
+    match place {
+        Some(kept) => kept.clone_from(waker),
+        None => *place = Some(waker.clone()),
+    }
+}

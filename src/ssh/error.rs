@@ -1,0 +1,212 @@
+//! What can go wrong with a server, in words that a person understands.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::HostKey;
+
+/// Something failed at one server.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {cause}")]
+pub struct SshError {
+    /// `host:port` of the server.
+    pub address: String,
+    /// What failed.
+    pub cause: Cause,
+}
+
+impl SshError {
+    pub(super) fn at(host: &str, port: u16, cause: Cause) -> Self {
+        let address = match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        Self { address, cause }
+    }
+}
+
+/// What a time-out interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Looking up the address of the host's name.
+    Lookup,
+    /// The TCP connection.
+    Connect,
+    /// The SSH handshake: the port is open, but nothing that speaks SSH answers in time.
+    Handshake,
+    /// The login.
+    Authentication,
+    /// The start of a command.
+    Start,
+    /// A file's upload or download.
+    Transfer,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Lookup => "the host's name was not resolved",
+            Self::Connect => "the host did not accept the connection",
+            Self::Handshake => "the port is open but no SSH handshake was completed",
+            Self::Authentication => "the login was not answered",
+            Self::Start => "the server did not start the command",
+            Self::Transfer => "the server gave no sign of life during a file transfer",
+        })
+    }
+}
+
+/// What failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The host's name has no address.
+    #[error("the host's name cannot be resolved: {reason}")]
+    Unresolved {
+        /// What the resolver said.
+        reason: String,
+    },
+    /// No address of the host accepted a TCP connection.
+    #[error("the host cannot be reached: {reason}")]
+    Unreachable {
+        /// What the system said, for each address.
+        reason: String,
+    },
+    /// The server was too slow.
+    #[error("timed out after {}: {phase}", seconds(*.after))]
+    TimedOut {
+        /// What was under way.
+        phase: Phase,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The port answered, but no encrypted connection could be agreed on.
+    #[error(
+        "the SSH handshake failed ({reason}); is this an SSH server, not too old, \
+         and does it still take connections?"
+    )]
+    Handshake {
+        /// What libssh2 said.
+        reason: String,
+    },
+    /// Nobody has accepted this server's key yet; no credential was sent.
+    #[error("the host key is not accepted yet: {offered}")]
+    UnknownHostKey {
+        /// The key to show to a person.
+        offered: HostKey,
+    },
+    /// The server shows another key than the accepted one; no credential was sent.
+    #[error(
+        "the host key has changed: accepted was {pinned}, offered is {offered}; \
+         either the server was reinstalled or somebody is in between"
+    )]
+    HostKeyChanged {
+        /// The key that a person had accepted.
+        pinned: String,
+        /// The key that the server shows now.
+        offered: HostKey,
+    },
+    /// The server refused the credential.
+    #[error("the server refused the login of {user} with a {tried} (it accepts: {accepted})")]
+    AuthenticationFailed {
+        /// The login name.
+        user: String,
+        /// `password` or `key`.
+        tried: &'static str,
+        /// The methods that the server accepts, by their SSH names, comma-separated.
+        accepted: String,
+    },
+    /// The password is right but must be changed before the server lets the user in.
+    #[error("the password of {user} has expired on the server")]
+    PasswordExpired {
+        /// The login name.
+        user: String,
+    },
+    /// The key is encrypted and no passphrase was given.
+    #[error("the private key is encrypted: its passphrase is missing")]
+    PassphraseMissing,
+    /// The key is encrypted and the passphrase does not open it.
+    #[error("the passphrase does not open the private key")]
+    PassphraseWrong,
+    /// The text is no private key that can be used.
+    #[error("the private key cannot be used: {reason}")]
+    KeyNotUnderstood {
+        /// Why.
+        reason: String,
+    },
+    /// The key file could not be read.
+    #[error("the private key {} cannot be read: {cause}", .path.display())]
+    KeyUnreadable {
+        /// Where the key file is.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The server accepts the login but runs no such command or subsystem.
+    #[error("the server refused to start {what}: {reason}")]
+    Refused {
+        /// `a command` or `SFTP`.
+        what: &'static str,
+        /// What libssh2 said.
+        reason: String,
+    },
+    /// The command ran longer than its limit.
+    #[error("the command did not end within {}{}", seconds(*.limit), fate(*.killed))]
+    CommandTimedOut {
+        /// Its limit.
+        limit: Duration,
+        /// Whether its processes on the server are known to have been ended.
+        killed: bool,
+    },
+    /// The command or transfer was cancelled.
+    #[error("cancelled{}", fate(*.killed))]
+    Cancelled {
+        /// Whether nothing of it is left running on the server.
+        killed: bool,
+    },
+    /// What was to be fed to the command could not be read here; the command was ended.
+    #[error("the command's input cannot be read: {cause}")]
+    Input {
+        /// What the reader said.
+        cause: io::Error,
+    },
+    /// A file or folder on the server.
+    #[error("{path} on the server: {reason}")]
+    RemoteFile {
+        /// Its path there.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file or folder here.
+    #[error("{}: {cause}", .path.display())]
+    LocalFile {
+        /// Its path here.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The server's disk has no room for the file.
+    #[error("{path} on the server: the disk is full")]
+    DiskFull {
+        /// The file's path there.
+        path: String,
+    },
+    /// The connection stood and then broke; a command may still run on the server.
+    #[error("the connection was lost: {reason}")]
+    ConnectionLost {
+        /// What broke it.
+        reason: String,
+    },
+}
+
+fn fate(killed: bool) -> &'static str {
+    match killed {
+        true => "",
+        false => "; it could not be ended and may still run on the server",
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", (duration.as_secs_f64() * 10.0).round() / 10.0)
+}

@@ -1,0 +1,491 @@
+//! Running a command on the server.
+
+use std::fmt;
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use ssh2::Channel;
+
+use super::Cancel;
+use super::connection::Connection;
+use super::error::{Cause, Phase, SshError};
+use super::lines::Lines;
+use super::link::{Fault, Patience, SLICE};
+use super::script::{Listener, Mark, Victim, quote};
+
+/// How long output is still read after the command has ended: a daemon that it left behind may
+/// keep the output open for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The limit of the command that kills another one: TERM, 3 s of patience, KILL, and the way there.
+const KILL_LIMIT: Duration = Duration::from_secs(8);
+
+const BUFFER: usize = 64 * 1024;
+
+/// How many buffers of one stream are read before cancellation is looked at again.
+const BURST: usize = 16;
+
+/// What to run.
+pub struct Command<'a> {
+    /// Text for `sh`. A login shell that is no POSIX shell (csh) can pass only one line on.
+    pub text: &'a str,
+    /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
+    /// interrupted by time limit or cancellation.
+    pub stdin: Option<&'a mut dyn Read>,
+    /// When it is killed.
+    pub time_limit: Duration,
+}
+
+impl<'a> Command<'a> {
+    /// A command that reads nothing.
+    pub fn new(text: &'a str, time_limit: Duration) -> Self {
+        Self {
+            text,
+            stdin: None,
+            time_limit,
+        }
+    }
+
+    /// The same command, fed with `stdin`.
+    pub fn stdin(self, stdin: &'a mut dyn Read) -> Self {
+        Self {
+            stdin: Some(stdin),
+            ..self
+        }
+    }
+}
+
+/// Where a line of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code. A command that a signal killed has 128 and the signal's number, as shells
+    /// tell it, or none where only the signal is known.
+    pub code: Option<i32>,
+    /// The name of the signal that killed it, without `SIG`.
+    pub signal: Option<String>,
+}
+
+impl Exit {
+    /// Whether the exit code is 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    fn from_shell(status: i32) -> Self {
+        Self {
+            code: Some(status),
+            signal: signal_name(status - 128).map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, &self.signal) {
+            (Some(code), None) => write!(formatter, "exit code {code}"),
+            (Some(code), Some(signal)) => write!(formatter, "exit code {code} (signal {signal})"),
+            (None, Some(signal)) => write!(formatter, "signal {signal}"),
+            (None, None) => formatter.write_str("unknown"),
+        }
+    }
+}
+
+/// Signals by the numbers that POSIX fixes, and the usual ones of a crash.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        6 => "ABRT",
+        7 => "BUS",
+        8 => "FPE",
+        9 => "KILL",
+        11 => "SEGV",
+        13 => "PIPE",
+        14 => "ALRM",
+        15 => "TERM",
+        _ => return None,
+    })
+}
+
+impl Connection {
+    /// Runs a command without a terminal and waits for its end, its time limit or `cancel`.
+    ///
+    /// Its output goes to `on_line` line by line while it runs: without the line's end, invalid
+    /// UTF-8 replaced, a line of more than 64 KiB in pieces. The two streams are separate; their
+    /// order among each other is not kept.
+    ///
+    /// At the time limit or on `cancel` its process group gets TERM and 3 s later KILL, through a
+    /// second connection. What a command leaves in the background after its own end is left
+    /// alone, and is waited for at most 1 s.
+    pub fn exec(
+        &self,
+        command: Command<'_>,
+        cancel: &Cancel,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Exit, SshError> {
+        let limit = command.time_limit;
+        let mut on_line = |stream, line: &str| on_line(stream, line);
+        let mut run =
+            Run::start(self, command, cancel, &mut on_line).map_err(|cause| self.failed(cause))?;
+        let ended = run.follow(Instant::now() + limit, cancel);
+        let result = match ended {
+            Ok(()) => run.exit(),
+            Err(Stop::Lost(reason)) => Err(Cause::ConnectionLost { reason }),
+            Err(stop) => {
+                let killed = run.kill();
+                Err(match stop {
+                    Stop::Input(cause) => Cause::Input { cause },
+                    Stop::Cancelled => Cause::Cancelled { killed },
+                    _ => Cause::CommandTimedOut { limit, killed },
+                })
+            }
+        };
+        run.close();
+        result.map_err(|cause| self.failed(cause))
+    }
+
+    /// Opens a channel and starts `text` in it, as it is.
+    fn start(&self, text: &str, patience: Patience<'_>) -> Result<Channel, Cause> {
+        let refused = |fault: Fault| match fault {
+            Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
+                what: "a command",
+                reason: reason.clone(),
+            },
+            fault => fault.general(Phase::Start, self.timeouts.idle),
+        };
+        let open = || Ok(self.link.session.channel_session()?);
+        let mut channel = self.link.drive(patience, open).map_err(refused)?;
+        self.link
+            .drive(patience, || Ok(channel.exec(text)?))
+            .map_err(refused)?;
+        Ok(channel)
+    }
+
+    /// Runs `text` and returns whether it succeeded; for the module's own small commands.
+    pub(super) fn succeeds(&self, text: &str, limit: Duration) -> Result<bool, Cause> {
+        let patience = Patience::until(Instant::now() + limit);
+        let lost = |fault: Fault| fault.general(Phase::Start, limit);
+        let mut channel = self.start(&format!("exec sh -c {}", quote(text)), patience)?;
+        let mut buffer = [0; 1024];
+        let mut read_all = || loop {
+            if channel.read(&mut buffer)? == 0 {
+                return Ok(());
+            }
+        };
+        self.link.drive(patience, &mut read_all).map_err(lost)?;
+        self.link
+            .drive(patience, || Ok(channel.wait_close()?))
+            .map_err(lost)?;
+        let exit_signal = channel.exit_signal().ok().and_then(|it| it.exit_signal);
+        Ok(exit_signal.is_none() && channel.exit_status().is_ok_and(|status| status == 0))
+    }
+}
+
+/// Why a command is no longer followed.
+enum Stop {
+    Cancelled,
+    TimeLimit,
+    Input(std::io::Error),
+    Lost(String),
+}
+
+/// What is still to be fed to the command.
+enum Feed<'a> {
+    Open {
+        source: &'a mut dyn Read,
+        chunk: Vec<u8>,
+        sent: usize,
+    },
+    Ending,
+    Closed,
+}
+
+struct Run<'a, 'f> {
+    connection: &'a Connection,
+    channel: Channel,
+    feed: Feed<'f>,
+    listener: Listener,
+    out: Lines,
+    err: Lines,
+    on_line: &'a mut dyn FnMut(Stream, &str),
+    buffer: Vec<u8>,
+    last_sign: Instant,
+    last_question: Instant,
+}
+
+impl<'a, 'f> Run<'a, 'f> {
+    fn start(
+        connection: &'a Connection,
+        command: Command<'f>,
+        cancel: &Cancel,
+        on_line: &'a mut dyn FnMut(Stream, &str),
+    ) -> Result<Self, Cause> {
+        let mark = Mark::new();
+        let patience = Patience {
+            until: None,
+            idle: Some(connection.timeouts.idle),
+            cancel: Some(cancel),
+        };
+        let channel = connection.start(&mark.wrap(command.text), patience)?;
+        let feed = match command.stdin {
+            Some(source) => Feed::Open {
+                source,
+                chunk: Vec::new(),
+                sent: 0,
+            },
+            None => Feed::Ending,
+        };
+        Ok(Self {
+            connection,
+            channel,
+            feed,
+            listener: Listener::new(&mark),
+            out: Lines::default(),
+            err: Lines::default(),
+            on_line,
+            buffer: vec![0; BUFFER],
+            last_sign: Instant::now(),
+            last_question: Instant::now(),
+        })
+    }
+
+    /// Reads and feeds until the command has ended.
+    fn follow(&mut self, deadline: Instant, cancel: &Cancel) -> Result<(), Stop> {
+        let mut drained_at = None;
+        loop {
+            let moved = self.pump()?;
+            if self.is_closed() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if drained_at.is_none() && self.has_ended() {
+                drained_at = Some(now + DRAIN);
+            }
+            if let Some(drained_at) = drained_at {
+                if now >= drained_at {
+                    return Ok(());
+                }
+            } else if cancel.is_cancelled() {
+                return Err(Stop::Cancelled);
+            } else if now >= deadline {
+                return Err(Stop::TimeLimit);
+            }
+            if !moved {
+                self.wait(deadline)?;
+            }
+        }
+    }
+
+    /// Moves what can be moved without waiting; whether something was.
+    fn pump(&mut self) -> Result<bool, Stop> {
+        let read = self.read(Stream::Out)? | self.read(Stream::Err)?;
+        let moved = read | self.feed()?;
+        if moved {
+            self.last_sign = Instant::now();
+        }
+        Ok(moved)
+    }
+
+    fn read(&mut self, stream: Stream) -> Result<bool, Stop> {
+        let mut source = match stream {
+            Stream::Out => self.channel.stream(0),
+            Stream::Err => self.channel.stderr(),
+        };
+        for turn in 0..BURST {
+            let bytes = match source.read(&mut self.buffer).map_err(Fault::from) {
+                Ok(0) | Err(Fault::Blocked) => return Ok(turn > 0),
+                Ok(length) => &self.buffer[..length],
+                Err(fault) => return Err(Stop::Lost(fault.reason().to_owned())),
+            };
+            let mut on_line = |line: &str| (self.on_line)(stream, line);
+            match stream {
+                Stream::Out => {
+                    let lines = &mut self.out;
+                    self.listener
+                        .feed(bytes, &mut |bytes| lines.feed(bytes, &mut on_line));
+                }
+                Stream::Err => self.err.feed(bytes, &mut on_line),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next piece of the command's input, as far as the command takes it.
+    fn feed(&mut self) -> Result<bool, Stop> {
+        match &mut self.feed {
+            Feed::Closed => Ok(false),
+            Feed::Ending => match self.channel.send_eof().map_err(Fault::from) {
+                Err(Fault::Blocked) => Ok(false),
+                _ => {
+                    self.feed = Feed::Closed;
+                    Ok(true)
+                }
+            },
+            Feed::Open {
+                source,
+                chunk,
+                sent,
+            } => {
+                if *sent == chunk.len() {
+                    chunk.resize(BUFFER, 0);
+                    let length = read_some(source, chunk).map_err(Stop::Input)?;
+                    chunk.truncate(length);
+                    *sent = 0;
+                    if length == 0 {
+                        self.feed = Feed::Ending;
+                        return Ok(true);
+                    }
+                }
+                match std::io::Write::write(&mut self.channel, &chunk[*sent..]) {
+                    Ok(length) => {
+                        *sent += length;
+                        Ok(length > 0)
+                    }
+                    Err(error) => self.feeding_failed(error.into()),
+                }
+            }
+        }
+    }
+
+    /// A command that has closed its input, or has ended, takes no more; that is no failure.
+    fn feeding_failed(&mut self, fault: Fault) -> Result<bool, Stop> {
+        match self.connection.link.with_code(fault) {
+            Fault::Blocked => Ok(false),
+            fault if fault.is_lost() => Err(Stop::Lost(fault.reason().to_owned())),
+            _ => {
+                self.feed = Feed::Closed;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits for the server. When it is silent for long it is asked whether it is still there.
+    fn wait(&mut self, deadline: Instant) -> Result<(), Stop> {
+        let link = &self.connection.link;
+        let idle = self.connection.timeouts.idle;
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if link.wait(SLICE.min(rest).max(Duration::from_millis(1))) {
+            self.last_sign = Instant::now();
+        } else if self.last_sign.elapsed() >= idle {
+            let reason = format!("no sign of life for {} s", idle.as_secs());
+            return Err(Stop::Lost(reason));
+        } else if self.last_sign.elapsed().min(self.last_question.elapsed()) >= idle / 3 {
+            self.last_question = Instant::now();
+            link.ask_for_sign()
+                .map_err(|fault| Stop::Lost(fault.reason().to_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more can come.
+    fn is_closed(&mut self) -> bool {
+        self.channel.eof()
+            && !matches!(
+                self.channel.wait_close().map_err(Fault::from),
+                Err(Fault::Blocked)
+            )
+    }
+
+    /// Whether the command itself has ended, be its output still open or not.
+    fn has_ended(&self) -> bool {
+        self.listener.status.is_some()
+            || self.exit_signal().is_some()
+            || self.channel.exit_status().is_ok_and(|status| status != 0)
+    }
+
+    fn exit_signal(&self) -> Option<String> {
+        self.channel
+            .exit_signal()
+            .ok()
+            .and_then(|it| it.exit_signal)
+    }
+
+    fn exit(&mut self) -> Result<Exit, Cause> {
+        self.flush();
+        if let Some(status) = self.listener.status {
+            return Ok(Exit::from_shell(status));
+        }
+        if let Some(signal) = self.exit_signal() {
+            return Ok(Exit {
+                code: None,
+                signal: Some(signal),
+            });
+        }
+        match self.channel.exit_status() {
+            Ok(0) if self.listener.victim.is_some() => Err(Cause::ConnectionLost {
+                reason: "the command's exit status was not told".to_owned(),
+            }),
+            Ok(status) => Ok(Exit::from_shell(status)),
+            Err(error) => Err(Cause::ConnectionLost {
+                reason: error.message().to_owned(),
+            }),
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut on_out = |line: &str| (self.on_line)(Stream::Out, line);
+        let lines = &mut self.out;
+        self.listener
+            .finish(&mut |bytes| lines.feed(bytes, &mut on_out));
+        self.out.finish(&mut on_out);
+        self.err
+            .finish(&mut |line| (self.on_line)(Stream::Err, line));
+    }
+
+    /// Ends the command's processes; whether that is known to have worked. What they still print
+    /// is delivered.
+    fn kill(&mut self) -> bool {
+        if self.listener.victim.is_none() {
+            self.drain();
+        }
+        let killed = match self.listener.victim {
+            Some(victim) => self.kill_by_second_connection(victim),
+            None => self.listener.status.is_some() || self.is_closed(),
+        };
+        self.drain();
+        self.flush();
+        killed
+    }
+
+    fn kill_by_second_connection(&self, victim: Victim) -> bool {
+        Connection::open(&self.connection.target, &self.connection.timeouts)
+            .map_err(|error| error.cause)
+            .and_then(|second| second.succeeds(&victim.kill_script(), KILL_LIMIT))
+            .unwrap_or(false)
+    }
+
+    /// Reads what comes within a moment, without feeding.
+    fn drain(&mut self) {
+        self.feed = Feed::Closed;
+        let _ = self.follow(Instant::now() + DRAIN, &Cancel::new());
+    }
+
+    /// Closes the channel, so that the connection can run the next command.
+    fn close(mut self) {
+        let patience = Patience::until(Instant::now() + DRAIN);
+        let _ = self
+            .connection
+            .link
+            .drive(patience, || Ok(self.channel.close()?));
+    }
+}
+
+fn read_some(source: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

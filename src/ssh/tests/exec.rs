@@ -1,0 +1,241 @@
+//! What a command prints, reads and returns.
+
+use std::fs;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use super::sshd::Sshd;
+use crate::ssh::{Cancel, Cause, Command, Connection, Exit, Stream};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A command's lines and its end.
+pub(super) fn exec(connection: &Connection, text: &str) -> (Exit, Vec<(Stream, String)>) {
+    let mut lines = Vec::new();
+    let exit = connection
+        .exec(
+            Command::new(text, LIMIT),
+            &Cancel::new(),
+            &mut |stream, line| {
+                lines.push((stream, line.to_owned()));
+            },
+        )
+        .unwrap();
+    (exit, lines)
+}
+
+fn out(text: &str) -> (Stream, String) {
+    (Stream::Out, text.to_owned())
+}
+
+fn code(code: i32) -> Exit {
+    Exit {
+        code: Some(code),
+        signal: None,
+    }
+}
+
+#[test]
+fn a_line_arrives_while_the_command_runs() {
+    let sshd = Sshd::start();
+    let heard = sshd.folder().join("heard");
+    let text = format!(
+        "echo first; until [ -e {} ]; do sleep 0.05; done; printf second",
+        heard.display()
+    );
+    let mut lines = Vec::new();
+    let exit = sshd
+        .connect()
+        .exec(
+            Command::new(&text, LIMIT),
+            &Cancel::new(),
+            &mut |_, line| {
+                lines.push(line.to_owned());
+                fs::write(&heard, "").unwrap();
+            },
+        )
+        .unwrap();
+    assert!(exit.success());
+    assert_eq!(lines, ["first", "second"]);
+}
+
+#[test]
+fn the_streams_are_separate_and_the_exit_code_is_told() {
+    let connection = Sshd::start();
+    let connection = connection.connect();
+    let (exit, mut lines) = exec(
+        &connection,
+        "echo out; echo err >&2; printf 'caf\\351'; exit 7",
+    );
+    lines.sort_by_key(|(stream, _)| *stream == Stream::Err);
+    let err = (Stream::Err, "err".to_owned());
+    assert_eq!(lines, [out("out"), out("caf\u{fffd}"), err]);
+    assert_eq!(exit, code(7));
+    assert_eq!(exit.to_string(), "exit code 7");
+}
+
+#[test]
+fn one_connection_runs_many_commands() {
+    let sshd = Sshd::with(&["ed25519"], "MaxSessions 1");
+    let connection = sshd.connect();
+    for number in 0..20 {
+        let (exit, lines) = exec(&connection, &format!("echo {number}; exit {number}"));
+        assert_eq!(
+            (exit, lines),
+            (code(number), vec![out(&number.to_string())])
+        );
+    }
+}
+
+#[test]
+fn a_signal_that_killed_the_command_is_told() {
+    let sshd = Sshd::start();
+    let (exit, lines) = exec(&sshd.connect(), "echo before; kill -TERM $$; echo after");
+    assert_eq!(exit.signal.as_deref(), Some("TERM"));
+    assert!(!exit.success());
+    assert!(lines.contains(&out("before")) && !lines.contains(&out("after")));
+    let (exit, _) = exec(&sshd.connect(), "kill -9 0");
+    assert_eq!(exit.signal.as_deref(), Some("KILL"));
+}
+
+#[test]
+fn words_of_the_command_reach_its_shell_as_they_are() {
+    let sshd = Sshd::start();
+    let text = "printf '%s\\n' \"it's\" '$HOME' '`x`' \"a  b\"\nprintf '%s\\n' 发布 \"$#\"";
+    let (_, lines) = exec(&sshd.connect(), text);
+    let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
+    assert_eq!(lines, ["it's", "$HOME", "`x`", "a  b", "发布", "0"]);
+}
+
+#[test]
+fn a_command_that_lists_processes_does_not_forge_the_wrappers_lines() {
+    let sshd = Sshd::start();
+    let text =
+        "tr '\\0' ' ' < /proc/$PPID/cmdline; echo; tr '\\0' '\\n' < /proc/$PPID/cmdline; exit 5";
+    assert_eq!(exec(&sshd.connect(), text).0, code(5));
+}
+
+#[test]
+fn what_the_login_shell_prints_before_is_passed_on() {
+    let sshd = Sshd::start();
+    let forced = format!("ForceCommand printf 'welcome '; sh -c \"$SSH_ORIGINAL_COMMAND\"");
+    let chatty = Sshd::with(&["ed25519"], &forced);
+    drop(sshd);
+    let (exit, lines) = exec(&chatty.connect(), "echo hello; exit 3");
+    assert_eq!((exit, lines), (code(3), vec![out("welcome hello")]));
+}
+
+#[test]
+fn a_forced_command_that_ignores_ours_is_followed_to_its_end() {
+    let sshd = Sshd::with(&["ed25519"], "ForceCommand echo forced; exit 4");
+    let (exit, lines) = exec(&sshd.connect(), "echo hello");
+    assert_eq!((exit, lines), (code(4), vec![out("forced")]));
+}
+
+#[test]
+fn a_command_that_reads_without_input_gets_the_end() {
+    let sshd = Sshd::start();
+    let (exit, lines) = exec(&sshd.connect(), "read x; echo \"$?[$x]\"");
+    assert_eq!((exit, lines), (code(0), vec![out("1[]")]));
+}
+
+#[test]
+fn ten_megabytes_of_output_arrive_whole() {
+    let sshd = Sshd::start();
+    let text = "head -c 10000000 /dev/zero | tr '\\0' x | fold -w 99; echo; echo end";
+    let (mut bytes, mut last) = (0, String::new());
+    sshd.connect()
+        .exec(Command::new(text, LIMIT), &Cancel::new(), &mut |_, line| {
+            bytes += line.len();
+            line.clone_into(&mut last);
+        })
+        .unwrap();
+    assert_eq!((bytes, last.as_str()), (10_000_003, "end"));
+}
+
+#[test]
+fn a_flood_on_standard_error_does_not_block_standard_output() {
+    let sshd = Sshd::start();
+    let text = "head -c 8000000 /dev/zero | tr '\\0' x | fold -w 99 >&2; echo done";
+    let (_, lines) = exec(&sshd.connect(), text);
+    assert!(lines.contains(&out("done")));
+    let errors: usize = lines
+        .iter()
+        .filter(|line| line.0 == Stream::Err)
+        .map(|line| line.1.len())
+        .sum();
+    assert_eq!(errors, 8_000_000);
+}
+
+#[test]
+fn a_line_of_megabytes_arrives_in_pieces() {
+    let sshd = Sshd::start();
+    let (_, lines) = exec(
+        &sshd.connect(),
+        "head -c 3000000 /dev/zero | tr '\\0' x; echo y",
+    );
+    assert!(lines.iter().all(|(_, line)| line.len() <= 64 * 1024));
+    let whole: String = lines.into_iter().map(|(_, line)| line).collect();
+    assert_eq!(whole.len(), 3_000_001);
+    assert!(whole.ends_with("xy"));
+}
+
+#[test]
+fn input_and_output_flow_at_once() {
+    let sshd = Sshd::start();
+    let line = "0123456789".repeat(10) + "\n";
+    let input = line.repeat(100_000);
+    let mut returned = 0;
+    let exit = sshd
+        .connect()
+        .exec(
+            Command::new("cat; echo $? >&2", LIMIT).stdin(&mut input.as_bytes()),
+            &Cancel::new(),
+            &mut |stream, text| {
+                if stream == Stream::Out {
+                    assert_eq!(text.len(), 100);
+                    returned += text.len() + 1;
+                }
+            },
+        )
+        .unwrap();
+    assert!(exit.success());
+    assert_eq!(returned, input.len());
+}
+
+#[test]
+fn a_command_need_not_read_its_input() {
+    let sshd = Sshd::start();
+    let connection = sshd.connect();
+    let mut endless = io::repeat(b'x');
+    let command = Command::new("head -c 5; exec <&-; exit 2", LIMIT).stdin(&mut endless);
+    let mut lines = Vec::new();
+    let exit = connection
+        .exec(command, &Cancel::new(), &mut |_, line| {
+            lines.push(line.to_owned())
+        })
+        .unwrap();
+    assert_eq!((exit, lines), (code(2), vec!["xxxxx".to_owned()]));
+    assert!(exec(&connection, "true").0.success());
+}
+
+#[test]
+fn input_that_cannot_be_read_ends_the_command() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the archive is gone"))
+        }
+    }
+    let sshd = Sshd::start();
+    let error = sshd
+        .connect()
+        .exec(
+            Command::new("cat > /dev/null; echo finished", LIMIT).stdin(&mut Broken),
+            &Cancel::new(),
+            &mut |_, line| assert_ne!(line, "finished"),
+        )
+        .unwrap_err();
+    assert!(matches!(error.cause, Cause::Input { .. }), "{error}");
+    assert!(error.to_string().contains("the archive is gone"));
+}
