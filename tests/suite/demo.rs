@@ -85,10 +85,10 @@ fn demo_login_link_signs_in_once() {
     let url = told["url"].as_str().unwrap().trim_end_matches('/');
     let link = until("the login link", || {
         let log = demo.log();
-        let links = log
+        let mut links = log
             .split_whitespace()
             .filter(|word| word.starts_with(url) && word.len() > url.len() + 20);
-        links.last().map(str::to_owned)
+        links.next_back().map(str::to_owned)
     });
     let first = ureq::get(&link)
         .config()

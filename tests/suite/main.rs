@@ -11,6 +11,7 @@ mod demo;
 mod fixture;
 mod poll;
 mod poll_course;
+mod poll_refused;
 mod release;
 mod release_end;
 mod release_faults;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Longshore, Wire, raw_request};
+use crate::fixture::{Longshore, raw_request};
 
 fn chat() -> Longshore {
     Longshore::settings().start()
@@ -136,10 +136,7 @@ fn a_page_goes_on_after_a_restart() {
 fn two_names_in_one_browser_do_not_share_a_position() {
     let server = chat();
     let jason = server.wire("jason");
-    let tank = Wire {
-        name: "tank".into(),
-        ..jason.clone()
-    };
+    let tank = jason.tab("tank");
     jason.open_home();
     tank.open_home();
     jason.say("hi");
