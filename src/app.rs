@@ -261,3 +261,18 @@ fn url_policy(settings: &Settings) -> UrlPolicy {
         local_folders: settings.git_local_folders.clone(),
     }
 }
+
+/// Accounts and logins of the installation at `data` alone, for tools that work beside a running
+/// server.
+pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError> {
+    data_folder::make(data)?;
+    let path = data_folder::private_file(data, "longshore.db")?;
+    let store = Store::open(&path, Durability::Machine)?;
+    Ok(Auth::new(
+        store,
+        &AuthOptions {
+            login_days: settings.login_days,
+            public_urls: settings.public_urls.clone(),
+        },
+    ))
+}

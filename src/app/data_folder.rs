@@ -23,10 +23,7 @@ impl DataFolder {
     /// Opens or makes the folder at `root`. Others may pass through it (builds run as `run_as` below
     /// it) but not list it; what is secret in it has modes of its own.
     pub fn open(root: &Path) -> Result<Self, AppError> {
-        if !root.exists() {
-            fs::create_dir_all(root).map_err(at(root))?;
-            fs::set_permissions(root, Permissions::from_mode(0o711)).map_err(at(root))?;
-        }
+        make(root)?;
         let root = root.canonicalize().map_err(at(root))?;
         let lock_path = root.join("longshore.lock");
         let lock = OpenOptions::new()
@@ -62,6 +59,15 @@ impl DataFolder {
         fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(at(&path))?;
         Ok(path)
     }
+}
+
+/// Makes the folder if it is not there.
+pub(super) fn make(root: &Path) -> Result<(), AppError> {
+    if !root.exists() {
+        fs::create_dir_all(root).map_err(at(root))?;
+        fs::set_permissions(root, Permissions::from_mode(0o711)).map_err(at(root))?;
+    }
+    Ok(())
 }
 
 /// [`DataFolder::private_file`] for tools that do not lock the folder.

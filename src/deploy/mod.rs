@@ -27,6 +27,8 @@ mod rollout;
 mod run;
 mod script;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod worker;
 

@@ -1,0 +1,174 @@
+//! The command line: a file a subcommand.
+
+mod accounts;
+mod demo;
+mod serve;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::AppError;
+use crate::auth::AuthError;
+use crate::deploy::DeployError;
+use crate::secret::VaultError;
+use crate::settings::{Settings, SettingsError};
+use crate::store::{Role, StoreError};
+
+/// Longshore releases code to servers and shows every step live.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve an installation.
+    ///
+    /// A new one prints a one-time link that makes the first account.
+    Serve {
+        #[command(flatten)]
+        place: Place,
+        /// The address and port to serve on; port 0 takes a free one.
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Try Longshore: a sample project and three servers, released at once.
+    Demo {
+        /// The data folder; without it a fresh one that is removed at the end.
+        #[arg(long, value_name = "DIR", env = "LONGSHORE_DATA")]
+        data: Option<PathBuf>,
+        /// The address and port to serve on; port 0 takes a free one.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+        listen: SocketAddr,
+    },
+    /// Manage accounts.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manage API tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add an account. Asks for its password.
+    Add {
+        /// The name to log in with.
+        name: String,
+        /// What it may do: admin, deployer or viewer.
+        #[arg(long, default_value = "viewer")]
+        role: Role,
+        /// Read the password from standard input (its first line).
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make an API token for an account and print it; it is shown this once.
+    Create {
+        /// The account.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which installation.
+#[derive(Debug, Args)]
+struct Place {
+    /// The data folder; made if it is not there.
+    #[arg(long, value_name = "DIR", env = "LONGSHORE_DATA", default_value = "data")]
+    data: PathBuf,
+    /// The settings file; see docs/settings.md.
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_SETTINGS")]
+    settings: Option<PathBuf>,
+}
+
+impl Place {
+    fn settings(&self) -> Result<Settings, SettingsError> {
+        Settings::load(self.settings.as_deref(), variables())
+    }
+}
+
+/// The environment, without what is not UTF-8 (no setting is).
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Why a subcommand ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The installation.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// An account, its password or token.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The release engine.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// A secret.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The address to serve on.
+    #[error("{address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Reading or writing something.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was read or written.
+        what: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The sample repository could not be written.
+    #[error("sample repository: {0}")]
+    Sample(#[from] git2::Error),
+}
+
+impl CliError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |cause| Self::Io { what, cause }
+    }
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub async fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Serve { place, listen } => serve::run(&place, listen).await,
+            Command::Demo { data, listen } => demo::run(data, listen).await,
+            Command::User(UserCommand::Add {
+                name,
+                role,
+                password_stdin,
+                place,
+            }) => accounts::add_user(&place, &name, role, password_stdin),
+            Command::Token(TokenCommand::Create { name, place }) => {
+                accounts::create_token(&place, &name)
+            }
+        }
+    }
+}

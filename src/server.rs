@@ -1,0 +1,93 @@
+//! The HTTP server: its routes, its limits, its graceful end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{HttpServer, web as actix};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::{transport, web};
+
+/// How long a request's head may take to arrive.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept; more than the pause between two polls of a slow client.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long running releases may take to stop when the platform ends.
+const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
+/// How long answers may take to be written when the platform ends, in seconds.
+const SHUTDOWN_SECONDS: u64 = 10;
+/// Connections that wait to be accepted: a whole hall of pollers may come back at once.
+const BACKLOG: u32 = 4096;
+
+/// A server that has its port and does not answer yet.
+pub struct Bound {
+    app: App,
+    server: Server,
+    address: SocketAddr,
+}
+
+/// Takes the port. Port 0 takes a free one.
+pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
+    let shared = app.clone();
+    let gate = transport_gate(&app);
+    let server = HttpServer::new(move || {
+        actix_web::App::new()
+            .app_data(actix::Data::new(shared.clone()))
+            .configure(|config| transport::configure(config, gate.clone()))
+            .configure(|config| web::configure(config, &shared))
+    })
+    .backlog(BACKLOG)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_LIMIT)
+    // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
+    .h1_allow_half_closed(false)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .bind(listen)?;
+    let address = server.addrs().first().copied().unwrap_or(listen);
+    Ok(Bound {
+        app,
+        server: server.run(),
+        address,
+    })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves and releases until SIGTERM or SIGINT. Then parked polls are answered, running
+    /// releases stopped, and what is being answered is finished.
+    pub async fn run(self) -> io::Result<()> {
+        let Self { app, server, .. } = self;
+        app.engine().start()?;
+        let sweeping = actix_web::rt::spawn(app.clone().sweep());
+        let handle = server.handle();
+        let ending = app.clone();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        actix_web::rt::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("ending");
+            ending.hub().drain();
+            let engine = ending.engine().clone();
+            let stopped =
+                tokio::task::spawn_blocking(move || engine.stop(RELEASES_PATIENCE)).await;
+            if !matches!(stopped, Ok(true)) {
+                tracing::warn!("a release did not stop in time; it is interrupted at the next start");
+            }
+            handle.stop(true).await;
+        });
+        let result = server.await;
+        sweeping.abort();
+        result
+    }
+}
