@@ -23,11 +23,15 @@
 
 pub mod app;
 pub mod auth;
+pub mod chat;
+pub mod cli;
 pub mod deploy;
 pub mod git;
 pub mod hub;
 pub mod i18n;
 pub mod secret;
+pub mod server;
 pub mod settings;
 pub mod ssh;
 pub mod store;
+pub mod transport;

@@ -134,7 +134,7 @@ impl Message {
 }
 
 /// `text` as a JSON string with its quotes.
-pub(crate) fn json_string(text: &str) -> String {
+pub(super) fn json_string(text: &str) -> String {
     Value::from(text).to_string()
 }
 

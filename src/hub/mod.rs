@@ -14,14 +14,20 @@
 mod cursor;
 mod log;
 mod message;
+#[cfg(test)]
+mod model_test;
 mod pick;
 mod poll;
+#[cfg(test)]
+mod poll_test;
 mod positions;
 mod queue;
 mod ring;
 mod room;
 mod slab;
 mod state;
+#[cfg(test)]
+pub(crate) mod test_log;
 
 use std::{
     fmt,
@@ -34,7 +40,6 @@ use rand::Rng;
 
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
 pub use log::{Limit, Log, LogError, Page};
-pub(crate) use message::json_string;
 pub use message::{Kind, Message};
 pub use poll::{Batch, Poll, PollError};
 pub use positions::Positions;
@@ -163,6 +168,16 @@ impl Hub {
     /// The cursor of this moment. Take it before reading a snapshot, and nothing falls between the two.
     pub fn now(&self) -> Cursor {
         self.cursor(self.head())
+    }
+
+    /// Where a client goes on from that cannot be told of a gap: behind `cursor`; from the oldest that
+    /// is kept where another log wrote it; from now where this log has not reached it.
+    pub fn kept_position(&self, cursor: &Cursor) -> Position {
+        let head = self.head();
+        if *cursor.birth != *self.0.birth {
+            return Position::Start;
+        }
+        Position::After(vec![self.cursor(cursor.number.min(head))])
     }
 
     /// Answers every parked poll at once with a time to come back, and holds none from now on.

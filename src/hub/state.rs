@@ -116,7 +116,6 @@ impl State {
         let Some(room) = self.rooms.get_mut(key) else {
             return;
         };
-        room.used = Instant::now();
         let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
         room.ring.push(Arc::clone(&message), most, most_bytes);
         for member in &room.members {
@@ -273,15 +272,19 @@ impl State {
     }
 
     fn room_key(&mut self, name: &RoomName) -> RoomKey {
-        if let Some(key) = self.room_keys.get(name) {
-            return *key;
+        let used = Instant::now();
+        if let Some(key) = self.room_keys.get(name).copied() {
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.used = used;
+            }
+            return key;
         }
         // Everything after the head will pass through here, so the ring vouches from the head on.
         let key = self.rooms.insert(Room {
             name: name.clone(),
             ring: Ring::new(self.head),
             members: Vec::new(),
-            used: Instant::now(),
+            used,
         });
         self.room_keys.insert(name.clone(), key);
         key
@@ -349,7 +352,6 @@ impl State {
             return;
         };
         parted.members.swap_remove(place);
-        parted.used = Instant::now();
         let Some(moved) = parted.members.get(place).copied() else {
             return;
         };

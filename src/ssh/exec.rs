@@ -1,12 +1,12 @@
 //! Running a command on the server.
 
-use std::fmt;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use ssh2::Channel;
 
 use super::Cancel;
+use super::command::{Command, Exit, Stream};
 use super::connection::Connection;
 use super::error::{Cause, Phase, SshError};
 use super::lines::Lines;
@@ -20,103 +20,14 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The limit of the command that kills another one: TERM, 3 s of patience, KILL, and the way there.
 const KILL_LIMIT: Duration = Duration::from_secs(8);
 
+/// A silent server is not given up before: it is asked after a third of this, and libssh2 asks at
+/// most every 2 s.
+const SHORTEST_IDLE: Duration = Duration::from_secs(9);
+
 const BUFFER: usize = 64 * 1024;
 
 /// How many buffers of one stream are read before cancellation is looked at again.
 const BURST: usize = 16;
-
-/// What to run.
-pub struct Command<'a> {
-    /// Text for `sh`. A login shell that is no POSIX shell (csh) can pass only one line on.
-    pub text: &'a str,
-    /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
-    /// interrupted by time limit or cancellation.
-    pub stdin: Option<&'a mut dyn Read>,
-    /// When it is killed.
-    pub time_limit: Duration,
-}
-
-impl<'a> Command<'a> {
-    /// A command that reads nothing.
-    pub fn new(text: &'a str, time_limit: Duration) -> Self {
-        Self {
-            text,
-            stdin: None,
-            time_limit,
-        }
-    }
-
-    /// The same command, fed with `stdin`.
-    pub fn stdin(self, stdin: &'a mut dyn Read) -> Self {
-        Self {
-            stdin: Some(stdin),
-            ..self
-        }
-    }
-}
-
-/// Where a line of output came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Out,
-    /// Standard error.
-    Err,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// Its exit code. A command that a signal killed has 128 and the signal's number, as shells
-    /// tell it, or none where only the signal is known.
-    pub code: Option<i32>,
-    /// The name of the signal that killed it, without `SIG`.
-    pub signal: Option<String>,
-}
-
-impl Exit {
-    /// Whether the exit code is 0.
-    pub fn success(&self) -> bool {
-        self.code == Some(0)
-    }
-
-    fn from_shell(status: i32) -> Self {
-        Self {
-            code: Some(status),
-            signal: signal_name(status - 128).map(str::to_owned),
-        }
-    }
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, &self.signal) {
-            (Some(code), None) => write!(formatter, "exit code {code}"),
-            (Some(code), Some(signal)) => write!(formatter, "exit code {code} (signal {signal})"),
-            (None, Some(signal)) => write!(formatter, "signal {signal}"),
-            (None, None) => formatter.write_str("unknown"),
-        }
-    }
-}
-
-/// Signals by the numbers that POSIX fixes, and the usual ones of a crash.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "HUP",
-        2 => "INT",
-        3 => "QUIT",
-        4 => "ILL",
-        6 => "ABRT",
-        7 => "BUS",
-        8 => "FPE",
-        9 => "KILL",
-        11 => "SEGV",
-        13 => "PIPE",
-        14 => "ALRM",
-        15 => "TERM",
-        _ => return None,
-    })
-}
 
 impl Connection {
     /// Runs a command without a terminal and waits for its end, its time limit or `cancel`.
@@ -165,7 +76,7 @@ impl Connection {
             fault => fault.general(Phase::Start, self.timeouts.idle),
         };
         let open = || Ok(self.link.session.channel_session()?);
-        let mut channel = self.link.drive(patience, open).map_err(refused)?;
+        let mut channel = self.link.drive_opening(patience, open).map_err(refused)?;
         self.link
             .drive(patience, || Ok(channel.exec(text)?))
             .map_err(refused)?;
@@ -196,7 +107,7 @@ impl Connection {
 enum Stop {
     Cancelled,
     TimeLimit,
-    Input(std::io::Error),
+    Input(io::Error),
     Lost(String),
 }
 
@@ -339,7 +250,12 @@ impl<'a, 'f> Run<'a, 'f> {
             } => {
                 if *sent == chunk.len() {
                     chunk.resize(BUFFER, 0);
-                    let length = read_some(source, chunk).map_err(Stop::Input)?;
+                    let length = loop {
+                        match source.read(chunk) {
+                            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                            result => break result.map_err(Stop::Input)?,
+                        }
+                    };
                     chunk.truncate(length);
                     *sent = 0;
                     if length == 0 {
@@ -347,7 +263,7 @@ impl<'a, 'f> Run<'a, 'f> {
                         return Ok(true);
                     }
                 }
-                match std::io::Write::write(&mut self.channel, &chunk[*sent..]) {
+                match self.channel.write(&chunk[*sent..]) {
                     Ok(length) => {
                         *sent += length;
                         Ok(length > 0)
@@ -373,7 +289,7 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Waits for the server. When it is silent for long it is asked whether it is still there.
     fn wait(&mut self, deadline: Instant) -> Result<(), Stop> {
         let link = &self.connection.link;
-        let idle = self.connection.timeouts.idle;
+        let idle = self.connection.timeouts.idle.max(SHORTEST_IDLE);
         let rest = deadline.saturating_duration_since(Instant::now());
         if link.wait(SLICE.min(rest).max(Duration::from_millis(1))) {
             self.last_sign = Instant::now();
@@ -478,14 +394,5 @@ impl<'a, 'f> Run<'a, 'f> {
             .connection
             .link
             .drive(patience, || Ok(self.channel.close()?));
-    }
-}
-
-fn read_some(source: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }

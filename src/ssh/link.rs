@@ -26,16 +26,25 @@ pub(super) const SLICE: Duration = Duration::from_millis(100);
 /// stays usable to clear up.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 
+/// libssh2 asks no more often for a sign of life, in seconds.
+const SHORTEST_QUESTION: u32 = 2;
+
 /// libssh2 closes what is dropped by blocking; this bounds it.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a refused channel is asked for again: sshd may count the one just closed a moment
+/// longer against its `MaxSessions`.
+const CHANNEL_GRACE: Duration = Duration::from_secs(1);
+
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 
-/// `SOCKET_SEND`, `SOCKET_DISCONNECT`, `SOCKET_TIMEOUT`, `SOCKET_RECV`, `BAD_SOCKET`.
-const SOCKET_CODES: [ErrorCode; 5] = [
+/// `CHANNEL_FAILURE`.
+const CHANNEL_REFUSED: ErrorCode = ErrorCode::Session(-21);
+
+/// `SOCKET_SEND`, `SOCKET_DISCONNECT`, `SOCKET_RECV`, `BAD_SOCKET`.
+const SOCKET_CODES: [ErrorCode; 4] = [
     ErrorCode::Session(-7),
     ErrorCode::Session(-13),
-    ErrorCode::Session(-30),
     ErrorCode::Session(-43),
     ErrorCode::Session(-45),
 ];
@@ -239,6 +248,23 @@ impl Link {
         }
     }
 
+    /// [`drive`](Self::drive) for a call that opens a channel.
+    pub(super) fn drive_opening<T>(
+        &self,
+        patience: Patience<'_>,
+        mut open: impl FnMut() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let give_up = Instant::now() + CHANNEL_GRACE;
+        loop {
+            match self.drive(patience, &mut open) {
+                Err(fault) if fault.code() == Some(CHANNEL_REFUSED) && Instant::now() < give_up => {
+                    thread::sleep(SLICE / 5);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Waits until something happens on the socket, at most for `longest`; whether it did.
     ///
     /// The readiness is edge-triggered: only to be called after libssh2 said that it would block.
@@ -260,7 +286,7 @@ impl Link {
         ) {
             return Ok(());
         }
-        self.session.set_keepalive(true, 1);
+        self.session.set_keepalive(true, SHORTEST_QUESTION);
         self.session.keepalive_send()?;
         Ok(())
     }

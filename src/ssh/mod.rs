@@ -9,6 +9,7 @@
 //!
 //! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. No secret is in it.
 
+mod command;
 mod connection;
 mod credential;
 mod error;
@@ -25,10 +26,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use command::{Command, Exit, Stream};
 pub use connection::Connection;
 pub use credential::Credential;
 pub use error::{Cause, Phase, SshError};
-pub use exec::{Command, Exit, Stream};
 pub use host_key::{HostKey, host_key};
 pub use script::quote;
 
@@ -54,7 +55,8 @@ pub struct Timeouts {
     /// For a connection to stand: name lookup, TCP, handshake and login together.
     pub connect: Duration,
     /// For a server that gives no sign of life while something is under way. A command may be
-    /// silent for longer: the server is asked for a sign of life meanwhile.
+    /// silent for longer: the server is asked for a sign of life meanwhile, and given up after this
+    /// time but not before 9 s.
     pub idle: Duration,
 }
 

@@ -120,18 +120,15 @@ impl Connection {
             _ => Path::new("."),
         };
         let files = RemoteFiles::open(self, cancel)?;
-        let received = (|| {
-            let (mut source, mode) = files.open_for_reading(remote)?;
-            let mut place = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
-            let received = files.empty(&mut source, &mut place, remote, progress, &at)?;
-            place
-                .as_file()
-                .set_permissions(Permissions::from_mode(mode & 0o7777))
-                .map_err(at)?;
-            place.persist(local).map_err(|error| at(error.error))?;
-            Ok(received)
-        })();
-        received
+        let (mut source, mode) = files.open_for_reading(remote)?;
+        let mut place = tempfile::NamedTempFile::new_in(folder).map_err(at)?;
+        let received = files.empty(&mut source, &mut place, remote, progress, &at)?;
+        place
+            .as_file()
+            .set_permissions(Permissions::from_mode(mode & 0o7777))
+            .map_err(at)?;
+        place.persist(local).map_err(|error| at(error.error))?;
+        Ok(received)
     }
 }
 
@@ -152,15 +149,20 @@ impl<'a> RemoteFiles<'a> {
             idle: Some(idle),
             cancel: Some(cancel),
         };
-        let sftp =
-            link.drive(patience, || Ok(link.session.sftp()?))
-                .map_err(|fault| match fault {
-                    Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
+        let sftp = link
+            .drive_opening(patience, || Ok(link.session.sftp()?))
+            .map_err(|fault| match fault {
+                // libssh2 also says so when only the channel was closed, not the connection.
+                Fault::Failed { ref reason, .. }
+                    if !fault.is_lost() || reason.contains("SFTP subsystem") =>
+                {
+                    Cause::Refused {
                         what: "SFTP",
                         reason: reason.clone(),
-                    },
-                    fault => fault.general(Phase::Transfer, idle),
-                })?;
+                    }
+                }
+                fault => fault.general(Phase::Transfer, idle),
+            })?;
         Ok(Self {
             connection,
             cancel,

@@ -117,10 +117,8 @@ fn a_command_that_lists_processes_does_not_forge_the_wrappers_lines() {
 
 #[test]
 fn what_the_login_shell_prints_before_is_passed_on() {
-    let sshd = Sshd::start();
-    let forced = format!("ForceCommand printf 'welcome '; sh -c \"$SSH_ORIGINAL_COMMAND\"");
-    let chatty = Sshd::with(&["ed25519"], &forced);
-    drop(sshd);
+    let forced = "ForceCommand printf 'welcome '; sh -c \"$SSH_ORIGINAL_COMMAND\"";
+    let chatty = Sshd::with(&["ed25519"], forced);
     let (exit, lines) = exec(&chatty.connect(), "echo hello; exit 3");
     assert_eq!((exit, lines), (code(3), vec![out("welcome hello")]));
 }

@@ -177,11 +177,15 @@ fn launch(folder: &Path, host_keys: &[&str], config: &str, port: u16) -> Option<
         .iter()
         .map(|kind| format!("HostKey {}\n", at(&format!("host_{kind}"))))
         .collect();
+    // The one option that must not be there twice.
+    let sftp = match config.contains("Subsystem") {
+        true => "",
+        false => "Subsystem sftp internal-sftp\n",
+    };
     let text = format!(
         "{config}\nPort {port}\nListenAddress 127.0.0.1\n{host_keys}AuthorizedKeysFile {}\n\
          PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nMaxStartups 100\n\
-         PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\n\
-         Subsystem sftp internal-sftp\n",
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\n{sftp}",
         at("authorized")
     );
     fs::write(folder.join("config"), text).unwrap();

@@ -76,7 +76,7 @@ fn an_older_file_is_replaced_and_a_folder_is_not() {
         fs::write(&there, "older and longer").unwrap();
         let connection = sshd.connect();
         let remote = there.to_str().unwrap();
-        let mut put = |remote: &str| {
+        let put = |remote: &str| {
             connection.upload_from(
                 &mut "new".as_bytes(),
                 remote,

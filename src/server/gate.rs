@@ -1,0 +1,193 @@
+//! What the wire asks of the house: who is there, what they may, and where messages go.
+
+use actix_web::HttpRequest;
+use serde_json::Value;
+
+use crate::app::{App, Busy};
+use crate::auth::{AuthError, Identity, Proof, Source};
+use crate::chat;
+use crate::hub::{Family, RoomName};
+use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
+use crate::transport::{Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+
+/// The app as the wire's gate.
+pub(super) struct AppGate {
+    app: App,
+}
+
+impl AppGate {
+    pub(super) fn new(app: App) -> Self {
+        Self { app }
+    }
+
+    /// Runs a check off the async threads.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&App) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        match self.app.blocking(question).await {
+            Ok(answer) => answer,
+            Err(Busy) => Err(Refusal::new(Code::Unavailable, "", "the server is busy")),
+        }
+    }
+
+    /// Whether rooms of this kind can be used at all, and whether a login is needed.
+    fn mode(&self, room: &RoomName, who: &Who) -> Result<(), Refusal> {
+        chat::may_use(self.app.settings().chat, who.account.is_some()).map_err(|refused| {
+            match refused {
+                chat::Refused::LoginNeeded => login_needed(room),
+                chat::Refused::Off => Refusal::new(
+                    Code::Forbidden,
+                    "room",
+                    format!("the room {} is switched off here", room.as_str()),
+                ),
+            }
+        })
+    }
+}
+
+fn login_needed(room: &RoomName) -> Refusal {
+    Refusal::new(
+        Code::Unauthorized,
+        "room",
+        format!("the room {} needs a login", room.as_str()),
+    )
+}
+
+fn unavailable(error: &dyn std::error::Error) -> Refusal {
+    tracing::error!(%error, "the wire's gate");
+    Refusal::new(Code::Unavailable, "", "the server cannot tell now; try again")
+}
+
+/// Whether a room belongs to releases.
+fn is_of_releases(room: &RoomName) -> bool {
+    matches!(room.family(), Family::Release | Family::Releases)
+        || room.family() == Family::Presence
+            && room.rest().is_some_and(|of| of.starts_with("release"))
+}
+
+/// Whether somebody who is logged in may read a room of releases: every account sees every
+/// project.
+fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
+    let name = match room.family() {
+        Family::Presence => room.rest().unwrap_or_default(),
+        _ => room.as_str(),
+    };
+    let Some(id) = name.strip_prefix("release/") else {
+        return Ok(());
+    };
+    let unknown = || {
+        Refusal::new(
+            Code::Forbidden,
+            "room",
+            format!("there is no room {} for this login", room.as_str()),
+        )
+    };
+    let id: ReleaseId = id.parse().map_err(|_| unknown())?;
+    match app.store().read(|conn| releases::find(conn, id)) {
+        Ok(_) => Ok(()),
+        Err(StoreError::NotFound { .. }) => Err(unknown()),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
+    app.auth().who(proof).map_err(|error| unavailable(&error))
+}
+
+impl Gate for AppGate {
+    fn who<'a>(&'a self, request: &'a HttpRequest) -> Soon<'a, Result<Who, Refusal>> {
+        let proof = Proof::of(request);
+        if matches!(proof, Proof::None) {
+            return ready(Ok(Who::default()));
+        }
+        later(async move {
+            self.ask(move |app| {
+                let account = identity(app, &proof)?.map(|identity| identity.name);
+                Ok(Who { account, proof })
+            })
+            .await
+        })
+    }
+
+    fn may_read<'a>(
+        &'a self,
+        who: &'a Who,
+        rooms: &'a [RoomName],
+    ) -> Soon<'a, Result<(), Refusal>> {
+        let of_releases: Vec<RoomName> = rooms
+            .iter()
+            .filter(|room| is_of_releases(room))
+            .cloned()
+            .collect();
+        let mut others = rooms.iter().filter(|room| !is_of_releases(room));
+        if let Err(refusal) = others.try_for_each(|room| self.mode(room, who)) {
+            return ready(Err(refusal));
+        }
+        // Where nobody needs a login, nothing can have been taken away.
+        let members_only = chat::may_use(self.app.settings().chat, false).is_err();
+        let Some(first) = of_releases.first().or(rooms.first()).cloned() else {
+            return ready(Ok(()));
+        };
+        if of_releases.is_empty() && !members_only {
+            return ready(Ok(()));
+        }
+        if who.account.is_none() {
+            return ready(Err(login_needed(&first)));
+        }
+        let proof = who.proof.clone();
+        later(async move {
+            self.ask(move |app| match identity(app, &proof)? {
+                Some(_) => of_releases.iter().try_for_each(|room| may_see(app, room)),
+                None => Err(login_needed(&first)),
+            })
+            .await
+        })
+    }
+
+    fn may_publish<'a>(
+        &'a self,
+        request: &'a HttpRequest,
+        who: &'a Who,
+        room: &'a RoomName,
+    ) -> Soon<'a, Result<(), Refusal>> {
+        let foreign = || {
+            Refusal::new(
+                Code::Forbidden,
+                "origin",
+                "the request comes from another site's page",
+            )
+        };
+        let by_cookie = matches!(who.proof, Proof::Cookie(_));
+        ready(match self.app.auth().source(request) {
+            Source::Foreign => Err(foreign()),
+            Source::Unstated if by_cookie => Err(Refusal::new(
+                Code::Forbidden,
+                "origin",
+                "a request with a login cookie needs an Origin or Referer",
+            )),
+            Source::Own | Source::Unstated => self.mode(room, who),
+        })
+    }
+
+    fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
+        later(self.ask(move |app| {
+            let event = NewEvent {
+                room: draft.room.as_str().to_owned(),
+                kind: draft.kind.as_str().to_owned(),
+                sender: draft.from,
+                data: Value::from(draft.content).to_string(),
+                at: Moment::now(),
+            };
+            let ((), numbers) = app
+                .store()
+                .record(|_, log| {
+                    log.push(event);
+                    Ok(())
+                })
+                .map_err(|error| unavailable(&error))?;
+            let number = numbers.first().copied().unwrap_or_default();
+            Ok(u64::try_from(number).unwrap_or_default())
+        }))
+    }
+}

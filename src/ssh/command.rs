@@ -1,0 +1,98 @@
+//! What to run, and how it ended.
+
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+
+/// What to run.
+pub struct Command<'a> {
+    /// Text for `sh`. A login shell that is no POSIX shell (csh) can pass only one line on.
+    pub text: &'a str,
+    /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
+    /// interrupted by time limit or cancellation.
+    pub stdin: Option<&'a mut dyn Read>,
+    /// When it is killed.
+    pub time_limit: Duration,
+}
+
+impl<'a> Command<'a> {
+    /// A command that reads nothing.
+    pub fn new(text: &'a str, time_limit: Duration) -> Self {
+        Self {
+            text,
+            stdin: None,
+            time_limit,
+        }
+    }
+
+    /// The same command, fed with `stdin`.
+    pub fn stdin(self, stdin: &'a mut dyn Read) -> Self {
+        Self {
+            stdin: Some(stdin),
+            ..self
+        }
+    }
+}
+
+/// Where a line of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code. A command that a signal killed has 128 and the signal's number, as shells
+    /// tell it, or none where only the signal is known.
+    pub code: Option<i32>,
+    /// The name of the signal that killed it, without `SIG`.
+    pub signal: Option<String>,
+}
+
+impl Exit {
+    /// Whether the exit code is 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    pub(super) fn from_shell(status: i32) -> Self {
+        Self {
+            code: Some(status),
+            signal: signal_name(status - 128).map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, &self.signal) {
+            (Some(code), None) => write!(formatter, "exit code {code}"),
+            (Some(code), Some(signal)) => write!(formatter, "exit code {code} (signal {signal})"),
+            (None, Some(signal)) => write!(formatter, "signal {signal}"),
+            (None, None) => formatter.write_str("unknown"),
+        }
+    }
+}
+
+/// Signals by the numbers that POSIX fixes, and the usual ones of a crash.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        6 => "ABRT",
+        7 => "BUS",
+        8 => "FPE",
+        9 => "KILL",
+        11 => "SEGV",
+        13 => "PIPE",
+        14 => "ALRM",
+        15 => "TERM",
+        _ => return None,
+    })
+}

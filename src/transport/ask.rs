@@ -1,0 +1,145 @@
+//! What a poll's query asks for.
+
+use std::time::Duration;
+
+use url::form_urlencoded;
+
+use super::refusal::{Code, Refusal};
+use crate::hub::{Position, RoomName};
+
+/// The most rooms of one poll.
+pub(super) const ROOMS: usize = 32;
+const WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: f64 = 60.0;
+
+/// A sound query; the name's own bounds are the hub's to check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) name: String,
+    pub(super) wait: Duration,
+    pub(super) contract: Contract,
+}
+
+/// Which of the two contracts the query speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Contract {
+    /// `name` alone (and perhaps `wait`).
+    Course,
+    Full {
+        rooms: Vec<RoomName>,
+        after: Position,
+    },
+}
+
+impl Ask {
+    /// Reads a query. Unknown parameters are passed over; of `name` and `wait` the first counts.
+    pub(super) fn parse(query: &str) -> Result<Ask, Refusal> {
+        let (mut name, mut wait) = (None, None);
+        let (mut rooms, mut afters) = (Vec::new(), Vec::new());
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "name" => name = name.or(Some(value.into_owned())),
+                "wait" => wait = wait.or(Some(value)),
+                "room" => {
+                    let room = RoomName::parse(&value)?;
+                    if !rooms.contains(&room) {
+                        rooms.push(room);
+                    }
+                }
+                "after" => afters.push(value),
+                _ => {}
+            }
+            if rooms.len() > ROOMS {
+                let message = format!("a poll has at most {ROOMS} rooms");
+                return Err(Refusal::new(Code::Invalid, "room", message));
+            }
+        }
+        let name = name.ok_or(Refusal::new(
+            Code::Malformed,
+            "name",
+            "the client's name is missing",
+        ))?;
+        let contract = match (rooms.is_empty(), afters.is_empty()) {
+            (true, true) => Contract::Course,
+            (true, false) => {
+                let message = "a poll with a cursor names its rooms";
+                return Err(Refusal::new(Code::Malformed, "room", message));
+            }
+            (false, _) => Contract::Full {
+                rooms,
+                after: Position::parse(afters.iter().map(|after| &**after))?,
+            },
+        };
+        Ok(Ask {
+            name,
+            wait: wait.map_or(Ok(WAIT), |wait| seconds(&wait))?,
+            contract,
+        })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, Refusal> {
+    let number = text.parse::<f64>().ok().filter(|number| !number.is_nan());
+    match number {
+        None => Err(Refusal::new(
+            Code::Malformed,
+            "wait",
+            "wait is a number of seconds",
+        )),
+        Some(number) if (0.0..=LONGEST_WAIT).contains(&number) => {
+            Ok(Duration::from_secs_f64(number))
+        }
+        Some(_) => Err(Refusal::new(
+            Code::Invalid,
+            "wait",
+            "wait is 0 to 60 seconds",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_course_speaks_by_name_alone() {
+        let ask = Ask::parse("name=%E6%9D%B0%E6%A3%AE&_=17").unwrap();
+        assert_eq!(ask.name, "杰森");
+        assert_eq!((ask.wait, ask.contract), (WAIT, Contract::Course));
+        let ask = Ask::parse("name=a&wait=0.5").unwrap();
+        assert_eq!(ask.wait, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn rooms_count_once_and_mean_now() {
+        let ask = Ask::parse("name=a&room=chat&room=vote%2Fx&room=chat").unwrap();
+        let rooms = vec![RoomName::chat(), RoomName::parse("vote/x").unwrap()];
+        let after = Position::Now;
+        assert_eq!(ask.contract, Contract::Full { rooms, after });
+    }
+
+    #[test]
+    fn refusals_name_their_field() {
+        let many: String = (0..33).map(|i| format!("&room=chat/{i}")).collect();
+        let table = [
+            ("", Code::Malformed, "name"),
+            ("room=chat", Code::Malformed, "name"),
+            ("name=a&after=now", Code::Malformed, "room"),
+            ("name=a&room=chat&after=x", Code::Malformed, "after"),
+            ("name=a&room=chat&after=", Code::Malformed, "after"),
+            ("name=a&room=nope", Code::Invalid, "room"),
+            (&format!("name=a{many}"), Code::Invalid, "room"),
+            ("name=a&wait=", Code::Malformed, "wait"),
+            ("name=a&wait=x", Code::Malformed, "wait"),
+            ("name=a&wait=NaN", Code::Malformed, "wait"),
+            ("name=a&wait=61", Code::Invalid, "wait"),
+            ("name=a&wait=-1", Code::Invalid, "wait"),
+            ("name=a&wait=inf", Code::Invalid, "wait"),
+        ];
+        for (query, code, field) in table {
+            let refusal = Ask::parse(query).unwrap_err();
+            let sought = Refusal::new(code, field, refusal.to_string());
+            assert_eq!(refusal, sought, "{query}");
+        }
+    }
+}

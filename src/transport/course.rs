@@ -1,0 +1,163 @@
+//! The course's contract: `name` alone, room `chat`, one message a reply. A cookie is its cursor; a
+//! client that keeps no cookies has a position in memory.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    cookie::{Cookie, SameSite},
+    http::StatusCode,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::{Wire, gate::Who, refusal::Refusal, reply};
+use crate::hub::{Batch, ClientId, Cursor, Hub, Kind, Message, Poll, Position, RoomName};
+
+/// How long an answer waits where the log is out of reach: the course's page stops at anything but a
+/// success, and comes back at once.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// A client opens `/home`: both its positions, the cookie's and the one in memory, are now. Set the
+/// cookie on the page's answer.
+///
+/// # Errors
+/// 422 for a name out of bounds, 429 where there is no room for another client.
+pub fn enter(hub: &Hub, account: Option<String>, name: &str) -> Result<Cookie<'static>, Refusal> {
+    let client = ClientId::new(account, name)?;
+    let now = hub.now();
+    hub.positions().set(&client, now.clone())?;
+    Ok(cookie(name, &now))
+}
+
+fn cookie(name: &str, cursor: &Cursor) -> Cookie<'static> {
+    Cookie::build(cookie_name(name), cursor.to_string())
+        .path("/get_msg")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .finish()
+}
+
+/// One cookie a client name. Hashed, since a name may be long and holds what cookie names may not.
+fn cookie_name(name: &str) -> String {
+    let hash = Sha256::digest(name.as_bytes());
+    format!("ls_{}", URL_SAFE_NO_PAD.encode(&hash[..16]))
+}
+
+/// What a course poll brings along.
+pub(super) enum Carried {
+    /// No cookie: the client keeps none.
+    Nothing,
+    /// A cookie with a position.
+    Cursor(Cursor),
+    /// A cookie that nobody here wrote.
+    Garbage,
+}
+
+impl Carried {
+    pub(super) fn read(request: &HttpRequest, name: &str) -> Carried {
+        match request.cookie(&cookie_name(name)) {
+            None => Carried::Nothing,
+            Some(cookie) => match Cursor::parse(cookie.value()) {
+                Ok(cursor) => Carried::Cursor(cursor),
+                Err(_) => Carried::Garbage,
+            },
+        }
+    }
+}
+
+/// Holds until one message comes or the wait is over; then answers with it and the next cookie.
+pub(super) async fn get_msg(
+    wire: &Wire,
+    who: &Who,
+    client: ClientId,
+    carried: Carried,
+    wait: Duration,
+) -> Result<HttpResponse, Refusal> {
+    let rooms = [RoomName::chat()];
+    wire.gate.may_read(who, &rooms).await?;
+    let call = Call {
+        hub: &wire.hub,
+        client,
+        over: Instant::now() + wait,
+    };
+    let (given, cursor) = match carried {
+        Carried::Nothing => call.by_memory().await?,
+        Carried::Cursor(cursor) => {
+            let position = call.hub.kept_position(&cursor);
+            call.next(position, cursor).await?
+        }
+        Carried::Garbage => {
+            let now = call.hub.now();
+            call.next(Position::After(vec![now.clone()]), now).await?
+        }
+    };
+    wire.gate.may_read(who, &rooms).await?;
+    let mut response = reply::json(StatusCode::OK, reply::course(given.as_deref()));
+    if let Err(error) = response.add_cookie(&cookie(call.client.name(), &cursor)) {
+        tracing::error!(%error, "a course poll's cookie could not be written");
+    }
+    Ok(response)
+}
+
+type Given = (Option<std::sync::Arc<Message>>, Cursor);
+
+struct Call<'a> {
+    hub: &'a Hub,
+    client: ClientId,
+    over: Instant,
+}
+
+impl Call<'_> {
+    /// The next chat message after `position`, and the cursor behind it; none when the wait is over.
+    /// Gaps are passed over: the course goes on from the oldest that is kept.
+    async fn next(&self, mut position: Position, mut cursor: Cursor) -> Result<Given, Refusal> {
+        loop {
+            let wait = self.over.saturating_duration_since(Instant::now());
+            let poll = Poll {
+                client: self.client.clone(),
+                rooms: vec![RoomName::chat()],
+                after: position,
+                wait,
+                messages: 1,
+                may_be_superseded: false,
+            };
+            let batch = match self.hub.poll(poll).await {
+                Ok(batch) => batch,
+                Err(crate::hub::PollError::Full(full)) => return Err(full.into()),
+                Err(crate::hub::PollError::Log(error)) => {
+                    tracing::error!(%error, "a course poll could not be answered");
+                    tokio::time::sleep(LOG_PAUSE).await;
+                    return Ok((None, cursor));
+                }
+            };
+            let over = batch.messages.is_empty() && batch.gap.is_empty() && !batch.more;
+            let message = chat_message(&batch);
+            cursor = batch.cursor;
+            if message.is_some() || over {
+                return Ok((message, cursor));
+            }
+            position = Position::After(vec![cursor.clone()]);
+        }
+    }
+
+    /// The same from the position in memory. Of two polls that find the same message one moves the
+    /// position on and gives it; the other looks again from there.
+    async fn by_memory(&self) -> Result<Given, Refusal> {
+        let positions = self.hub.positions();
+        loop {
+            let at = positions.get_or_set(&self.client, self.hub.now())?;
+            let position = Position::After(vec![at.clone()]);
+            let (message, cursor) = self.next(position, at.clone()).await?;
+            if positions.advance(&self.client, &at, &cursor) || message.is_none() {
+                return Ok((message, cursor));
+            }
+        }
+    }
+}
+
+fn chat_message(batch: &Batch) -> Option<std::sync::Arc<Message>> {
+    let is_chat = |message: &&std::sync::Arc<Message>| message.kind == Kind::Message;
+    batch.messages.first().filter(is_chat).cloned()
+}

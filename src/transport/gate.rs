@@ -1,0 +1,78 @@
+//! What the wire asks of the rest of the house. The app implements it.
+
+use actix_web::HttpRequest;
+use futures_util::future::{Either, LocalBoxFuture, Ready};
+
+use super::refusal::Refusal;
+use crate::hub::{Kind, RoomName};
+
+/// An answer that is there at once or comes later. What is known without waiting costs no allocation:
+/// return [`ready`]; else [`later`].
+pub type Soon<'a, T> = Either<Ready<T>, LocalBoxFuture<'a, T>>;
+
+/// An answer that is there.
+pub fn ready<'a, T>(answer: T) -> Soon<'a, T> {
+    Either::Left(futures_util::future::ready(answer))
+}
+
+/// An answer that has to be waited for.
+pub fn later<'a, T>(answer: impl Future<Output = T> + 'a) -> Soon<'a, T> {
+    Either::Right(Box::pin(answer))
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// The account that is logged in, by cookie or bearer token; `None`: anonymous.
+    pub account: Option<String>,
+}
+
+/// A message that a client wants to publish; all bounds are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// A `chat` or `vote` room.
+    pub room: RoomName,
+    /// What the room's family makes it: `message` or `vote`.
+    pub kind: Kind,
+    /// The account, else the name that was given, else empty.
+    pub from: String,
+    /// The content: at least one byte, at most 64 KiB.
+    pub content: String,
+}
+
+/// Knows logins, rights, modes and the log.
+pub trait Gate: Send + Sync + 'static {
+    /// Who is asking, from the request's cookie or bearer token. Without either, or with one that is
+    /// not valid, the asker is anonymous: whether that will do is for the rooms to say.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where it cannot be found out.
+    fn who<'a>(&'a self, request: &'a HttpRequest) -> Soon<'a, Result<Who, Refusal>>;
+
+    /// Whether `who` may read all of `rooms` at this moment. Asked at each poll, and again before a
+    /// held answer is written; must see a right that was taken away in between.
+    ///
+    /// # Errors
+    /// 401 where a login is needed, 403 where it does not suffice (or the room's mode is off).
+    fn may_read<'a>(&'a self, who: &'a Who, rooms: &'a [RoomName])
+    -> Soon<'a, Result<(), Refusal>>;
+
+    /// Whether this request may publish to `room` (a `chat` or `vote` room): the origin rules, the
+    /// room's mode, rates.
+    ///
+    /// # Errors
+    /// 401, 403, 429.
+    fn may_publish<'a>(
+        &'a self,
+        request: &'a HttpRequest,
+        who: &'a Who,
+        room: &'a RoomName,
+    ) -> Soon<'a, Result<(), Refusal>>;
+
+    /// Appends to the log, durable against a kill of the server; the log's one writer publishes it to
+    /// the hub after the commit. The number it got.
+    ///
+    /// # Errors
+    /// 503 where the log cannot be written.
+    fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>>;
+}

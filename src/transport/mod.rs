@@ -1,0 +1,75 @@
+//! The wire: long polling and plain polling, in the course's contract and in the full one. Knows the
+//! hub, and asks a [`Gate`] who is there and what they may.
+//!
+//! Every answer on these paths is JSON (or the course's `OK`), errors too. What a held poll was allowed
+//! at its beginning is checked again before its answer is written.
+
+mod ask;
+pub mod course;
+mod gate;
+mod poll;
+mod refusal;
+mod reply;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method,
+        header::{ALLOW, HeaderValue},
+    },
+    web::{self, ServiceConfig},
+};
+
+use crate::hub::Hub;
+
+pub use gate::{Draft, Gate, Soon, Who, later, ready};
+pub use refusal::{Code, Refusal};
+
+/// The most bytes of one message's decoded content.
+pub const CONTENT_BYTES: usize = 64 << 10;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Wire {
+    hub: Hub,
+    gate: Arc<dyn Gate>,
+}
+
+impl Wire {
+    /// The wire over `hub`, guarded by `gate`.
+    pub fn new(hub: Hub, gate: Arc<dyn Gate>) -> Wire {
+        Wire { hub, gate }
+    }
+
+    /// Adds the routes, each with and without its trailing slash:
+    /// `.configure(|config| wire.routes(config))`.
+    ///
+    /// The server must set `h1_allow_half_closed(false)`, else a message may be written to a client
+    /// that has closed, and must not compress these paths.
+    pub fn routes(&self, config: &mut ServiceConfig) {
+        let wire = web::Data::new(self.clone());
+        let get_msg = web::resource(["/get_msg", "/get_msg/"])
+            .app_data(wire.clone())
+            .route(web::get().to(poll::get_msg))
+            .default_service(web::to(|request| wrong_method(request, Method::GET)));
+        let send_msg = web::resource(["/send_msg", "/send_msg/"])
+            .app_data(wire)
+            .route(web::post().to(send::send_msg))
+            .default_service(web::to(|request| wrong_method(request, Method::POST)));
+        config.service(get_msg).service(send_msg);
+    }
+}
+
+async fn wrong_method(_: HttpRequest, right: Method) -> HttpResponse {
+    let refusal = Refusal::new(Code::Method, "", format!("this path answers {right}"));
+    let mut response = refusal.response();
+    if let Ok(right) = HeaderValue::from_str(right.as_str()) {
+        response.headers_mut().insert(ALLOW, right);
+    }
+    response
+}

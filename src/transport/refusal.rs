@@ -1,0 +1,172 @@
+//! Why a request is refused, and the one place that decides with which status.
+
+use std::{fmt, time::Duration};
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+};
+use serde_json::json;
+
+use super::reply;
+use crate::hub::{BadCursor, BadName, BadRoom, PollError, TooManyClients};
+
+/// The refusals of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 400: the request cannot be understood.
+    Malformed,
+    /// 401: a login is needed.
+    Login,
+    /// 403: no right, or a foreign origin.
+    Forbidden,
+    /// 405: another method is needed.
+    Method,
+    /// 413: the content is too large.
+    TooLarge,
+    /// 422: a value is out of bounds.
+    Invalid,
+    /// 429: too many clients or messages.
+    TooMany,
+    /// 503: draining, full, or the log is out of reach.
+    Unavailable,
+}
+
+impl Code {
+    /// The word of it in the answer's `code`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Malformed => "malformed",
+            Code::Login => "unauthorized",
+            Code::Forbidden => "forbidden",
+            Code::Method => "method_not_allowed",
+            Code::TooLarge => "too_large",
+            Code::Invalid => "invalid",
+            Code::TooMany => "too_many",
+            Code::Unavailable => "unavailable",
+        }
+    }
+
+    /// Its HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Code::Malformed => StatusCode::BAD_REQUEST,
+            Code::Login => StatusCode::UNAUTHORIZED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// A refused request: `{"code","field","message"}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    code: Code,
+    field: &'static str,
+    message: String,
+    retry: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal because of `field` (empty: of the whole request), with a plain sentence.
+    pub fn new(code: Code, field: &'static str, message: impl Into<String>) -> Refusal {
+        let retry =
+            matches!(code, Code::TooMany | Code::Unavailable).then_some(Duration::from_secs(1));
+        Refusal {
+            code,
+            field,
+            message: message.into(),
+            retry,
+        }
+    }
+
+    /// The same with another `Retry-After` than one second, in whole seconds.
+    pub fn retry_after(self, retry: Duration) -> Refusal {
+        Refusal {
+            retry: Some(retry),
+            ..self
+        }
+    }
+
+    /// Why.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(super) fn response(&self) -> HttpResponse {
+        let body = json!({
+            "code": self.code.as_str(),
+            "field": self.field,
+            "message": self.message,
+        });
+        let mut response = reply::json(self.code.status(), body.to_string());
+        if let Some(retry) = self.retry {
+            let seconds = retry.as_millis().div_ceil(1000);
+            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            }
+        }
+        response
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
+}
+
+impl From<BadName> for Refusal {
+    fn from(bad: BadName) -> Refusal {
+        Refusal::new(Code::Invalid, "name", bad.to_string())
+    }
+}
+
+impl From<BadRoom> for Refusal {
+    fn from(bad: BadRoom) -> Refusal {
+        Refusal::new(Code::Invalid, "room", bad.to_string())
+    }
+}
+
+impl From<BadCursor> for Refusal {
+    fn from(bad: BadCursor) -> Refusal {
+        Refusal::new(Code::Malformed, "after", bad.to_string())
+    }
+}
+
+impl From<TooManyClients> for Refusal {
+    fn from(full: TooManyClients) -> Refusal {
+        Refusal::new(Code::TooMany, "", full.to_string())
+    }
+}
+
+impl From<PollError> for Refusal {
+    fn from(error: PollError) -> Refusal {
+        match error {
+            PollError::Full(full) => full.into(),
+            PollError::Log(error) => {
+                tracing::error!(%error, "a poll could not be answered");
+                Refusal::new(Code::Unavailable, "", "the message log cannot be read")
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Answers, written by hand around messages that are already encoded.
+
+use std::fmt::Write;
+
+use actix_web::{
+    HttpResponse,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
+    },
+};
+
+use crate::hub::{Batch, Message};
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store, no-transform");
+const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// An answer that no cache and no proxy may keep, change or hold back.
+pub(super) fn json(status: StatusCode, body: String) -> HttpResponse {
+    answer(status, "application/json", body)
+}
+
+/// A plain text answer.
+pub(super) fn text(body: &str) -> HttpResponse {
+    answer(StatusCode::OK, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> HttpResponse {
+    let mut response = HttpResponse::new(status).set_body(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(ACCEL, HeaderValue::from_static("no"));
+    response.map_into_boxed_body()
+}
+
+/// The full contract's body.
+pub(super) fn batch(batch: &Batch) -> String {
+    let bytes: usize = batch.messages.iter().map(|m| m.encoded().len() + 1).sum();
+    let mut body = String::with_capacity(bytes + 160);
+    let status = !batch.messages.is_empty();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        body,
+        r#"{{"status":{status},"cursor":"{}","messages":["#,
+        batch.cursor
+    );
+    for (i, message) in batch.messages.iter().enumerate() {
+        if i > 0 {
+            body.push(',');
+        }
+        body.push_str(message.encoded());
+    }
+    body.push(']');
+    if !batch.gap.is_empty() {
+        let rooms: Vec<&str> = batch.gap.iter().map(|room| room.as_str()).collect();
+        let _ = write!(body, r#","gap":{}"#, serde_json::Value::from(rooms));
+    }
+    if batch.more {
+        body.push_str(r#","more":true"#);
+    }
+    if batch.superseded {
+        body.push_str(r#","superseded":true"#);
+    }
+    if let Some(retry) = batch.retry {
+        let _ = write!(body, r#","retry":{}"#, retry.as_millis());
+    }
+    body.push('}');
+    body
+}
+
+/// The course's body: one message, or its time-out.
+pub(super) fn course(message: Option<&Message>) -> String {
+    match message {
+        Some(message) => format!(r#"{{"status":true,"msg":{}}}"#, message.data()),
+        None => r#"{"status":false,"msg":""}"#.to_owned(),
+    }
+}
