@@ -165,10 +165,14 @@ fn a_second_release_is_refused_while_one_runs() {
 fn bad_input_names_its_field_and_saves_nothing() {
     let fleet = Fleet::of(1);
     let count = |path: &str| fleet.api.get(path).expect(200).as_array().unwrap().len();
+    let known = fleet
+        .api
+        .get(&format!("servers/{}", fleet.machines[0].id))
+        .expect(200);
     let server = |field: &str, value: serde_json::Value| {
         let mut server = json!({
             "hostname": "new", "host": "192.0.2.1", "port": 22, "user": "deploy", "kind": "ssh",
-            "credential_id": null, "root": "/",
+            "credential_id": known["credential_id"], "root": "/",
         });
         server[field] = value;
         ("servers", field.to_owned(), server)
