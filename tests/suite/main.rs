@@ -15,5 +15,6 @@ mod poll_refused;
 mod release;
 mod release_end;
 mod release_faults;
+mod release_git;
 mod release_hooks;
 mod release_keep;
