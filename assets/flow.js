@@ -175,8 +175,8 @@
       parts.g.setAttribute('aria-label', label(row));
       parts.g.setAttribute('aria-selected', String(key === selected));
       parts.g.setAttribute('tabindex', key === current ? '0' : '-1');
-      parts.shape.style.fill = known ? '' : row.color;
-      parts.shape.style.stroke = known ? '' : row.color;
+      parts.shape.style.fill = parts.shape.style.stroke = known ? '' : row.color;
+      parts.shape.style.fillOpacity = known ? '' : '0.3';      // the text on it must stay readable
       parts.glyph.setAttribute('d', GLYPHS[state] || GLYPHS.waiting);
       parts.title.textContent = label(row);
       if (!parts.link) { return; }

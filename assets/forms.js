@@ -58,10 +58,16 @@
     return checked ? checked.value : '';
   }
 
+  function holds(rule) {
+    var parts = rule.split('=');
+    return parts[1].split(',').indexOf(valueOf(parts[0])) >= 0;
+  }
+
   function showGroups() {
-    all('[data-show]', function (group) {
-      var rule = group.getAttribute('data-show').split('=');
-      group.hidden = rule[1].split(',').indexOf(valueOf(rule[0])) < 0;
+    all('[data-show]', function (group) { group.hidden = !holds(group.getAttribute('data-show')); });
+    // A short secret is masked; a key of many lines must be seen to be pasted well.
+    all('[data-mask]', function (field) {
+      field.className = holds(field.getAttribute('data-mask')) ? 'code masked' : 'code';
     });
   }
 

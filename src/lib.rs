@@ -35,3 +35,4 @@ pub mod settings;
 pub mod ssh;
 pub mod store;
 pub mod transport;
+pub mod web;

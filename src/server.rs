@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -9,7 +10,10 @@ use actix_web::{HttpServer, web as actix};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::{transport, web};
+use crate::transport::Wire;
+use crate::web;
+
+mod gate;
 
 /// How long a request's head may take to arrive.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
@@ -32,12 +36,12 @@ pub struct Bound {
 /// Takes the port. Port 0 takes a free one.
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let shared = app.clone();
-    let gate = transport_gate(&app);
+    let wire = Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone())));
     let server = HttpServer::new(move || {
         actix_web::App::new()
             .app_data(actix::Data::new(shared.clone()))
-            .configure(|config| transport::configure(config, gate.clone()))
-            .configure(|config| web::configure(config, &shared))
+            .configure(|config| wire.routes(config))
+            .configure(web::configure)
     })
     .backlog(BACKLOG)
     .keep_alive(KEEP_ALIVE)
@@ -79,10 +83,11 @@ impl Bound {
             tracing::info!("ending");
             ending.hub().drain();
             let engine = ending.engine().clone();
-            let stopped =
-                tokio::task::spawn_blocking(move || engine.stop(RELEASES_PATIENCE)).await;
+            let stopped = tokio::task::spawn_blocking(move || engine.stop(RELEASES_PATIENCE)).await;
             if !matches!(stopped, Ok(true)) {
-                tracing::warn!("a release did not stop in time; it is interrupted at the next start");
+                tracing::warn!(
+                    "a release did not stop in time; it is interrupted at the next start"
+                );
             }
             handle.stop(true).await;
         });

@@ -13,9 +13,10 @@ pub const SESSION_COOKIE: &str = "longshore_session";
 
 /// What a request shows. A request with an `Authorization` header is not let in by its cookie: the
 /// header is what its sender meant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Proof {
     /// Nothing.
+    #[default]
     None,
     /// A login session's token.
     Cookie(Secret<String>),

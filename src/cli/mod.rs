@@ -86,7 +86,12 @@ enum TokenCommand {
 #[derive(Debug, Args)]
 struct Place {
     /// The data folder; made if it is not there.
-    #[arg(long, value_name = "DIR", env = "LONGSHORE_DATA", default_value = "data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LONGSHORE_DATA",
+        default_value = "data"
+    )]
     data: PathBuf,
     /// The settings file; see docs/settings.md.
     #[arg(long, value_name = "FILE", env = "LONGSHORE_SETTINGS")]

@@ -47,5 +47,6 @@ pub use host_key::{HostKey, host_key};
 pub use mirror::{Mirror, MirrorOptions, Mirrors, Source};
 pub use progress::{Progress, Stage};
 pub use refs::{Ref, Refs};
+pub use revision::check as check_revision;
 pub use trust::trust_ca_file;
 pub use url::{RepoUrl, UrlError, UrlPolicy};

@@ -121,8 +121,13 @@ impl Line {
             let _ = thread::Builder::new()
                 .name("git-relay".to_owned())
                 .spawn(move || {
-                    // How it ended is libgit2's to tell: it holds the other end.
+                    // How it ended is libgit2's to tell: it holds the other end. The list of
+                    // sockets keeps this one open, so it has to be shut down on every way out.
+                    let end = near.try_clone();
                     let _ = line.serve(near);
+                    if let Ok(end) = end {
+                        let _ = end.shutdown(Shutdown::Both);
+                    }
                 });
         }
     }
@@ -133,6 +138,12 @@ impl Line {
             let _ = socket.shutdown(Shutdown::Both);
         }
         *lock(&self.first) = None;
+    }
+
+    /// All is cut: libgit2 would otherwise connect anew and wait once more.
+    fn stall(&self) {
+        self.stalled.store(true, Ordering::SeqCst);
+        self.cut();
     }
 
     fn register(&self, socket: &TcpStream) -> io::Result<()> {
@@ -183,7 +194,7 @@ impl Line {
             };
             if let Err(error) = far.write_all(&buffer[..length]) {
                 if is_timeout(&error) {
-                    self.stalled.store(true, Ordering::SeqCst);
+                    self.stall();
                 }
                 let _ = near.shutdown(Shutdown::Both);
                 break;
@@ -214,7 +225,7 @@ impl Line {
                 Err(error) if is_timeout(&error) => {
                     let last = received.max(*lock(sent));
                     if last.elapsed() >= self.stall_timeout {
-                        self.stalled.store(true, Ordering::SeqCst);
+                        self.stall();
                         return Err(error);
                     }
                 }
@@ -313,7 +324,7 @@ mod tests {
             "git.example",
             9418,
         );
-        assert_eq!(sent, b"0035git-upload-pack /a.git\0host=git.example:9418\0");
-        assert_eq!(sent.len(), 0x35);
+        assert_eq!(sent, b"0031git-upload-pack /a.git\0host=git.example:9418\0");
+        assert_eq!(sent.len(), 0x31);
     }
 }

@@ -38,7 +38,7 @@ impl Mirror {
 /// The rules of git-check-ref-format(1), and no name that begins with a dash, whatever it is used
 /// for later. Control characters and the shell's own are refused as well, for names travel into
 /// hooks' environments.
-pub(super) fn check(revision: &str) -> Result<(), GitError> {
+pub fn check(revision: &str) -> Result<(), GitError> {
     let is_refused = |letter: char| {
         letter.is_control() || letter.is_whitespace() || "~^:?*[]\\$`;|&<>(){}'\"!".contains(letter)
     };

@@ -13,6 +13,7 @@
 
 mod cursor;
 mod log;
+mod members;
 mod message;
 #[cfg(test)]
 mod model_test;

@@ -60,7 +60,7 @@ fn act() -> impl Strategy<Value = Act> {
     let arrives = prop::bool::weighted(0.7);
     prop_oneof![
         6 => prop::collection::vec((0..4u8, 1..3u64), 1..12).prop_map(Act::Publish),
-        6 => (client.clone(), arrives.clone()).prop_map(|(client, arrives)| Act::Poll { client, arrives }),
+        6 => (client.clone(), arrives).prop_map(|(client, arrives)| Act::Poll { client, arrives }),
         6 => (client.clone(), arrives).prop_map(|(client, arrives)| Act::Park { client, arrives }),
         1 => client.clone().prop_map(|client| Act::Cut { client }),
         1 => (client.clone(), 1..16u8).prop_map(|(client, rooms)| Act::Move { client, rooms }),

@@ -21,6 +21,10 @@ use super::{
     state::{Found, PollKey},
 };
 
+/// No message's encoding is shorter, so a reply of so many bytes holds no more than its share: the log
+/// need not read further.
+const LEAST_ENCODED: usize = 80;
+
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub struct Poll {
@@ -101,7 +105,9 @@ impl Hub {
             Resolved::After(number) => number,
         };
         let limit = Limit {
-            messages: poll.messages.max(1),
+            messages: poll
+                .messages
+                .clamp(1, self.options().reply_bytes / LEAST_ENCODED + 1),
             bytes: self.options().reply_bytes,
         };
         let over = Instant::now() + jittered(poll.wait);

@@ -16,8 +16,8 @@ use super::{
     slab::Slab,
 };
 
-type RoomKey = usize;
-type ClientKey = usize;
+pub(super) type RoomKey = usize;
+pub(super) type ClientKey = usize;
 
 /// Names one poll in flight.
 #[derive(Clone, Copy, Debug)]
@@ -41,51 +41,51 @@ pub(super) enum Found {
 }
 
 #[derive(Debug)]
-struct Room {
-    name: RoomName,
-    ring: Ring,
-    members: Vec<ClientKey>,
-    used: Instant,
+pub(super) struct Room {
+    pub(super) name: RoomName,
+    pub(super) ring: Ring,
+    pub(super) members: Vec<ClientKey>,
+    pub(super) used: Instant,
 }
 
 #[derive(Debug)]
-struct Client {
-    id: Arc<ClientId>,
-    queue: Queue,
-    memberships: Vec<Membership>,
-    polls: Vec<ParkedPoll>,
-    used: Instant,
+pub(super) struct Client {
+    pub(super) id: Arc<ClientId>,
+    pub(super) queue: Queue,
+    pub(super) memberships: Vec<Membership>,
+    pub(super) polls: Vec<ParkedPoll>,
+    pub(super) used: Instant,
 }
 
 /// A client's place in a room: its queue gets everything of the room after `since`.
 #[derive(Debug)]
-struct Membership {
-    room: RoomKey,
-    since: u64,
+pub(super) struct Membership {
+    pub(super) room: RoomKey,
+    pub(super) since: u64,
     /// Where the client stands in `Room::members`.
-    place: usize,
+    pub(super) place: usize,
 }
 
 #[derive(Debug)]
-struct ParkedPoll {
-    number: u64,
-    rooms: Box<[RoomKey]>,
-    may_be_superseded: bool,
-    superseded: bool,
-    waker: Option<Waker>,
+pub(super) struct ParkedPoll {
+    pub(super) number: u64,
+    pub(super) rooms: Box<[RoomKey]>,
+    pub(super) may_be_superseded: bool,
+    pub(super) superseded: bool,
+    pub(super) waker: Option<Waker>,
 }
 
 /// See the module.
 pub(super) struct State {
     pub(super) head: u64,
     pub(super) draining: bool,
-    options: HubOptions,
-    rooms: Slab<Room>,
-    room_keys: HashMap<RoomName, RoomKey>,
-    clients: Slab<Client>,
-    client_keys: HashMap<Arc<ClientId>, ClientKey>,
-    polls_begun: u64,
-    swept: Instant,
+    pub(super) options: HubOptions,
+    pub(super) rooms: Slab<Room>,
+    pub(super) room_keys: HashMap<RoomName, RoomKey>,
+    pub(super) clients: Slab<Client>,
+    pub(super) client_keys: HashMap<Arc<ClientId>, ClientKey>,
+    pub(super) polls_begun: u64,
+    pub(super) swept: Instant,
 }
 
 impl State {
@@ -269,137 +269,6 @@ impl State {
     /// How many rooms are in memory.
     pub(super) fn rooms(&self) -> usize {
         self.rooms.len()
-    }
-
-    fn room_key(&mut self, name: &RoomName) -> RoomKey {
-        let used = Instant::now();
-        if let Some(key) = self.room_keys.get(name).copied() {
-            if let Some(room) = self.rooms.get_mut(key) {
-                room.used = used;
-            }
-            return key;
-        }
-        // Everything after the head will pass through here, so the ring vouches from the head on.
-        let key = self.rooms.insert(Room {
-            name: name.clone(),
-            ring: Ring::new(self.head),
-            members: Vec::new(),
-            used,
-        });
-        self.room_keys.insert(name.clone(), key);
-        key
-    }
-
-    fn client_key(&mut self, id: &ClientId, now: Instant) -> Result<ClientKey, TooManyClients> {
-        if let Some(key) = self.client_keys.get(id) {
-            return Ok(*key);
-        }
-        if self.clients.len() >= self.options.clients {
-            return Err(TooManyClients);
-        }
-        let id = Arc::new(id.clone());
-        let key = self.clients.insert(Client {
-            id: Arc::clone(&id),
-            queue: Queue::new(self.options.queue, self.head),
-            memberships: Vec::new(),
-            polls: Vec::new(),
-            used: now,
-        });
-        self.client_keys.insert(id, key);
-        Ok(key)
-    }
-
-    /// Makes the client a member of exactly the rooms of its polls in flight, so that a client that
-    /// wanders from room to room does not stay in all of them.
-    fn rejoin(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        let wanted = |polls: &[ParkedPoll], room| polls.iter().any(|p| p.rooms.contains(&room));
-        for room in client.polls.iter().flat_map(|p| p.rooms.iter().copied()) {
-            if client.memberships.iter().any(|m| m.room == room) {
-                continue;
-            }
-            if let Some(joined) = self.rooms.get_mut(room) {
-                client.memberships.push(Membership {
-                    room,
-                    since: self.head,
-                    place: joined.members.len(),
-                });
-                joined.members.push(key);
-            }
-        }
-        let left: Vec<RoomKey> = client
-            .memberships
-            .iter()
-            .map(|m| m.room)
-            .filter(|room| !wanted(&client.polls, *room))
-            .collect();
-        for room in left {
-            self.part(key, room);
-        }
-    }
-
-    fn part(&mut self, key: ClientKey, room: RoomKey) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        let Some(at) = client.memberships.iter().position(|m| m.room == room) else {
-            return;
-        };
-        let place = client.memberships.swap_remove(at).place;
-        let Some(parted) = self.rooms.get_mut(room) else {
-            return;
-        };
-        parted.members.swap_remove(place);
-        let Some(moved) = parted.members.get(place).copied() else {
-            return;
-        };
-        if let Some(client) = self.clients.get_mut(moved) {
-            for membership in &mut client.memberships {
-                if membership.room == room {
-                    membership.place = place;
-                }
-            }
-        }
-    }
-
-    /// Forgets clients and rooms that nobody used for `idle`; at most once in a tenth of it.
-    fn sweep(&mut self, now: Instant) {
-        let idle = self.options.idle;
-        if now.duration_since(self.swept) < idle / 10 {
-            return;
-        }
-        self.swept = now;
-        let gone: Vec<ClientKey> = self
-            .clients
-            .iter()
-            .filter(|(_, c)| c.polls.is_empty() && now.duration_since(c.used) >= idle)
-            .map(|(key, _)| key)
-            .collect();
-        for key in gone {
-            let rooms: Vec<RoomKey> = match self.clients.get(key) {
-                Some(client) => client.memberships.iter().map(|m| m.room).collect(),
-                None => continue,
-            };
-            for room in rooms {
-                self.part(key, room);
-            }
-            if let Some(client) = self.clients.remove(key) {
-                self.client_keys.remove(&client.id);
-            }
-        }
-        let empty: Vec<RoomKey> = self
-            .rooms
-            .iter()
-            .filter(|(_, r)| r.members.is_empty() && now.duration_since(r.used) >= idle)
-            .map(|(key, _)| key)
-            .collect();
-        for key in empty {
-            if let Some(room) = self.rooms.remove(key) {
-                self.room_keys.remove(&room.name);
-            }
-        }
     }
 }
 

@@ -86,16 +86,15 @@ impl Log for MemoryLog {
             return Err(LogError("broken on purpose".into()));
         }
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let mut numbers = self.numbers(rooms, after, up_to);
-        let end = numbers.len() <= limit.messages;
-        numbers.truncate(limit.messages);
         let kept = self.kept.lock().unwrap();
-        let messages = kept
-            .messages
-            .iter()
-            .filter(|m| numbers.contains(&m.0))
+        let inside =
+            |m: &&(u64, RoomName, String)| rooms.contains(&m.1) && after < m.0 && m.0 <= up_to;
+        let mut all = kept.messages.iter().filter(inside);
+        let messages = all.by_ref().take(limit.messages);
+        let messages = messages
             .map(|(number, room, text)| message(*number, room, text))
             .collect();
+        let end = all.next().is_none();
         Ok(Page { messages, end })
     }
 

@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use serde_json::Value;
 
 use crate::app::{App, Busy};
-use crate::auth::{AuthError, Identity, Proof, Source};
+use crate::auth::{Identity, Proof, Source};
 use crate::chat;
 use crate::hub::{Family, RoomName};
 use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
@@ -48,7 +48,7 @@ impl AppGate {
 
 fn login_needed(room: &RoomName) -> Refusal {
     Refusal::new(
-        Code::Unauthorized,
+        Code::Login,
         "room",
         format!("the room {} needs a login", room.as_str()),
     )
@@ -56,7 +56,11 @@ fn login_needed(room: &RoomName) -> Refusal {
 
 fn unavailable(error: &dyn std::error::Error) -> Refusal {
     tracing::error!(%error, "the wire's gate");
-    Refusal::new(Code::Unavailable, "", "the server cannot tell now; try again")
+    Refusal::new(
+        Code::Unavailable,
+        "",
+        "the server cannot tell now; try again",
+    )
 }
 
 /// Whether a room belongs to releases.

@@ -4,6 +4,7 @@ use actix_web::HttpRequest;
 use futures_util::future::{Either, LocalBoxFuture, Ready};
 
 use super::refusal::Refusal;
+use crate::auth::Proof;
 use crate::hub::{Kind, RoomName};
 
 /// An answer that is there at once or comes later. What is known without waiting costs no allocation:
@@ -21,10 +22,12 @@ pub fn later<'a, T>(answer: impl Future<Output = T> + 'a) -> Soon<'a, T> {
 }
 
 /// Who is asking.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Who {
     /// The account that is logged in, by cookie or bearer token; `None`: anonymous.
     pub account: Option<String>,
+    /// What showed it, so that it can be looked at again: a login may end while a poll is held.
+    pub proof: Proof,
 }
 
 /// A message that a client wants to publish; all bounds are checked.

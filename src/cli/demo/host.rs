@@ -123,7 +123,16 @@ fn make_key(path: &Path) -> Result<(), NoHost> {
         return Ok(());
     }
     let output = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", "longshore-demo", "-f"])
+        .args([
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "longshore-demo",
+            "-f",
+        ])
         .arg(path)
         .output()
         .map_err(failed("ssh-keygen"))?;

@@ -168,10 +168,17 @@ impl Demo {
         ))?;
         say("")?;
         if let Some(release) = self.handle.release_id {
-            say(&format!("The release that runs now: {url}/releases/{release}"))?;
+            say(&format!(
+                "The release that runs now: {url}/releases/{release}"
+            ))?;
         }
-        say(&format!("The chat room:              {url}/home/?name=jason"))?;
-        say(&format!("Everything is in {}; Ctrl-C ends it.", self.data.display()))
+        say(&format!(
+            "The chat room:              {url}/home/?name=jason"
+        ))?;
+        say(&format!(
+            "Everything is in {}; Ctrl-C ends it.",
+            self.data.display()
+        ))
     }
 }
 

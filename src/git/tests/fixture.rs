@@ -77,7 +77,12 @@ impl Repository {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
         self.app(&["add", "-A"]);
-        self.app(&["commit", "-q", "-m", &format!("{name} becomes {content}")]);
+        self.app(&[
+            "commit",
+            "-q",
+            "-m",
+            &format!("{name} becomes {content:.20}"),
+        ]);
         self.id("HEAD")
     }
 

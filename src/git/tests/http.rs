@@ -1,8 +1,8 @@
 //! http-backend: public, private, wrong login. (https: see `trust` for why its CA needs a process
 //! of its own.)
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::credential::Presenter;
 use super::super::{GitCredential, GitError, RepoUrl};
@@ -24,10 +24,16 @@ fn a_public_repository_is_fetched_over_http() {
     fetch(&public).unwrap();
     repository.commit("a.txt", "later");
     fetch(&public).unwrap();
-    assert_eq!(public.resolve("main").unwrap().id.to_string(), repository.id("main"));
+    assert_eq!(
+        public.resolve("main").unwrap().id.to_string(),
+        repository.id("main")
+    );
     let url = format!("http://127.0.0.1:{}/nothing", backend.port);
     let nothing = fetch(&mirror(folder.path(), source(&url), PATIENCE));
-    assert!(matches!(nothing, Err(GitError::NotARepository { .. })), "{nothing:?}");
+    assert!(
+        matches!(nothing, Err(GitError::NotARepository { .. })),
+        "{nothing:?}"
+    );
 }
 
 #[test]
@@ -37,7 +43,10 @@ fn a_private_repository_asks_for_a_login() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("http://127.0.0.1:{}/app/.git", backend.port);
     let ended = fetch(&mirror(folder.path(), source(&url), PATIENCE));
-    assert!(matches!(ended, Err(GitError::Authentication { .. })), "{ended:?}");
+    assert!(
+        matches!(ended, Err(GitError::Authentication { .. })),
+        "{ended:?}"
+    );
 
     // A token never goes over plain http, not even to a host that would take it.
     let mut with_token = source(&url);
@@ -47,7 +56,10 @@ fn a_private_repository_asks_for_a_login() {
     };
     let before = requests(&backend);
     let ended = fetch(&mirror(folder.path(), with_token, PATIENCE));
-    assert!(matches!(ended, Err(GitError::UnfitCredential { .. })), "{ended:?}");
+    assert!(
+        matches!(ended, Err(GitError::UnfitCredential { .. })),
+        "{ended:?}"
+    );
     assert_eq!(requests(&backend), before);
 }
 
@@ -56,7 +68,11 @@ fn a_private_repository_asks_for_a_login() {
 fn a_token_is_shown_once() {
     let repository = Repository::new();
     let backend = HttpBackend::start(repository.root(), Some("YWxpOnNlc2FtZQ=="));
-    let url = RepoUrl::parse(&format!("http://127.0.0.1:{}/app/.git", backend.port), &policy()).unwrap();
+    let url = RepoUrl::parse(
+        &format!("http://127.0.0.1:{}/app/.git", backend.port),
+        &policy(),
+    )
+    .unwrap();
     let connect = |token: &str| {
         let credential = GitCredential::Token {
             user: Some("ali".to_owned()),
@@ -67,7 +83,9 @@ fn a_token_is_shown_once() {
         let mut callbacks = git2::RemoteCallbacks::new();
         callbacks.credentials(move |_, _, allowed| presenter.answer(allowed));
         let mut remote = git2::Remote::create_detached(url.as_str()).unwrap();
-        let connected = remote.connect_auth(git2::Direction::Fetch, Some(callbacks), None).map(drop);
+        let connected = remote
+            .connect_auth(git2::Direction::Fetch, Some(callbacks), None)
+            .map(drop);
         (connected, refusal.into_inner())
     };
     assert!(connect("sesame").0.is_ok());

@@ -46,15 +46,24 @@ fn a_repository_is_fetched_over_ssh_with_a_pinned_key_only() {
     let pinned = || Some(offered.fingerprint.clone());
     let head = repository.id("main");
     assert_eq!(attempt(key(&sshd, "user", None), pinned()).unwrap(), head);
-    assert_eq!(attempt(key(&sshd, "locked", Some("open sesame")), pinned()).unwrap(), head);
+    assert_eq!(
+        attempt(key(&sshd, "locked", Some("open sesame")), pinned()).unwrap(),
+        head
+    );
 
     match attempt(key(&sshd, "user", None), None) {
-        Err(GitError::UnknownHostKey { fingerprint, .. }) => assert_eq!(fingerprint, offered.fingerprint),
+        Err(GitError::UnknownHostKey { fingerprint, .. }) => {
+            assert_eq!(fingerprint, offered.fingerprint)
+        }
         other => panic!("{other:?}"),
     }
     let other = sshd.fingerprint("other.pub");
     match attempt(key(&sshd, "user", None), Some(other.clone())) {
-        Err(GitError::HostKeyChanged { pinned, offered: now, .. }) => {
+        Err(GitError::HostKeyChanged {
+            pinned,
+            offered: now,
+            ..
+        }) => {
             assert_eq!((pinned, now), (other, offered.fingerprint.clone()));
         }
         other => panic!("{other:?}"),
@@ -64,9 +73,16 @@ fn a_repository_is_fetched_over_ssh_with_a_pinned_key_only() {
         key(&sshd, "locked", Some("wrong")),
         key(&sshd, "locked", None),
         GitCredential::None,
-        GitCredential::SshKey { user: None, key: Secret::new("no key".to_owned()), passphrase: None },
+        GitCredential::SshKey {
+            user: None,
+            key: Secret::new("no key".to_owned()),
+            passphrase: None,
+        },
     ] {
         let ended = attempt(refused.clone(), pinned());
-        assert!(matches!(ended, Err(GitError::Authentication { .. })), "{refused:?}: {ended:?}");
+        assert!(
+            matches!(ended, Err(GitError::Authentication { .. })),
+            "{refused:?}: {ended:?}"
+        );
     }
 }

@@ -26,10 +26,16 @@ impl Sshd {
         let _ = fs::create_dir("/run/sshd");
         let folder = tempfile::tempdir().unwrap();
         let sshd = folder.path();
-        for (name, passphrase) in [("host", ""), ("other", ""), ("user", ""), ("locked", "open sesame")] {
+        for (name, passphrase) in [
+            ("host", ""),
+            ("other", ""),
+            ("user", ""),
+            ("locked", "open sesame"),
+        ] {
             keygen(&sshd.join(name), passphrase);
         }
-        let keys = ["user.pub", "locked.pub"].map(|name| fs::read_to_string(sshd.join(name)).unwrap());
+        let keys =
+            ["user.pub", "locked.pub"].map(|name| fs::read_to_string(sshd.join(name)).unwrap());
         fs::write(sshd.join("authorized"), keys.concat()).unwrap();
         let server = Self::serve(sshd, "host", 0);
         let user = Command::new("id").arg("-un").output().unwrap().stdout;
@@ -70,7 +76,11 @@ impl Sshd {
 
     /// The fingerprint as OpenSSH's own tool shows it.
     pub fn fingerprint(&self, name: &str) -> String {
-        let output = Command::new("ssh-keygen").arg("-lf").arg(self.path(name)).output().unwrap();
+        let output = Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(self.path(name))
+            .output()
+            .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         text.split(' ').nth(1).unwrap().to_owned()
     }

@@ -38,7 +38,10 @@ impl Gate for TestGate {
     fn who<'a>(&'a self, request: &'a HttpRequest) -> Soon<'a, Result<Who, Refusal>> {
         let account = request.headers().get("x-account");
         let account = account.map(|account| account.to_str().unwrap().to_owned());
-        ready(Ok(Who { account }))
+        ready(Ok(Who {
+            account,
+            ..Who::default()
+        }))
     }
 
     fn may_read<'a>(

@@ -1,0 +1,150 @@
+//! Who is in which room: clients join by polling, leave by polling elsewhere, and are swept when idle.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    TooManyClients,
+    queue::Queue,
+    ring::Ring,
+    room::{ClientId, RoomName},
+    state::{Client, ClientKey, Membership, ParkedPoll, Room, RoomKey, State},
+};
+
+impl State {
+    pub(super) fn room_key(&mut self, name: &RoomName) -> RoomKey {
+        let used = Instant::now();
+        if let Some(key) = self.room_keys.get(name).copied() {
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.used = used;
+            }
+            return key;
+        }
+        // Everything after the head will pass through here, so the ring vouches from the head on.
+        let key = self.rooms.insert(Room {
+            name: name.clone(),
+            ring: Ring::new(self.head),
+            members: Vec::new(),
+            used,
+        });
+        self.room_keys.insert(name.clone(), key);
+        key
+    }
+
+    pub(super) fn client_key(
+        &mut self,
+        id: &ClientId,
+        now: Instant,
+    ) -> Result<ClientKey, TooManyClients> {
+        if let Some(key) = self.client_keys.get(id) {
+            return Ok(*key);
+        }
+        if self.clients.len() >= self.options.clients {
+            return Err(TooManyClients);
+        }
+        let id = Arc::new(id.clone());
+        let key = self.clients.insert(Client {
+            id: Arc::clone(&id),
+            queue: Queue::new(self.options.queue, self.head),
+            memberships: Vec::new(),
+            polls: Vec::new(),
+            used: now,
+        });
+        self.client_keys.insert(id, key);
+        Ok(key)
+    }
+
+    /// Makes the client a member of exactly the rooms of its polls in flight, so that a client that
+    /// wanders from room to room does not stay in all of them.
+    pub(super) fn rejoin(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let wanted = |polls: &[ParkedPoll], room| polls.iter().any(|p| p.rooms.contains(&room));
+        for room in client.polls.iter().flat_map(|p| p.rooms.iter().copied()) {
+            if client.memberships.iter().any(|m| m.room == room) {
+                continue;
+            }
+            if let Some(joined) = self.rooms.get_mut(room) {
+                client.memberships.push(Membership {
+                    room,
+                    since: self.head,
+                    place: joined.members.len(),
+                });
+                joined.members.push(key);
+            }
+        }
+        let left: Vec<RoomKey> = client
+            .memberships
+            .iter()
+            .map(|m| m.room)
+            .filter(|room| !wanted(&client.polls, *room))
+            .collect();
+        for room in left {
+            self.part(key, room);
+        }
+    }
+
+    fn part(&mut self, key: ClientKey, room: RoomKey) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let Some(at) = client.memberships.iter().position(|m| m.room == room) else {
+            return;
+        };
+        let place = client.memberships.swap_remove(at).place;
+        let Some(parted) = self.rooms.get_mut(room) else {
+            return;
+        };
+        parted.members.swap_remove(place);
+        let Some(moved) = parted.members.get(place).copied() else {
+            return;
+        };
+        if let Some(client) = self.clients.get_mut(moved) {
+            for membership in &mut client.memberships {
+                if membership.room == room {
+                    membership.place = place;
+                }
+            }
+        }
+    }
+
+    /// Forgets clients and rooms that nobody used for `idle`; at most once in a tenth of it.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let idle = self.options.idle;
+        if now.duration_since(self.swept) < idle / 10 {
+            return;
+        }
+        self.swept = now;
+        let gone: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.polls.is_empty() && now.duration_since(c.used) >= idle)
+            .map(|(key, _)| key)
+            .collect();
+        for key in gone {
+            let rooms: Vec<RoomKey> = match self.clients.get(key) {
+                Some(client) => client.memberships.iter().map(|m| m.room).collect(),
+                None => continue,
+            };
+            for room in rooms {
+                self.part(key, room);
+            }
+            if let Some(client) = self.clients.remove(key) {
+                self.client_keys.remove(&client.id);
+            }
+        }
+        let empty: Vec<RoomKey> = self
+            .rooms
+            .iter()
+            .filter(|(_, r)| r.members.is_empty() && now.duration_since(r.used) >= idle)
+            .map(|(key, _)| key)
+            .collect();
+        for key in empty {
+            if let Some(room) = self.rooms.remove(key) {
+                self.room_keys.remove(&room.name);
+            }
+        }
+    }
+}
