@@ -166,9 +166,8 @@ impl App {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
-            match self.blocking(|app| app.sweep_once()).await {
-                Ok(Err(error)) => tracing::warn!(%error, "sweep"),
-                Ok(Ok(())) | Err(Busy) => {}
+            if let Ok(Err(error)) = self.blocking(|app| app.sweep_once()).await {
+                tracing::warn!(%error, "sweep");
             }
         }
     }

@@ -170,7 +170,7 @@ impl Settings {
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
         let invalid = |cause| SettingsError::Value(Box::new(cause));
-        let shape = toml::Table::try_from(&Self::with_every_key(&defaults))
+        let shape = toml::Table::try_from(Self::with_every_key(&defaults))
             .map_err(|error| SettingsError::Value(Box::new(serde::de::Error::custom(error))))?;
         let mut table = toml::Table::try_from(&defaults)
             .map_err(|error| SettingsError::Value(Box::new(serde::de::Error::custom(error))))?;
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn the_documentation_lists_every_setting_with_its_default() {
         let documented = include_str!("../docs/settings.md");
-        let table = toml::Table::try_from(&Settings::with_every_key(&Settings::default())).unwrap();
+        let table = toml::Table::try_from(Settings::with_every_key(&Settings::default())).unwrap();
         for (key, value) in table {
             let row = match key.as_str() {
                 "run_as" | "git_ca_file" => format!("| `{key}` | – |"),

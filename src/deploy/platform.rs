@@ -233,7 +233,7 @@ impl<W: Write> Packer<'_, W> {
                     .append_path_with_name(&path, &name)
                     .map_err(StepError::file(&path))?;
                 self.entries += 1;
-                if self.entries % 256 == 0 {
+                if self.entries.is_multiple_of(256) {
                     self.frame.check()?;
                     self.frame.progress(|| self.entries.to_string());
                 }

@@ -40,8 +40,7 @@ pub(super) fn roll_out(run: &Run, pack: Option<&Pack>) -> Result<(), StoreError>
             .collect();
         working
             .into_iter()
-            .map(|hand| hand.join().unwrap_or(Ok(())))
-            .collect()
+            .try_for_each(|hand| hand.join().unwrap_or(Ok(())))
     })
 }
 

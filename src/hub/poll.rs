@@ -118,7 +118,7 @@ impl Hub {
             let found = match seat.find(after, limit) {
                 Found::Nothing { head } if !poll.wait.is_zero() => {
                     held = true;
-                    after = head;
+                    (after, tell_gaps) = (head, true);
                     seat.wait(after, limit, over).await
                 }
                 found => found,
@@ -127,9 +127,9 @@ impl Hub {
                 Found::Picked(picked) => self.filled(picked, Vec::new()),
                 Found::Nothing { head } => self.batch(head),
                 Found::Superseded => self.superseded(asked),
-                Found::Draining => Batch {
+                Found::Draining { head } => Batch {
                     retry: Some(self.options().drain_retry()),
-                    ..self.batch(asked)
+                    ..self.batch(head)
                 },
                 Found::Behind { head } => {
                     held = true;
@@ -140,8 +140,7 @@ impl Hub {
                         false => Vec::new(),
                     };
                     if picked.messages.is_empty() && gap.is_empty() {
-                        after = head;
-                        tell_gaps = true;
+                        (after, tell_gaps) = (head, true);
                         continue;
                     }
                     self.filled(picked, gap)

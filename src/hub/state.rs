@@ -36,8 +36,8 @@ pub(super) enum Found {
     Behind { head: u64 },
     /// A newer poll of the same client took this one's place.
     Superseded,
-    /// The server is going down and nothing waits.
-    Draining,
+    /// The server is going down and nothing waits up to this number, the head.
+    Draining { head: u64 },
 }
 
 #[derive(Debug)]
@@ -250,7 +250,7 @@ impl State {
             return Found::Picked(picked);
         }
         if self.draining {
-            return Found::Draining;
+            return Found::Draining { head };
         }
         keep(&mut client.polls[at].waker, waker);
         Found::Nothing { head }

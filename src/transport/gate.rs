@@ -75,6 +75,9 @@ pub trait Gate: Send + Sync + 'static {
     /// Appends to the log, durable against a kill of the server; the log's one writer publishes it to
     /// the hub after the commit. The number it got.
     ///
+    /// The future is dropped when the client disconnects: an append that has begun must then still be
+    /// committed and published whole, or not at all.
+    ///
     /// # Errors
     /// 503 where the log cannot be written.
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>>;

@@ -244,3 +244,19 @@ async fn a_gap_far_ahead_costs_the_other_rooms_nothing() {
     }
     assert_eq!((got.join(" ").as_str(), gaps), ("0 1 2 3 4 kept", 1));
 }
+
+#[tokio::test]
+async fn a_poll_held_from_the_start_is_told_of_a_gap_too() {
+    let bench = bench(HubOptions::default());
+    let parked = bench.park(poll("a", &["chat"], "start", 30));
+    bench.until_parked(1).await;
+    for text in ["one", "two", "three"] {
+        bench.say("chat", text);
+    }
+    bench.drop_up_to("chat", 2);
+    let batch = parked.await.unwrap().unwrap();
+    assert_eq!(
+        (texts(&batch), batch.gap),
+        (vec!["three".into()], vec![room("chat")])
+    );
+}
