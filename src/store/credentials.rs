@@ -1,5 +1,7 @@
 //! Credentials, sealed. The plain secrets never reach the database.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use serde::Serialize;
 
@@ -115,19 +117,43 @@ pub fn choices(conn: &mut Conn, git: bool) -> Result<Vec<Credential>> {
         .load(conn)?)
 }
 
+/// Every credential's id and kind.
+pub fn kinds(conn: &mut Conn) -> Result<Vec<(CredentialId, CredentialKind)>> {
+    Ok(credentials::table
+        .select((credentials::id, credentials::kind))
+        .load(conn)?)
+}
+
+/// The names of the servers and projects that use each of `ids`; those that nothing uses are not
+/// in it.
+pub fn used_by(
+    conn: &mut Conn,
+    ids: &[CredentialId],
+) -> Result<HashMap<CredentialId, Vec<String>>> {
+    let mut rows: Vec<(Option<CredentialId>, String)> = servers::table
+        .filter(servers::credential_id.eq_any(ids))
+        .order(servers::hostname)
+        .select((servers::credential_id, servers::hostname))
+        .load(conn)?;
+    rows.extend(
+        projects::table
+            .filter(projects::credential_id.eq_any(ids))
+            .order(projects::title)
+            .select((projects::credential_id, projects::title))
+            .load::<(Option<CredentialId>, String)>(conn)?,
+    );
+    let mut users: HashMap<CredentialId, Vec<String>> = HashMap::new();
+    for (id, name) in rows {
+        if let Some(id) = id {
+            users.entry(id).or_default().push(name);
+        }
+    }
+    Ok(users)
+}
+
 /// Deletes a credential that nothing uses.
 pub fn delete(conn: &mut Conn, id: CredentialId) -> Result<()> {
-    let mut users: Vec<String> = servers::table
-        .filter(servers::credential_id.eq(id))
-        .select(servers::hostname)
-        .load(conn)?;
-    users.extend(
-        projects::table
-            .filter(projects::credential_id.eq(id))
-            .select(projects::title)
-            .load::<String>(conn)?,
-    );
-    if !users.is_empty() {
+    if let Some(users) = used_by(conn, &[id])?.remove(&id) {
         return Err(StoreError::InUse {
             what: "credential",
             id: id.to_string(),

@@ -212,6 +212,14 @@ pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Project>> {
     })
 }
 
+/// Whether there is any project.
+pub fn exist(conn: &mut Conn) -> Result<bool> {
+    Ok(
+        diesel::select(diesel::dsl::exists(projects::table.select(projects::id)))
+            .get_result(conn)?,
+    )
+}
+
 /// Every project, by title.
 pub fn all(conn: &mut Conn) -> Result<Vec<Project>> {
     Ok(projects::table

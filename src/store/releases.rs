@@ -1,5 +1,7 @@
 //! Releases: each one attempt to bring a revision to a project's servers.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use serde::Serialize;
@@ -203,6 +205,16 @@ pub struct ReleaseRow {
     pub project_env: Environment,
 }
 
+/// The release with this id, as lists show it.
+pub fn row(conn: &mut Conn, id: ReleaseId) -> Result<ReleaseRow> {
+    releases::table
+        .inner_join(projects::table)
+        .filter(releases::id.eq(id))
+        .select((Release::as_select(), projects::title, projects::env))
+        .first(conn)
+        .map_err(StoreError::missing("release", id))
+}
+
 /// One page of the releases, newest first; of one project, or of all.
 pub fn page(
     conn: &mut Conn,
@@ -240,4 +252,23 @@ pub fn newest(conn: &mut Conn, project: ProjectId, state: ReleaseState) -> Resul
         .select(Release::as_select())
         .first(conn)
         .optional()?)
+}
+
+/// The newest release of each of `projects`; those without one are not in it.
+pub fn newest_of(
+    conn: &mut Conn,
+    projects: &[ProjectId],
+) -> Result<HashMap<ProjectId, (ReleaseId, ReleaseState)>> {
+    let newest: Vec<Option<ReleaseId>> = releases::table
+        .filter(releases::project_id.eq_any(projects))
+        .group_by(releases::project_id)
+        .select(diesel::dsl::max(releases::id))
+        .load(conn)?;
+    let newest: Vec<ReleaseId> = newest.into_iter().flatten().collect();
+    let rows: Vec<(ProjectId, ReleaseId, ReleaseState)> = releases::table
+        .filter(releases::id.eq_any(newest))
+        .select((releases::project_id, releases::id, releases::state))
+        .load(conn)?;
+    let of_project = |(project, id, state)| (project, (id, state));
+    Ok(rows.into_iter().map(of_project).collect())
 }

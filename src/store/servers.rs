@@ -1,5 +1,7 @@
 //! Servers: where releases go.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -145,15 +147,30 @@ pub fn of_project(conn: &mut Conn, project: ProjectId) -> Result<Vec<Server>> {
         .load(conn)?)
 }
 
+/// Every server's id.
+pub fn ids(conn: &mut Conn) -> Result<Vec<ServerId>> {
+    Ok(servers::table.select(servers::id).load(conn)?)
+}
+
+/// The titles of the projects that release to each of `ids`; servers that none releases to are not
+/// in it.
+pub fn used_by(conn: &mut Conn, ids: &[ServerId]) -> Result<HashMap<ServerId, Vec<String>>> {
+    let rows: Vec<(ServerId, String)> = projects::table
+        .inner_join(project_servers::table)
+        .filter(project_servers::server_id.eq_any(ids))
+        .order(projects::title)
+        .select((project_servers::server_id, projects::title))
+        .load(conn)?;
+    let mut users: HashMap<ServerId, Vec<String>> = HashMap::new();
+    for (id, title) in rows {
+        users.entry(id).or_default().push(title);
+    }
+    Ok(users)
+}
+
 /// Deletes a server that no project releases to.
 pub fn delete(conn: &mut Conn, id: ServerId) -> Result<()> {
-    let users: Vec<String> = projects::table
-        .inner_join(project_servers::table)
-        .filter(project_servers::server_id.eq(id))
-        .order(projects::title)
-        .select(projects::title)
-        .load(conn)?;
-    if !users.is_empty() {
+    if let Some(users) = used_by(conn, &[id])?.remove(&id) {
         return Err(StoreError::InUse {
             what: "server",
             id: id.to_string(),

@@ -1,0 +1,139 @@
+//! `/api/v1/projects`
+
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use super::{READ_ONLY, nothing};
+use crate::app::App;
+use crate::store::projects::{self, Project};
+use crate::store::{ProjectId, Role, ServerId};
+use crate::web::error::{Error, Result};
+use crate::web::forms::project::{self, FIELDS};
+use crate::web::input::{Id, Json, query};
+use crate::web::paging::{ApiPage, bounded};
+use crate::web::visitor::Visitor;
+
+/// How many commits are listed.
+const COMMITS: i64 = 50;
+
+/// A project as the API gives it.
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    project: Project,
+    server_ids: Vec<ServerId>,
+}
+
+impl Whole {
+    fn new((project, server_ids): (Project, Vec<ServerId>)) -> Self {
+        Self {
+            project,
+            server_ids,
+        }
+    }
+
+    fn find(app: &App, id: ProjectId) -> Result<Self> {
+        let whole = app
+            .store()
+            .read(|conn| Ok((projects::find(conn, id)?, projects::server_ids(conn, id)?)));
+        Ok(Self::new(whole?))
+    }
+}
+
+/// `GET projects`
+pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    let part = ApiPage::of(&request)?;
+    let (page, mut servers) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let page = projects::page(conn, part.request())?;
+                let ids: Vec<ProjectId> = page.items.iter().map(|project| project.id).collect();
+                let servers = projects::server_ids_of(conn, &ids)?;
+                Ok((page, servers))
+            })
+        })
+        .await?;
+    Ok(part.respond(page, |project| {
+        let servers = servers.remove(&project.id).unwrap_or_default();
+        Whole::new((project, servers))
+    }))
+}
+
+/// `POST projects`
+pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&FIELDS, &[])?;
+    let whole = visitor
+        .ask(move |app| project::create(app, &fields))
+        .await?;
+    Ok(HttpResponse::Created().json(Whole::new(whole)))
+}
+
+/// `GET projects/{id}`
+pub async fn show(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+    visitor.require(Role::Viewer)?;
+    let whole = visitor.ask(move |app| Whole::find(app, id)).await?;
+    Ok(HttpResponse::Ok().json(whole))
+}
+
+/// `PUT projects/{id}`
+pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&FIELDS, &READ_ONLY)?;
+    let whole = visitor
+        .ask(move |app| project::update(app, id, &fields))
+        .await?;
+    Ok(HttpResponse::Ok().json(Whole::new(whole)))
+}
+
+/// `DELETE projects/{id}`
+pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+    visitor.require(Role::Admin)?;
+    visitor
+        .ask(move |app| app.store().write(|conn| projects::delete(conn, id)))
+        .await?;
+    Ok(nothing())
+}
+
+/// `GET projects/{id}/refs`
+pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+    visitor.require(Role::Viewer)?;
+    let refs = visitor.ask(move |app| app.engine().refs(id)).await?;
+    Ok(HttpResponse::Ok().json(refs))
+}
+
+/// `GET projects/{id}/commits?ref=`
+pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    let revision = query(&request, "ref").unwrap_or_else(|| "HEAD".to_owned());
+    let limit = bounded(&request, "limit", 1, COMMITS)?.unwrap_or(COMMITS);
+    let limit = usize::try_from(limit).map_err(|_| Error::Malformed("limit"))?;
+    let commits = visitor
+        .ask(move |app| app.engine().commits(id, &revision, limit))
+        .await?;
+    Ok(HttpResponse::Ok().json(commits))
+}
+
+/// `POST projects/{id}/check`
+pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+    visitor.require(Role::Admin)?;
+    let check = visitor
+        .ask(move |app| app.engine().check_git_host(id))
+        .await?;
+    Ok(HttpResponse::Ok().json(super::check(&visitor, &check)))
+}
+
+/// `POST projects/{id}/host_key`
+pub async fn accept_key(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&["fingerprint"], &[])?;
+    let fingerprint = fields.required("fingerprint")?;
+    let whole = visitor
+        .ask(move |app| {
+            app.engine().accept_git_host_key(id, &fingerprint)?;
+            Whole::find(app, id)
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(whole))
+}

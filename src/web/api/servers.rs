@@ -1,0 +1,81 @@
+//! `/api/v1/servers`
+
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::{READ_ONLY, nothing};
+use crate::store::servers;
+use crate::store::{Role, ServerId};
+use crate::web::error::Result;
+use crate::web::forms::server::{self, FIELDS};
+use crate::web::input::{Id, Json};
+use crate::web::paging::ApiPage;
+use crate::web::visitor::Visitor;
+
+/// `GET servers`
+pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    let part = ApiPage::of(&request)?;
+    let page = visitor
+        .ask(move |app| app.store().read(|conn| servers::page(conn, part.request())))
+        .await?;
+    Ok(part.respond(page, |server| server))
+}
+
+/// `POST servers`
+pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&FIELDS, &[])?;
+    let server = visitor.ask(move |app| server::create(app, &fields)).await?;
+    Ok(HttpResponse::Created().json(server))
+}
+
+/// `GET servers/{id}`
+pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
+    visitor.require(Role::Viewer)?;
+    let server = visitor
+        .ask(move |app| app.store().read(|conn| servers::find(conn, id)))
+        .await?;
+    Ok(HttpResponse::Ok().json(server))
+}
+
+/// `PUT servers/{id}`
+pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&FIELDS, &READ_ONLY)?;
+    let server = visitor
+        .ask(move |app| server::update(app, id, &fields))
+        .await?;
+    Ok(HttpResponse::Ok().json(server))
+}
+
+/// `DELETE servers/{id}`
+pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
+    visitor.require(Role::Admin)?;
+    visitor
+        .ask(move |app| app.store().write(|conn| servers::delete(conn, id)))
+        .await?;
+    Ok(nothing())
+}
+
+/// `POST servers/{id}/check`
+pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
+    visitor.require(Role::Admin)?;
+    let check = visitor
+        .ask(move |app| app.engine().check_server(id))
+        .await?;
+    Ok(HttpResponse::Ok().json(super::check(&visitor, &check)))
+}
+
+/// `POST servers/{id}/host_key`
+pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&["fingerprint"], &[])?;
+    let fingerprint = fields.required("fingerprint")?;
+    let server = visitor
+        .ask(move |app| {
+            app.engine().accept_server_key(id, &fingerprint)?;
+            Ok::<_, crate::web::error::Error>(app.store().read(|conn| servers::find(conn, id))?)
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(server))
+}

@@ -1,0 +1,403 @@
+//! Which error gives which answer.
+//!
+//! Handlers return [`Error`]; [`Error::answer`] is the one place that decides its status, code and
+//! text. The guard makes the response of it: JSON below `/api`, a page elsewhere, both in the
+//! reader's language. What is not the sender's fault is logged under a number that the answer
+//! names, and told to nobody else.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use diesel::result::Error as DieselError;
+use serde_json::{Map, Value, json};
+
+use super::forms::{FieldError, FieldErrors};
+use super::render;
+use super::visitor::Visitor;
+use crate::app::Busy;
+use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
+use crate::deploy::DeployError;
+use crate::git::GitError;
+use crate::i18n;
+use crate::secret::VaultError;
+use crate::store::StoreError;
+
+/// Why a request does not get what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request cannot be understood; the text says which part.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// Nobody is logged in.
+    #[error("nobody is logged in")]
+    NotLoggedIn,
+    /// The account's role does not allow it.
+    #[error("not allowed for this role")]
+    NotAllowed,
+    /// There is nothing at this address.
+    #[error("no such address")]
+    NoSuchAddress,
+    /// The address does not take this method.
+    #[error("method not allowed")]
+    Method,
+    /// The body did not come in time.
+    #[error("the request's body did not come in time")]
+    TooSlow,
+    /// The body is too large.
+    #[error("the request's body is too large")]
+    TooLarge,
+    /// The body is of another kind than this address takes.
+    #[error("unsupported content type")]
+    ContentType,
+    /// Fields are refused.
+    #[error("refused fields")]
+    Fields(FieldErrors),
+    /// Too much to do at once.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// See [`AuthError`].
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See [`DeployError`].
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// See [`VaultError`].
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A template failed.
+    #[error("template: {0:#}")]
+    Template(#[from] minijinja::Error),
+}
+
+/// What handlers give.
+pub type Result<T = HttpResponse> = std::result::Result<T, Error>;
+
+impl From<FieldErrors> for Error {
+    fn from(errors: FieldErrors) -> Self {
+        Self::Fields(errors)
+    }
+}
+
+/// An error as it is answered.
+struct Answer {
+    status: StatusCode,
+    /// `error.CODE` is its text in the catalogues.
+    code: &'static str,
+    args: Vec<(&'static str, String)>,
+    /// The field that it is about; with it the text stands beside the field of a form.
+    field: Option<&'static str>,
+    retry_after: Option<Duration>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, code: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            args: Vec::new(),
+            field: None,
+            retry_after: None,
+        }
+    }
+
+    fn arg(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.args.push((name, value.to_string()));
+        self
+    }
+
+    fn field(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self
+    }
+
+    fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+}
+
+/// Why a form is shown again.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The page's status.
+    pub status: StatusCode,
+    /// What is wrong with which fields.
+    pub errors: FieldErrors,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// Adds `Retry-After` to the page where that belongs there.
+    pub fn finish(&self, mut page: HttpResponse) -> HttpResponse {
+        add_retry_after(&mut page, self.retry_after);
+        page
+    }
+}
+
+fn add_retry_after(response: &mut HttpResponse, after: Option<Duration>) {
+    if let Some(after) = after {
+        let seconds = HeaderValue::from(after.as_secs().max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+}
+
+impl Error {
+    /// The one decision.
+    fn answer(&self) -> Answer {
+        use StatusCode as S;
+        let new = Answer::new;
+        match self {
+            Self::Malformed(_) => new(S::BAD_REQUEST, "malformed"),
+            Self::NotLoggedIn => new(S::UNAUTHORIZED, "unauthorized"),
+            Self::NotAllowed => new(S::FORBIDDEN, "forbidden"),
+            Self::NoSuchAddress => new(S::NOT_FOUND, "not_found"),
+            Self::Method => new(S::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::TooSlow => new(S::REQUEST_TIMEOUT, "too_slow"),
+            Self::TooLarge => new(S::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::ContentType => new(S::UNSUPPORTED_MEDIA_TYPE, "content_type"),
+            Self::Fields(_) => new(S::UNPROCESSABLE_ENTITY, "refused"),
+            Self::Busy(_) => busy(),
+            Self::Auth(error) => auth_answer(error),
+            Self::Store(error) => store_answer(error),
+            Self::Deploy(error) => deploy_answer(error),
+            Self::Vault(_) | Self::Template(_) => internal(),
+        }
+    }
+
+    /// What is wrong with which field; none where the error is not about fields.
+    pub fn fields(&self) -> Option<FieldErrors> {
+        if let Self::Fields(errors) = self {
+            return Some(errors.clone());
+        }
+        let answer = self.answer();
+        answer.field.map(|field| {
+            FieldErrors::one(FieldError {
+                field: field.into(),
+                code: answer.code,
+                args: answer.args,
+            })
+        })
+    }
+
+    /// What a form shows that is refused for this reason: its status and the errors beside its
+    /// fields. Errors that are not about the form are given back.
+    pub fn refusal(self) -> Result<Refusal> {
+        let answer = self.answer();
+        let errors = match self.fields() {
+            Some(errors) => errors,
+            None if answer.status == StatusCode::CONFLICT => FieldErrors::one(FieldError {
+                field: "form".into(),
+                code: answer.code,
+                args: answer.args,
+            }),
+            None => return Err(self),
+        };
+        Ok(Refusal {
+            status: answer.status,
+            errors,
+            retry_after: answer.retry_after,
+        })
+    }
+
+    /// The response that `visitor` gets.
+    pub fn respond(&self, visitor: &Visitor) -> HttpResponse {
+        let mut answer = self.answer();
+        if answer.status == StatusCode::INTERNAL_SERVER_ERROR {
+            let id = format!("{:08x}", rand::random::<u32>());
+            tracing::error!(id, path = visitor.path(), error = %self, "request failed");
+            answer = answer.arg("id", id);
+        } else if answer.status.is_server_error() {
+            tracing::warn!(path = visitor.path(), error = %self, "request not served");
+        }
+        let mut response = if visitor.is_api() {
+            self.json(visitor, &answer)
+        } else {
+            page(visitor, &answer)
+        };
+        add_retry_after(&mut response, answer.retry_after);
+        if answer.status == StatusCode::UNAUTHORIZED && visitor.is_api() {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+
+    fn json(&self, visitor: &Visitor, answer: &Answer) -> HttpResponse {
+        let language = visitor.language();
+        let body = match self.fields() {
+            Some(errors) => {
+                let first = errors.first();
+                let messages: Map<String, Value> = errors
+                    .messages(language)
+                    .into_iter()
+                    .map(|(field, message)| (field, message.into()))
+                    .collect();
+                json!({
+                    "code": first.map_or(answer.code, |first| first.code),
+                    "field": first.map(|first| &first.field),
+                    "message": first.map(|first| first.message(language)),
+                    "errors": messages,
+                })
+            }
+            None => json!({
+                "code": answer.code,
+                "field": null,
+                "message": text(visitor, answer),
+            }),
+        };
+        HttpResponse::build(answer.status).json(body)
+    }
+}
+
+fn text(visitor: &Visitor, answer: &Answer) -> String {
+    let args: Vec<(&str, &str)> = answer
+        .args
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let key = format!("error.{}", answer.code);
+    let text = i18n::text(visitor.language(), &key, &args);
+    debug_assert_ne!(text, key, "the catalogue lacks it");
+    text
+}
+
+fn page(visitor: &Visitor, answer: &Answer) -> HttpResponse {
+    if answer.status == StatusCode::UNAUTHORIZED && visitor.may_come_back() {
+        return render::redirect(&visitor.login_address());
+    }
+    let context = render::context! {
+        status => answer.status.as_u16(),
+        message => text(visitor, answer),
+    };
+    render::page(visitor, answer.status, "error.html", "", context).unwrap_or_else(|error| {
+        tracing::error!(%error, "the error page failed");
+        HttpResponse::build(answer.status).body(text(visitor, answer))
+    })
+}
+
+fn internal() -> Answer {
+    Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "internal")
+}
+
+fn busy() -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable").retry_after(Duration::from_secs(2))
+}
+
+fn auth_answer(error: &AuthError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        AuthError::LoginFailed => new(S::UNAUTHORIZED, "login_failed").field("form"),
+        AuthError::TooManyAttempts { retry_after } => {
+            let seconds = retry_after.as_secs().max(1);
+            new(S::TOO_MANY_REQUESTS, "too_many_attempts")
+                .arg("seconds", seconds)
+                .field("form")
+                .retry_after(*retry_after)
+        }
+        AuthError::LinkExpired => new(S::NOT_FOUND, "link_expired"),
+        AuthError::AlreadySetUp => new(S::CONFLICT, "already_set_up"),
+        AuthError::BadName => new(S::UNPROCESSABLE_ENTITY, "invalid_name").field("name"),
+        AuthError::BadPassword(why) => match why {
+            BadPassword::TooShort => new(S::UNPROCESSABLE_ENTITY, "too_short"),
+            BadPassword::TooLong => new(S::UNPROCESSABLE_ENTITY, "too_long"),
+            BadPassword::Common => new(S::UNPROCESSABLE_ENTITY, "password_too_weak"),
+        }
+        .arg("min", SHORTEST_PASSWORD)
+        .arg("max", LONGEST_PASSWORD)
+        .field("password"),
+        AuthError::UnknownUser { .. } => new(S::NOT_FOUND, "not_found"),
+        AuthError::ForeignSource | AuthError::Csrf => new(S::FORBIDDEN, "csrf"),
+        AuthError::Hash(_) => internal(),
+        AuthError::Store(error) => store_answer(error),
+    }
+}
+
+fn store_answer(error: &StoreError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        StoreError::NotFound { .. } => new(S::NOT_FOUND, "not_found"),
+        StoreError::Taken { field } => new(S::UNPROCESSABLE_ENTITY, "taken").field(field),
+        StoreError::InUse { by, .. } => new(S::CONFLICT, "in_use").arg("by", by),
+        StoreError::ReleaseActive { active } => {
+            new(S::CONFLICT, "release_active").arg("id", active)
+        }
+        StoreError::IllegalChange { .. } => new(S::CONFLICT, "release_ended"),
+        StoreError::Pool(_) => busy(),
+        StoreError::Database(cause) if passes(cause) => busy(),
+        StoreError::Database(_) | StoreError::Open { .. } | StoreError::Corrupt { .. } => {
+            internal()
+        }
+    }
+}
+
+/// Whether the database can do it later: it is locked by another, or the disk is full.
+fn passes(cause: &DieselError) -> bool {
+    let text = cause.to_string();
+    ["locked", "busy", "full", "readonly"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+fn deploy_answer(error: &DeployError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        DeployError::Store(error) => store_answer(error),
+        DeployError::Git(error) => git_answer(error),
+        DeployError::Ssh(error) => new(S::BAD_GATEWAY, "ssh_failed")
+            .arg("server", &error.address)
+            .arg("cause", &error.cause),
+        DeployError::NoServers => new(S::UNPROCESSABLE_ENTITY, "no_servers").field("project_id"),
+        DeployError::Ended { .. } => new(S::CONFLICT, "release_ended"),
+        DeployError::NotKept { .. } => new(S::CONFLICT, "release_not_succeeded"),
+        DeployError::FingerprintMismatch { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "host_key_mismatch").field("fingerprint")
+        }
+        DeployError::NoHostKey { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "no_host_key").field("fingerprint")
+        }
+        DeployError::Vault(_) | DeployError::File { .. } => internal(),
+    }
+}
+
+fn git_answer(error: &GitError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        GitError::InvalidRevision { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "invalid_revision").field("ref")
+        }
+        GitError::UnknownRevision { revision, .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "unknown_revision")
+                .arg("revision", revision)
+                .field("ref")
+        }
+        GitError::UnknownHostKey { .. } => new(S::CONFLICT, "host_key_unknown"),
+        GitError::HostKeyChanged { .. } => new(S::CONFLICT, "host_key_changed"),
+        GitError::Authentication { .. } => new(S::BAD_GATEWAY, "git_denied"),
+        GitError::Unreachable { reason, .. } => {
+            new(S::BAD_GATEWAY, "git_unreachable").arg("cause", reason)
+        }
+        other => new(S::BAD_GATEWAY, "git_failed").arg("cause", other),
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        self.answer().status
+    }
+
+    /// The guard replaces this by [`Error::respond`], which knows the reader.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}

@@ -1,0 +1,234 @@
+//! The rules for what people and scripts enter, the same for forms and the API, and saving what
+//! passed them: nothing is saved when a field is refused.
+
+use std::str::FromStr;
+
+use super::input::{Fields, Given};
+use crate::i18n::{self, Language};
+
+pub mod credential;
+pub mod path;
+pub mod private_key;
+pub mod project;
+pub mod release;
+pub mod server;
+
+/// The longest name or title, in characters.
+const LONGEST_NAME: usize = 64;
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field; `form` for the form as a whole.
+    pub field: String,
+    /// `error.CODE` is its text in the catalogues.
+    pub code: &'static str,
+    /// What the text's placeholders stand for.
+    pub args: Vec<(&'static str, String)>,
+}
+
+impl FieldError {
+    /// The text for a person.
+    pub fn message(&self, language: Language) -> String {
+        let args: Vec<(&str, &str)> = self
+            .args
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let key = format!("error.{}", self.code);
+        let text = i18n::text(language, &key, &args);
+        debug_assert_ne!(text, key, "the catalogue lacks it");
+        text
+    }
+}
+
+/// What is wrong with which fields: one error a field, the first that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldErrors(Vec<FieldError>);
+
+impl FieldErrors {
+    /// A single error.
+    pub fn one(error: FieldError) -> Self {
+        Self(vec![error])
+    }
+
+    /// Refuses `field`.
+    pub fn add(&mut self, field: &str, code: &'static str) {
+        self.add_with(field, code, &[]);
+    }
+
+    /// Refuses `field` with a text that has placeholders.
+    pub fn add_with(&mut self, field: &str, code: &'static str, args: &[(&'static str, &str)]) {
+        if !self.has(field) {
+            let args = args
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()));
+            self.0.push(FieldError {
+                field: field.to_owned(),
+                code,
+                args: args.collect(),
+            });
+        }
+    }
+
+    /// Whether `field` is refused.
+    pub fn has(&self, field: &str) -> bool {
+        self.0.iter().any(|error| error.field == field)
+    }
+
+    /// The first error, in the form's order.
+    pub fn first(&self) -> Option<&FieldError> {
+        self.0.first()
+    }
+
+    /// Each field's text for a person.
+    pub fn messages(&self, language: Language) -> Vec<(String, String)> {
+        self.0
+            .iter()
+            .map(|error| (error.field.clone(), error.message(language)))
+            .collect()
+    }
+
+    /// `value`, unless something is refused.
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(self)
+        }
+    }
+}
+
+/// Reads fields one by one and collects what is wrong with them. Where a field is absent, the
+/// present value stands; null and empty text count as empty.
+struct Check<'a> {
+    fields: &'a Fields,
+    errors: FieldErrors,
+}
+
+impl<'a> Check<'a> {
+    fn new(fields: &'a Fields) -> Self {
+        Self {
+            fields,
+            errors: FieldErrors::default(),
+        }
+    }
+
+    fn refuse(&mut self, field: &str, code: &'static str) {
+        self.errors.add(field, code);
+    }
+
+    fn refuse_with(&mut self, field: &str, code: &'static str, args: &[(&'static str, &str)]) {
+        self.errors.add_with(field, code, args);
+    }
+
+    /// The text of `field` as it was given; none where it is absent or not text.
+    fn given(&mut self, field: &str) -> Option<&'a str> {
+        match self.fields.get(field) {
+            None => None,
+            Some(Given::Text(text)) => Some(text),
+            Some(_) => {
+                self.refuse(field, "invalid_type");
+                None
+            }
+        }
+    }
+
+    /// One line of text without control characters, at most `longest` characters; it may be empty.
+    fn line(&mut self, field: &str, present: Option<&str>, longest: usize) -> String {
+        let text = match self.given(field) {
+            Some(text) => text.trim_matches(' '),
+            None => present.unwrap_or_default(),
+        };
+        if text.chars().any(char::is_control) {
+            self.refuse(field, "invalid_characters");
+        } else if text.chars().nth(longest).is_some() {
+            self.refuse_with(field, "too_long", &[("max", &longest.to_string())]);
+        }
+        text.to_owned()
+    }
+
+    /// [`line`](Self::line) that must not be empty.
+    fn name(&mut self, field: &str, present: Option<&str>) -> String {
+        let text = self.line(field, present, LONGEST_NAME);
+        if text.is_empty() {
+            self.refuse(field, "required");
+        }
+        text
+    }
+
+    /// A whole number from `least` to `most`; empty means `default`.
+    fn number(&mut self, field: &str, present: Option<i32>, bounds: Bounds) -> i32 {
+        let default = present.unwrap_or(bounds.default);
+        let Some(text) = self.given(field).map(str::trim) else {
+            return default;
+        };
+        if text.is_empty() {
+            return bounds.default;
+        }
+        match text.parse::<i32>() {
+            Ok(number) if (bounds.least..=bounds.most).contains(&number) => number,
+            Ok(_) | Err(_) => {
+                let (min, max) = (bounds.least.to_string(), bounds.most.to_string());
+                self.refuse_with(field, bounds.code, &[("min", &min), ("max", &max)]);
+                default
+            }
+        }
+    }
+
+    /// One of a choice's names; empty or absent means the present one, else `default`.
+    fn choice<T: FromStr + Copy>(&mut self, field: &str, present: Option<T>, default: T) -> T {
+        let default = present.unwrap_or(default);
+        match self.given(field).map(str::trim) {
+            None | Some("") => default,
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                self.refuse(field, "unknown_choice");
+                default
+            }),
+        }
+    }
+
+    /// An id, or none.
+    fn id<T: FromStr>(&mut self, field: &str, present: Option<T>) -> Option<T> {
+        match self.given(field).map(str::trim) {
+            None => present,
+            Some("") => None,
+            Some(text) => {
+                let id = text.parse().ok();
+                if id.is_none() {
+                    self.refuse(field, "unknown_choice");
+                }
+                id
+            }
+        }
+    }
+
+    /// What was found: `value`, unless something is refused. The errors come in the order of
+    /// `fields`.
+    fn finish<T>(mut self, fields: &[&str], value: T) -> Result<T, FieldErrors> {
+        let place = |field: &str| fields.iter().position(|known| *known == field);
+        self.errors.0.sort_by_key(|error| place(&error.field));
+        self.errors.or(value)
+    }
+}
+
+/// What a number may be.
+struct Bounds {
+    least: i32,
+    most: i32,
+    default: i32,
+    code: &'static str,
+}
+
+/// Gives "taken" the value that is taken.
+fn taken(error: crate::store::StoreError, fields: &Fields) -> super::error::Error {
+    match error {
+        crate::store::StoreError::Taken { field } => {
+            let value = fields.line(field).unwrap_or_default();
+            let mut errors = FieldErrors::default();
+            errors.add_with(field, "taken", &[("value", &value)]);
+            errors.into()
+        }
+        other => other.into(),
+    }
+}

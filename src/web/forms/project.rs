@@ -1,0 +1,351 @@
+//! Projects: rules and saving.
+
+use super::{Bounds, Check, FieldErrors, path, taken};
+use crate::app::App;
+use crate::git::{RepoUrl, UrlError, UrlPolicy};
+use crate::store::projects::{self, Project, ProjectValues};
+use crate::store::{Conn, CredentialId, CredentialKind, Environment, ProjectId, ServerId};
+use crate::store::{credentials, servers};
+use crate::web::error::Result;
+use crate::web::input::{Fields, Given};
+
+/// The fields, in the form's order.
+pub const FIELDS: [&str; 13] = [
+    "title",
+    "repo",
+    "credential_id",
+    "env",
+    "server_ids",
+    "path",
+    "keep",
+    "build",
+    "restart",
+    "before_download",
+    "after_download",
+    "before_deploy",
+    "after_deploy",
+];
+
+/// The longest command, in bytes.
+const LONGEST_COMMAND: usize = 16 << 10;
+
+const KEEP: Bounds = Bounds {
+    least: 1,
+    most: 100,
+    default: 5,
+    code: "out_of_range",
+};
+
+/// Adds the project that `fields` describe.
+pub fn create(app: &App, fields: &Fields) -> Result<(Project, Vec<ServerId>)> {
+    save(app, fields, None)
+}
+
+/// Replaces the values that `fields` give.
+pub fn update(app: &App, id: ProjectId, fields: &Fields) -> Result<(Project, Vec<ServerId>)> {
+    save(app, fields, Some(id))
+}
+
+fn save(app: &App, fields: &Fields, id: Option<ProjectId>) -> Result<(Project, Vec<ServerId>)> {
+    let policy = app.url_policy();
+    let saved = app.store().write(|conn| {
+        let present = match id {
+            Some(id) => Some((projects::find(conn, id)?, projects::server_ids(conn, id)?)),
+            None => None,
+        };
+        let known = Known {
+            policy: &policy,
+            credentials: credentials::kinds(conn)?,
+            servers: servers::ids(conn)?,
+        };
+        let checked = check(fields, present.as_ref(), &known);
+        let (values, server_ids) = match checked {
+            Ok(checked) => checked,
+            Err(errors) => return Ok(Err(errors)),
+        };
+        if let Err(errors) = check_place(conn, &values.path, &server_ids, id)? {
+            return Ok(Err(errors));
+        }
+        let project = match id {
+            Some(id) => projects::update(conn, id, &values, &server_ids)?,
+            None => projects::add(conn, &values, &server_ids)?,
+        };
+        Ok(Ok((project, server_ids)))
+    });
+    Ok(saved.map_err(|error| taken(error, fields))??)
+}
+
+/// Two projects in one folder of a server would overwrite each other.
+fn check_place(
+    conn: &mut Conn,
+    path: &str,
+    servers: &[ServerId],
+    id: Option<ProjectId>,
+) -> crate::store::Result<std::result::Result<(), FieldErrors>> {
+    let mut errors = FieldErrors::default();
+    if let Some(title) = projects::sharing_path(conn, path, servers, id)? {
+        errors.add_with("path", "path_shared", &[("title", &title)]);
+    }
+    Ok(errors.or(()))
+}
+
+/// What the fields are held against.
+struct Known<'a> {
+    policy: &'a UrlPolicy,
+    credentials: Vec<(CredentialId, CredentialKind)>,
+    servers: Vec<ServerId>,
+}
+
+/// The values and servers that `fields` give over those of `present`.
+fn check(
+    fields: &Fields,
+    present: Option<&(Project, Vec<ServerId>)>,
+    known: &Known<'_>,
+) -> std::result::Result<(ProjectValues, Vec<ServerId>), FieldErrors> {
+    let mut check = Check::new(fields);
+    let project = present.map(|(project, _)| project);
+    let title = check.name("title", project.map(|project| project.title.as_str()));
+    let repo = repo(&mut check, project, known.policy);
+    let mut command = |field: &'static str, present: fn(&Project) -> &String| {
+        command(&mut check, field, project.map(present).map(String::as_str))
+    };
+    let (build, restart) = (
+        command("build", |p| &p.build),
+        command("restart", |p| &p.restart),
+    );
+    let before_download = command("before_download", |p| &p.before_download);
+    let after_download = command("after_download", |p| &p.after_download);
+    let before_deploy = command("before_deploy", |p| &p.before_deploy);
+    let after_deploy = command("after_deploy", |p| &p.after_deploy);
+    let values = ProjectValues {
+        title,
+        credential_id: credential(&mut check, project, repo.as_ref(), &known.credentials),
+        repo: repo
+            .map(|repo| repo.as_str().to_owned())
+            .unwrap_or_default(),
+        env: check.choice("env", project.map(|project| project.env), Environment::Test),
+        path: folder(&mut check, project),
+        keep: check.number("keep", project.map(|project| project.keep), KEEP),
+        build,
+        restart,
+        before_download,
+        after_download,
+        before_deploy,
+        after_deploy,
+    };
+    let present = present.map(|(_, servers)| servers.as_slice());
+    let servers = servers_of(&mut check, present.unwrap_or_default(), &known.servers);
+    check.finish(&FIELDS, (values, servers))
+}
+
+fn repo(check: &mut Check<'_>, present: Option<&Project>, policy: &UrlPolicy) -> Option<RepoUrl> {
+    let text = match check.given("repo") {
+        Some(text) => text.trim_matches(' '),
+        None => present
+            .map(|project| project.repo.as_str())
+            .unwrap_or_default(),
+    };
+    match RepoUrl::parse(text, policy) {
+        Ok(url) => Some(url),
+        Err(error) => {
+            check.refuse("repo", repo_code(&error));
+            None
+        }
+    }
+}
+
+fn repo_code(error: &UrlError) -> &'static str {
+    match error {
+        UrlError::Empty => "required",
+        UrlError::TooLong => "repo_too_long",
+        UrlError::Character => "repo_character",
+        UrlError::Scheme => "repo_scheme",
+        UrlError::PlainHttp => "repo_plain_http",
+        UrlError::Host => "repo_host",
+        UrlError::Port => "repo_port",
+        UrlError::User => "repo_user",
+        UrlError::PasswordInside => "repo_secret",
+        UrlError::Path => "repo_path",
+        UrlError::Loopback => "repo_loopback",
+        UrlError::LinkLocal => "repo_link_local",
+        UrlError::LocalFolder => "repo_local_folder",
+    }
+}
+
+fn credential(
+    check: &mut Check<'_>,
+    present: Option<&Project>,
+    repo: Option<&RepoUrl>,
+    credentials: &[(CredentialId, CredentialKind)],
+) -> Option<CredentialId> {
+    let id = check.id(
+        "credential_id",
+        present.and_then(|project| project.credential_id),
+    )?;
+    let fits = |kind: CredentialKind| match repo {
+        Some(repo) if repo.is_ssh() => kind == CredentialKind::GitSshKey,
+        Some(_) => kind == CredentialKind::GitToken,
+        None => kind.is_git(),
+    };
+    match credentials.iter().find(|(known, _)| *known == id) {
+        None => check.refuse("credential_id", "unknown_choice"),
+        Some((_, kind)) if !fits(*kind) => check.refuse("credential_id", "wrong_credential"),
+        Some(_) => {}
+    }
+    Some(id)
+}
+
+fn folder(check: &mut Check<'_>, present: Option<&Project>) -> String {
+    let path = check.line(
+        "path",
+        present.map(|project| project.path.as_str()),
+        path::LONGEST,
+    );
+    if path.is_empty() {
+        check.refuse("path", "required");
+        return path;
+    }
+    match path::normal(&path) {
+        None => check.refuse("path", "invalid_path"),
+        Some(folder) if path::is_system(folder) => check.refuse("path", "system_path"),
+        Some(folder) => return folder.to_owned(),
+    }
+    path
+}
+
+fn servers_of(check: &mut Check<'_>, present: &[ServerId], known: &[ServerId]) -> Vec<ServerId> {
+    let texts: Vec<&str> = match check.fields.get("server_ids") {
+        // A form says nothing where no box is ticked.
+        None => return required_servers(check, present.to_vec()),
+        Some(Given::Text(text)) if text.is_empty() => Vec::new(),
+        Some(Given::Text(text)) => vec![text],
+        Some(Given::List(texts)) => texts.iter().map(String::as_str).collect(),
+        Some(Given::Other) => {
+            check.refuse("server_ids", "invalid_type");
+            return Vec::new();
+        }
+    };
+    let mut servers = Vec::new();
+    for text in texts {
+        match text.parse().ok().filter(|id| known.contains(id)) {
+            Some(id) => servers.push(id),
+            None => check.refuse("server_ids", "unknown_choice"),
+        }
+    }
+    servers.sort_unstable();
+    servers.dedup();
+    required_servers(check, servers)
+}
+
+fn required_servers(check: &mut Check<'_>, servers: Vec<ServerId>) -> Vec<ServerId> {
+    if servers.is_empty() {
+        check.refuse("server_ids", "required");
+    }
+    servers
+}
+
+/// A command of several lines; browsers send their ends as CR LF, which a shell would stumble over.
+fn command(check: &mut Check<'_>, field: &str, present: Option<&str>) -> String {
+    let text = match check.given(field) {
+        Some(text) => text.replace("\r\n", "\n").trim().to_owned(),
+        None => present.unwrap_or_default().to_owned(),
+    };
+    if text.len() > LONGEST_COMMAND {
+        check.refuse_with(field, "too_long", &[("max", &LONGEST_COMMAND.to_string())]);
+    } else if text.contains('\0') {
+        check.refuse(field, "invalid_characters");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(json: &str) -> std::result::Result<(ProjectValues, Vec<ServerId>), FieldErrors> {
+        let mut object = serde_json::json!({
+            "title": "shop", "repo": "https://git.example/shop.git", "env": "test",
+            "path": "/srv/shop", "server_ids": ["1"],
+        });
+        let changes: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).unwrap();
+        object.as_object_mut().unwrap().extend(changes);
+        let body = serde_json::to_vec(&object).unwrap();
+        let fields = Fields::from_json("application/json", &body).unwrap();
+        let known = Known {
+            policy: &UrlPolicy::default(),
+            credentials: vec![
+                (CredentialId(1), CredentialKind::SshKey),
+                (CredentialId(2), CredentialKind::GitToken),
+                (CredentialId(3), CredentialKind::GitSshKey),
+            ],
+            servers: vec![ServerId(1), ServerId(2)],
+        };
+        check(&fields, None, &known)
+    }
+
+    #[test]
+    fn each_bad_value_names_its_field() {
+        let long_build = format!(r#"{{"build":"{}"}}"#, "x".repeat(LONGEST_COMMAND + 1));
+        for (json, field, code) in [
+            (r#"{"title":""}"#, "title", "required"),
+            (r#"{"repo":""}"#, "repo", "required"),
+            (r#"{"repo":"file:///etc"}"#, "repo", "repo_scheme"),
+            (
+                r#"{"repo":"http://git.example/x"}"#,
+                "repo",
+                "repo_plain_http",
+            ),
+            (
+                r#"{"credential_id":1}"#,
+                "credential_id",
+                "wrong_credential",
+            ),
+            (
+                r#"{"credential_id":3}"#,
+                "credential_id",
+                "wrong_credential",
+            ),
+            (r#"{"credential_id":7}"#, "credential_id", "unknown_choice"),
+            (r#"{"env":"staging"}"#, "env", "unknown_choice"),
+            (r#"{"path":""}"#, "path", "required"),
+            (r#"{"path":"/"}"#, "path", "system_path"),
+            (r#"{"path":"/etc"}"#, "path", "system_path"),
+            (r#"{"path":".."}"#, "path", "invalid_path"),
+            (r#"{"path":"/a\u0000b"}"#, "path", "invalid_characters"),
+            (r#"{"path":"/$(id)"}"#, "path", "invalid_path"),
+            (r#"{"server_ids":[]}"#, "server_ids", "required"),
+            (r#"{"server_ids":null}"#, "server_ids", "required"),
+            (
+                r#"{"server_ids":["1","9"]}"#,
+                "server_ids",
+                "unknown_choice",
+            ),
+            (r#"{"server_ids":{}}"#, "server_ids", "invalid_type"),
+            (r#"{"keep":0}"#, "keep", "out_of_range"),
+            (r#"{"keep":101}"#, "keep", "out_of_range"),
+            (r#"{"keep":"many"}"#, "keep", "out_of_range"),
+            (r#"{"restart":"a\u0000b"}"#, "restart", "invalid_characters"),
+            (long_build.as_str(), "build", "too_long"),
+        ] {
+            let errors = checked(json).unwrap_err();
+            let first = errors.first().unwrap();
+            assert_eq!(
+                (first.field.as_str(), first.code),
+                (field, code),
+                "{json:.60}"
+            );
+        }
+    }
+
+    #[test]
+    fn sound_values_pass() {
+        let (values, servers) = checked(r#"{"server_ids":["2",1,"1"]}"#).unwrap();
+        assert_eq!(servers, [ServerId(1), ServerId(2)]);
+        assert_eq!((values.keep, values.env), (5, Environment::Test));
+        let (values, _) = checked(r#"{"build":" make\r\nmake install\r\n"}"#).unwrap();
+        assert_eq!(values.build, "make\nmake install");
+        checked(r#"{"credential_id":"2"}"#).unwrap();
+        checked(r#"{"repo":"ssh://git@git.example/x","credential_id":"3"}"#).unwrap();
+    }
+}

@@ -1,0 +1,130 @@
+//! Releases: what is asked for.
+
+use super::{Check, FieldErrors};
+use crate::store::ProjectId;
+use crate::web::input::Fields;
+
+/// The fields, in the form's order.
+pub const FIELDS: [&str; 3] = ["project_id", "ref", "commit"];
+
+/// The longest name of a branch or tag, in characters.
+const LONGEST_REF: usize = 255;
+
+/// What to release.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The project.
+    pub project: ProjectId,
+    /// The branch, tag or commit.
+    pub revision: String,
+    /// The field that named it.
+    pub field: &'static str,
+}
+
+/// Reads what to release; a commit wins over a branch or tag.
+pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
+    let mut check = Check::new(fields);
+    let project = check.id("project_id", None);
+    if project.is_none() {
+        check.refuse("project_id", "required");
+    }
+    let name = check.line("ref", None, LONGEST_REF);
+    let commit = check.line("commit", None, LONGEST_REF);
+    if !name.is_empty() && !is_revision(&name) {
+        check.refuse("ref", "invalid_revision");
+    }
+    if !commit.is_empty() && !is_commit(&commit) {
+        check.refuse("commit", "invalid_revision");
+    }
+    if name.is_empty() && commit.is_empty() {
+        check.refuse("ref", "required");
+    }
+    let (revision, field) = if commit.is_empty() {
+        (name, "ref")
+    } else {
+        (commit, "commit")
+    };
+    let wanted = Wanted {
+        project: project.unwrap_or(ProjectId(0)),
+        revision,
+        field,
+    };
+    check.finish(&FIELDS, wanted)
+}
+
+/// A commit's id, in full or abbreviated.
+fn is_commit(text: &str) -> bool {
+    (4..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What git allows as a name (git-check-ref-format), so that no option, range or path of a tree
+/// gets through; and nothing that a shell would act on, which git does allow.
+fn is_revision(text: &str) -> bool {
+    let sound =
+        |c: char| !c.is_control() && !c.is_whitespace() && !"~^:?*[\\;&|<>()$`'\"".contains(c);
+    !text.starts_with(['-', '/', '.'])
+        && !text.ends_with(['/', '.'])
+        && !text.ends_with(".lock")
+        && text != "@"
+        && !["..", "@{", "//", "/."]
+            .iter()
+            .any(|part| text.contains(part))
+        && text.chars().all(sound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(json: &str) -> Result<Wanted, FieldErrors> {
+        check(&Fields::from_json("application/json", json.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn revisions_are_names_or_ids() {
+        for name in ["main", "feature/a-b", "v1.0", "中文", "fix#12", "a+b"] {
+            assert!(is_revision(name), "{name}");
+        }
+        for name in [
+            "--help", "-b", "a..b", "@{-1}", "HEAD:x", "a b", "a~1", "a^", "@", "x.lock", "a;id",
+            "$(id)",
+        ] {
+            assert!(!is_revision(name), "{name}");
+        }
+        let asked = wanted(r#"{"project_id":"1","ref":"main","commit":"abcd123"}"#).unwrap();
+        assert_eq!(
+            (asked.revision.as_str(), asked.field),
+            ("abcd123", "commit")
+        );
+        let long = format!(r#"{{"project_id":1,"ref":"{}"}}"#, "x".repeat(300));
+        for (json, field, code) in [
+            ("{}", "project_id", "required"),
+            (r#"{"project_id":1}"#, "ref", "required"),
+            (
+                r#"{"project_id":"x","ref":"main"}"#,
+                "project_id",
+                "unknown_choice",
+            ),
+            (
+                r#"{"project_id":1,"ref":"a\nb"}"#,
+                "ref",
+                "invalid_characters",
+            ),
+            (r#"{"project_id":1,"ref":"-b"}"#, "ref", "invalid_revision"),
+            (
+                r#"{"project_id":1,"commit":"main"}"#,
+                "commit",
+                "invalid_revision",
+            ),
+            (long.as_str(), "ref", "too_long"),
+        ] {
+            let errors = wanted(json).unwrap_err();
+            let first = errors.first().unwrap();
+            assert_eq!(
+                (first.field.as_str(), first.code),
+                (field, code),
+                "{json:.60}"
+            );
+        }
+    }
+}

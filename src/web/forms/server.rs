@@ -1,0 +1,270 @@
+//! Servers: rules and saving.
+
+use std::net::IpAddr;
+
+use super::{Bounds, Check, FieldErrors, path, taken};
+use crate::app::App;
+use crate::store::credentials;
+use crate::store::servers::{self, Server, ServerValues};
+use crate::store::{CredentialId, CredentialKind, ServerId, ServerKind};
+use crate::web::error::Result;
+use crate::web::input::Fields;
+
+/// The fields, in the form's order.
+pub const FIELDS: [&str; 7] = [
+    "hostname",
+    "host",
+    "port",
+    "user",
+    "kind",
+    "credential_id",
+    "root",
+];
+
+/// The longest host name in the DNS, in characters (RFC 1035 section 2.3.4).
+const LONGEST_HOST: usize = 253;
+const LONGEST_USER: usize = 32;
+
+/// Adds the server that `fields` describe.
+pub fn create(app: &App, fields: &Fields) -> Result<Server> {
+    save(app, fields, None)
+}
+
+/// Replaces the values that `fields` give.
+pub fn update(app: &App, id: ServerId, fields: &Fields) -> Result<Server> {
+    save(app, fields, Some(id))
+}
+
+fn save(app: &App, fields: &Fields, id: Option<ServerId>) -> Result<Server> {
+    let saved = app.store().write(|conn| {
+        let present = id.map(|id| servers::find(conn, id)).transpose()?;
+        let credentials = credentials::kinds(conn)?;
+        match check(fields, present.as_ref(), &credentials) {
+            Err(errors) => Ok(Err(errors)),
+            Ok(values) => match id {
+                Some(id) => servers::update(conn, id, &values).map(Ok),
+                None => servers::add(conn, &values).map(Ok),
+            },
+        }
+    });
+    Ok(saved.map_err(|error| taken(error, fields))??)
+}
+
+/// The values that `fields` give over those of `present`.
+fn check(
+    fields: &Fields,
+    present: Option<&Server>,
+    credentials: &[(CredentialId, CredentialKind)],
+) -> std::result::Result<ServerValues, FieldErrors> {
+    let mut check = Check::new(fields);
+    let kind = check.choice("kind", present.map(|server| server.kind), ServerKind::Ssh);
+    let values = ServerValues {
+        hostname: check.name("hostname", present.map(|server| server.hostname.as_str())),
+        host: host(&mut check, present, kind),
+        port: check.number("port", present.map(|server| server.port), PORT),
+        user: user(&mut check, present, kind),
+        kind,
+        credential_id: credential(&mut check, present, kind, credentials),
+        root: root(&mut check, present),
+    };
+    check.finish(&FIELDS, values)
+}
+
+const PORT: Bounds = Bounds {
+    least: 1,
+    most: 65_535,
+    default: 22,
+    code: "invalid_port",
+};
+
+fn host(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> String {
+    let host = check.line(
+        "host",
+        present.map(|server| server.host.as_str()),
+        LONGEST_HOST,
+    );
+    match (host.is_empty(), kind) {
+        (true, ServerKind::Local) => "127.0.0.1".into(),
+        (true, ServerKind::Ssh) => {
+            check.refuse("host", "required");
+            host
+        }
+        (false, _) => {
+            if !is_host(&host) {
+                check.refuse("host", "invalid_host");
+            }
+            host
+        }
+    }
+}
+
+/// A name of the DNS or of a hosts file, or an IP address.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.parse::<IpAddr>().is_ok() || text.split('.').all(is_label)
+}
+
+fn user(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> String {
+    let user = check.line(
+        "user",
+        present.map(|server| server.user.as_str()),
+        LONGEST_USER,
+    );
+    if user.is_empty() && kind == ServerKind::Ssh {
+        check.refuse("user", "required");
+    } else if !user.is_empty() && !is_user(&user) {
+        check.refuse("user", "invalid_user");
+    }
+    user
+}
+
+fn is_user(text: &str) -> bool {
+    let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    let later = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.bytes().next().is_some_and(first) && text.bytes().all(later)
+}
+
+fn credential(
+    check: &mut Check<'_>,
+    present: Option<&Server>,
+    kind: ServerKind,
+    credentials: &[(CredentialId, CredentialKind)],
+) -> Option<CredentialId> {
+    let id = check.id(
+        "credential_id",
+        present.and_then(|server| server.credential_id),
+    );
+    if kind == ServerKind::Local {
+        return None;
+    }
+    match id {
+        None => check.refuse("credential_id", "required"),
+        Some(id) => match credentials.iter().find(|(known, _)| *known == id) {
+            None => check.refuse("credential_id", "unknown_choice"),
+            Some((_, kind)) if kind.is_git() => check.refuse("credential_id", "wrong_credential"),
+            Some(_) => {}
+        },
+    }
+    id
+}
+
+fn root(check: &mut Check<'_>, present: Option<&Server>) -> String {
+    let root = check.line(
+        "root",
+        present.map(|server| server.root.as_str()),
+        path::LONGEST,
+    );
+    if root.is_empty() {
+        return "/".into();
+    }
+    match path::normal(&root) {
+        Some(root) => root.to_owned(),
+        None => {
+            check.refuse("root", "invalid_path");
+            root
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CREDENTIALS: [(CredentialId, CredentialKind); 2] = [
+        (CredentialId(1), CredentialKind::SshKey),
+        (CredentialId(2), CredentialKind::GitToken),
+    ];
+
+    /// A sound server but for the fields in `json`.
+    fn checked(json: &str) -> std::result::Result<ServerValues, FieldErrors> {
+        let mut object = serde_json::json!({
+            "hostname": "web-1", "host": "192.0.2.1", "port": 22, "user": "deploy",
+            "kind": "ssh", "credential_id": "1", "root": "/",
+        });
+        let changes: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).unwrap();
+        object.as_object_mut().unwrap().extend(changes);
+        let body = serde_json::to_vec(&object).unwrap();
+        let fields = Fields::from_json("application/json", &body).unwrap();
+        check(&fields, None, &CREDENTIALS)
+    }
+
+    #[test]
+    fn each_bad_value_names_its_field() {
+        let long_name = format!(r#"{{"hostname":"{}"}}"#, "x".repeat(65));
+        for (json, field, code) in [
+            (r#"{"hostname":""}"#, "hostname", "required"),
+            (r#"{"hostname":null}"#, "hostname", "required"),
+            (r#"{"hostname":{}}"#, "hostname", "invalid_type"),
+            (r#"{"hostname":"a\nb"}"#, "hostname", "invalid_characters"),
+            (long_name.as_str(), "hostname", "too_long"),
+            (r#"{"host":""}"#, "host", "required"),
+            (r#"{"host":"-oX"}"#, "host", "invalid_host"),
+            (r#"{"host":"a b"}"#, "host", "invalid_host"),
+            (r#"{"host":"a..b"}"#, "host", "invalid_host"),
+            (r#"{"host":"a;id"}"#, "host", "invalid_host"),
+            (r#"{"host":"a\u0000"}"#, "host", "invalid_characters"),
+            (r#"{"port":0}"#, "port", "invalid_port"),
+            (r#"{"port":65536}"#, "port", "invalid_port"),
+            (r#"{"port":"22;id"}"#, "port", "invalid_port"),
+            (r#"{"port":22.5}"#, "port", "invalid_port"),
+            (r#"{"user":""}"#, "user", "required"),
+            (r#"{"user":"root\n"}"#, "user", "invalid_characters"),
+            (r#"{"user":"-x"}"#, "user", "invalid_user"),
+            (r#"{"user":"a b"}"#, "user", "invalid_user"),
+            (r#"{"kind":"telnet"}"#, "kind", "unknown_choice"),
+            (r#"{"credential_id":""}"#, "credential_id", "required"),
+            (
+                r#"{"credential_id":"x"}"#,
+                "credential_id",
+                "unknown_choice",
+            ),
+            (r#"{"credential_id":9}"#, "credential_id", "unknown_choice"),
+            (
+                r#"{"credential_id":2}"#,
+                "credential_id",
+                "wrong_credential",
+            ),
+            (r#"{"root":".."}"#, "root", "invalid_path"),
+            (r#"{"root":"/$(id)"}"#, "root", "invalid_path"),
+        ] {
+            let errors = checked(json).unwrap_err();
+            let first = errors.first().unwrap();
+            assert_eq!((first.field.as_str(), first.code), (field, code), "{json}");
+        }
+    }
+
+    #[test]
+    fn sound_values_pass() {
+        for json in [
+            "{}",
+            r#"{"host":"::1"}"#,
+            r#"{"host":"web-1.example.com","port":"2222"}"#,
+            r#"{"hostname":"<script>alert(1)</script>"}"#,
+            r#"{"hostname":"一号服务器","root":"/srv/应用/"}"#,
+            r#"{"kind":"local","host":"","user":"","credential_id":null}"#,
+        ] {
+            checked(json).unwrap_or_else(|errors| panic!("{json}: {errors:?}"));
+        }
+        let local = checked(r#"{"kind":"local","host":""}"#).unwrap();
+        assert_eq!(
+            (local.host.as_str(), local.credential_id),
+            ("127.0.0.1", None)
+        );
+        assert_eq!(checked(r#"{"root":""}"#).unwrap().root, "/");
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once_in_the_forms_order() {
+        let errors = checked(r#"{"root":"..","host":"a b","hostname":""}"#).unwrap_err();
+        let fields: Vec<&str> = errors.0.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["hostname", "host", "root"]);
+    }
+}

@@ -1,0 +1,170 @@
+//! What happens to every request before its handler and to every answer after it.
+//!
+//! The sender is recognized, requests from other sites' pages are refused, and so are changes by a
+//! login cookie without the CSRF token. Bodies are read here, whole and bounded, since the token may
+//! be a form's field. Errors become answers, and every answer gets its security headers.
+
+use std::time::Duration;
+
+use actix_web::HttpMessage as _;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::error::{Error, Result};
+use super::input::{Body, Fields};
+use super::visitor::Visitor;
+use crate::auth::AuthError;
+
+/// The largest body of a known sender, in bytes; what is in it is bounded field by field.
+pub const BODY_LIMIT: usize = 2 << 20;
+/// The largest body of an unknown sender.
+pub const STRANGERS_BODY_LIMIT: usize = 64 << 10;
+/// How much of a body that is too large is still read, so that its sender hears the answer
+/// instead of a connection reset.
+const DISCARD_LIMIT: usize = 16 << 20;
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// A login needs no token: it is how one gets one.
+const WITHOUT_CSRF: &str = "/login";
+const CSRF_HEADER: &str = "x-csrf-token";
+/// The form's field of the same purpose.
+pub const CSRF_FIELD: &str = "csrf";
+
+const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; object-src 'none'; base-uri 'none'; \
+                      frame-ancestors 'none'; form-action 'self'";
+
+/// See the module.
+pub async fn guard(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> std::result::Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let (visitor, recognized) = Visitor::recognize(request.request()).await;
+    request.extensions_mut().insert(visitor.clone());
+    let admitted = match recognized {
+        Ok(()) => admit(&visitor, &mut request).await,
+        Err(error) => Err(error),
+    };
+    let mut response = match admitted {
+        Err(error) => request.into_response(error.respond(&visitor)),
+        Ok(()) => {
+            let response = next.call(request).await?.map_into_boxed_body();
+            answer_errors(&visitor, response)
+        }
+    };
+    let secure = visitor
+        .app()
+        .settings()
+        .public_urls
+        .iter()
+        .any(|url| url.starts_with("https:"));
+    add_headers(response.headers_mut(), secure);
+    Ok(response)
+}
+
+/// Lets a request through, or says why not.
+async fn admit(visitor: &Visitor, request: &mut ServiceRequest) -> Result<()> {
+    visitor.app().auth().check_source(request.request())?;
+    if request.method().is_safe() {
+        return Ok(());
+    }
+    let limit = match visitor.identity() {
+        Some(_) => BODY_LIMIT,
+        None => STRANGERS_BODY_LIMIT,
+    };
+    let body = tokio::time::timeout(BODY_TIME, read_body(request, limit))
+        .await
+        .map_err(|_| Error::TooSlow)??;
+    if let Some(identity) = visitor.identity()
+        && request.path().trim_end_matches('/') != WITHOUT_CSRF
+    {
+        let in_header = request.headers().get(CSRF_HEADER);
+        let in_form = || {
+            Fields::from_form(request.content_type(), &body)
+                .ok()?
+                .line(CSRF_FIELD)
+        };
+        let given = in_header
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .or_else(in_form);
+        if !identity.accepts_csrf(given.as_deref()) {
+            return Err(AuthError::Csrf.into());
+        }
+    }
+    request.extensions_mut().insert(Body(body));
+    Ok(())
+}
+
+async fn read_body(request: &mut ServiceRequest, limit: usize) -> Result<Bytes> {
+    let encoded = request.headers().get(header::CONTENT_ENCODING);
+    if encoded.is_some_and(|encoding| encoding != "identity") {
+        return Err(Error::ContentType);
+    }
+    let mut body = BytesMut::new();
+    let mut length = 0;
+    let mut payload = request.take_payload();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Error::Malformed("body"))?;
+        length += chunk.len();
+        if length <= limit {
+            body.extend_from_slice(&chunk);
+        } else {
+            body.clear();
+        }
+        if length > limit + DISCARD_LIMIT {
+            break;
+        }
+    }
+    if length > limit {
+        return Err(Error::TooLarge);
+    }
+    Ok(body.freeze())
+}
+
+/// Puts the answer that its reader understands in the place of a bare error.
+fn answer_errors(
+    visitor: &Visitor,
+    response: ServiceResponse<BoxBody>,
+) -> ServiceResponse<BoxBody> {
+    let answer = match response.response().error() {
+        Some(cause) => match cause.as_error::<Error>() {
+            Some(error) => Some(error.respond(visitor)),
+            None => Some(Error::Malformed("request").respond(visitor)),
+        },
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            let mut answer = Error::Method.respond(visitor);
+            if let Some(allowed) = response.headers().get(header::ALLOW) {
+                answer.headers_mut().insert(header::ALLOW, allowed.clone());
+            }
+            Some(answer)
+        }
+        None => None,
+    };
+    match answer {
+        Some(answer) => response.into_response(answer),
+        None => response,
+    }
+}
+
+fn add_headers(headers: &mut HeaderMap, secure: bool) {
+    let mut add = |name: HeaderName, value: &'static str| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    add(header::CONTENT_SECURITY_POLICY, POLICY);
+    add(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    add(header::REFERRER_POLICY, "same-origin");
+    add(header::X_FRAME_OPTIONS, "DENY");
+    if secure {
+        add(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}

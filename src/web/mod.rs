@@ -1,0 +1,51 @@
+//! Pages, forms, the JSON API and assets: how people and scripts reach the platform over HTTP.
+//!
+//! A handler authorises, validates, makes one call and responds. Everything around that is in one
+//! place each:
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `routes` | every address |
+//! | `guard` | what happens to every request: who sent it, from where, what its answer carries |
+//! | `visitor` | who looks, in which language |
+//! | `input` | what was sent: the fields of a form or of a JSON object |
+//! | `forms` | the rules for those fields, the same for forms and API, and saving what they give |
+//! | `error` | which error gives which answer |
+//! | `render`, `flash`, `assets` | templates, what the next page says on top, embedded files |
+//! | `api` | the JSON API, a file a domain; the pages are beside it, a file a domain too |
+//!
+//! The server gives every worker the [`App`](crate::app::App) as app data, either as it is or
+//! inside `web::Data`.
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{ServiceConfig, scope};
+
+mod api;
+mod assets;
+mod credentials;
+mod error;
+mod flash;
+mod forms;
+mod guard;
+mod home;
+mod input;
+mod login;
+mod paging;
+mod projects;
+mod releases;
+mod render;
+mod routes;
+mod servers;
+#[cfg(test)]
+mod tests;
+mod visitor;
+
+/// Adds every route of this module, and an answer for every address that nobody knows: whoever
+/// serves more must add it before.
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(
+        scope("")
+            .wrap(from_fn(guard::guard))
+            .configure(routes::configure),
+    );
+}

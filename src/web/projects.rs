@@ -1,0 +1,260 @@
+//! The pages of projects.
+
+use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use minijinja::Value;
+
+use super::api;
+use super::error::{Refusal, Result};
+use super::flash::Flash;
+use super::forms::{self, FieldErrors};
+use super::input::{Form, Id, local_address};
+use super::paging;
+use super::render::{self, context};
+use super::visitor::Visitor;
+use crate::store::projects::{self, Project};
+use crate::store::{ProjectId, Role, ServerId, ServerKind, credentials, releases, servers};
+
+const MENU: &str = "projects";
+const LIST: &str = "/projects";
+
+/// `GET /projects`
+pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    let part = paging::of_page(&request);
+    let (page, servers, newest) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let page = projects::page(conn, part)?;
+                let ids: Vec<ProjectId> = page.items.iter().map(|project| project.id).collect();
+                let servers = projects::server_ids_of(conn, &ids)?;
+                Ok((page, servers, releases::newest_of(conn, &ids)?))
+            })
+        })
+        .await?;
+    let rows: Vec<Value> = page
+        .items
+        .iter()
+        .map(|project| {
+            let last = newest.get(&project.id);
+            context! {
+                id => project.id,
+                title => project.title,
+                repo => project.repo,
+                env => project.env,
+                servers => servers.get(&project.id).map_or(0, Vec::len),
+                last => last.map(|(id, state)| context! { id, state }),
+            }
+        })
+        .collect();
+    let can = context! {
+        edit => visitor.may(Role::Admin),
+        release => visitor.may(Role::Deployer),
+    };
+    let context = context! { projects => rows, pager => paging::pager(&page, LIST), can };
+    render::found(&visitor, "projects/list.html", MENU, context)
+}
+
+/// A project with its servers.
+type Whole = (Project, Vec<ServerId>);
+
+/// What a project's form shows.
+struct Shown {
+    status: StatusCode,
+    values: Value,
+    errors: FieldErrors,
+    check: Option<Value>,
+}
+
+impl Shown {
+    fn values(values: Value) -> Self {
+        Self {
+            status: StatusCode::OK,
+            values,
+            errors: FieldErrors::default(),
+            check: None,
+        }
+    }
+
+    fn saved((project, server_ids): &Whole) -> Self {
+        Self::values(context! { server_ids, ..render::value(project) })
+    }
+
+    fn refused(values: Value, refusal: Refusal) -> Self {
+        Self {
+            status: refusal.status,
+            values,
+            errors: refusal.errors,
+            check: None,
+        }
+    }
+}
+
+async fn form(visitor: &Visitor, present: Option<&Project>, shown: Shown) -> Result {
+    let (credentials, servers) = visitor
+        .ask(|app| {
+            app.store()
+                .read(|conn| Ok((credentials::choices(conn, true)?, servers::all(conn)?)))
+        })
+        .await?;
+    let credentials: Vec<Value> = credentials
+        .into_iter()
+        .map(|credential| context! { id => credential.id, label => credential.name })
+        .collect();
+    let servers: Vec<Value> = servers
+        .into_iter()
+        .map(|server| {
+            let note = match server.kind {
+                ServerKind::Ssh => format!("{}@{}", server.user, server.host),
+                ServerKind::Local => server.root,
+            };
+            context! { id => server.id, label => server.hostname, note }
+        })
+        .collect();
+    let action = match present {
+        Some(project) => format!("{LIST}/{}/edit", project.id),
+        None => format!("{LIST}/new"),
+    };
+    let context = context! {
+        values => shown.values,
+        errors => render::errors(visitor, &shown.errors),
+        action,
+        is_new => present.is_none(),
+        id => present.map(|project| project.id),
+        name => present.map(|project| &project.title),
+        choices => context! { credentials, servers },
+        check => shown.check,
+    };
+    render::page(visitor, shown.status, "projects/form.html", MENU, context)
+}
+
+async fn find(visitor: &Visitor, id: ProjectId) -> Result<Whole> {
+    visitor
+        .ask(move |app| {
+            app.store()
+                .read(|conn| Ok((projects::find(conn, id)?, projects::server_ids(conn, id)?)))
+        })
+        .await
+}
+
+/// `GET /projects/new`
+pub async fn new(visitor: Visitor) -> Result {
+    visitor.require(Role::Admin)?;
+    let defaults = context! { env => "test", keep => "5" };
+    form(&visitor, None, Shown::values(defaults)).await
+}
+
+/// `POST /projects/new`
+pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let typed = render::value(fields.typed());
+    match visitor
+        .ask(move |app| forms::project::create(app, &fields))
+        .await
+    {
+        Ok((project, _)) => {
+            let flash = Flash::new("created", &project.title);
+            Ok(render::redirect_saying(
+                &format!("{LIST}/{}/edit", project.id),
+                &flash,
+            ))
+        }
+        Err(error) => form(&visitor, None, Shown::refused(typed, error.refusal()?)).await,
+    }
+}
+
+/// `GET /projects/{id}/edit`
+pub async fn edit(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+    visitor.require(Role::Admin)?;
+    let whole = find(&visitor, id).await?;
+    form(&visitor, Some(&whole.0), Shown::saved(&whole)).await
+}
+
+/// `POST /projects/{id}/edit`
+pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Form(mut fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    // A browser sends nothing for boxes of which none is ticked.
+    fields.or_empty("server_ids");
+    let typed = render::value(fields.typed());
+    match visitor
+        .ask(move |app| forms::project::update(app, id, &fields))
+        .await
+    {
+        Ok((project, _)) => {
+            let flash = Flash::new("saved", &project.title);
+            Ok(render::redirect_saying(LIST, &flash))
+        }
+        Err(error) => {
+            let refusal = error.refusal()?;
+            let (project, _) = find(&visitor, id).await?;
+            form(&visitor, Some(&project), Shown::refused(typed, refusal)).await
+        }
+    }
+}
+
+/// `GET /projects/{id}/delete?page=`
+pub async fn ask_delete(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
+    visitor.require(Role::Admin)?;
+    let (project, active) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let project = projects::find(conn, id)?;
+                Ok((project, releases::active_of_project(conn, id)?))
+            })
+        })
+        .await?;
+    let blocked: Vec<String> = active.iter().map(|release| format!("#{release}")).collect();
+    let context = context! {
+        item => context! { id, name => project.title },
+        action => format!("{LIST}/{id}/delete"),
+        back => format!("{LIST}?page={}", paging::number(&request)),
+        blocked,
+    };
+    render::found(&visitor, "projects/delete.html", MENU, context)
+}
+
+/// `POST /projects/{id}/delete`
+pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let project = visitor
+        .ask(move |app| {
+            app.store().write(|conn| {
+                let project = projects::find(conn, id)?;
+                projects::delete(conn, id)?;
+                Ok(project)
+            })
+        })
+        .await?;
+    let back = fields.line("back").unwrap_or_default();
+    let flash = Flash::new("deleted", &project.title);
+    Ok(render::redirect_saying(
+        local_address(&back).unwrap_or(LIST),
+        &flash,
+    ))
+}
+
+/// `POST /projects/{id}/check`
+pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+    visitor.require(Role::Admin)?;
+    let whole = find(&visitor, id).await?;
+    let check = visitor
+        .ask(move |app| app.engine().check_git_host(id))
+        .await?;
+    let mut shown = Shown::saved(&whole);
+    shown.check = Some(render::value(api::check(&visitor, &check)));
+    form(&visitor, Some(&whole.0), shown).await
+}
+
+/// `POST /projects/{id}/host_key`
+pub async fn accept_key(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let fingerprint = fields.line("fingerprint").unwrap_or_default();
+    visitor
+        .ask(move |app| app.engine().accept_git_host_key(id, &fingerprint))
+        .await?;
+    let flash = Flash::new("host_key_accepted", "");
+    Ok(render::redirect_saying(
+        &format!("{LIST}/{id}/edit"),
+        &flash,
+    ))
+}

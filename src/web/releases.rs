@@ -1,0 +1,208 @@
+//! The pages of releases.
+
+use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use minijinja::Value;
+
+use super::api;
+use super::error::{Error, Result};
+use super::flash::Flash;
+use super::input::{Form, Id, query};
+use super::paging;
+use super::render::{self, context};
+use super::visitor::Visitor;
+use crate::deploy::Order;
+use crate::store::releases::{self, ReleaseRow};
+use crate::store::{NodeState, ReleaseId, ReleaseState, Role, nodes, projects};
+
+const MENU: &str = "releases";
+const LIST: &str = "/releases";
+
+/// How many characters of a commit's id are shown.
+const SHORT: usize = 8;
+
+/// A release as the templates take it.
+fn shown(row: &ReleaseRow) -> Value {
+    let release = &row.release;
+    let seconds = match (release.started_at, release.finished_at) {
+        (Some(start), Some(end)) => Some((end.0 - start.0).max(0) / 1000),
+        _ => None,
+    };
+    let commit = release.commit_id.as_deref();
+    context! {
+        id => release.id,
+        state => release.state,
+        kind => release.kind,
+        project => context! {
+            id => release.project_id,
+            title => row.project_title,
+            env => row.project_env,
+        },
+        ref => release.revision,
+        commit,
+        short => commit.and_then(|commit| commit.get(..SHORT)),
+        summary => release.summary,
+        author => None::<&str>,
+        by => release.requested_by,
+        created_at => release.created_at,
+        started_at => release.started_at,
+        finished_at => release.finished_at,
+        seconds,
+        error => Some(&release.message).filter(|message| !message.is_empty()),
+        of => release.target_id,
+    }
+}
+
+/// `GET /` and `GET /releases`
+pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    let part = paging::of_page(&request);
+    // The cursor is older than the list, so that no change falls between the two.
+    let cursor = visitor.app().hub().now().to_string();
+    let (page, has_projects) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let page = releases::page(conn, None, part)?;
+                Ok((page, projects::exist(conn)?))
+            })
+        })
+        .await?;
+    let context = context! {
+        releases => page.items.iter().map(shown).collect::<Vec<_>>(),
+        pager => paging::pager(&page, LIST),
+        cursor,
+        can => context! { create => visitor.may(Role::Deployer) },
+        has_projects,
+    };
+    render::found(&visitor, "releases/list.html", MENU, context)
+}
+
+async fn form(visitor: &Visitor, status: StatusCode, values: Value, errors: Value) -> Result {
+    let projects = visitor.ask(|app| app.store().read(projects::all)).await?;
+    let projects: Vec<Value> = projects
+        .into_iter()
+        .map(|project| context! { id => project.id, title => project.title, env => project.env })
+        .collect();
+    let context = context! {
+        values,
+        errors,
+        action => LIST,
+        choices => context! { projects },
+    };
+    render::page(visitor, status, "releases/new.html", MENU, context)
+}
+
+/// `GET /releases/new?project=`
+pub async fn new(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Deployer)?;
+    let project_id = query(&request, "project").unwrap_or_default();
+    let values = context! { project_id, ref => "", commit => "" };
+    form(&visitor, StatusCode::OK, values, context! {}).await
+}
+
+/// `POST /releases`
+pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
+    let by = visitor.require(Role::Deployer)?.name.clone();
+    let typed = render::value(fields.typed());
+    match visitor
+        .ask(move |app| api::releases::submit(app, &fields, by))
+        .await
+    {
+        Ok(release) => Ok(to_release(release.id, "release_queued")),
+        Err(error) => {
+            let refusal = error.refusal()?;
+            let errors = render::errors(&visitor, &refusal.errors);
+            form(&visitor, refusal.status, typed, errors).await
+        }
+    }
+}
+
+fn to_release(id: ReleaseId, flash: &str) -> actix_web::HttpResponse {
+    render::redirect_saying(&format!("{LIST}/{id}"), &Flash::new(flash, ""))
+}
+
+/// `GET /releases/{id}?node=`
+pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    // The cursor is older than the snapshot, so that no change falls between the two.
+    let cursor = visitor.app().hub().now().to_string();
+    let (row, nodes) = visitor
+        .ask(move |app| {
+            app.store()
+                .read(|conn| Ok((releases::row(conn, id)?, nodes::of_release(conn, id)?)))
+        })
+        .await?;
+    let rows = api::releases::rows(visitor.language(), &nodes);
+    let asked = query(&request, "node");
+    let node = nodes
+        .iter()
+        .zip(&rows)
+        .find(|(node, _)| Some(&node.key) == asked.as_ref());
+    let selected = match node {
+        None => None,
+        Some((node, row)) => {
+            let key = node.key.clone();
+            let log = visitor
+                .ask(move |app| api::releases::whole_log(app, id, &key, 0))
+                .await?;
+            Some(
+                context! { key => node.key, text => row.text, state => node.state, log => log.text },
+            )
+        }
+    };
+    let state = row.release.state;
+    let deployer = visitor.may(Role::Deployer);
+    let reached = nodes
+        .iter()
+        .any(|node| node.server_id.is_some() && node.state == NodeState::Succeeded);
+    let ended_well = matches!(state, ReleaseState::Succeeded | ReleaseState::Partial);
+    let context = context! {
+        release => shown(&row),
+        rows,
+        cursor,
+        selected,
+        // The page shows and hides them while the release goes on.
+        can => context! {
+            cancel => deployer,
+            again => deployer,
+            rollback => deployer && (state.is_active() || (ended_well && reached)),
+        },
+    };
+    render::found(&visitor, "releases/show.html", MENU, context)
+}
+
+/// `POST /releases/{id}/cancel`
+pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
+    let by = visitor.require(Role::Deployer)?.name.clone();
+    visitor.ask(move |app| app.engine().cancel(id, &by)).await?;
+    Ok(to_release(id, "release_cancelling"))
+}
+
+/// `POST /releases/{id}/rollback`
+pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
+    let by = visitor.require(Role::Deployer)?.name.clone();
+    let release = visitor
+        .ask(move |app| app.engine().roll_back(id, &by))
+        .await?;
+    Ok(to_release(release.id, "release_queued"))
+}
+
+/// `POST /releases/{id}/again`: the same commit once more.
+pub async fn again(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
+    let by = visitor.require(Role::Deployer)?.name.clone();
+    let release = visitor
+        .ask(move |app| {
+            let earlier = app.store().read(|conn| releases::find(conn, id))?;
+            let again = match earlier.target_id {
+                Some(target) => app.engine().roll_back(target, &by),
+                None => app.engine().submit(Order {
+                    project: earlier.project_id,
+                    revision: earlier.commit_id.unwrap_or(earlier.revision),
+                    by,
+                }),
+            };
+            again.map_err(Error::from)
+        })
+        .await?;
+    Ok(to_release(release.id, "release_queued"))
+}

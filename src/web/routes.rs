@@ -1,0 +1,184 @@
+//! Every address of pages and API. Each answers with and without a slash at its end.
+
+use actix_web::guard::{Any, Get, Head};
+use actix_web::web::{self, ServiceConfig, delete, post, put};
+use actix_web::{Resource, Route};
+
+use super::api;
+use super::error::{Error, Result};
+use super::{assets, credentials, home, login, projects, releases, servers};
+
+/// A resource at `path`, which is written without a slash at its end.
+fn at(path: &str) -> Resource {
+    web::resource([path.to_owned(), format!("{path}/")])
+}
+
+/// A route for reading, which is also asked by `HEAD`.
+fn get() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
+}
+
+async fn nothing_here() -> Result {
+    Err(Error::NoSuchAddress)
+}
+
+/// Adds them all.
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .service(web::resource("/assets/{path:.*}").route(get().to(assets::show)))
+        .service(
+            at("/login")
+                .route(get().to(login::show))
+                .route(post().to(login::log_in)),
+        )
+        .service(at("/logout").route(post().to(login::log_out)))
+        // Using a link up must not happen by a HEAD request, as previews of links send it.
+        .service(at("/enter/{link}").route(web::get().to(login::enter)))
+        .service(
+            at("/setup/{link}")
+                .route(get().to(login::show_setup))
+                .route(post().to(login::set_up)),
+        )
+        .service(at("/preferences").route(post().to(login::prefer)))
+        .service(at("/language").route(post().to(login::prefer)))
+        .service(at("/home").route(get().to(home::show)))
+        .configure(pages)
+        .service(web::scope("/api/v1").configure(api_v1))
+        .default_service(web::to(nothing_here));
+}
+
+fn pages(config: &mut ServiceConfig) {
+    config
+        .service(web::resource("/").route(get().to(releases::list)))
+        .service(
+            at("/releases")
+                .route(get().to(releases::list))
+                .route(post().to(releases::create)),
+        )
+        .service(at("/releases/new").route(get().to(releases::new)))
+        .service(at("/releases/{id}").route(get().to(releases::show)))
+        .service(at("/releases/{id}/cancel").route(post().to(releases::cancel)))
+        .service(at("/releases/{id}/rollback").route(post().to(releases::roll_back)))
+        .service(at("/releases/{id}/again").route(post().to(releases::again)))
+        .configure(|config| {
+            entity(config, "/servers")
+                .list(get().to(servers::list), post().to(servers::create))
+                .new(get().to(servers::new), post().to(servers::create))
+                .one(|| [get().to(servers::edit), post().to(servers::update)])
+                .delete(get().to(servers::ask_delete), post().to(servers::delete))
+                .check(post().to(servers::check), post().to(servers::accept_key));
+        })
+        .configure(|config| {
+            entity(config, "/projects")
+                .list(get().to(projects::list), post().to(projects::create))
+                .new(get().to(projects::new), post().to(projects::create))
+                .one(|| [get().to(projects::edit), post().to(projects::update)])
+                .delete(get().to(projects::ask_delete), post().to(projects::delete))
+                .check(post().to(projects::check), post().to(projects::accept_key));
+        })
+        .configure(|config| {
+            entity(config, "/credentials")
+                .list(get().to(credentials::list), post().to(credentials::create))
+                .new(get().to(credentials::new), post().to(credentials::create))
+                .one(|| [get().to(credentials::edit), post().to(credentials::update)])
+                .delete(
+                    get().to(credentials::ask_delete),
+                    post().to(credentials::delete),
+                );
+        });
+}
+
+/// The pages of an entity, which lie at the same places for each.
+struct Entity<'a> {
+    config: &'a mut ServiceConfig,
+    base: &'static str,
+}
+
+fn entity<'a>(config: &'a mut ServiceConfig, base: &'static str) -> Entity<'a> {
+    Entity { config, base }
+}
+
+impl Entity<'_> {
+    fn add(self, end: &str, routes: impl IntoIterator<Item = Route>) -> Self {
+        let resource = at(&format!("{}{end}", self.base));
+        let resource = routes.into_iter().fold(resource, Resource::route);
+        self.config.service(resource);
+        self
+    }
+
+    fn list(self, show: Route, create: Route) -> Self {
+        self.add("", [show, create])
+    }
+
+    fn new(self, show: Route, create: Route) -> Self {
+        self.add("/new", [show, create])
+    }
+
+    fn one(self, routes: fn() -> [Route; 2]) -> Self {
+        self.add("/{id}", routes()).add("/{id}/edit", routes())
+    }
+
+    fn delete(self, ask: Route, delete: Route) -> Self {
+        self.add("/{id}/delete", [ask, delete])
+    }
+
+    fn check(self, check: Route, accept: Route) -> Self {
+        self.add("/{id}/check", [check])
+            .add("/{id}/host_key", [accept])
+    }
+}
+
+fn api_v1(config: &mut ServiceConfig) {
+    use api::{credentials, projects, releases, servers};
+    config
+        .service(
+            at("/servers")
+                .route(get().to(servers::list))
+                .route(post().to(servers::create)),
+        )
+        .service(
+            at("/servers/{id}")
+                .route(get().to(servers::show))
+                .route(put().to(servers::update))
+                .route(delete().to(servers::delete)),
+        )
+        .service(at("/servers/{id}/check").route(post().to(servers::check)))
+        .service(at("/servers/{id}/host_key").route(post().to(servers::accept_key)))
+        .service(
+            at("/projects")
+                .route(get().to(projects::list))
+                .route(post().to(projects::create)),
+        )
+        .service(
+            at("/projects/{id}")
+                .route(get().to(projects::show))
+                .route(put().to(projects::update))
+                .route(delete().to(projects::delete)),
+        )
+        .service(at("/projects/{id}/refs").route(get().to(projects::refs)))
+        .service(at("/projects/{id}/commits").route(get().to(projects::commits)))
+        .service(at("/projects/{id}/check").route(post().to(projects::check)))
+        .service(at("/projects/{id}/host_key").route(post().to(projects::accept_key)))
+        .service(
+            at("/credentials")
+                .route(get().to(credentials::list))
+                .route(post().to(credentials::create)),
+        )
+        .service(
+            at("/credentials/{id}")
+                .route(get().to(credentials::show))
+                .route(put().to(credentials::update))
+                .route(delete().to(credentials::delete)),
+        )
+        .service(
+            at("/releases")
+                .route(get().to(releases::list))
+                .route(post().to(releases::create)),
+        )
+        .service(at("/releases/{id}").route(get().to(releases::show)))
+        .service(at("/releases/{id}/cancel").route(post().to(releases::cancel)))
+        .service(at("/releases/{id}/rollback").route(post().to(releases::roll_back)))
+        .service(at("/releases/{id}/tree").route(get().to(releases::tree)))
+        .service(at("/releases/{id}/nodes/{key}/log").route(get().to(releases::log)))
+        .default_service(web::to(nothing_here));
+}

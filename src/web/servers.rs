@@ -1,0 +1,239 @@
+//! The pages of servers.
+
+use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use minijinja::Value;
+
+use super::api;
+use super::error::{Refusal, Result};
+use super::flash::Flash;
+use super::forms::{self, FieldErrors};
+use super::input::{Form, Id, local_address};
+use super::paging;
+use super::render::{self, context};
+use super::visitor::Visitor;
+use crate::store::servers::{self, Server};
+use crate::store::{Role, ServerId, ServerKind, credentials};
+
+const MENU: &str = "servers";
+const LIST: &str = "/servers";
+
+/// `GET /servers`
+pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Viewer)?;
+    let part = paging::of_page(&request);
+    let (page, users) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let page = servers::page(conn, part)?;
+                let ids: Vec<ServerId> = page.items.iter().map(|server| server.id).collect();
+                let users = servers::used_by(conn, &ids)?;
+                Ok((page, users))
+            })
+        })
+        .await?;
+    let rows: Vec<Value> = page
+        .items
+        .iter()
+        .map(|server| {
+            context! {
+                host_key => host_key_state(server),
+                projects => users.get(&server.id).map_or(0, Vec::len),
+                ..render::value(server)
+            }
+        })
+        .collect();
+    let context = context! {
+        servers => rows,
+        pager => paging::pager(&page, LIST),
+        can => context! { edit => visitor.may(Role::Admin) },
+    };
+    render::found(&visitor, "servers/list.html", MENU, context)
+}
+
+fn host_key_state(server: &Server) -> &'static str {
+    match (server.kind, &server.host_key) {
+        (ServerKind::Local, _) => "none",
+        (ServerKind::Ssh, Some(_)) => "accepted",
+        (ServerKind::Ssh, None) => "unknown",
+    }
+}
+
+/// What a server's form shows.
+struct Shown {
+    status: StatusCode,
+    values: Value,
+    errors: FieldErrors,
+    check: Option<Value>,
+}
+
+impl Shown {
+    fn values(values: Value) -> Self {
+        Self {
+            status: StatusCode::OK,
+            values,
+            errors: FieldErrors::default(),
+            check: None,
+        }
+    }
+
+    fn refused(values: Value, refusal: Refusal) -> Self {
+        Self {
+            status: refusal.status,
+            values,
+            errors: refusal.errors,
+            check: None,
+        }
+    }
+}
+
+async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Result {
+    let choices = visitor
+        .ask(|app| app.store().read(|conn| credentials::choices(conn, false)))
+        .await?;
+    let choices: Vec<Value> = choices
+        .into_iter()
+        .map(|credential| context! { id => credential.id, label => credential.name })
+        .collect();
+    let action = match present {
+        Some(server) => format!("{LIST}/{}/edit", server.id),
+        None => format!("{LIST}/new"),
+    };
+    let context = context! {
+        values => shown.values,
+        errors => render::errors(visitor, &shown.errors),
+        action,
+        is_new => present.is_none(),
+        id => present.map(|server| server.id),
+        name => present.map(|server| &server.hostname),
+        choices => context! { credentials => choices },
+        check => shown.check,
+    };
+    render::page(visitor, shown.status, "servers/form.html", MENU, context)
+}
+
+async fn find(visitor: &Visitor, id: ServerId) -> Result<Server> {
+    visitor
+        .ask(move |app| app.store().read(|conn| servers::find(conn, id)))
+        .await
+}
+
+/// `GET /servers/new`
+pub async fn new(visitor: Visitor) -> Result {
+    visitor.require(Role::Admin)?;
+    let defaults = context! { kind => "ssh", port => "22", root => "/" };
+    form(&visitor, None, Shown::values(defaults)).await
+}
+
+/// `POST /servers/new`
+pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let typed = render::value(fields.typed());
+    match visitor
+        .ask(move |app| forms::server::create(app, &fields))
+        .await
+    {
+        Ok(server) => {
+            let flash = Flash::new("created", &server.hostname);
+            Ok(render::redirect_saying(
+                &format!("{LIST}/{}/edit", server.id),
+                &flash,
+            ))
+        }
+        Err(error) => form(&visitor, None, Shown::refused(typed, error.refusal()?)).await,
+    }
+}
+
+/// `GET /servers/{id}/edit`
+pub async fn edit(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
+    visitor.require(Role::Admin)?;
+    let server = find(&visitor, id).await?;
+    let values = render::value(&server);
+    form(&visitor, Some(&server), Shown::values(values)).await
+}
+
+/// `POST /servers/{id}/edit`
+pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let typed = render::value(fields.typed());
+    match visitor
+        .ask(move |app| forms::server::update(app, id, &fields))
+        .await
+    {
+        Ok(server) => {
+            let flash = Flash::new("saved", &server.hostname);
+            Ok(render::redirect_saying(LIST, &flash))
+        }
+        Err(error) => {
+            let refusal = error.refusal()?;
+            let server = find(&visitor, id).await?;
+            form(&visitor, Some(&server), Shown::refused(typed, refusal)).await
+        }
+    }
+}
+
+/// `GET /servers/{id}/delete?page=`
+pub async fn ask_delete(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
+    visitor.require(Role::Admin)?;
+    let (server, blocked) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let server = servers::find(conn, id)?;
+                Ok((server, servers::used_by(conn, &[id])?.remove(&id)))
+            })
+        })
+        .await?;
+    let context = context! {
+        item => context! { id, name => server.hostname },
+        action => format!("{LIST}/{id}/delete"),
+        back => format!("{LIST}?page={}", paging::number(&request)),
+        blocked => blocked.unwrap_or_default(),
+    };
+    render::found(&visitor, "servers/delete.html", MENU, context)
+}
+
+/// `POST /servers/{id}/delete`
+pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let server = visitor
+        .ask(move |app| {
+            app.store().write(|conn| {
+                let server = servers::find(conn, id)?;
+                servers::delete(conn, id)?;
+                Ok(server)
+            })
+        })
+        .await?;
+    let back = fields.line("back").unwrap_or_default();
+    let flash = Flash::new("deleted", &server.hostname);
+    Ok(render::redirect_saying(
+        local_address(&back).unwrap_or(LIST),
+        &flash,
+    ))
+}
+
+/// `POST /servers/{id}/check`
+pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
+    visitor.require(Role::Admin)?;
+    let server = find(&visitor, id).await?;
+    let check = visitor
+        .ask(move |app| app.engine().check_server(id))
+        .await?;
+    let mut shown = Shown::values(render::value(&server));
+    shown.check = Some(render::value(api::check(&visitor, &check)));
+    form(&visitor, Some(&server), shown).await
+}
+
+/// `POST /servers/{id}/host_key`
+pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
+    visitor.require(Role::Admin)?;
+    let fingerprint = fields.line("fingerprint").unwrap_or_default();
+    visitor
+        .ask(move |app| app.engine().accept_server_key(id, &fingerprint))
+        .await?;
+    let flash = Flash::new("host_key_accepted", "");
+    Ok(render::redirect_saying(
+        &format!("{LIST}/{id}/edit"),
+        &flash,
+    ))
+}

@@ -1,0 +1,198 @@
+//! Who looks: the account, the language and the choices that a request brings.
+
+use std::future::{Ready, ready};
+use std::rc::Rc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT_LANGUAGE;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+
+use super::error::{Error, Result};
+use super::flash::Flash;
+use crate::app::App;
+use crate::auth::{Identity, Proof};
+use crate::i18n::Language;
+use crate::store::Role;
+
+/// Where the JSON API lies.
+pub const API: &str = "/api";
+
+/// The sender of a request; the guard puts it there, handlers take it as an argument.
+#[derive(Clone)]
+pub struct Visitor(Rc<Inner>);
+
+struct Inner {
+    app: App,
+    language: Language,
+    theme: &'static str,
+    /// The path with its query.
+    path: String,
+    is_get: bool,
+    proof: Proof,
+    identity: Option<Identity>,
+    flash: Option<Flash>,
+}
+
+impl Visitor {
+    /// Recognizes the sender of `request`; an error comes with what is known without the database.
+    pub async fn recognize(request: &HttpRequest) -> (Self, Result<()>) {
+        let app = app_of(request);
+        let proof = Proof::of(request);
+        let known = match &proof {
+            Proof::None => Ok(None),
+            proof => {
+                let proof = proof.clone();
+                match app.blocking(move |app| app.auth().who(&proof)).await {
+                    Ok(who) => who.map_err(Error::from),
+                    Err(busy) => Err(busy.into()),
+                }
+            }
+        };
+        let (identity, verdict) = match known {
+            Ok(identity) => (identity, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str());
+        let visitor = Self(Rc::new(Inner {
+            app,
+            language: language(request),
+            theme: theme(request),
+            path: path.to_owned(),
+            is_get: request.method().is_safe(),
+            proof,
+            identity,
+            flash: Flash::of(request),
+        }));
+        (visitor, verdict)
+    }
+
+    /// The application.
+    pub fn app(&self) -> &App {
+        &self.0.app
+    }
+
+    /// The reader's language.
+    pub fn language(&self) -> Language {
+        self.0.language
+    }
+
+    /// The reader's theme: `light`, `dark` or `auto`.
+    pub fn theme(&self) -> &'static str {
+        self.0.theme
+    }
+
+    /// The path with its query.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// What the request shows to prove who sent it.
+    pub fn proof(&self) -> &Proof {
+        &self.0.proof
+    }
+
+    /// Who it is, if that is known.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.0.identity.as_ref()
+    }
+
+    /// What the page before left to say.
+    pub fn flash(&self) -> Option<&Flash> {
+        self.0.flash.as_ref()
+    }
+
+    /// Whether answers are JSON.
+    pub fn is_api(&self) -> bool {
+        self.0
+            .path
+            .strip_prefix(API)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    }
+
+    /// Whether the same request can be made again by opening its address.
+    pub fn may_come_back(&self) -> bool {
+        self.0.is_get
+    }
+
+    /// The login page that leads back here.
+    pub fn login_address(&self) -> String {
+        let next: String = url::form_urlencoded::byte_serialize(self.0.path.as_bytes()).collect();
+        format!("/login?next={next}")
+    }
+
+    /// The sender's account, which must have `role` or more.
+    pub fn require(&self, role: Role) -> Result<&Identity> {
+        let identity = self.identity().ok_or(Error::NotLoggedIn)?;
+        if identity.may(role) {
+            Ok(identity)
+        } else {
+            Err(Error::NotAllowed)
+        }
+    }
+
+    /// Whether the sender may do what needs `role`.
+    pub fn may(&self, role: Role) -> bool {
+        self.identity().is_some_and(|identity| identity.may(role))
+    }
+
+    /// Does blocking work on the pool for it.
+    pub async fn ask<T, E>(
+        &self,
+        work: impl FnOnce(&App) -> std::result::Result<T, E> + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        Ok(self.0.app.blocking(work).await??)
+    }
+}
+
+impl FromRequest for Visitor {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let visitor = request.extensions().get::<Visitor>().cloned();
+        ready(visitor.ok_or(Error::NotLoggedIn))
+    }
+}
+
+/// The application of the worker that serves `request`.
+#[allow(clippy::expect_used)] // a server that was started without it cannot serve anything
+fn app_of(request: &HttpRequest) -> App {
+    request
+        .app_data::<App>()
+        .cloned()
+        .or_else(|| {
+            request
+                .app_data::<web::Data<App>>()
+                .map(|app| app.get_ref().clone())
+        })
+        .expect("the server gives its workers the App")
+}
+
+fn language(request: &HttpRequest) -> Language {
+    let cookie = request.cookie("lang");
+    let header = request.headers().get(ACCEPT_LANGUAGE);
+    Language::negotiate(
+        cookie.as_ref().map(|cookie| cookie.value()),
+        header.and_then(|header| header.to_str().ok()),
+    )
+}
+
+fn theme(request: &HttpRequest) -> &'static str {
+    match request
+        .cookie("theme")
+        .as_ref()
+        .map(|cookie| cookie.value())
+    {
+        Some("light") => "light",
+        Some("dark") => "dark",
+        _ => "auto",
+    }
+}
