@@ -58,9 +58,6 @@ pub enum AppError {
     /// The release engine.
     #[error(transparent)]
     Deploy(#[from] DeployError),
-    /// The git host's certificates.
-    #[error("setting git_ca_file: {0}")]
-    CaFile(String),
 }
 
 /// Too much is going on; the same request may succeed in a moment.
@@ -220,9 +217,6 @@ fn open_engine(
     vault: &Vault,
     settings: &Settings,
 ) -> Result<Engine, AppError> {
-    if let Some(path) = &settings.git_ca_file {
-        crate::git::trust_ca_file(path).map_err(|error| AppError::CaFile(error.to_string()))?;
-    }
     let policy = url_policy(settings);
     let mirrors = Mirrors::new(
         folder.private_folder("mirrors")?,

@@ -17,7 +17,7 @@
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
-//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses |
+//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`) |
 //! | [`cli`] | a file a subcommand | app and what it uses, server |
 //! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport |
 

@@ -131,6 +131,9 @@ pub enum CliError {
     /// A secret.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The certificates of git hosts.
+    #[error("setting git_ca_file: {0}")]
+    CaFile(crate::git::GitError),
     /// The address to serve on.
     #[error("{address}: {cause}")]
     Listen {

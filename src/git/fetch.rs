@@ -117,14 +117,16 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The address by way of a relay on `port`: as a proxy for http and https, else in place of
+    /// The address by way of a relay on `port`: as a proxy for https, else in place of
     /// the host.
     pub(super) fn through(url: &RepoUrl, credential: &GitCredential, port: u16) -> Self {
         let relay = format!("127.0.0.1:{port}");
         let user = credential.ssh_user(url);
         let path = &url.path;
         let (url, proxy) = match url.scheme {
-            Scheme::Https | Scheme::Http => (without_user(url), Some(format!("http://{relay}"))),
+            Scheme::Https => (without_user(url), Some(format!("http://{relay}"))),
+            // libgit2 ignores a proxy for plain http and would connect by itself.
+            Scheme::Http => (format!("http://{relay}{path}"), None),
             Scheme::Git => (format!("git://{relay}{path}"), None),
             Scheme::Ssh => (format!("ssh://{user}@{relay}{path}"), None),
             Scheme::Scp => (format!("{user}@[{relay}]:{path}"), None),
@@ -134,20 +136,15 @@ impl Target {
     }
 }
 
-/// http and https: the user travels in the credential.
+/// https: the user travels in the credential.
 fn without_user(url: &RepoUrl) -> String {
-    let scheme = if url.scheme == Scheme::Https {
-        "https"
-    } else {
-        "http"
-    };
     let host = url.host().unwrap_or_default();
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
         host.to_owned()
     };
-    format!("{scheme}://{host}:{}{}", url.port(), url.path)
+    format!("https://{host}:{}{}", url.port(), url.path)
 }
 
 fn transfer(mirror: &Mirror, path: &Path, watch: &Watch) -> Result<(), GitError> {

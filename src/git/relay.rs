@@ -5,6 +5,7 @@
 //! between libgit2 and the host. The relay sees the host fall silent and then cuts the line,
 //! which ends the fetch; cancelling does the same.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,7 +193,8 @@ impl Line {
                 Ok(0) | Err(_) => break,
                 Ok(length) => length,
             };
-            if let Err(error) = far.write_all(&buffer[..length]) {
+            let sending = self.name_http_host(&buffer[..length], &near);
+            if let Err(error) = far.write_all(&sending) {
                 if is_timeout(&error) {
                     self.stall();
                 }
@@ -202,6 +204,21 @@ impl Line {
             *lock(sent) = Instant::now();
         }
         let _ = far.shutdown(Shutdown::Write);
+    }
+
+    /// In a request of plain http, the real host in place of the relay's. libgit2 writes a head at
+    /// once, so it is never cut in two.
+    fn name_http_host<'a>(&self, sending: &'a [u8], near: &TcpStream) -> Cow<'a, [u8]> {
+        let (Scheme::Http, Ok(own)) = (self.scheme, near.local_addr()) else {
+            return Cow::Borrowed(sending);
+        };
+        let named = format!("\r\nHost: {own}\r\n").into_bytes();
+        let Some(at) = sending.windows(named.len()).position(|part| part == named) else {
+            return Cow::Borrowed(sending);
+        };
+        let host = authority(&self.host, self.host_port);
+        let real = format!("\r\nHost: {host}\r\n").into_bytes();
+        Cow::Owned([&sending[..at], &real, &sending[at + named.len()..]].concat())
     }
 
     /// The host to libgit2. Only silence of the host counts, from the last byte in either
@@ -301,16 +318,19 @@ fn read_head(near: &mut TcpStream) -> io::Result<Vec<u8>> {
 /// host in place of the relay's, for servers that serve by name.
 fn name_git_host(packet: &[u8], host: &str, port: u16) -> Vec<u8> {
     let command = packet.split(|byte| *byte == 0).next().unwrap_or_default();
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
     let mut named = command.to_vec();
-    named.extend_from_slice(format!("\0host={host}:{port}\0").as_bytes());
+    named.extend_from_slice(format!("\0host={}\0", authority(host, port)).as_bytes());
     let mut sent = format!("{:04x}", named.len() + 4).into_bytes();
     sent.extend_from_slice(&named);
     sent
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 #[cfg(test)]

@@ -243,17 +243,6 @@ pub fn page(
     })
 }
 
-/// The newest release of `project` that has `state`.
-pub fn newest(conn: &mut Conn, project: ProjectId, state: ReleaseState) -> Result<Option<Release>> {
-    Ok(releases::table
-        .filter(releases::project_id.eq(project))
-        .filter(releases::state.eq(state))
-        .order(releases::id.desc())
-        .select(Release::as_select())
-        .first(conn)
-        .optional()?)
-}
-
 /// The newest release of each of `projects`; those without one are not in it.
 pub fn newest_of(
     conn: &mut Conn,
@@ -271,4 +260,17 @@ pub fn newest_of(
         .load(conn)?;
     let of_project = |(project, id, state)| (project, (id, state));
     Ok(rows.into_iter().map(of_project).collect())
+}
+
+/// The release whose files all servers of `project` have now, as far as the platform knows: that of
+/// its newest success.
+pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
+    let newest: Option<(ReleaseId, Option<ReleaseId>)> = releases::table
+        .filter(releases::project_id.eq(project))
+        .filter(releases::state.eq(ReleaseState::Succeeded))
+        .order(releases::id.desc())
+        .select((releases::id, releases::target_id))
+        .first(conn)
+        .optional()?;
+    Ok(newest.map(|(id, target)| target.unwrap_or(id)))
 }

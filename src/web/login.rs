@@ -157,7 +157,8 @@ fn setup_page(
 
 /// `POST /preferences`
 pub async fn prefer(Form(fields): Form) -> Result {
-    let mut response = render::redirect(&next(fields.line("next")));
+    let next = fields.line("next").unwrap_or_default();
+    let mut response = render::redirect(local_address(&next).unwrap_or("/"));
     let mut keep = |name: &'static str, value: &'static str| {
         let cookie = Cookie::build(name, value)
             .path("/")

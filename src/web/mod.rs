@@ -14,8 +14,7 @@
 //! | `render`, `flash`, `assets` | templates, what the next page says on top, embedded files |
 //! | `api` | the JSON API, a file a domain; the pages are beside it, a file a domain too |
 //!
-//! The server gives every worker the [`App`](crate::app::App) as app data, either as it is or
-//! inside `web::Data`.
+//! The server gives every worker the [`App`](crate::app::App) as `web::Data`.
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{ServiceConfig, scope};

@@ -13,7 +13,7 @@ use super::render::{self, context};
 use super::visitor::Visitor;
 use crate::deploy::Order;
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{NodeState, ReleaseId, ReleaseState, Role, nodes, projects};
+use crate::store::{NodeState, ReleaseId, Role, nodes, projects};
 
 const MENU: &str = "releases";
 const LIST: &str = "/releases";
@@ -126,10 +126,13 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     visitor.require(Role::Viewer)?;
     // The cursor is older than the snapshot, so that no change falls between the two.
     let cursor = visitor.app().hub().now().to_string();
-    let (row, nodes) = visitor
+    let (row, nodes, live) = visitor
         .ask(move |app| {
-            app.store()
-                .read(|conn| Ok((releases::row(conn, id)?, nodes::of_release(conn, id)?)))
+            app.store().read(|conn| {
+                let row = releases::row(conn, id)?;
+                let live = releases::live(conn, row.release.project_id)?;
+                Ok((row, nodes::of_release(conn, id)?, live))
+            })
         })
         .await?;
     let rows = api::releases::rows(visitor.language(), &nodes);
@@ -155,17 +158,16 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     let reached = nodes
         .iter()
         .any(|node| node.server_id.is_some() && node.state == NodeState::Succeeded);
-    let ended_well = matches!(state, ReleaseState::Succeeded | ReleaseState::Partial);
+    let files = row.release.target_id.unwrap_or(id);
     let context = context! {
         release => shown(&row),
         rows,
         cursor,
         selected,
-        // The page shows and hides them while the release goes on.
         can => context! {
-            cancel => deployer,
-            again => deployer,
-            rollback => deployer && (state.is_active() || (ended_well && reached)),
+            cancel => deployer && state.is_active(),
+            again => deployer && !state.is_active(),
+            rollback => deployer && !state.is_active() && reached && live != Some(files),
         },
     };
     render::found(&visitor, "releases/show.html", MENU, context)

@@ -63,7 +63,7 @@ fn pages(config: &mut ServiceConfig) {
         .configure(|config| {
             entity(config, "/servers")
                 .list(get().to(servers::list), post().to(servers::create))
-                .new(get().to(servers::new), post().to(servers::create))
+                .form(get().to(servers::new), post().to(servers::create))
                 .one(|| [get().to(servers::edit), post().to(servers::update)])
                 .delete(get().to(servers::ask_delete), post().to(servers::delete))
                 .check(post().to(servers::check), post().to(servers::accept_key));
@@ -71,7 +71,7 @@ fn pages(config: &mut ServiceConfig) {
         .configure(|config| {
             entity(config, "/projects")
                 .list(get().to(projects::list), post().to(projects::create))
-                .new(get().to(projects::new), post().to(projects::create))
+                .form(get().to(projects::new), post().to(projects::create))
                 .one(|| [get().to(projects::edit), post().to(projects::update)])
                 .delete(get().to(projects::ask_delete), post().to(projects::delete))
                 .check(post().to(projects::check), post().to(projects::accept_key));
@@ -79,7 +79,7 @@ fn pages(config: &mut ServiceConfig) {
         .configure(|config| {
             entity(config, "/credentials")
                 .list(get().to(credentials::list), post().to(credentials::create))
-                .new(get().to(credentials::new), post().to(credentials::create))
+                .form(get().to(credentials::new), post().to(credentials::create))
                 .one(|| [get().to(credentials::edit), post().to(credentials::update)])
                 .delete(
                     get().to(credentials::ask_delete),
@@ -110,7 +110,7 @@ impl Entity<'_> {
         self.add("", [show, create])
     }
 
-    fn new(self, show: Route, create: Route) -> Self {
+    fn form(self, show: Route, create: Route) -> Self {
         self.add("/new", [show, create])
     }
 

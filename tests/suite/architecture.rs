@@ -159,6 +159,7 @@ fn allowed(module: &str, rows: &BTreeMap<String, String>) -> BTreeSet<String> {
     }
     let mut allowed: BTreeSet<String> = cell
         .replace("what it uses", "")
+        .replace("(`/home`)", "")
         .replace(" and ", ",")
         .split(',')
         .map(|name| name.trim().trim_matches(|c| "[]`".contains(c)).to_owned())

@@ -18,3 +18,4 @@ mod release_faults;
 mod release_git;
 mod release_hooks;
 mod release_keep;
+mod scratch;

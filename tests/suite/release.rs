@@ -90,7 +90,7 @@ fn a_tag_a_branch_and_a_commit_can_be_released() {
 
 #[test]
 fn refs_and_commits_are_the_repositorys() {
-    let fleet = Fleet::of(0);
+    let fleet = Fleet::of(1);
     let project = fleet.project(json!({}));
     let refs = fleet
         .api
@@ -180,14 +180,14 @@ fn bad_input_names_its_field_and_saves_nothing() {
     let project = |field: &str, value: serde_json::Value| {
         let mut project = json!({
             "title": "new", "repo": "https://git.example.com/a.git", "env": "test", "path": "/srv/new",
-            "server_ids": [], "keep": 3,
+            "server_ids": [fleet.machines[0].id], "keep": 3,
         });
         project[field] = value;
         ("projects", field.to_owned(), project)
     };
     let cases = [
         server("hostname", json!("")),
-        server("hostname", json!("one")),
+        server("hostname", json!("web-1")),
         server("host", json!("not a host")),
         server("port", json!(0)),
         server("port", json!(65536)),
@@ -243,7 +243,7 @@ fn bad_input_names_its_field_and_saves_nothing() {
 
 #[test]
 fn an_account_is_needed() {
-    let fleet = Fleet::of(0);
+    let fleet = Fleet::of(1);
     let project = fleet.project(json!({}));
     let nobody = crate::fixture::Api::new(&fleet.longshore.url, "no-such-token");
     let paths = [

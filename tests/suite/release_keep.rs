@@ -111,7 +111,7 @@ fn a_release_that_is_no_longer_kept_cannot_be_rolled_back_to() {
         let ended = fleet.ended(answer.json()["id"].as_str().unwrap());
         assert_eq!(ended["state"], "failed", "{ended}");
         assert!(
-            crate::release_faults::message(&ended).contains("one"),
+            crate::release_faults::message(&ended).contains("web-1"),
             "{ended}"
         );
     } else {

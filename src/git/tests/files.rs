@@ -222,8 +222,11 @@ fn refuses(served: &Served, revision: &str, path: &str) {
     assert!(bytes.is_empty());
 }
 
+/// Mode, name, content.
+type TreeEntry = (&'static str, &'static str, &'static str);
+
 /// Writes a tree that git itself would not write, and a branch with it.
-fn hostile_branch(repository: &Repository, name: &str, entries: &[(&str, &str, &str)]) {
+fn hostile_branch(repository: &Repository, name: &str, entries: &[TreeEntry]) {
     let objects = git2::Repository::open(repository.work()).unwrap();
     let mut tree = Vec::new();
     for (mode, path, content) in entries {
@@ -254,7 +257,7 @@ fn hostile_branch(repository: &Repository, name: &str, entries: &[(&str, &str, &
 #[test]
 fn hostile_trees_write_nothing() {
     let repository = Repository::new();
-    let cases: [(&str, &[(&str, &str, &str)]); 5] = [
+    let cases: [(&str, &[TreeEntry]); 5] = [
         ("dot-git", &[("100644", ".GIT", "x")]),
         ("climbing", &[("100644", "..", "x")]),
         ("slash", &[("100644", "../../escape", "x")]),

@@ -281,9 +281,9 @@ async fn bodies_are_bounded_and_of_the_right_kind() {
 #[actix_web::test]
 async fn assets_are_cached_by_their_hash() {
     let test = TestApp::new();
-    let page = test.get("/login").await;
-    let start = page.body.find("/assets/longshore.css?v=").unwrap();
-    let address = page.body[start..].split('"').next().unwrap();
+    let page = test.get("/login").await.body.replace("&#x2f;", "/");
+    let start = page.find("/assets/longshore.css?v=").unwrap();
+    let address = page[start..].split('"').next().unwrap();
     let asset = test.get(address).await.expect(200);
     assert_eq!(asset.header("content-type"), "text/css; charset=utf-8");
     assert!(asset.header("cache-control").contains("immutable"));
@@ -315,6 +315,11 @@ async fn the_chat_page_asks_for_a_name() {
     }
     let page = test.get("/home/?name=%E5%B0%8F%E6%98%8E").await.expect(200);
     assert!(page.body.contains("小明") && page.body.contains("\"cursor\""));
+    assert!(
+        page.cookies
+            .iter()
+            .any(|cookie| cookie.path() == Some("/get_msg"))
+    );
     let long = format!("/home/?name={}", "x".repeat(65));
     test.get(&long).await.expect(422);
 }

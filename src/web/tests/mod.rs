@@ -62,7 +62,7 @@ impl TestApp {
 
     async fn send(&self, request: TestRequest) -> Answer {
         let app = actix_web::App::new()
-            .app_data(self.app.clone())
+            .app_data(actix_web::web::Data::new(self.app.clone()))
             .configure(crate::web::configure);
         let service = init_service(app).await;
         let request = request.insert_header((header::HOST, HOST)).to_request();

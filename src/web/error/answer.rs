@@ -1,0 +1,187 @@
+//! The one decision: which error gives which status, code and text.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use diesel::result::Error as DieselError;
+
+use super::Error;
+use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
+use crate::deploy::DeployError;
+use crate::git::GitError;
+use crate::store::StoreError;
+
+/// An error as it is answered.
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// `error.CODE` is its text in the catalogues.
+    pub code: &'static str,
+    /// What the text's placeholders stand for.
+    pub args: Vec<(&'static str, String)>,
+    /// The field that it is about; with it the text stands beside the field of a form.
+    pub field: Option<&'static str>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, code: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            args: Vec::new(),
+            field: None,
+            retry_after: None,
+        }
+    }
+
+    /// Fills a placeholder.
+    pub fn arg(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.args.push((name, value.to_string()));
+        self
+    }
+
+    fn field(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self
+    }
+
+    fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+}
+
+impl Error {
+    /// The one decision.
+    pub fn answer(&self) -> Answer {
+        use StatusCode as S;
+        let new = Answer::new;
+        match self {
+            Self::Malformed(_) => new(S::BAD_REQUEST, "malformed"),
+            Self::NotLoggedIn => new(S::UNAUTHORIZED, "unauthorized"),
+            Self::NotAllowed => new(S::FORBIDDEN, "forbidden"),
+            Self::NoSuchAddress => new(S::NOT_FOUND, "not_found"),
+            Self::Method => new(S::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::TooSlow => new(S::REQUEST_TIMEOUT, "too_slow"),
+            Self::TooLarge => new(S::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::ContentType => new(S::UNSUPPORTED_MEDIA_TYPE, "content_type"),
+            Self::Fields(_) => new(S::UNPROCESSABLE_ENTITY, "refused"),
+            Self::Busy(_) => busy(),
+            Self::Auth(error) => auth_answer(error),
+            Self::Store(error) => store_answer(error),
+            Self::Deploy(error) => deploy_answer(error),
+            Self::Vault(_) | Self::Template(_) => internal(),
+        }
+    }
+}
+
+fn internal() -> Answer {
+    Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "internal")
+}
+
+fn busy() -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable").retry_after(Duration::from_secs(2))
+}
+
+fn auth_answer(error: &AuthError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        AuthError::LoginFailed => new(S::UNAUTHORIZED, "login_failed").field("form"),
+        AuthError::TooManyAttempts { retry_after } => {
+            let seconds = retry_after.as_secs().max(1);
+            new(S::TOO_MANY_REQUESTS, "too_many_attempts")
+                .arg("seconds", seconds)
+                .field("form")
+                .retry_after(*retry_after)
+        }
+        AuthError::LinkExpired => new(S::NOT_FOUND, "link_expired"),
+        AuthError::AlreadySetUp => new(S::CONFLICT, "already_set_up"),
+        AuthError::BadName => new(S::UNPROCESSABLE_ENTITY, "invalid_name").field("name"),
+        AuthError::BadPassword(why) => match why {
+            BadPassword::TooShort => new(S::UNPROCESSABLE_ENTITY, "too_short"),
+            BadPassword::TooLong => new(S::UNPROCESSABLE_ENTITY, "too_long"),
+            BadPassword::Common => new(S::UNPROCESSABLE_ENTITY, "password_too_weak"),
+        }
+        .arg("min", SHORTEST_PASSWORD)
+        .arg("max", LONGEST_PASSWORD)
+        .field("password"),
+        AuthError::UnknownUser { .. } => new(S::NOT_FOUND, "not_found"),
+        AuthError::ForeignSource | AuthError::Csrf => new(S::FORBIDDEN, "csrf"),
+        AuthError::Hash(_) => internal(),
+        AuthError::Store(error) => store_answer(error),
+    }
+}
+
+fn store_answer(error: &StoreError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        StoreError::NotFound { .. } => new(S::NOT_FOUND, "not_found"),
+        StoreError::Taken { field } => new(S::UNPROCESSABLE_ENTITY, "taken").field(field),
+        StoreError::InUse { by, .. } => new(S::CONFLICT, "in_use").arg("by", by),
+        StoreError::ReleaseActive { active } => {
+            new(S::CONFLICT, "release_active").arg("id", active)
+        }
+        StoreError::IllegalChange { .. } => new(S::CONFLICT, "release_ended"),
+        StoreError::Pool(_) => busy(),
+        StoreError::Database(cause) if passes(cause) => busy(),
+        StoreError::Database(_) | StoreError::Open { .. } | StoreError::Corrupt { .. } => {
+            internal()
+        }
+    }
+}
+
+/// Whether the database can do it later: it is locked by another, or the disk is full.
+fn passes(cause: &DieselError) -> bool {
+    let text = cause.to_string();
+    ["locked", "busy", "full", "readonly"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+fn deploy_answer(error: &DeployError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        DeployError::Store(error) => store_answer(error),
+        DeployError::Git(error) => git_answer(error),
+        DeployError::Ssh(error) => new(S::BAD_GATEWAY, "ssh_failed")
+            .arg("server", &error.address)
+            .arg("cause", &error.cause),
+        DeployError::NoServers => new(S::UNPROCESSABLE_ENTITY, "no_servers").field("project_id"),
+        DeployError::Ended { .. } => new(S::CONFLICT, "release_ended"),
+        DeployError::NotKept { .. } => new(S::CONFLICT, "release_not_succeeded"),
+        DeployError::FingerprintMismatch { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "host_key_mismatch").field("fingerprint")
+        }
+        DeployError::NoHostKey { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "no_host_key").field("fingerprint")
+        }
+        DeployError::Vault(_) | DeployError::File { .. } => internal(),
+    }
+}
+
+fn git_answer(error: &GitError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        GitError::InvalidRevision { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "invalid_revision").field("ref")
+        }
+        GitError::UnknownRevision { revision, .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "unknown_revision")
+                .arg("revision", revision)
+                .field("ref")
+        }
+        GitError::UnknownHostKey { .. } => new(S::CONFLICT, "host_key_unknown"),
+        GitError::HostKeyChanged { .. } => new(S::CONFLICT, "host_key_changed"),
+        GitError::Authentication { .. } => new(S::BAD_GATEWAY, "git_denied"),
+        GitError::Unreachable { reason, .. } => {
+            new(S::BAD_GATEWAY, "git_unreachable").arg("cause", reason)
+        }
+        other => new(S::BAD_GATEWAY, "git_failed").arg("cause", other),
+    }
+}
