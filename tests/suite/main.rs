@@ -18,4 +18,3 @@ mod release_faults;
 mod release_git;
 mod release_hooks;
 mod release_keep;
-mod scratch;
