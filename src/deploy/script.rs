@@ -114,7 +114,7 @@ pub(super) fn inspect(root: &str) -> String {
 done
 [ -d "$base" ] || mkdir -p "$base" 2>/dev/null || refuse "the folder $base is not there and cannot be made"
 [ -w "$base" ] || echo "the folder $base itself cannot be written; project folders below it must be"
-echo "logged in as $(id -un)"
+echo "Logged in as $(id -un)"
 "#
 }
 

@@ -183,14 +183,14 @@ impl Error {
                     .collect();
                 json!({
                     "code": first.map_or(answer.code, |first| first.code),
-                    "field": first.map(|first| &first.field),
+                    "field": first.map_or("", |first| first.field.as_ref()),
                     "message": first.map(|first| first.message(language)),
                     "errors": messages,
                 })
             }
             None => json!({
                 "code": answer.code,
-                "field": null,
+                "field": "",
                 "message": text(visitor, answer),
             }),
         };
