@@ -92,6 +92,10 @@ fn a_tag_a_branch_and_a_commit_can_be_released() {
 fn refs_and_commits_are_the_repositorys() {
     let fleet = Fleet::of(1);
     let project = fleet.project(json!({}));
+    let newest = fleet
+        .git
+        .repository
+        .commit("three", "修复 «引号» \"quoted\"");
     let refs = fleet
         .api
         .get(&format!("projects/{project}/refs"))
@@ -110,10 +114,6 @@ fn refs_and_commits_are_the_repositorys() {
         (branches, names("tags")),
         (vec!["feature".into(), "main".into()], vec!["v1".into()])
     );
-    let newest = fleet
-        .git
-        .repository
-        .commit("three", "修复 «引号» \"quoted\"");
     let commits = fleet
         .api
         .get(&format!("projects/{project}/commits?ref=main"))
