@@ -14,8 +14,9 @@ use actix_web::cookie::{Cookie, SameSite};
 
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
-use crate::store::{Conn, Moment, Role, Store, StoreError, UserId, logins, users};
+use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
 
+mod error;
 mod identity;
 mod limiter;
 mod password;
@@ -23,6 +24,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use error::{AuthError, Result};
 pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
 pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 pub use source::Source;
@@ -44,55 +46,6 @@ pub struct AuthOptions {
     pub public_urls: Vec<String>,
 }
 
-/// Why somebody was not let in.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    /// The name or the password is wrong; which one is not told.
-    #[error("name or password is wrong")]
-    LoginFailed,
-    /// Too many failures for this account from this address.
-    #[error("too many attempts; try again in {} s", .retry_after.as_secs())]
-    TooManyAttempts {
-        /// When another attempt is allowed, at least one second.
-        retry_after: Duration,
-    },
-    /// A one-time link that does not exist, was used, or has expired.
-    #[error("the link was used already or has expired")]
-    LinkExpired,
-    /// The first account exists already.
-    #[error("the installation is set up already")]
-    AlreadySetUp,
-    /// A name that an account cannot have.
-    #[error(
-        "an account's name has 1 to {LONGEST_NAME} letters, digits, dots, dashes or underscores"
-    )]
-    BadName,
-    /// A password that an account should not have.
-    #[error("{0}")]
-    BadPassword(#[from] BadPassword),
-    /// No account has this name.
-    #[error("user {name}: not found")]
-    UnknownUser {
-        /// The name.
-        name: String,
-    },
-    /// A page of another site sent the request.
-    #[error("the request comes from another site")]
-    ForeignSource,
-    /// The request does not prove that a page of ours sent it.
-    #[error("the CSRF token is missing or wrong")]
-    Csrf,
-    /// Hashing failed, for want of memory.
-    #[error("hashing a password: {0}")]
-    Hash(String),
-    /// The database refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What auth calls give.
-pub type Result<T> = std::result::Result<T, AuthError>;
-
 /// A login that has just begun.
 #[derive(Debug)]
 pub struct Login {
@@ -113,6 +66,7 @@ struct Inner {
     /// Whether cookies are for https alone: where browsers come over https.
     secure: bool,
     limiter: LoginLimiter,
+    hashing: password::Turns,
 }
 
 impl Auth {
@@ -129,6 +83,7 @@ impl Auth {
             secure: own_origins.iter().any(|own| own.starts_with("https:")),
             own_origins,
             limiter: LoginLimiter::default(),
+            hashing: password::Turns::default(),
         }))
     }
 
@@ -137,7 +92,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError::BadName`], [`AuthError::BadPassword`], or `Taken` of the store.
     pub fn add_user(&self, name: &str, password: &Secret<String>, role: Role) -> Result<User> {
-        let hash = new_hash(name, password)?;
+        let hash = self.new_hash(name, password)?;
         Ok(self
             .0
             .store
@@ -205,6 +160,8 @@ impl Auth {
     ) -> Result<Login> {
         let limited = |retry_after| AuthError::TooManyAttempts { retry_after };
         let limiter = &self.0.limiter;
+        // Whoever has failed too often while waiting for a turn costs no hash.
+        let turn = self.0.hashing.take();
         limiter
             .check(name, address, Instant::now())
             .map_err(limited)?;
@@ -212,6 +169,7 @@ impl Auth {
         let user = user.filter(|user| !user.disabled);
         let hash = user.as_ref().map(|user| user.password_hash.as_str());
         let right = password::verify(password, hash);
+        drop(turn);
         // Attempts sent side by side all pass the first check; only as many as are allowed may
         // learn whether they were right.
         limiter
@@ -260,7 +218,13 @@ impl Auth {
 
     /// Makes the first account, an admin, and logs it in. The link is used up.
     pub fn set_up(&self, link: &str, name: &str, password: &Secret<String>) -> Result<Login> {
-        let hash = new_hash(name, password)?;
+        if !self.setup_is_open(link)? {
+            return Err(match self.needs_setup()? {
+                true => AuthError::LinkExpired,
+                false => AuthError::AlreadySetUp,
+            });
+        }
+        let hash = self.new_hash(name, password)?;
         let print = fingerprint(link);
         self.0.store.write(|conn| {
             if !users::none(conn)? {
@@ -357,6 +321,17 @@ impl Auth {
         cookie
     }
 
+    /// The hash for a new account, whose name and password are checked first.
+    fn new_hash(&self, name: &str, password: &Secret<String>) -> Result<String> {
+        let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.chars().count() > LONGEST_NAME || !name.chars().all(fits) {
+            return Err(AuthError::BadName);
+        }
+        password::check_new(name, password)?;
+        let _turn = self.0.hashing.take();
+        password::hash(password)
+    }
+
     fn bare_cookie(&self, value: String) -> Cookie<'static> {
         Cookie::build(SESSION_COOKIE, value)
             .path("/")
@@ -375,14 +350,4 @@ pub fn login_path(link: &Secret<String>) -> String {
 /// The path of a one-time set-up link.
 pub fn setup_path(link: &Secret<String>) -> String {
     format!("/setup/{}", link.expose())
-}
-
-/// The hash for a new account, whose name and password are checked first.
-fn new_hash(name: &str, password: &Secret<String>) -> Result<String> {
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.chars().count() > LONGEST_NAME || !name.chars().all(fits) {
-        return Err(AuthError::BadName);
-    }
-    password::check_new(name, password)?;
-    password::hash(password)
 }

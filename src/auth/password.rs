@@ -1,5 +1,7 @@
 //! Passwords: which are refused, and how they are kept.
 
+use std::sync::{Condvar, Mutex, PoisonError};
+
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -102,6 +104,47 @@ pub fn check_new(name: &str, password: &Secret<String>) -> Result<(), BadPasswor
         return Err(BadPassword::Common);
     }
     Ok(())
+}
+
+/// How many passwords are hashed at once: each takes 19 MiB.
+const HASHES_AT_ONCE: usize = 4;
+
+/// Turns at hashing, so that a flood of logins costs neither all memory nor all processors.
+pub struct Turns {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            free: Mutex::new(HASHES_AT_ONCE),
+            freed: Condvar::new(),
+        }
+    }
+}
+
+impl Turns {
+    /// Waits for a turn, which lasts until the guard is dropped.
+    pub fn take(&self) -> Turn<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Turn(self)
+    }
+}
+
+/// A turn at hashing.
+pub struct Turn<'a>(&'a Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
 }
 
 fn hasher() -> Result<Argon2<'static>, AuthError> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::Durability;
+use crate::store::{Durability, StoreError};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -1,5 +1,4 @@
-//! The engine's face: submit, cancel, roll back; and the dispatcher that gives queued releases to
-//! workers.
+//! The engine's face: submit, cancel, roll back, and what a project's repository has to offer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::credentials::Keyring;
 use super::error::DeployError;
-use super::node_log::{self, LogBook, NodeLog};
+use super::node_log::{self, NodeLog};
 use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
-use super::run::{Run, Stop, StopReason};
-use super::{Options, platform, worker};
+use super::run::{Stop, StopReason};
+use super::{Options, platform};
 use crate::git::{Commit, Mirror, Mirrors, Refs, UrlPolicy, check_revision};
 use crate::secret::Vault;
 use crate::store::nodes;
@@ -22,8 +21,6 @@ use crate::store::{
     servers,
 };
 
-/// How often the dispatcher looks for work that nobody told it of.
-const GLANCE: Duration = Duration::from_secs(5);
 /// How often a cancel is tried again when the release changes under it.
 const CANCEL_TRIES: usize = 50;
 /// The pause between two such tries.
@@ -42,23 +39,23 @@ pub struct Order {
 
 /// The release engine; clones share it.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(pub(super) Arc<Inner>);
 
-struct Inner {
-    store: Store,
-    keyring: Keyring,
-    mirrors: Mirrors,
-    options: Options,
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) keyring: Keyring,
+    pub(super) mirrors: Mirrors,
+    pub(super) options: Options,
     dispatch: Mutex<Dispatch>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
 }
 
 #[derive(Default)]
-struct Dispatch {
+pub(super) struct Dispatch {
     /// Something was queued, or a worker is free again.
-    woken: bool,
-    ending: bool,
-    running: HashMap<ReleaseId, Stop>,
+    pub(super) woken: bool,
+    pub(super) ending: bool,
+    pub(super) running: HashMap<ReleaseId, Stop>,
 }
 
 impl Engine {
@@ -142,7 +139,7 @@ impl Engine {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Dispatch> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Dispatch> {
         self.0
             .dispatch
             .lock()
@@ -317,155 +314,6 @@ impl Engine {
 
     pub(super) fn options(&self) -> &Options {
         &self.0.options
-    }
-
-    fn wake(&self) {
-        self.lock().woken = true;
-        self.0.changed.notify_all();
-    }
-
-    /// Gives queued releases to workers, oldest first, until the engine is stopped.
-    fn dispatch(&self) {
-        loop {
-            let mut dispatch = self.lock();
-            if !dispatch.woken && !dispatch.ending {
-                dispatch = self
-                    .0
-                    .changed
-                    .wait_timeout(dispatch, GLANCE)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-            }
-            if dispatch.ending {
-                return;
-            }
-            // Put down before looking: what is queued from here on wakes again.
-            dispatch.woken = false;
-            drop(dispatch);
-            if let Err(error) = self.start_queued() {
-                tracing::error!(%error, "queued releases cannot be started");
-                thread::sleep(GLANCE);
-            }
-        }
-    }
-
-    fn start_queued(&self) -> Result<(), DeployError> {
-        for release in self.0.store.read(releases::active_ones)? {
-            if release.state != ReleaseState::Queued {
-                continue;
-            }
-            let stop = Stop::default();
-            {
-                let mut dispatch = self.lock();
-                if dispatch.ending || dispatch.running.len() >= self.0.options.releases_at_once {
-                    return Ok(());
-                }
-                dispatch.running.insert(release.id, stop.clone());
-            }
-            let id = release.id;
-            let started = self.claim(release).and_then(|claimed| match claimed {
-                Some(release) => self.run(release, stop).map(|()| true),
-                None => Ok(false),
-            });
-            if !matches!(started, Ok(true)) {
-                self.lock().running.remove(&id);
-            }
-            started?;
-        }
-        Ok(())
-    }
-
-    /// Takes a queued release; `None` when it is not queued any more.
-    fn claim(&self, release: Release) -> Result<Option<Release>, DeployError> {
-        let change = ReleaseChange {
-            state: Some(ReleaseState::Running),
-            ..ReleaseChange::default()
-        };
-        let (claimed, _) = self
-            .0
-            .store
-            .record(|conn, log| recorder::change_release(conn, log, &release, &change))?;
-        Ok(claimed)
-    }
-
-    fn run(&self, release: Release, stop: Stop) -> Result<(), DeployError> {
-        let id = release.id;
-        let run = match self.prepare(release, stop) {
-            Ok(run) => run,
-            Err(error) => {
-                self.give_up(id, &error)?;
-                return Err(error);
-            }
-        };
-        let engine = self.clone();
-        let spawned = thread::Builder::new()
-            .name(format!("release-{id}"))
-            .spawn(move || {
-                let _free = Free(engine, id);
-                if let Err(error) = worker::walk(run) {
-                    tracing::error!(release = %id, %error, "release not written down");
-                }
-            });
-        if let Err(cause) = spawned {
-            let error = DeployError::File {
-                path: format!("thread of release {id}").into(),
-                cause,
-            };
-            self.give_up(id, &error)?;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    fn prepare(&self, release: Release, stop: Stop) -> Result<Run, DeployError> {
-        let spec = serde_json::from_str(&release.spec).map_err(|error| StoreError::Corrupt {
-            what: format!("the plan of release {}", release.id),
-            cause: error.to_string(),
-        })?;
-        let options = self.0.options.clone();
-        let recorder = Recorder::new(self.0.store.clone(), release.id);
-        let logs = LogBook::open(
-            &options.logs,
-            release.id,
-            recorder.clone(),
-            options.node_log_bytes,
-        )
-        .map_err(DeployError::file(&options.logs))?;
-        Ok(Run {
-            work: options.work.join(release.id.to_string()),
-            commit: Mutex::new(release.commit_id.clone()),
-            keyring: self.0.keyring.clone(),
-            mirrors: self.0.mirrors.clone(),
-            release,
-            spec,
-            options,
-            recorder,
-            logs,
-            stop,
-        })
-    }
-
-    /// Ends a claimed release that no worker could take.
-    fn give_up(&self, id: ReleaseId, error: &DeployError) -> Result<(), StoreError> {
-        Recorder::new(self.0.store.clone(), id).end(
-            (NodeState::Failed, ""),
-            NodeState::Skipped,
-            |_| ReleaseChange {
-                state: Some(ReleaseState::Failed),
-                message: Some(format!("start: {error}")),
-                ..ReleaseChange::default()
-            },
-        )
-    }
-}
-
-/// A worker's place among the running ones, given back however it ends.
-struct Free(Engine, ReleaseId);
-
-impl Drop for Free {
-    fn drop(&mut self) {
-        self.0.lock().running.remove(&self.1);
-        self.0.wake();
     }
 }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `plan`, `state`, `tree`, `script` | pure: the nodes, their legal changes, their looks, the servers' scripts |
 //! | `recorder`, `node_log` | writing down what happens |
-//! | `engine` | submit, cancel, roll back; the dispatcher |
+//! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
 //! | `worker`, `run`, `platform`, `rollout` | walking a plan |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
 //! | `check` | trying servers and git hosts, accepting their keys |
@@ -16,6 +16,7 @@
 mod check;
 mod credentials;
 mod destination;
+mod dispatcher;
 mod engine;
 mod error;
 mod local;

@@ -1,6 +1,7 @@
 //! What was sent: the fields of a form or of a JSON object, in one shape.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::{Ready, ready};
 use std::str::FromStr;
 
@@ -33,8 +34,15 @@ pub enum Given {
 }
 
 /// Fields by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Fields(BTreeMap<String, Given>);
+
+/// Their values may be secrets.
+impl fmt::Debug for Fields {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Fields {
     /// The fields of a form as browsers send it by default.

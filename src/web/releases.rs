@@ -13,7 +13,7 @@ use super::render::{self, context};
 use super::visitor::Visitor;
 use crate::deploy::Order;
 use crate::store::releases::{self, ReleaseRow};
-use crate::store::{NodeState, ReleaseId, Role, nodes, projects};
+use crate::store::{ReleaseId, Role, nodes, projects};
 
 const MENU: &str = "releases";
 const LIST: &str = "/releases";
@@ -29,6 +29,12 @@ fn shown(row: &ReleaseRow) -> Value {
         _ => None,
     };
     let commit = release.commit_id.as_deref();
+    let short = commit.and_then(|commit| commit.get(..SHORT));
+    // Where the commit itself was asked for, it is not said twice.
+    let (asked, short) = match (commit == Some(release.revision.as_str()), short) {
+        (true, Some(short)) => (short, None),
+        (_, short) => (release.revision.as_str(), short),
+    };
     context! {
         id => release.id,
         state => release.state,
@@ -38,9 +44,9 @@ fn shown(row: &ReleaseRow) -> Value {
             title => row.project_title,
             env => row.project_env,
         },
-        ref => release.revision,
+        ref => asked,
         commit,
-        short => commit.and_then(|commit| commit.get(..SHORT)),
+        short,
         summary => release.summary,
         author => None::<&str>,
         by => release.requested_by,
@@ -126,12 +132,16 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     visitor.require(Role::Viewer)?;
     // The cursor is older than the snapshot, so that no change falls between the two.
     let cursor = visitor.app().hub().now().to_string();
-    let (row, nodes, live) = visitor
+    let (row, nodes, may_go_back) = visitor
         .ask(move |app| {
             app.store().read(|conn| {
                 let row = releases::row(conn, id)?;
+                // A rollback can be gone back to as long as what it pointed to.
+                let files = row.release.target_id.unwrap_or(id);
+                let reached = !nodes::servers_reached(conn, files)?.is_empty();
                 let live = releases::live(conn, row.release.project_id)?;
-                Ok((row, nodes::of_release(conn, id)?, live))
+                let may_go_back = reached && live != Some(files);
+                Ok((row, nodes::of_release(conn, id)?, may_go_back))
             })
         })
         .await?;
@@ -153,21 +163,18 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
             )
         }
     };
-    let state = row.release.state;
     let deployer = visitor.may(Role::Deployer);
-    let reached = nodes
-        .iter()
-        .any(|node| node.server_id.is_some() && node.state == NodeState::Succeeded);
-    let files = row.release.target_id.unwrap_or(id);
+    let active = row.release.state.is_active();
     let context = context! {
         release => shown(&row),
         rows,
         cursor,
         selected,
         can => context! {
-            cancel => deployer && state.is_active(),
-            again => deployer && !state.is_active(),
-            rollback => deployer && !state.is_active() && reached && live != Some(files),
+            edit => visitor.may(Role::Admin),
+            cancel => deployer && active,
+            again => deployer && !active,
+            rollback => deployer && !active && may_go_back,
         },
     };
     render::found(&visitor, "releases/show.html", MENU, context)

@@ -37,11 +37,16 @@ pub fn check(visitor: &Visitor, check: &Check) -> Value {
         "ok": check.ok,
         "code": code,
         "fingerprint": check.fingerprint,
-        "known_fingerprint": known.map(|pinned| pinned.rsplit(' ').next().unwrap_or(pinned)),
+        "known_fingerprint": known.map(fingerprint),
         "key_kind": check.key_kind,
         "message": message,
         "milliseconds": check.milliseconds,
     })
+}
+
+/// The fingerprint of a pinned key, before which the key's kind may stand.
+fn fingerprint(pinned: &str) -> &str {
+    pinned.rsplit(' ').next().unwrap_or(pinned)
 }
 
 /// Done, and nothing to say.

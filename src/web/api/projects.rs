@@ -103,14 +103,20 @@ pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     Ok(HttpResponse::Ok().json(refs))
 }
 
-/// `GET projects/{id}/commits?ref=`
+/// `GET projects/{id}/commits?ref=`, by default of the repository's own default branch.
 pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
-    let revision = query(&request, "ref").unwrap_or_else(|| "HEAD".to_owned());
+    let asked = query(&request, "ref").filter(|asked| !asked.is_empty());
     let limit = bounded(&request, "limit", 1, COMMITS)?.unwrap_or(COMMITS);
     let limit = usize::try_from(limit).map_err(|_| Error::Malformed("limit"))?;
     let commits = visitor
-        .ask(move |app| app.engine().commits(id, &revision, limit))
+        .ask(move |app| match asked {
+            Some(revision) => app.engine().commits(id, &revision, limit),
+            None => match app.engine().refs(id)?.default_branch {
+                Some(branch) => app.engine().commits(id, &branch, limit),
+                None => Ok(Vec::new()),
+            },
+        })
         .await?;
     Ok(HttpResponse::Ok().json(commits))
 }

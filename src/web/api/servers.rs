@@ -2,14 +2,24 @@
 
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{READ_ONLY, nothing};
-use crate::store::servers;
+use super::{READ_ONLY, fingerprint, nothing};
+use crate::store::servers::{self, Server};
 use crate::store::{Role, ServerId};
 use crate::web::error::Result;
 use crate::web::forms::server::{self, FIELDS};
 use crate::web::input::{Id, Json};
 use crate::web::paging::ApiPage;
 use crate::web::visitor::Visitor;
+
+/// A server as the API gives it: of the accepted host key its fingerprint, as checks show it.
+fn shown(mut server: Server) -> Server {
+    server.host_key = server
+        .host_key
+        .as_deref()
+        .map(fingerprint)
+        .map(str::to_owned);
+    server
+}
 
 /// `GET servers`
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
@@ -18,7 +28,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     let page = visitor
         .ask(move |app| app.store().read(|conn| servers::page(conn, part.request())))
         .await?;
-    Ok(part.respond(page, |server| server))
+    Ok(part.respond(page, shown))
 }
 
 /// `POST servers`
@@ -26,7 +36,7 @@ pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
     let server = visitor.ask(move |app| server::create(app, &fields)).await?;
-    Ok(HttpResponse::Created().json(server))
+    Ok(HttpResponse::Created().json(shown(server)))
 }
 
 /// `GET servers/{id}`
@@ -35,7 +45,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     let server = visitor
         .ask(move |app| app.store().read(|conn| servers::find(conn, id)))
         .await?;
-    Ok(HttpResponse::Ok().json(server))
+    Ok(HttpResponse::Ok().json(shown(server)))
 }
 
 /// `PUT servers/{id}`
@@ -45,7 +55,7 @@ pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) 
     let server = visitor
         .ask(move |app| server::update(app, id, &fields))
         .await?;
-    Ok(HttpResponse::Ok().json(server))
+    Ok(HttpResponse::Ok().json(shown(server)))
 }
 
 /// `DELETE servers/{id}`
@@ -77,5 +87,5 @@ pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Js
             Ok::<_, crate::web::error::Error>(app.store().read(|conn| servers::find(conn, id))?)
         })
         .await?;
-    Ok(HttpResponse::Ok().json(server))
+    Ok(HttpResponse::Ok().json(shown(server)))
 }

@@ -53,6 +53,16 @@ async fn servers_are_made_read_changed_and_deleted() {
     // What was read can be sent back as it is.
     ann.put(&format!("servers/{id}"), changed).await.expect(200);
 
+    let number = id.parse().unwrap();
+    let pin = |conn: &mut _| crate::store::servers::set_host_key(conn, number, "ssh-x SHA256:y");
+    test.app.store().write(pin).unwrap();
+    let pinned = ann.get(&format!("servers/{id}")).await.expect(200).json();
+    assert_eq!(pinned["host_key"], "SHA256:y");
+    let moved = ann
+        .put(&format!("servers/{id}"), json!({"host": "192.0.2.2"}))
+        .await;
+    assert_eq!(moved.expect(200).json()["host_key"], Value::Null);
+
     ann.delete(&format!("servers/{id}")).await.expect(204);
     ann.delete(&format!("servers/{id}")).await.expect(404);
     ann.get(&format!("servers/{id}")).await.expect(404);

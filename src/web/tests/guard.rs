@@ -157,7 +157,7 @@ async fn roles_bound_what_an_account_may_do() {
         script.post("releases", order).await.expect(release);
         let mut browser = test.browser_of(user).await;
         let list = browser.get("/servers").await.expect(200);
-        assert!(!list.body.contains("/servers/new"));
+        assert!(!list.body.contains("/servers/new") && !list.body.contains("/edit"));
         browser.get("/servers/new").await.expect(403);
         browser.post("/servers/1/delete", &[]).await.expect(403);
     }

@@ -157,6 +157,7 @@ async fn releases_are_asked_for_by_their_pages() {
     assert_eq!(made.header("location"), "/releases/1");
     let page = browser.get("/releases/1").await.expect(200);
     assert!(page.body.contains("The release is queued.") && page.body.contains("\"cursor\""));
+    assert!(page.body.contains("/releases/1/cancel") && !page.body.contains("/releases/1/again"));
     let busy = browser.post("/releases", &order).await.expect(409);
     assert!(
         busy.body
@@ -165,6 +166,9 @@ async fn releases_are_asked_for_by_their_pages() {
     assert!(busy.body.contains("main"));
 
     browser.post("/releases/1/cancel", &[]).await.expect(303);
+    let page = browser.get("/releases/1").await.expect(200);
+    assert!(page.body.contains("/releases/1/again") && !page.body.contains("/releases/1/cancel"));
+    assert!(!page.body.contains("/releases/1/rollback"));
     let again = browser.post("/releases/1/again", &[]).await.expect(303);
     assert_eq!(again.header("location"), "/releases/2");
     browser.post("/releases/2/rollback", &[]).await.expect(409);
