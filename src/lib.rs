@@ -13,13 +13,13 @@
 //! | [`ssh`] | connections, host keys, exec, transfer | secret |
 //! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
 //! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret |
-//! | [`chat`] | the chat rooms' rules and log | hub, store |
+//! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
 //! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`) |
-//! | [`cli`] | a file a subcommand | app and what it uses |
-//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app, web, transport |
+//! | [`cli`] | a file a subcommand | app and what it uses, server |
+//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport |
 
 pub mod app;
 pub mod auth;

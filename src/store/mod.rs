@@ -112,6 +112,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the same may succeed later: the database is locked by another, or the disk is full.
+    pub fn is_passing(&self) -> bool {
+        let Self::Database(cause) = self else {
+            return matches!(self, Self::Pool(_));
+        };
+        let text = cause.to_string();
+        ["locked", "busy", "full", "readonly"]
+            .iter()
+            .any(|word| text.contains(word))
+    }
+}
+
+impl StoreError {
     /// Turns a unique index's violation into [`Taken`](Self::Taken) of `field`.
     fn taken(field: &'static str) -> impl Fn(DieselError) -> Self {
         move |error| match error {

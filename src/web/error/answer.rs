@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use diesel::result::Error as DieselError;
 
 use super::Error;
 use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
@@ -127,19 +126,11 @@ fn store_answer(error: &StoreError) -> Answer {
         }
         StoreError::IllegalChange { .. } => new(S::CONFLICT, "release_ended"),
         StoreError::Pool(_) => busy(),
-        StoreError::Database(cause) if passes(cause) => busy(),
+        StoreError::Database(_) if error.is_passing() => busy(),
         StoreError::Database(_) | StoreError::Open { .. } | StoreError::Corrupt { .. } => {
             internal()
         }
     }
-}
-
-/// Whether the database can do it later: it is locked by another, or the disk is full.
-fn passes(cause: &DieselError) -> bool {
-    let text = cause.to_string();
-    ["locked", "busy", "full", "readonly"]
-        .iter()
-        .any(|word| text.contains(word))
 }
 
 fn deploy_answer(error: &DeployError) -> Answer {

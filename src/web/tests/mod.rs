@@ -149,7 +149,8 @@ impl Answer {
                 .is_some_and(|text| !text.is_empty())
         );
         let code = json["code"].as_str().unwrap().to_owned();
-        (code, json["field"].as_str().map(str::to_owned))
+        let field = json["field"].as_str().filter(|field| !field.is_empty());
+        (code, field.map(str::to_owned))
     }
 
     fn header(&self, name: &str) -> &str {

@@ -1,0 +1,20 @@
+//! Stories that a user lives through, told to the real binary with real parts: a private sshd, a
+//! `git daemon`, headless Chromium. `tests/run` installs what they need.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod architecture;
+mod assets;
+mod browser_crud;
+mod browser_release;
+mod course_chat;
+mod demo;
+mod fixture;
+mod poll;
+mod poll_course;
+mod poll_refused;
+mod release;
+mod release_end;
+mod release_faults;
+mod release_git;
+mod release_hooks;
+mod release_keep;
