@@ -123,7 +123,7 @@
     Longshore.refresh(['release-actions', 'release-error', 'release-lead', 'release-facts']);
   }
 
-  /* "Queued" and "being cancelled" are no longer true once it has ended. */
+  /* "Being cancelled" is no longer true once it has ended. */
   function dropFlash(state) {
     var flash = Longshore.byId('flash');
     if (flash && ENDED.indexOf(state) >= 0) { flash.parentNode.removeChild(flash); }
