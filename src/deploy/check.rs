@@ -2,19 +2,18 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::destination::Destination;
 use super::engine::Engine;
 use super::error::{DeployError, StepError};
-use super::script;
+use super::said::{Message, Said};
+use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
 use crate::ssh::{self, Cancel, Cause};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
 /// What a check found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Check {
     /// Whether a release could get through.
     pub ok: bool,
@@ -28,7 +27,7 @@ pub struct Check {
     /// in between.
     pub changed: bool,
     /// What was found, in a sentence.
-    pub message: String,
+    pub message: Message,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
 }
@@ -52,13 +51,13 @@ impl Engine {
                 check.ok = true;
                 check.message = message;
             }
-            Err(error) => check.message = error.to_string(),
+            Err(error) => check.message = Message::from(&error),
         }
         check.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(check)
     }
 
-    fn try_server(&self, server: &Server, check: &mut Check) -> Result<String, StepError> {
+    fn try_server(&self, server: &Server, check: &mut Check) -> Result<Message, StepError> {
         let timeouts = self.options().ssh;
         let opened = Destination::open(server, self.keyring(), &timeouts);
         if let Err(StepError::Ssh(error)) = &opened
@@ -82,7 +81,10 @@ impl Engine {
             &Cancel::new(),
             &mut |line| line.clone_into(&mut said),
         )?;
-        Ok(said)
+        Ok(match said.strip_prefix(LOGGED_IN) {
+            Some(user) => Said::new("note.logged_in", &said).arg("user", user).into(),
+            None => Message::Plain(said),
+        })
     }
 
     /// Pins a server's host key: the one that a person saw, if the server still shows it.
@@ -117,8 +119,12 @@ impl Engine {
                     .host_key
                     .as_deref()
                     .map(|pinned| fingerprint_of(pinned).to_owned());
-                check.message =
-                    format!("{} branches, {} tags", refs.branches.len(), refs.tags.len());
+                let (branches, tags) = (refs.branches.len(), refs.tags.len());
+                let text = format!("{branches} branches, {tags} tags");
+                check.message = Said::new("note.refs", text)
+                    .arg("branches", branches)
+                    .arg("tags", tags)
+                    .into();
             }
             Err(DeployError::Git(error)) => {
                 match &error {
@@ -131,7 +137,7 @@ impl Engine {
                     }
                     _ => {}
                 }
-                check.message = error.to_string();
+                check.message = Message::from(&error);
             }
             Err(other) => return Err(other),
         }

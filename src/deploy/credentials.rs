@@ -39,8 +39,7 @@ impl Keyring {
     pub(super) fn target(&self, server: &Server) -> Result<Target, super::error::StepError> {
         let credential = self
             .find(server.credential_id)
-            .and_then(|credential| self.ssh_credential(credential.as_ref()))
-            .map_err(|error| super::error::StepError::Target(error.to_string()))?;
+            .and_then(|credential| self.ssh_credential(credential.as_ref()))?;
         Ok(Target {
             host: server.host.clone(),
             port: u16::try_from(server.port).unwrap_or_default(),

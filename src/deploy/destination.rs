@@ -7,13 +7,11 @@ use std::time::Duration;
 use super::credentials::Keyring;
 use super::error::StepError;
 use super::local::{self, LocalCommand};
+use super::said::refusal::Refusal;
 use super::script::REFUSED;
 use crate::ssh::{Cancel, Cause, Command, Connection, Exit, Stream, Timeouts};
 use crate::store::ServerKind;
 use crate::store::servers::Server;
-
-/// How much of what a refusing script says becomes the node's message, in characters.
-const LONGEST_REASON: usize = 500;
 
 /// One server, reached. It does one thing at a time.
 pub(super) enum Destination {
@@ -47,12 +45,13 @@ impl Destination {
         cancel: &Cancel,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), StepError> {
-        let mut last_complaint = String::new();
+        let mut refusal = None;
         let mut listen = |stream: Stream, line: &str| {
-            if stream == Stream::Err && !line.trim().is_empty() {
-                last_complaint = line.chars().take(LONGEST_REASON).collect();
+            // The node's log gets it in words, with the step's end.
+            match (stream, Refusal::read(line)) {
+                (Stream::Err, Some(said)) => refusal = Some(said),
+                _ => on_line(line),
             }
-            on_line(line);
         };
         let exit = match self {
             Self::Local => local::run(
@@ -82,14 +81,14 @@ impl Destination {
                     })?
             }
         };
-        judge(exit, last_complaint)
+        judge(exit, refusal)
     }
 }
 
-fn judge(exit: Exit, last_complaint: String) -> Result<(), StepError> {
-    match exit.code {
-        Some(0) => Ok(()),
-        Some(REFUSED) if !last_complaint.is_empty() => Err(StepError::Target(last_complaint)),
+fn judge(exit: Exit, refusal: Option<Refusal>) -> Result<(), StepError> {
+    match (exit.code, refusal) {
+        (Some(0), _) => Ok(()),
+        (Some(REFUSED), Some(refusal)) => Err(StepError::Refused(refusal)),
         _ => Err(StepError::Command(exit)),
     }
 }

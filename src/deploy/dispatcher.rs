@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::engine::Engine;
 use super::error::DeployError;
 use super::node_log::LogBook;
+use super::plan::Step;
 use super::recorder::{self, Recorder};
 use super::run::{Run, Stop};
+use super::said::{Causes, Message};
 use super::worker;
 use crate::store::releases::{self, Release, ReleaseChange};
 use crate::store::{NodeState, ReleaseId, ReleaseState, StoreError};
@@ -145,12 +147,15 @@ impl Engine {
 
     /// Ends a claimed release that no worker could take.
     fn give_up(&self, id: ReleaseId, error: &DeployError) -> Result<(), StoreError> {
+        let mut causes = Causes::default();
+        causes.add(None, Step::Start.as_str(), Message::from(error));
+        let causes = Message::Causes(causes);
         Recorder::new(self.0.store.clone(), id).end(
-            (NodeState::Failed, ""),
+            (NodeState::Failed, &Message::default()),
             NodeState::Skipped,
             |_| ReleaseChange {
                 state: Some(ReleaseState::Failed),
-                message: Some(format!("start: {error}")),
+                message: Some(causes.stored()),
                 ..ReleaseChange::default()
             },
         )

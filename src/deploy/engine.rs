@@ -12,6 +12,7 @@ use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
 use super::repository::Fetched;
 use super::run::{Stop, StopReason};
+use super::said::Message;
 use super::{Options, platform};
 use crate::git::{Mirrors, UrlPolicy, check_revision};
 use crate::secret::Vault;
@@ -92,12 +93,12 @@ impl Engine {
     fn interrupt_active(&self) -> Result<(), StoreError> {
         for release in self.0.store.read(releases::active_ones)? {
             Recorder::new(self.0.store.clone(), release.id).end(
-                (NodeState::Interrupted, "the platform was stopped"),
+                (NodeState::Interrupted, &Message::platform_stopped()),
                 NodeState::Skipped,
                 |nodes| ReleaseChange {
                     state: Some(ReleaseState::Interrupted),
-                    message: Some(match super::state::explanation(nodes, 5) {
-                        none if none.is_empty() => "the platform was stopped".to_owned(),
+                    message: Some(match super::state::explanation(nodes, 5).stored() {
+                        none if none.is_empty() => Message::platform_stopped().stored(),
                         causes => causes,
                     }),
                     ..ReleaseChange::default()
@@ -263,7 +264,7 @@ impl Engine {
                 conn,
                 log,
                 release.id,
-                (NodeState::Cancelled, ""),
+                (NodeState::Cancelled, &Message::default()),
                 NodeState::Cancelled,
             )?;
             Ok(Some(changed))

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::said::refusal::Refusal;
 use crate::git::GitError;
 use crate::secret::VaultError;
 use crate::ssh::{Exit, SshError};
@@ -93,7 +94,9 @@ pub(super) enum StepError {
     Command(Exit),
     /// One of our own scripts said why it could not.
     #[error("{0}")]
-    Target(String),
+    Refused(Refusal),
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
     #[error("the command did not end within {} s", .0.as_secs())]
     CommandTimedOut(Duration),
     #[error("the step did not end within {} s", .0.as_secs())]
@@ -102,7 +105,8 @@ pub(super) enum StepError {
     File { path: PathBuf, cause: io::Error },
     #[error("the command could not be started: {0}")]
     Start(io::Error),
-    #[error("{0}")]
+    /// The account of the setting `run_as` is not there.
+    #[error("run_as: there is no account '{0}' here")]
     Account(String),
 }
 

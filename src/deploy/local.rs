@@ -42,7 +42,7 @@ impl Account {
     /// Looks the account up as the system does (`getent`, so that directories other than
     /// `/etc/passwd` count).
     pub(super) fn find(name: &str) -> Result<Self, StepError> {
-        let unknown = || StepError::Account(format!("run_as: there is no account '{name}' here"));
+        let unknown = || StepError::Account(name.to_owned());
         let answer = Command::new("getent")
             .args(["passwd", "--", name])
             .output()

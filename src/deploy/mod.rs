@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `plan`, `state`, `tree`, `script` | pure: the nodes, their legal changes, their looks, the servers' scripts |
 //! | `recorder`, `node_log` | writing down what happens |
+//! | `said` | what is said to people, for the catalogues of every language |
 //! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
 //! | `worker`, `run`, `platform`, `rollout` | walking a plan |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
@@ -27,6 +28,7 @@ mod recorder;
 mod repository;
 mod rollout;
 mod run;
+mod said;
 mod script;
 mod state;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use error::DeployError;
 pub use node_log::NodeLog;
 pub use plan::{Spec, Step};
 pub use recorder::{RELEASES, room};
+pub use said::{Causes, Message, Said, Tell};
 pub use state::{node_may, outcome, release_may};
 pub use tree::{color, figure, release_data};
 

@@ -13,6 +13,7 @@ use super::error::StepError;
 use super::local::{self, Account, LocalCommand};
 use super::plan::Step;
 use super::run::{Run, StepFrame, bytes, empty_folder};
+use super::said::{Message, Said};
 use crate::git::{GitError, Progress, Stage};
 use crate::store::releases::ReleaseChange;
 
@@ -38,23 +39,28 @@ pub(super) fn act(
     step: Step,
     frame: &StepFrame<'_>,
     made: &mut Made,
-) -> Result<String, StepError> {
+) -> Result<Message, StepError> {
     let project = &run.spec.project;
     match step {
         Step::Start => start(run),
         Step::BeforeDownload => command(run, frame, &project.before_download),
         Step::Download => download(run, frame),
         Step::AfterDownload => command(run, frame, &project.after_download),
-        Step::Compile if project.build.is_empty() => Ok("nothing to build".to_owned()),
+        Step::Compile if project.build.is_empty() => {
+            Ok(Said::new("note.nothing_to_build", "nothing to build").into())
+        }
         Step::Compile => command(run, frame, &project.build),
         Step::Zip => {
             let pack = zip(run, frame)?;
-            let message = format!("{} files, {}", pack.entries, bytes(pack.length));
+            let size = bytes(pack.length);
+            let said = Said::new("note.packed", format!("{} files, {size}", pack.entries))
+                .arg("count", pack.entries)
+                .arg("size", size);
             made.pack = Some(pack);
-            Ok(message)
+            Ok(said.into())
         }
         Step::Upload | Step::BeforeDeploy | Step::Switch | Step::Restart | Step::AfterDeploy => {
-            Ok(String::new())
+            Ok(Message::default())
         }
     }
 }
@@ -63,14 +69,14 @@ fn account(run: &Run) -> Result<Option<Account>, StepError> {
     run.options.run_as.as_deref().map(Account::find).transpose()
 }
 
-fn start(run: &Run) -> Result<String, StepError> {
+fn start(run: &Run) -> Result<Message, StepError> {
     empty_folder(&run.work)?;
     let tree = run.tree();
     empty_folder(&tree)?;
     if let Some(account) = account(run)? {
         give(&run.work, &account)?;
     }
-    Ok(String::new())
+    Ok(Message::default())
 }
 
 /// Hands a tree to the account that builds in it.
@@ -86,7 +92,7 @@ fn give(path: &Path, account: &Account) -> Result<(), StepError> {
 }
 
 /// A hook or the build, in the work tree.
-fn command(run: &Run, frame: &StepFrame<'_>, text: &str) -> Result<String, StepError> {
+fn command(run: &Run, frame: &StepFrame<'_>, text: &str) -> Result<Message, StepError> {
     let account = account(run)?;
     let exit = local::run(
         &LocalCommand {
@@ -101,17 +107,14 @@ fn command(run: &Run, frame: &StepFrame<'_>, text: &str) -> Result<String, StepE
         &mut |_, line| frame.line(line),
     )?;
     if exit.success() {
-        Ok(String::new())
+        Ok(Message::default())
     } else {
         Err(StepError::Command(exit))
     }
 }
 
-fn download(run: &Run, frame: &StepFrame<'_>) -> Result<String, StepError> {
-    let source = run
-        .keyring
-        .source(&run.spec.project)
-        .map_err(|error| StepError::Target(error.to_string()))?;
+fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
+    let source = run.keyring.source(&run.spec.project)?;
     frame.line(&format!("fetching {}", source.url.as_str()));
     let mirror = run.mirrors.mirror(source);
     let mut ended = Ok(());
@@ -148,7 +151,7 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<String, StepError> {
     if let Some(account) = account(run)? {
         give(&tree, &account)?;
     }
-    Ok(id.chars().take(10).collect())
+    Ok(Message::Plain(id.chars().take(10).collect()))
 }
 
 fn described(progress: &Progress) -> String {

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::said::Message;
 use super::state;
 use super::tree::{node_data, release_data};
 use crate::store::nodes::{self, Node};
@@ -44,16 +45,16 @@ pub(super) fn end_nodes(
     conn: &mut Conn,
     log: &mut Vec<NewEvent>,
     release: ReleaseId,
-    running_to: (NodeState, &str),
+    running_to: (NodeState, &Message),
     waiting_to: NodeState,
 ) -> Result<()> {
     for node in nodes::of_release(conn, release)? {
         let (to, message) = match node.state {
-            NodeState::Running => running_to,
-            NodeState::Waiting => (waiting_to, ""),
+            NodeState::Running => (running_to.0, running_to.1.stored()),
+            NodeState::Waiting => (waiting_to, String::new()),
             _ => continue,
         };
-        announce_node(&nodes::set_state(conn, &node, to, message)?, log);
+        announce_node(&nodes::set_state(conn, &node, to, &message)?, log);
     }
     Ok(())
 }
@@ -95,7 +96,7 @@ impl Recorder {
     }
 
     /// Takes a node to `to`; [`StoreError::IllegalChange`] if its present state does not allow it.
-    pub(super) fn node(&self, key: &str, to: NodeState, message: &str) -> Result<()> {
+    pub(super) fn node(&self, key: &str, to: NodeState, message: &Message) -> Result<()> {
         self.store.record(|conn, log| {
             let node = nodes::find(conn, self.release, key)?;
             if !state::node_may(node.state, to) {
@@ -105,7 +106,7 @@ impl Recorder {
                     to: to.as_str(),
                 });
             }
-            announce_node(&nodes::set_state(conn, &node, to, message)?, log);
+            announce_node(&nodes::set_state(conn, &node, to, &message.stored())?, log);
             Ok(())
         })?;
         Ok(())
@@ -136,7 +137,7 @@ impl Recorder {
     /// Ends the release: what is still active goes with it.
     pub(super) fn end(
         &self,
-        running_to: (NodeState, &str),
+        running_to: (NodeState, &Message),
         waiting_to: NodeState,
         decide: impl FnOnce(&[Node]) -> ReleaseChange,
     ) -> Result<()> {

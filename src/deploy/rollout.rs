@@ -11,6 +11,7 @@ use super::error::StepError;
 use super::plan::{Step, key};
 use super::platform::Pack;
 use super::run::{Run, StepFrame, bytes};
+use super::said::{Message, Said};
 use super::script;
 use crate::store::nodes;
 use crate::store::servers::Server;
@@ -89,7 +90,7 @@ impl Chain<'_> {
         step: Step,
         frame: &StepFrame<'_>,
         pack: Option<&Pack>,
-    ) -> Result<String, StepError> {
+    ) -> Result<Message, StepError> {
         let project = &self.run.spec.project;
         let release_folder = format!("releases/{}", self.target);
         match (step, pack) {
@@ -97,12 +98,14 @@ impl Chain<'_> {
             (Step::BeforeDeploy, _) => self.command(frame, &release_folder, &project.before_deploy),
             (Step::Switch, _) => {
                 self.script(frame, &script::switch(&self.base, self.target))?;
-                Ok(String::new())
+                Ok(Message::default())
             }
-            (Step::Restart, _) if project.restart.is_empty() => Ok("nothing to restart".to_owned()),
+            (Step::Restart, _) if project.restart.is_empty() => {
+                Ok(Said::new("note.nothing_to_restart", "nothing to restart").into())
+            }
             (Step::Restart, _) => self.command(frame, "current", &project.restart),
             (Step::AfterDeploy, _) => self.command(frame, "current", &project.after_deploy),
-            _ => Ok(String::new()),
+            _ => Ok(Message::default()),
         }
     }
 
@@ -134,7 +137,7 @@ impl Chain<'_> {
         frame: &StepFrame<'_>,
         folder: &str,
         text: &str,
-    ) -> Result<String, StepError> {
+    ) -> Result<Message, StepError> {
         let script = script::command(&self.base, folder, &self.run.variables(), text);
         let stop = self.run.stop.clone();
         self.destination()?.run(
@@ -144,10 +147,10 @@ impl Chain<'_> {
             stop.cancel(),
             &mut |line| frame.line(line),
         )?;
-        Ok(String::new())
+        Ok(Message::default())
     }
 
-    fn upload(&mut self, frame: &StepFrame<'_>, pack: &Pack) -> Result<String, StepError> {
+    fn upload(&mut self, frame: &StepFrame<'_>, pack: &Pack) -> Result<Message, StepError> {
         let file = File::open(&pack.path).map_err(StepError::file(&pack.path))?;
         let script = script::receive(&self.base, self.target, pack.entries);
         let mut source = Metered {
@@ -164,7 +167,11 @@ impl Chain<'_> {
             stop.cancel(),
             &mut |line| frame.line(line),
         )?;
-        Ok(format!("{} in {}", bytes(pack.length), self.base))
+        let size = bytes(pack.length);
+        let said = Said::new("note.uploaded", format!("{size} in {}", self.base))
+            .arg("size", size)
+            .arg("path", &self.base);
+        Ok(said.into())
     }
 
     /// Removes old releases. The release is already there: what cannot be removed is a line in the

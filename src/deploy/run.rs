@@ -11,6 +11,7 @@ use super::error::StepError;
 use super::node_log::LogBook;
 use super::plan::Spec;
 use super::recorder::Recorder;
+use super::said::Message;
 use crate::git::Mirrors;
 use crate::ssh::{Cancel, Timeouts};
 use crate::store::releases::Release;
@@ -121,12 +122,13 @@ impl Run {
     pub(super) fn step(
         &self,
         key: &str,
-        work: impl FnOnce(&StepFrame<'_>) -> Result<String, StepError>,
+        work: impl FnOnce(&StepFrame<'_>) -> Result<Message, StepError>,
     ) -> Result<bool, StoreError> {
         if self.stop.reason().is_some() {
             return Ok(false);
         }
-        self.recorder.node(key, NodeState::Running, "")?;
+        self.recorder
+            .node(key, NodeState::Running, &Message::default())?;
         let frame = StepFrame {
             run: self,
             key,
@@ -135,16 +137,16 @@ impl Run {
         };
         let (state, message) = match (work(&frame), self.stop.reason()) {
             (Ok(message), _) => (NodeState::Succeeded, message),
-            (Err(_), Some(StopReason::Cancelled)) => (NodeState::Cancelled, String::new()),
-            (Err(_), Some(StopReason::Interrupted)) => (
-                NodeState::Interrupted,
-                "the platform was stopped".to_owned(),
-            ),
-            (Err(error), None) => (NodeState::Failed, error.to_string()),
+            (Err(_), Some(StopReason::Cancelled)) => (NodeState::Cancelled, Message::default()),
+            (Err(_), Some(StopReason::Interrupted)) => {
+                (NodeState::Interrupted, Message::platform_stopped())
+            }
+            (Err(error), None) => (NodeState::Failed, Message::from(&error)),
         };
         if state == NodeState::Failed {
-            frame.line(&message);
-            tracing::warn!(release = %self.release.id, node = key, cause = message, "step failed");
+            let cause = message.english();
+            frame.line(&cause);
+            tracing::warn!(release = %self.release.id, node = key, cause, "step failed");
         }
         self.recorder.node(key, state, &message)?;
         Ok(state == NodeState::Succeeded)
@@ -157,7 +159,8 @@ impl Run {
             return Ok(());
         }
         for key in keys {
-            self.recorder.node(key, NodeState::Skipped, "")?;
+            self.recorder
+                .node(key, NodeState::Skipped, &Message::default())?;
         }
         Ok(())
     }

@@ -4,16 +4,29 @@
 //! `releases/ID` (whole releases alone; a half-sent one is `releases/ID.part`) and `current`, a link
 //! that is only ever replaced by renaming another one over it.
 
+use super::said::refusal::MARK;
 use crate::ssh::quote;
 use crate::store::ReleaseId;
 
-/// The exit code of a script that has said on its standard error, in a sentence, why it cannot go on.
+/// The exit code of a script that has said on its standard error why it cannot go on, as
+/// [`Refusal`](super::said::refusal::Refusal) reads it.
 pub(super) const REFUSED: i32 = 65;
+
+/// What stands before the name of who we are on a server.
+pub(super) const LOGGED_IN: &str = "Logged in as ";
 
 /// What every script begins with.
 fn head(base: &str) -> String {
     format!(
-        "set -eu\nrefuse() {{ echo \"$*\" >&2; exit {REFUSED}; }}\nbase={}\n",
+        r#"set -eu
+refuse() {{
+  said={MARK}
+  for part; do said="$said$(printf '\t%s' "$(printf %s "$part" | tr '\n\t' '  ')")"; done
+  printf '%s\n' "$said" >&2
+  exit {REFUSED}
+}}
+base={}
+"#,
         quote(base)
     )
 }
@@ -42,26 +55,26 @@ pub(super) fn receive(base: &str, release: ReleaseId, entries: u64) -> String {
         + &format!(
             r#"part="$base/releases/{release}.part"
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
-  refuse "$base/current is there and is not a link; move it away first"
+  refuse not_a_link "$base/current"
 fi
 said=$(mkdir -p "$base/releases" 2>&1) ||
-  refuse "the folder $base/releases cannot be made or written: ${{said##*: }}"
+  refuse releases_not_made "$base/releases" "${{said##*: }}"
 if [ "$(readlink "$base/current" || true)" = "releases/{release}" ]; then
-  refuse "$base/current is a release {release} already, of another installation; move it away first"
+  refuse foreign_release "$base/current" {release}
 fi
 drop_parts
-said=$(mkdir "$part" 2>&1) || refuse "the folder $base/releases cannot be written: ${{said##*: }}"
+said=$(mkdir "$part" 2>&1) || refuse releases_not_written "$base/releases" "${{said##*: }}"
 said=$( {{ LANGUAGE=C LC_MESSAGES=C tar -xzof - -C "$part" 2>&1 || echo failed; }} |
   grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
 case $said in
   *failed)
     drop_parts
-    refuse "the files could not be unpacked in $part: ${{said%?failed}}" ;;
+    refuse not_unpacked "$part" "${{said%?failed}}" ;;
 esac
 count=$(find "$part" ! -type d -exec echo x \; | wc -l)
 if [ "$count" -ne {entries} ]; then
   drop_parts
-  refuse "$count files arrived in $part, not {entries}"
+  refuse incomplete $count "$part" {entries}
 fi
 rm -rf "$base/releases/{release}"
 mv "$part" "$base/releases/{release}"
@@ -73,15 +86,15 @@ mv "$part" "$base/releases/{release}"
 pub(super) fn switch(base: &str, release: ReleaseId) -> String {
     head(base)
         + &format!(
-            r#"[ -d "$base/releases/{release}" ] || refuse "release {release} is not on this server any more"
+            r#"[ -d "$base/releases/{release}" ] || refuse release_gone {release}
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
-  refuse "$base/current is there and is not a link; move it away first"
+  refuse not_a_link "$base/current"
 fi
 echo "before: $(readlink "$base/current" || echo nothing)"
 ln -sfn "releases/{release}" "$base/current.{release}.new"
 mv -fT "$base/current.{release}.new" "$base/current" 2>/dev/null ||
   mv -fh "$base/current.{release}.new" "$base/current" ||
-  refuse "$base/current cannot be replaced"
+  refuse not_replaced "$base/current"
 echo "now: $(readlink "$base/current")"
 "#
         )
@@ -117,7 +130,8 @@ pub(super) fn command(
 ) -> String {
     let mut script = head(base);
     script.push_str(&format!(
-        "cd \"$base\"/{} || refuse \"the folder $base/{folder} is not there\"\n",
+        "cd \"$base\"/{} || refuse folder_gone \"$base\"/{}\n",
+        quote(folder),
         quote(folder)
     ));
     for (name, value) in variables {
@@ -130,18 +144,21 @@ pub(super) fn command(
 /// Says who we are on a server and whether its root can be written.
 pub(super) fn inspect(root: &str) -> String {
     head(root)
-        + r#"for tool in tar gzip find; do
-  command -v $tool >/dev/null || refuse "$tool is not installed"
+        + &format!(
+            r#"for tool in tar gzip find; do
+  command -v $tool >/dev/null || refuse tool_missing $tool
 done
-[ -d "$base" ] || mkdir -p "$base" 2>/dev/null || refuse "the folder $base is not there and cannot be made"
+[ -d "$base" ] || mkdir -p "$base" 2>/dev/null || refuse root_not_made "$base"
 [ -w "$base" ] || echo "the folder $base itself cannot be written; project folders below it must be"
-echo "Logged in as $(id -un)"
+echo "{LOGGED_IN}$(id -un)"
 "#
+        )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::said::refusal::Refusal;
     use std::fs;
     use std::io::Write;
     use std::path::Path;
@@ -157,6 +174,15 @@ mod tests {
             .unwrap();
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
+    }
+
+    /// What a script said last, in English.
+    #[track_caller]
+    fn refusal(output: &Output) -> String {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        let refusal = Refusal::read(last);
+        refusal.unwrap_or_else(|| panic!("{output:?}")).to_string()
     }
 
     fn pack(files: &[(&str, &str)]) -> Vec<u8> {
@@ -224,6 +250,7 @@ mod tests {
         ] {
             let output = sh(&script, input);
             assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
+            assert!(refusal(&output).contains("3.part"));
             assert_eq!(
                 fs::read_dir(folder.path().join("releases"))
                     .unwrap()
@@ -245,9 +272,9 @@ mod tests {
         );
         let output = sh(&full, b"");
         assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = refusal(&output);
         assert!(
-            said.ends_with("3.part: tar: a: No space left on device\n"),
+            said.ends_with("3.part: tar: a: No space left on device"),
             "{said}"
         );
         assert_eq!(
@@ -266,9 +293,35 @@ mod tests {
         fs::create_dir_all(base.join("releases/1")).unwrap();
         let output = switch_to(base, 1);
         assert_eq!(output.status.code(), Some(REFUSED));
-        assert!(String::from_utf8_lossy(&output.stderr).contains("not a link"));
+        assert!(refusal(&output).contains("not a link"));
         let output = switch_to(base, 2);
-        assert!(String::from_utf8_lossy(&output.stderr).contains("not on this server"));
+        assert_eq!(refusal(&output), "release 2 is not on this server any more");
+    }
+
+    #[test]
+    fn every_word_that_a_script_refuses_with_is_known() {
+        let source = include_str!("script.rs");
+        let words: Vec<&str> = source
+            .match_indices("refuse ")
+            .map(|(at, opening)| &source[at + opening.len()..])
+            .filter_map(|rest| rest.split([' ', '\n']).next())
+            .filter(|word| word.contains('_'))
+            .collect();
+        assert!(words.len() > 10, "{words:?}");
+        for word in words {
+            let line = format!("{MARK}\t{word}\ta\tb\tc");
+            assert!(Refusal::read(&line).is_some(), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_detail_stays_one_detail() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("it's\ta\nshop");
+        fs::create_dir_all(base.join("releases/1")).unwrap();
+        fs::create_dir_all(base.join("current")).unwrap();
+        let said = refusal(&switch_to(&base, 1));
+        assert!(said.contains("it's a shop/current is there"), "{said}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which change of state is legal, and what the nodes' states make of their release. Pure.
 
+use super::said::{Causes, Message};
 use crate::store::nodes::Node;
 use crate::store::{NodeState, ReleaseState};
 
@@ -46,7 +47,7 @@ pub fn outcome(nodes: &[Node]) -> ReleaseState {
 
 /// Why a release is not `succeeded`: server, step and cause of each node that did not succeed by
 /// itself, at most `most` of them.
-pub fn explanation(nodes: &[Node], most: usize) -> String {
+pub fn explanation(nodes: &[Node], most: usize) -> Message {
     let failed: Vec<&Node> = nodes
         .iter()
         .filter(|node| {
@@ -56,18 +57,16 @@ pub fn explanation(nodes: &[Node], most: usize) -> String {
             ) && !node.message.is_empty()
         })
         .collect();
-    let mut causes: Vec<String> = failed
-        .iter()
-        .take(most)
-        .map(|node| match &node.server_name {
-            Some(server) => format!("{server}: {}: {}", node.step, node.message),
-            None => format!("{}: {}", node.step, node.message),
-        })
-        .collect();
-    if failed.len() > most {
-        causes.push(format!("and {} more", failed.len() - most));
+    if failed.is_empty() {
+        return Message::default();
     }
-    causes.join("; ")
+    let mut causes = Causes::default();
+    for node in failed.iter().take(most) {
+        let server = node.server_name.as_deref();
+        causes.add(server, &node.step, Message::read(&node.message));
+    }
+    causes.and_more(failed.len().saturating_sub(most));
+    Message::Causes(causes)
 }
 
 #[cfg(test)]
@@ -113,11 +112,11 @@ mod tests {
         assert_eq!(outcome(&nodes(Succeeded, Failed)), ReleaseState::Partial);
         assert_eq!(outcome(&nodes(Failed, Skipped)), ReleaseState::Failed);
         assert_eq!(
-            explanation(&nodes(Succeeded, Failed), 5),
+            explanation(&nodes(Succeeded, Failed), 5).english(),
             "web-2: restart: exit code 1"
         );
         assert_eq!(
-            explanation(&nodes(Failed, Failed), 1),
+            explanation(&nodes(Failed, Failed), 1).english(),
             "web-1: restart: exit code 1; and 1 more"
         );
     }

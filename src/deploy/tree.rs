@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::plan::Step;
+use super::said::Message;
 use crate::store::NodeState;
 use crate::store::nodes::Node;
 use crate::store::releases::Release;
@@ -41,7 +42,7 @@ pub fn node_data(node: &Node) -> Value {
         "link_color": color(node.state),
         "link_text": node.progress,
         "version": node.version,
-        "message": node.message,
+        "message": Message::read(&node.message).english(),
         "started_at": node.started_at,
         "finished_at": node.finished_at,
     })
@@ -54,7 +55,7 @@ pub fn release_data(release: &Release) -> Value {
         "project_id": release.project_id,
         "kind": release.kind,
         "state": release.state,
-        "message": release.message,
+        "message": Message::read(&release.message).english(),
         "ref": release.revision,
         "commit": release.commit_id,
         "summary": release.summary,

@@ -5,6 +5,7 @@ use super::plan::{Step, key};
 use super::platform::{self, Made};
 use super::rollout;
 use super::run::{Run, StopReason};
+use super::said::Message;
 use super::state;
 use crate::store::nodes::Node;
 use crate::store::releases::ReleaseChange;
@@ -30,19 +31,20 @@ pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     // The logs' last lines come before the release's end, so that who waits for the end has them.
     drop(logs);
     let (running_to, waiting_to) = match stop.reason() {
-        Some(StopReason::Cancelled) => ((NodeState::Cancelled, ""), NodeState::Cancelled),
+        Some(StopReason::Cancelled) => (
+            (NodeState::Cancelled, Message::default()),
+            NodeState::Cancelled,
+        ),
         Some(StopReason::Interrupted) => (
-            (NodeState::Interrupted, "the platform was stopped"),
+            (NodeState::Interrupted, Message::platform_stopped()),
             NodeState::Skipped,
         ),
         None => (
-            (
-                NodeState::Failed,
-                "the platform failed; its own log says why",
-            ),
+            (NodeState::Failed, Message::platform_failed()),
             NodeState::Skipped,
         ),
     };
+    let running_to = (running_to.0, &running_to.1);
     recorder.end(running_to, waiting_to, |nodes| ending(nodes, stop.reason()))?;
     Ok(result?)
 }
@@ -58,7 +60,7 @@ fn ending(nodes: &[Node], stopped: Option<StopReason>) -> ReleaseChange {
     };
     ReleaseChange {
         state: Some(state),
-        message: Some(state::explanation(nodes, CAUSES)),
+        message: Some(state::explanation(nodes, CAUSES).stored()),
         ..ReleaseChange::default()
     }
 }

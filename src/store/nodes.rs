@@ -28,7 +28,7 @@ pub struct Node {
     pub server_name: Option<String>,
     /// How far it is.
     pub state: NodeState,
-    /// Why it is not `succeeded`.
+    /// Why it is not `succeeded`, as `deploy::Message` is stored.
     pub message: String,
     /// What it is doing, in a word or two, while it runs.
     pub progress: String,

@@ -35,7 +35,7 @@ pub struct Release {
     pub summary: String,
     /// How far it is.
     pub state: ReleaseState,
-    /// Why it is not `succeeded`: server, step and cause.
+    /// Why it is not `succeeded`: server, step and cause, as `deploy::Message` is stored.
     pub message: String,
     /// The account that asked for it.
     pub requested_by: String,

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::forms::{FieldError, FieldErrors};
 use super::render;
+use super::say;
 use super::visitor::Visitor;
 use crate::app::Busy;
 use crate::auth::AuthError;
@@ -202,13 +203,20 @@ impl Error {
 }
 
 fn text(visitor: &Visitor, answer: &Answer) -> String {
+    let language = visitor.language();
+    let said: Vec<(&str, String)> = answer
+        .said
+        .iter()
+        .map(|(name, said)| (*name, say::said(language, said)))
+        .collect();
     let args: Vec<(&str, &str)> = answer
         .args
         .iter()
+        .chain(&said)
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
     let key = format!("error.{}", answer.code);
-    let text = i18n::text(visitor.language(), &key, &args);
+    let text = i18n::text(language, &key, &args);
     debug_assert_ne!(text, key, "the catalogue lacks it");
     text
 }

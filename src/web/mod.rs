@@ -34,6 +34,7 @@ mod projects;
 mod releases;
 mod render;
 mod routes;
+mod say;
 mod servers;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,10 @@ use super::flash::Flash;
 use super::input::{Form, Id, query};
 use super::paging;
 use super::render::{self, context};
+use super::say;
 use super::visitor::Visitor;
 use crate::deploy::Order;
+use crate::i18n::Language;
 use crate::store::releases::{self, ReleaseRow};
 use crate::store::{ReleaseId, Role, nodes, projects};
 
@@ -22,7 +24,7 @@ const LIST: &str = "/releases";
 const SHORT: usize = 8;
 
 /// A release as the templates take it.
-fn shown(row: &ReleaseRow) -> Value {
+fn shown(language: Language, row: &ReleaseRow) -> Value {
     let release = &row.release;
     let seconds = match (release.started_at, release.finished_at) {
         (Some(start), Some(end)) => Some((end.0 - start.0).max(0) / 1000),
@@ -54,7 +56,7 @@ fn shown(row: &ReleaseRow) -> Value {
         started_at => release.started_at,
         finished_at => release.finished_at,
         seconds,
-        error => Some(&release.message).filter(|message| !message.is_empty()),
+        error => Some(say::stored(language, &release.message)).filter(|message| !message.is_empty()),
         of => release.target_id,
     }
 }
@@ -73,8 +75,9 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
             })
         })
         .await?;
+    let language = visitor.language();
     let context = context! {
-        releases => page.items.iter().map(shown).collect::<Vec<_>>(),
+        releases => page.items.iter().map(|row| shown(language, row)).collect::<Vec<_>>(),
         pager => paging::pager(&page, LIST),
         cursor,
         can => context! { create => visitor.may(Role::Deployer) },
@@ -167,7 +170,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     let deployer = visitor.may(Role::Deployer);
     let active = row.release.state.is_active();
     let context = context! {
-        release => shown(&row),
+        release => shown(visitor.language(), &row),
         rows,
         cursor,
         selected,

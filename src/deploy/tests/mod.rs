@@ -147,8 +147,11 @@ impl Stage {
         })
     }
 
+    /// The release, its message in English.
     fn find(&self, id: ReleaseId) -> Release {
-        self.store.read(|conn| releases::find(conn, id)).unwrap()
+        let mut release = self.store.read(|conn| releases::find(conn, id)).unwrap();
+        release.message = Message::read(&release.message).english();
+        release
     }
 
     fn wait_for(&self, id: ReleaseId, what: impl Fn(&Release) -> bool) -> Release {

@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
 
+use super::say;
 use super::visitor::Visitor;
 use crate::deploy::Check;
 use crate::i18n;
@@ -15,7 +16,7 @@ pub mod servers;
 /// What a PUT may send back as it was read, though it cannot be changed.
 const READ_ONLY: [&str; 4] = ["id", "host_key", "created_at", "updated_at"];
 
-/// What a check found, with its words in the reader's language where they are ours.
+/// What a check found, in the reader's language where the words are ours.
 pub fn check(visitor: &Visitor, check: &Check) -> Value {
     let language = visitor.language();
     let known = check.accepted.as_deref();
@@ -29,9 +30,11 @@ pub fn check(visitor: &Visitor, check: &Check) -> Value {
         Some(code) => i18n::text(language, &format!("error.{code}"), &[]),
         None if check.ok => {
             let connected = i18n::text(language, "check.connected", &[]);
-            format!("{connected} {}", check.message).trim().to_owned()
+            format!("{connected} {}", say::message(language, &check.message))
+                .trim()
+                .to_owned()
         }
-        None => check.message.clone(),
+        None => say::message(language, &check.message),
     };
     json!({
         "ok": check.ok,

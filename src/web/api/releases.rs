@@ -14,6 +14,7 @@ use crate::web::forms::FieldErrors;
 use crate::web::forms::release::{self, FIELDS};
 use crate::web::input::{Fields, Id, Json, query};
 use crate::web::paging::{ApiPage, bounded};
+use crate::web::say;
 use crate::web::visitor::Visitor;
 
 /// `GET releases?project_id=`
@@ -29,7 +30,8 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
                 .read(|conn| releases::page(conn, project, part.request()))
         })
         .await?;
-    Ok(part.respond(page, |row| row))
+    let language = visitor.language();
+    Ok(part.respond(page, |row| say::row(language, row)))
 }
 
 /// Queues the release that `fields` ask for.
@@ -70,14 +72,14 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let row = visitor
         .ask(move |app| app.store().read(|conn| releases::row(conn, id)))
         .await?;
-    Ok(HttpResponse::Ok().json(row))
+    Ok(HttpResponse::Ok().json(say::row(visitor.language(), row)))
 }
 
 /// `POST releases/{id}/cancel`
 pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     let release = visitor.ask(move |app| app.engine().cancel(id, &by)).await?;
-    Ok(HttpResponse::Ok().json(release))
+    Ok(HttpResponse::Ok().json(say::release(visitor.language(), release)))
 }
 
 /// `POST releases/{id}/rollback`
@@ -102,7 +104,7 @@ pub struct Row<'a> {
     link_text: &'a str,
     state: NodeState,
     version: i64,
-    message: &'a str,
+    message: String,
     started_at: Option<Moment>,
     finished_at: Option<Moment>,
 }
@@ -123,7 +125,7 @@ pub fn rows(language: Language, nodes: &[Node]) -> Vec<Row<'_>> {
                 link_text: &node.progress,
                 state: node.state,
                 version: node.version,
-                message: &node.message,
+                message: say::stored(language, &node.message),
                 started_at: node.started_at,
                 finished_at: node.finished_at,
             }

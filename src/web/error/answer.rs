@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 
 use super::Error;
 use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
-use crate::deploy::DeployError;
+use crate::deploy::{DeployError, Said};
 use crate::git::GitError;
 use crate::store::StoreError;
 
@@ -18,6 +18,8 @@ pub struct Answer {
     pub code: &'static str,
     /// What the text's placeholders stand for.
     pub args: Vec<(&'static str, String)>,
+    /// What further placeholders stand for, to be said in the reader's language.
+    pub said: Vec<(&'static str, Said)>,
     /// The field that it is about; with it the text stands beside the field of a form.
     pub field: Option<&'static str>,
     /// When to try again.
@@ -30,6 +32,7 @@ impl Answer {
             status,
             code,
             args: Vec::new(),
+            said: Vec::new(),
             field: None,
             retry_after: None,
         }
@@ -38,6 +41,12 @@ impl Answer {
     /// Fills a placeholder.
     pub fn arg(mut self, name: &'static str, value: impl ToString) -> Self {
         self.args.push((name, value.to_string()));
+        self
+    }
+
+    /// Fills a placeholder with what the engine says.
+    fn said(mut self, name: &'static str, said: impl Into<Said>) -> Self {
+        self.said.push((name, said.into()));
         self
     }
 
@@ -142,7 +151,7 @@ fn deploy_answer(error: &DeployError) -> Answer {
         DeployError::Git(error) => git_answer(error),
         DeployError::Ssh(error) => new(S::BAD_GATEWAY, "ssh_failed")
             .arg("server", &error.address)
-            .arg("cause", &error.cause),
+            .said("cause", &error.cause),
         DeployError::NoServers => new(S::UNPROCESSABLE_ENTITY, "no_servers").field("project_id"),
         DeployError::Ended { .. } => new(S::CONFLICT, "release_ended"),
         DeployError::NotKept { .. } => new(S::CONFLICT, "release_not_succeeded"),
@@ -172,8 +181,8 @@ fn git_answer(error: &GitError) -> Answer {
         GitError::HostKeyChanged { .. } => new(S::CONFLICT, "host_key_changed"),
         GitError::Authentication { .. } => new(S::BAD_GATEWAY, "git_denied"),
         GitError::Unreachable { reason, .. } => {
-            new(S::BAD_GATEWAY, "git_unreachable").arg("cause", reason)
+            new(S::BAD_GATEWAY, "git_unreachable").said("cause", Said::of_reason(reason))
         }
-        other => new(S::BAD_GATEWAY, "git_failed").arg("cause", other),
+        other => new(S::BAD_GATEWAY, "git_failed").said("cause", other),
     }
 }

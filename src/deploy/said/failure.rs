@@ -1,0 +1,99 @@
+//! How failed steps and refused orders are said.
+
+use std::time::Duration;
+
+use super::Said;
+use super::refusal::Refusal;
+use crate::deploy::error::{DeployError, StepError};
+use crate::secret::VaultError;
+use crate::ssh::Exit;
+use crate::store::StoreError;
+
+impl From<&StepError> for Said {
+    fn from(error: &StepError) -> Self {
+        let said = |key| Self::new(key, error);
+        let within = |key, limit: &Duration| said(key).arg("seconds", limit.as_secs());
+        match error {
+            StepError::Stopped => said("failure.stopped"),
+            StepError::Git(error) => error.into(),
+            StepError::Ssh(error) => error.into(),
+            StepError::Store(error) => error.into(),
+            StepError::Vault(error) => error.into(),
+            StepError::Deploy(error) => error.into(),
+            StepError::Refused(refusal) => refusal.into(),
+            StepError::Command(exit) => said("failure.command").said("exit", exit),
+            StepError::CommandTimedOut(limit) => within("failure.command_timed_out", limit),
+            StepError::StepTimedOut(limit) => within("failure.step_timed_out", limit),
+            StepError::File { path, cause } => said("failure.file")
+                .arg("path", path.display())
+                .arg("cause", cause),
+            StepError::Start(cause) => said("failure.start").arg("cause", cause),
+            StepError::Account(name) => said("failure.account").arg("name", name),
+        }
+    }
+}
+
+impl From<&DeployError> for Said {
+    fn from(error: &DeployError) -> Self {
+        match error {
+            DeployError::Store(error) => error.into(),
+            DeployError::Git(error) => error.into(),
+            DeployError::Ssh(error) => error.into(),
+            DeployError::Vault(error) => error.into(),
+            DeployError::File { path, cause } => Self::new("failure.file", error)
+                .arg("path", path.display())
+                .arg("cause", cause),
+            // Answers to a request; no release ends with them.
+            other => Self::new("failure.other", other).arg("cause", other),
+        }
+    }
+}
+
+impl From<&Exit> for Said {
+    fn from(exit: &Exit) -> Self {
+        let said = |key| Self::new(key, exit);
+        match (exit.code, &exit.signal) {
+            (Some(code), None) => said("failure.exit.code").arg("code", code),
+            (Some(code), Some(signal)) => said("failure.exit.code_signal")
+                .arg("code", code)
+                .arg("signal", signal),
+            (None, Some(signal)) => said("failure.exit.signal").arg("signal", signal),
+            (None, None) => said("failure.exit.unknown"),
+        }
+    }
+}
+
+impl From<&Refusal> for Said {
+    fn from(refusal: &Refusal) -> Self {
+        let key = format!("failure.target.{}", refusal.word());
+        let said = Self::new(&key, refusal);
+        refusal
+            .details()
+            .fold(said, |said, (name, value)| said.arg(name, value))
+    }
+}
+
+impl From<&StoreError> for Said {
+    fn from(error: &StoreError) -> Self {
+        let said = |key| Self::new(key, error);
+        match error {
+            StoreError::NotFound { what, id } => {
+                said("failure.not_found").arg("what", what).arg("id", id)
+            }
+            StoreError::Database(cause) => said("failure.database").arg("cause", cause),
+            StoreError::Pool(cause) => said("failure.database").arg("cause", cause),
+            // Of a request, or of the platform's start.
+            other => said("failure.other").arg("cause", other),
+        }
+    }
+}
+
+impl From<&VaultError> for Said {
+    fn from(error: &VaultError) -> Self {
+        match error {
+            VaultError::Unreadable => Self::new("failure.secret", error),
+            // Of the platform's start.
+            other => Self::new("failure.other", other).arg("cause", other),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Reasons that `git` and `ssh` give in our own English words, which are said in the catalogues'.
+//! Any other is of the system or the other side and stays as it is.
+
+use super::{Arg, Said};
+
+/// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
+const REASONS: [(&str, &str); 38] = [
+    // Logins at git hosts.
+    (
+        "a password or token is never sent over plain http; use https",
+        "plain_http",
+    ),
+    (
+        "git:// has no login; use https or ssh for a private repository",
+        "git_scheme",
+    ),
+    ("an ssh key cannot be used over https", "key_over_https"),
+    (
+        "a token cannot be used over ssh; use an ssh key",
+        "token_over_ssh",
+    ),
+    ("the credential was not accepted", "not_accepted"),
+    ("it asks for a login, and none was given", "login_missing"),
+    ("it does not accept this kind of credential", "wrong_kind"),
+    (
+        "the key cannot be read: it is damaged, of an unsupported kind, or its passphrase is wrong ({detail})",
+        "key_unreadable",
+    ),
+    // Git hosts.
+    ("it offered no ssh key", "no_ssh_key"),
+    (
+        "the connection could not be started",
+        "connection_not_started",
+    ),
+    ("only ssh addresses have a host key", "no_host_key"),
+    (
+        "the git host sent something that cannot be read",
+        "git_unreadable",
+    ),
+    (
+        "a url.*.insteadOf setting of this system's git configuration rewrites it",
+        "instead_of",
+    ),
+    // Mirrors and commits.
+    ("an object could not be read", "object"),
+    ("a pack and its index do not fit", "pack"),
+    ("folders lie too deep in each other", "depth"),
+    ("a malformed symlink", "symlink"),
+    ("a symlink that leaves the work tree", "symlink_leaves"),
+    ("of an unknown kind", "unknown_kind"),
+    ("not the name of a file", "no_name"),
+    (
+        "a name with a slash or a zero byte in it",
+        "name_characters",
+    ),
+    ("a name longer than 255 bytes", "name_length"),
+    ("a name that git keeps for itself", "name_of_git"),
+    ("it is there twice, perhaps in another spelling", "twice"),
+    // Servers.
+    ("it has no address", "no_address"),
+    ("the server showed no host key", "host_key_missing"),
+    ("password", "password"),
+    ("key", "key"),
+    ("a command", "command"),
+    (
+        "it is in PuTTY's format; convert it with `puttygen KEY.ppk -O private-openssh`",
+        "putty",
+    ),
+    (
+        "this is the public half; the private key is needed",
+        "public_half",
+    ),
+    ("it has no `-----BEGIN … PRIVATE KEY-----` line", "no_begin"),
+    ("its end is missing", "no_end"),
+    ("it is damaged", "damaged"),
+    ("DSA keys are no longer supported", "dsa"),
+    // Files on servers.
+    ("its folder does not exist", "no_folder"),
+    ("it is a folder", "is_folder"),
+    ("it is not a regular file", "not_a_file"),
+];
+
+/// The reason `text`, said where it is one of ours.
+pub(super) fn reason(text: &str) -> Arg {
+    for (ours, key) in REASONS {
+        let key = format!("reason.{key}");
+        if ours == text {
+            return Arg::Said(Said::new(&key, text));
+        }
+        if let Some((before, after)) = ours.split_once("{detail}")
+            && let Some(rest) = text.strip_prefix(before)
+            && let Some(detail) = rest.strip_suffix(after)
+        {
+            return Arg::Said(Said::new(&key, text).arg("detail", detail));
+        }
+    }
+    Arg::Text(text.to_owned())
+}
+
+/// Every reason of ours.
+#[cfg(test)]
+pub(super) fn texts() -> impl Iterator<Item = &'static str> {
+    REASONS.into_iter().map(|(ours, _)| ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// The text of every source of git and ssh, its wrapped literals joined.
+    fn sources() -> String {
+        let mut text = String::new();
+        for folder in ["src/git", "src/ssh"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            for file in std::fs::read_dir(folder).unwrap() {
+                let path = file.unwrap().path();
+                if path.extension().is_some_and(|end| end == "rs") {
+                    text.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn every_reason_is_one_that_is_given() {
+        let sources = sources();
+        for (ours, key) in REASONS {
+            let ours = ours.replace("{detail}", "{reason}");
+            assert!(sources.contains(&format!("\"{ours}\"")), "{key}: {ours}");
+        }
+    }
+
+    #[test]
+    fn words_of_others_stay_and_ours_are_said() {
+        let theirs = "Connection refused (os error 111)";
+        assert_eq!(reason(theirs), Arg::Text(theirs.to_owned()));
+        let ours = "the key cannot be read: it is damaged, of an unsupported kind, \
+                    or its passphrase is wrong (bad magic)";
+        let said = Said::new("reason.key_unreadable", ours).arg("detail", "bad magic");
+        assert_eq!(reason(ours), Arg::Said(said));
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a script of ours could not go on: a word for us and its details, which the script prints as
+//! its last complaint.
+
+use std::fmt;
+
+/// What such a line begins with; the word and the details follow, each after a tab.
+pub(in crate::deploy) const MARK: &str = "longshore-refused";
+
+/// How much of a detail becomes the node's message, in characters.
+const LONGEST_DETAIL: usize = 500;
+
+/// Each word, the names of its details in the order in which scripts give them, and it in English.
+const WORDS: [(&str, &[&str], &str); 11] = [
+    (
+        "not_a_link",
+        &["path"],
+        "{path} is there and is not a link; move it away first",
+    ),
+    (
+        "releases_not_made",
+        &["path", "reason"],
+        "the folder {path} cannot be made or written: {reason}",
+    ),
+    (
+        "releases_not_written",
+        &["path", "reason"],
+        "the folder {path} cannot be written: {reason}",
+    ),
+    (
+        "foreign_release",
+        &["path", "release"],
+        "{path} is a release {release} already, of another installation; move it away first",
+    ),
+    (
+        "not_unpacked",
+        &["path", "reason"],
+        "the files could not be unpacked in {path}: {reason}",
+    ),
+    (
+        "incomplete",
+        &["count", "path", "entries"],
+        "{count} files arrived in {path}, not {entries}",
+    ),
+    (
+        "release_gone",
+        &["release"],
+        "release {release} is not on this server any more",
+    ),
+    ("not_replaced", &["path"], "{path} cannot be replaced"),
+    ("folder_gone", &["path"], "the folder {path} is not there"),
+    ("tool_missing", &["tool"], "{tool} is not installed"),
+    (
+        "root_not_made",
+        &["path"],
+        "the folder {path} is not there and cannot be made",
+    ),
+];
+
+/// A script's refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::deploy) struct Refusal {
+    word: &'static str,
+    names: &'static [&'static str],
+    english: &'static str,
+    values: Vec<String>,
+}
+
+impl Refusal {
+    /// Reads a script's line; none where it is no refusal of ours.
+    pub(in crate::deploy) fn read(line: &str) -> Option<Self> {
+        let mut parts = line.strip_prefix(MARK)?.split('\t').skip(1);
+        let word = parts.next()?;
+        let (word, names, english) = WORDS.into_iter().find(|(ours, ..)| *ours == word)?;
+        let shortened = |part: &str| part.chars().take(LONGEST_DETAIL).collect();
+        let mut values: Vec<String> = parts.map(shortened).collect();
+        values.resize(names.len(), String::new());
+        Some(Self {
+            word,
+            names,
+            english,
+            values,
+        })
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        self.word
+    }
+
+    /// The details with their names.
+    pub(super) fn details(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.names
+            .iter()
+            .copied()
+            .zip(self.values.iter().map(String::as_str))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.english;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            let value = self.details().find(|(known, _)| *known == name);
+            formatter.write_str(before)?;
+            formatter.write_str(value.map_or("", |(_, value)| value))?;
+            rest = after;
+        }
+        formatter.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+impl Refusal {
+    /// One of every word.
+    pub(in crate::deploy) fn samples() -> Vec<Self> {
+        WORDS
+            .iter()
+            .map(|(word, names, _)| {
+                let details: String = names.iter().map(|name| format!("\tthe {name}")).collect();
+                Self::read(&format!("{MARK}\t{word}{details}")).unwrap()
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,115 @@
+//! How failures at servers are said.
+
+use std::io;
+use std::time::Duration;
+
+use super::reason::reason;
+use super::{Arg, Said};
+use crate::deploy::error::StepError;
+use crate::ssh::{Cause, Phase, SshError};
+
+impl From<&SshError> for Said {
+    fn from(error: &SshError) -> Self {
+        Self::new("failure.ssh.at", error)
+            .arg("address", &error.address)
+            .said("cause", &error.cause)
+    }
+}
+
+impl From<&Cause> for Said {
+    fn from(cause: &Cause) -> Self {
+        let said = |key| Self::new(key, cause);
+        match cause {
+            Cause::Unresolved { reason: why } => {
+                said("failure.ssh.unresolved").with("reason", reason(why))
+            }
+            Cause::Unreachable { reason: why } => {
+                said("failure.ssh.unreachable").with("reason", reason(why))
+            }
+            Cause::TimedOut { phase, after } => said("failure.ssh.timed_out")
+                .arg("seconds", seconds(*after))
+                .said("phase", *phase),
+            Cause::Handshake { reason: why } => {
+                said("failure.ssh.handshake").with("reason", reason(why))
+            }
+            Cause::UnknownHostKey { offered } => {
+                said("failure.ssh.unknown_host_key").arg("offered", offered)
+            }
+            Cause::HostKeyChanged { pinned, offered } => said("failure.ssh.host_key_changed")
+                .arg("pinned", pinned)
+                .arg("offered", offered),
+            Cause::AuthenticationFailed {
+                user,
+                tried,
+                accepted,
+            } => said("failure.ssh.login")
+                .arg("user", user)
+                .with("tried", reason(tried))
+                .arg("accepted", accepted),
+            Cause::PasswordExpired { user } => {
+                said("failure.ssh.password_expired").arg("user", user)
+            }
+            Cause::PassphraseMissing => said("failure.ssh.passphrase_missing"),
+            Cause::PassphraseWrong => said("failure.ssh.passphrase_wrong"),
+            Cause::KeyNotUnderstood { reason: why } => {
+                said("failure.ssh.key").with("reason", reason(why))
+            }
+            Cause::KeyUnreadable { path, cause } => said("failure.ssh.key_unreadable")
+                .arg("path", path.display())
+                .arg("cause", cause),
+            Cause::Refused { what, reason: why } => said("failure.ssh.refused")
+                .with("what", reason(what))
+                .with("reason", reason(why)),
+            Cause::CommandTimedOut { limit, killed } => said(match killed {
+                true => "failure.ssh.command_timed_out",
+                false => "failure.ssh.command_timed_out_runs",
+            })
+            .arg("seconds", seconds(*limit)),
+            Cause::Cancelled { killed } => said(match killed {
+                true => "failure.cancelled",
+                false => "failure.ssh.cancelled_runs",
+            }),
+            Cause::Input { cause } => said("failure.ssh.input").with("cause", input(cause)),
+            Cause::RemoteFile { path, reason: why } => said("failure.ssh.remote_file")
+                .arg("path", path)
+                .with("reason", reason(why)),
+            Cause::LocalFile { path, cause } => said("failure.file")
+                .arg("path", path.display())
+                .arg("cause", cause),
+            Cause::DiskFull { path } => said("failure.ssh.disk_full").arg("path", path),
+            Cause::ConnectionLost { reason: why } => {
+                said("failure.ssh.connection_lost").with("reason", reason(why))
+            }
+        }
+    }
+}
+
+impl From<Phase> for Said {
+    fn from(phase: Phase) -> Self {
+        let key = match phase {
+            Phase::Lookup => "failure.phase.lookup",
+            Phase::Connect => "failure.phase.connect",
+            Phase::Handshake => "failure.phase.handshake",
+            Phase::Authentication => "failure.phase.authentication",
+            Phase::Start => "failure.phase.start",
+            Phase::Transfer => "failure.phase.transfer",
+        };
+        Self::new(key, phase)
+    }
+}
+
+/// What stopped an upload is a step's own end where that is what its reader said.
+fn input(cause: &io::Error) -> Arg {
+    match cause
+        .get_ref()
+        .and_then(|cause| cause.downcast_ref::<StepError>())
+    {
+        Some(error) => Arg::Said(error.into()),
+        None => Arg::Text(cause.to_string()),
+    }
+}
+
+/// To a tenth, as the error itself says it.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}
