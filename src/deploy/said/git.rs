@@ -71,7 +71,8 @@ impl From<&GitError> for Said {
 
 /// As Debug writes it between its quotes.
 fn escaped(text: &str) -> String {
-    text.escape_debug().to_string()
+    let quoted = format!("{text:?}");
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 impl From<&UrlError> for Said {

@@ -89,7 +89,7 @@ fn git() -> Vec<GitError> {
         },
         GitError::UnsafePath {
             commit: "12ab".into(),
-            path: "a/\u{7}.git".into(),
+            path: "a/it's\t.git".into(),
             reason: "a name that git keeps for itself",
         },
         GitError::BrokenMirror {

@@ -20,6 +20,7 @@ mod guard;
 mod login;
 mod pages;
 mod releases;
+mod said;
 
 const HOST: &str = "longshore.test";
 const ORIGIN: &str = "http://longshore.test";
