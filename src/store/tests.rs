@@ -247,3 +247,36 @@ fn pages_stay_in_bounds() {
     assert_eq!((page.page, page.pages, page.total), (3, 3, 7));
     assert_eq!(page.items[0].hostname, "web-6");
 }
+
+#[test]
+fn no_release_is_live_once_a_later_one_has_switched_servers_and_failed() {
+    let (_folder, store) = store();
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[]))
+        .unwrap();
+    let run = |end: ReleaseState, switched: bool| {
+        let mut new = release(shop.id);
+        new.nodes[0].step = "switch".into();
+        store
+            .write(|c| {
+                let release = releases::add(c, &new)?;
+                if switched {
+                    let node = nodes::find(c, release.id, "start")?;
+                    nodes::set_state(c, &node, NodeState::Running, "")?;
+                }
+                let ended = ReleaseChange {
+                    state: Some(end),
+                    ..ReleaseChange::default()
+                };
+                releases::change(c, release.id, release.version, &ended)?;
+                Ok(release.id)
+            })
+            .unwrap()
+    };
+    let live = || store.read(|c| releases::live(c, shop.id)).unwrap();
+    let good = run(ReleaseState::Succeeded, true);
+    run(ReleaseState::Failed, false);
+    assert_eq!(live(), Some(good));
+    run(ReleaseState::Partial, true);
+    assert_eq!(live(), None);
+}
