@@ -133,7 +133,7 @@ pub enum SettingsError {
         cause: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("settings file {path}: {cause}")]
+    #[error("settings file {path}: {}", one_line(cause))]
     Syntax {
         /// The file.
         path: String,
@@ -141,7 +141,7 @@ pub enum SettingsError {
         cause: Box<toml::de::Error>,
     },
     /// A setting is unknown or has a value that it cannot have.
-    #[error("setting {0}")]
+    #[error("setting {}", one_line(.0))]
     Value(Box<toml::de::Error>),
     /// A setting has a value out of its bounds.
     #[error("setting {name}: {why}")]
@@ -151,6 +151,14 @@ pub enum SettingsError {
         /// What it must be.
         why: &'static str,
     },
+}
+
+/// TOML's errors draw a picture of several lines; who starts a server wants one.
+fn one_line(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let plain = lines.filter(|line| !line.is_empty() && !line.contains('|'));
+    plain.collect::<Vec<_>>().join(", ")
 }
 
 impl Settings {
@@ -222,6 +230,16 @@ impl Settings {
                     why: "must be at least 1",
                 });
             }
+        }
+        let is_origin = |url: &String| {
+            url::Url::parse(url)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        };
+        if !self.public_urls.iter().all(is_origin) {
+            return Err(SettingsError::Bounds {
+                name: "public_urls",
+                why: "must be addresses such as https://deploy.example.com",
+            });
         }
         if self.servers_at_once > 64 || self.releases_at_once > 64 {
             return Err(SettingsError::Bounds {
@@ -334,11 +352,13 @@ mod tests {
             ("LONGSHORE_QUEUE_MESSAGES", "0", "queue_messages"),
             ("LONGSHORE_QUEUE_MESSAGES", "many", "queue_messages"),
             ("LONGSHORE_LISTNE", "1", "listne"),
+            ("LONGSHORE_PUBLIC_URLS", "deploy.example", "public_urls"),
         ] {
             let error = Settings::load(None, variables(&[(name, value)]))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(expected), "{name}={value}: {error}");
+            assert!(!error.contains('\n'), "{error}");
         }
     }
 

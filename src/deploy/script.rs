@@ -18,6 +18,17 @@ fn head(base: &str) -> String {
     )
 }
 
+/// Removes half-sent releases. They are nobody's: a project has one active release. Left where they
+/// are, those that filled the disk would keep it full.
+const DROP_PARTS: &str = r#"drop_parts() {
+  for left in "$base/releases"/*.part; do
+    id=${left##*/}
+    id=${id%.part}
+    case $id in '' | *[!0-9]*) ;; *) rm -rf "$left" ;; esac
+  done
+}
+"#;
+
 /// The project's folder on a server.
 pub(super) fn base(root: &str, path: &str) -> String {
     format!("{}/{}", root.trim_end_matches('/'), path.trim_matches('/'))
@@ -27,20 +38,31 @@ pub(super) fn base(root: &str, path: &str) -> String {
 /// `releases/ID`. Nothing has that name before all of it is there.
 pub(super) fn receive(base: &str, release: ReleaseId, entries: u64) -> String {
     head(base)
+        + DROP_PARTS
         + &format!(
             r#"part="$base/releases/{release}.part"
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
   refuse "$base/current is there and is not a link; move it away first"
 fi
-mkdir -p "$base/releases" || refuse "the folder $base/releases cannot be made or written"
+said=$(mkdir -p "$base/releases" 2>&1) ||
+  refuse "the folder $base/releases cannot be made or written: ${{said##*: }}"
 if [ "$(readlink "$base/current" || true)" = "releases/{release}" ]; then
   refuse "$base/current is a release {release} already, of another installation; move it away first"
 fi
-rm -rf "$part"
-mkdir "$part" || refuse "the folder $base/releases cannot be written"
-tar -xzof - -C "$part" || refuse "the files could not be unpacked in $part"
+drop_parts
+said=$(mkdir "$part" 2>&1) || refuse "the folder $base/releases cannot be written: ${{said##*: }}"
+said=$( {{ LANGUAGE=C LC_MESSAGES=C tar -xzof - -C "$part" 2>&1 || echo failed; }} |
+  grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
+case $said in
+  *failed)
+    drop_parts
+    refuse "the files could not be unpacked in $part: ${{said%?failed}}" ;;
+esac
 count=$(find "$part" ! -type d -exec echo x \; | wc -l)
-[ "$count" -eq {entries} ] || refuse "$count files arrived in $part, not {entries}"
+if [ "$count" -ne {entries} ]; then
+  drop_parts
+  refuse "$count files arrived in $part, not {entries}"
+fi
 rm -rf "$base/releases/{release}"
 mv "$part" "$base/releases/{release}"
 "#
@@ -70,14 +92,13 @@ echo "now: $(readlink "$base/current")"
 pub(super) fn prune(base: &str, keep: i32, failed: &[ReleaseId]) -> String {
     let failed: Vec<String> = failed.iter().map(ReleaseId::to_string).collect();
     head(base)
+        + DROP_PARTS
         + &format!(
             r#"cd "$base/releases"
 live=$(readlink "$base/current" || true)
 live=${{live#releases/}}
 remove() {{ [ "$1" = "$live" ] || {{ echo "removing release $1"; rm -rf "./$1"; }}; }}
-for part in *.part; do
-  case $part in '*.part') ;; *[!0-9]*.part) ;; *) rm -rf "./$part" ;; esac
-done
+drop_parts
 for id in {failed}; do
   if [ -d "./$id" ]; then remove "$id"; fi
 done
@@ -203,8 +224,38 @@ mod tests {
         ] {
             let output = sh(&script, input);
             assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
-            assert!(!folder.path().join("releases/3").exists());
+            assert_eq!(
+                fs::read_dir(folder.path().join("releases"))
+                    .unwrap()
+                    .count(),
+                0
+            );
         }
+    }
+
+    #[test]
+    fn what_hinders_the_unpacking_is_told_and_what_filled_the_disk_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().to_str().unwrap();
+        fs::create_dir_all(folder.path().join("releases/2.part")).unwrap();
+        let full = receive(base, ReleaseId(3), 1).replace(
+            "tar -x",
+            "sh -c 'echo tar: a: No space left on device >&2; \
+             echo tar: Exiting with failure status due to previous errors >&2; exit 2' tar -x",
+        );
+        let output = sh(&full, b"");
+        assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.ends_with("3.part: tar: a: No space left on device\n"),
+            "{said}"
+        );
+        assert_eq!(
+            fs::read_dir(folder.path().join("releases"))
+                .unwrap()
+                .count(),
+            0
+        );
     }
 
     #[test]

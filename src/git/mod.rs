@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `url` | which addresses may be named at all |
 //! | `address` | which IP addresses may be connected to, connecting |
-//! | `relay` | the loopback relay between libgit2 and the git host |
+//! | `relay`, `framing` | the loopback relay between libgit2 and the git host; answers that libgit2 cannot read |
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `refs`, `commit`, `revision` | reading a mirror |
@@ -26,6 +26,7 @@ mod commit;
 mod credential;
 mod error;
 mod fetch;
+mod framing;
 mod health;
 mod host_key;
 mod mirror;

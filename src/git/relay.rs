@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::framing::Framing;
 use super::url::{RepoUrl, Scheme};
 
 /// How often a silent host is looked at.
@@ -232,11 +233,15 @@ impl Line {
         far.set_read_timeout(Some(SILENCE_INTERVAL.min(self.stall_timeout)))?;
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut received = Instant::now();
+        let mut framing = match self.scheme {
+            Scheme::Http => Framing::new(),
+            _ => Framing::AsItIs,
+        };
         loop {
             match far.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return near.write_all(&framing.end()),
                 Ok(length) => {
-                    near.write_all(&buffer[..length])?;
+                    near.write_all(&framing.pass(&buffer[..length]))?;
                     received = Instant::now();
                 }
                 Err(error) if is_timeout(&error) => {

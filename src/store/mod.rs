@@ -240,8 +240,29 @@ pub enum Durability {
     Machine,
 }
 
+/// A database that is damaged is refused as it is, before anything is written to it: what is left
+/// may be saved. One connection of our own, since the pool would try for its whole time-out.
+fn check_soundness(url: &str) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    #[derive(QueryableByName)]
+    struct Finding {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        quick_check: String,
+    }
+    let mut conn = Conn::establish(url)?;
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {};", BUSY.as_millis()))?;
+    let findings: Vec<Finding> = diesel::sql_query("PRAGMA quick_check(1)").load(&mut conn)?;
+    match findings.first() {
+        Some(first) if first.quick_check != "ok" => {
+            let what = first.quick_check.replace('\n', " ");
+            Err(format!("the file is damaged: {what}").into())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Store {
-    /// Opens the database at `path`, making it or bringing it to the present schema first.
+    /// Opens the database at `path`, making it or bringing it to the present schema first. A damaged
+    /// one is refused and left as it is.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let failed = |cause: String| StoreError::Open {
             path: path.display().to_string(),
@@ -254,6 +275,7 @@ impl Store {
             Durability::Process => "NORMAL",
             Durability::Machine => "FULL",
         };
+        check_soundness(url).map_err(|error| failed(error.to_string()))?;
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))

@@ -280,3 +280,32 @@ fn no_release_is_live_once_a_later_one_has_switched_servers_and_failed() {
     run(ReleaseState::Partial, true);
     assert_eq!(live(), None);
 }
+
+#[test]
+fn a_damaged_file_is_refused_at_once_and_kept() {
+    let (folder, store) = store();
+    for number in 0..200 {
+        store
+            .write(|c| servers::add(c, &server(&format!("web-{number}"))))
+            .unwrap();
+    }
+    drop(store);
+    let sound = std::fs::read(folder.path().join("longshore.db")).unwrap();
+    let mut no_head = sound.clone();
+    no_head[..32].fill(b'x');
+    let mut no_pages = sound.clone();
+    no_pages[4096..].fill(0x5a);
+    let cut = sound[..sound.len() / 2].to_vec();
+    for bytes in [no_head, no_pages, cut] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("longshore.db");
+        std::fs::write(&path, &bytes).unwrap();
+        let begun = std::time::Instant::now();
+        let refused = Store::open(&path, Durability::Process).err().unwrap();
+        let text = refused.to_string();
+        assert!(text.contains("longshore.db: "), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        assert!(begun.elapsed() < ACQUIRE);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}

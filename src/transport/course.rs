@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::{Wire, gate::Who, refusal::Refusal, reply};
 use crate::hub::{Batch, ClientId, Cursor, Hub, Kind, Message, Poll, Position, RoomName};
 
-/// How long an answer waits where the log is out of reach: the course's page stops at anything but a
-/// success, and comes back at once.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// How long an answer waits where the log is out of reach or the server is going down: the course's
+/// page stops at anything but a success, and comes back at once.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A client opens `/home`: both its positions, the cookie's and the one in memory, are now. Set the
 /// cookie on the page's answer.
@@ -128,13 +128,16 @@ impl Call<'_> {
                 Err(crate::hub::PollError::Full(full)) => return Err(full.into()),
                 Err(crate::hub::PollError::Log(error)) => {
                     tracing::error!(%error, "a course poll could not be answered");
-                    tokio::time::sleep(LOG_PAUSE).await;
+                    tokio::time::sleep(PAUSE).await;
                     return Ok((None, cursor));
                 }
             };
             let over = batch.messages.is_empty() && batch.gap.is_empty() && !batch.more;
             let message = chat_message(&batch);
             cursor = batch.cursor;
+            if batch.retry.is_some() && message.is_none() {
+                tokio::time::sleep_until(self.over.min(Instant::now() + PAUSE)).await;
+            }
             if message.is_some() || over {
                 return Ok((message, cursor));
             }

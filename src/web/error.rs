@@ -32,6 +32,9 @@ pub enum Error {
     /// The request cannot be understood; the text says which part.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+    /// A parameter of the query cannot be understood or is out of bounds.
+    #[error("malformed: {0}")]
+    Parameter(&'static str),
     /// Nobody is logged in.
     #[error("nobody is logged in")]
     NotLoggedIn,

@@ -83,6 +83,6 @@ pub fn bounded(
             .ok()
             .filter(|number| (least..=most).contains(number))
             .map(Some)
-            .ok_or(Error::Malformed(name)),
+            .ok_or(Error::Parameter(name)),
     }
 }

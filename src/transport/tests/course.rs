@@ -145,3 +145,16 @@ async fn a_cursor_neither_reads_nor_sets_the_cookie() {
     assert_eq!(site.course(&home).await.json()["msg"], "one");
     site.stop().await;
 }
+
+#[actix_web::test]
+async fn a_drain_does_not_make_pages_come_back_in_a_loop() {
+    let site = site(HubOptions::default());
+    let home = site.enter("杰");
+    let parked = site.parked(COURSE, &home).await;
+    site.hub.drain();
+    let begun = std::time::Instant::now();
+    assert_eq!(parked.await.unwrap().body, TIME_OUT);
+    assert_eq!(site.course(&home).await.body, TIME_OUT);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(2));
+    site.stop().await;
+}

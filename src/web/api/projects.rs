@@ -108,7 +108,7 @@ pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpReque
     visitor.require(Role::Viewer)?;
     let asked = query(&request, "ref").filter(|asked| !asked.is_empty());
     let limit = bounded(&request, "limit", 1, COMMITS)?.unwrap_or(COMMITS);
-    let limit = usize::try_from(limit).map_err(|_| Error::Malformed("limit"))?;
+    let limit = usize::try_from(limit).map_err(|_| Error::Parameter("limit"))?;
     let commits = visitor
         .ask(move |app| match asked {
             Some(revision) => app.engine().commits(id, &revision, limit),

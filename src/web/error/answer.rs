@@ -59,6 +59,7 @@ impl Error {
         let new = Answer::new;
         match self {
             Self::Malformed(_) => new(S::BAD_REQUEST, "malformed"),
+            Self::Parameter(name) => new(S::BAD_REQUEST, "malformed").field(name),
             Self::NotLoggedIn => new(S::UNAUTHORIZED, "unauthorized"),
             Self::NotAllowed => new(S::FORBIDDEN, "forbidden"),
             Self::NoSuchAddress => new(S::NOT_FOUND, "not_found"),
