@@ -223,9 +223,11 @@ impl Engine {
     /// Stops an active release. A queued one is cancelled at once; a running one ends within
     /// seconds, as its room tells.
     pub fn cancel(&self, id: ReleaseId, by: &str) -> Result<Release, DeployError> {
+        let mut told = false;
         for _ in 0..CANCEL_TRIES {
             if let Some(stop) = self.lock().running.get(&id) {
                 stop.stop(StopReason::Cancelled);
+                told = true;
                 tracing::info!(release = %id, by, "cancel asked for");
             }
             let release = self.0.store.read(|conn| releases::find(conn, id))?;
@@ -240,6 +242,8 @@ impl Engine {
                     }
                 }
                 ReleaseState::Running => {}
+                // Claimed and ended between two tries: by this very cancel.
+                ReleaseState::Cancelled if told => return Ok(release),
                 state => return Err(DeployError::Ended { id, state }),
             }
             thread::sleep(CANCEL_PAUSE);
