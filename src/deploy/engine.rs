@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::credentials::Keyring;
 use super::error::DeployError;
+use super::local::Account;
 use super::node_log::{self, NodeLog};
 use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
@@ -68,6 +69,9 @@ impl Engine {
         policy: UrlPolicy,
         options: Options,
     ) -> Result<Self, DeployError> {
+        if let Some(name) = &options.run_as {
+            Account::find(name).map_err(|error| DeployError::Account(error.to_string()))?;
+        }
         platform::prepare_work_folder(&options.work).map_err(DeployError::file(&options.work))?;
         let keyring = Keyring {
             store: store.clone(),
