@@ -4,6 +4,7 @@
   var page = Longshore.page;
   var record = Longshore.byId('record');
   var input = Longshore.byId('txt');
+  var sent = {};               // ids of what this page sent; with a login, from is the account and not page.name
 
   function write(bubble) {
     var atEnd = record.scrollHeight - record.scrollTop - record.clientHeight < 60;
@@ -15,11 +16,21 @@
 
   function show(message) {
     if (message.kind !== 'message') { return; }
-    var mine = message.from === page.name;
+    var mine = sent[message.id] || message.from === page.name;
     var bubble = Longshore.element('p', { 'class': mine ? 'bubble mine' : 'bubble', 'data-id': message.id });
     if (message.from && !mine) { bubble.appendChild(Longshore.element('span', { 'class': 'who', text: message.from })); }
     bubble.appendChild(document.createTextNode(String(message.data)));
     write(bubble);
+  }
+
+  /* The answer to a message that was sent may come after the message itself. */
+  function claim(id) {
+    sent[id] = true;
+    var bubble = record.querySelector('[data-id="' + id + '"]');
+    if (!bubble) { return; }
+    bubble.className = 'bubble mine';
+    var who = bubble.querySelector('.who');
+    if (who) { bubble.removeChild(who); }
   }
 
   Longshore.byId('composer').addEventListener('submit', function (event) {
@@ -27,8 +38,8 @@
     var content = input.value;
     if (!content) { return; }
     input.value = '';
-    Longshore.request('POST', '/send_msg/', { form: { content: content, room: 'chat', name: page.name } }, function (error) {
-      if (!error) { return; }
+    Longshore.request('POST', '/send_msg/', { form: { content: content, room: 'chat', name: page.name } }, function (error, answer) {
+      if (!error) { return claim(answer && answer.id); }
       if (!input.value) { input.value = content; }       // nothing typed is lost
       Longshore.toast(error.status ? error.message : Longshore.text('js.chat.failed'));
     });

@@ -28,6 +28,7 @@
         yes.disabled = false;
         Longshore.clear(problem);
         problem.appendChild(element('p', { 'class': 'notice is-error', text: message }));
+        no.focus();
       }
     };
 

@@ -5,6 +5,7 @@
   var NODE_HEIGHT = 38;
   var ROW_HEIGHT = 54;
   var LAYER_GAP = 64;
+  var FORK_GAP = 100;            // where links part, so that their texts stand beside the trunk
   var BEND = 16;                 // px after its layer at which a link turns; the rest has room for its text
   var MARGIN = 24;
   var LONGEST_TEXT = 190;        // px; longer texts end in an ellipsis
@@ -39,29 +40,32 @@
     var skipped = data.row ? 0 : 1;
     var places = root.descendants().filter(function (place) { return place.data.row; });
     var widest = [];
+    var gaps = [];                // before each layer
     var top = Infinity;
     var bottom = -Infinity;
     places.forEach(function (place) {
       place.width = widthOfNode(place.data.row);
       place.level = place.depth - skipped;
       widest[place.level] = Math.max(widest[place.level] || 0, place.width);
+      gaps[place.level] = place.level && place.parent.children.length > 1 ? FORK_GAP : gaps[place.level] || LAYER_GAP;
       top = Math.min(top, place.x);
       bottom = Math.max(bottom, place.x);
     });
     var lefts = [];
     var left = MARGIN;
     widest.forEach(function (width, level) {
+      left += level ? gaps[level] : 0;
       lefts[level] = left;
-      left += width + LAYER_GAP;
+      left += width;
     });
     places.forEach(function (place) {
       place.left = lefts[place.level];
       place.top = place.x - top + MARGIN;
-      place.bend = place.left - LAYER_GAP + BEND;
+      place.bend = place.left - gaps[place.level] + BEND;
     });
     return {
       places: places,
-      width: places.length ? left - LAYER_GAP + MARGIN : 0,
+      width: places.length ? left + MARGIN : 0,
       height: places.length ? bottom - top + NODE_HEIGHT + 2 * MARGIN : 0
     };
   };

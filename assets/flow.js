@@ -343,7 +343,10 @@
       button('js.flow.fit', Longshore.text('js.flow.fit'), function () { fitted = true; zoom(fitting()); }),
       button('js.flow.larger', '+', by(1.2))
     ]));
-    window.addEventListener('resize', function () { if (fitted) { zoom(fitting()); } });
+    window.addEventListener('resize', function () {
+      if (fitted) { zoom(fitting()); }
+      reveal(selected);
+    });
     load(rows);
 
     return {

@@ -20,9 +20,11 @@
     var body = row.parentNode;
     row.className += ' leaving';
     window.setTimeout(function () {
+      var next = row.nextElementSibling || row.previousElementSibling;
       body.removeChild(row);
       // An emptied page shows what the server has for it now: the page before, or the empty list.
-      if (!body.querySelector('[data-row]')) { window.location.reload(); }
+      if (!next) { return window.location.reload(); }
+      next.querySelector('[data-delete]').focus();   // the keyboard goes on where it was
     }, 260);
   }
 
@@ -73,6 +75,10 @@
 
   all('input[type="radio"]', function (radio) { radio.addEventListener('change', showGroups); });
   showGroups();
+
+  // A refused form is gone on with at its first wrong field.
+  var wrong = document.querySelector('[aria-invalid="true"]');
+  if (wrong) { (wrong.querySelector('input') || wrong).focus(); }
 
   // Connection test.
 

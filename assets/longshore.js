@@ -232,6 +232,7 @@ var Longshore = (function () {
   function showLive(state) {
     var live = byId('live');
     if (live) {
+      live.hidden = false;             // without scripts nothing is live
       live.setAttribute('data-state', state);
       live.querySelector('span').textContent = text('js.live.' + state);
     }

@@ -23,7 +23,7 @@
 
   function fallBack(message) {
     picker.hidden = false;
-    plain.hidden = false;
+    showPlain(true, true);
     Longshore.clear(commitBox);
     say(refBox, text('js.picker.failed', { message: message }), true);
   }
@@ -52,13 +52,26 @@
     ['branch', 'tag', 'commit'].forEach(function (name) {
       var radio = element('input', { type: 'radio', name: 'ref-kind', value: name });
       radio.checked = name === kind;
-      radio.addEventListener('change', function () {
-        kind = name;
-        showRefs();
-      });
+      radio.addEventListener('change', function () { chooseKind(name); });
       row.appendChild(element('label', { 'class': 'segment' }, [radio, element('span', { text: text('js.picker.' + name) })]));
     });
     return row;
+  }
+
+  /* What was chosen of another kind is forgotten: the form sends only what is in sight. */
+  function chooseKind(name) {
+    kind = name;
+    refField.value = name === 'branch' ? preferred() : '';
+    commitField.value = '';
+    showRefs();
+    var now = picker.querySelector('input[value="' + name + '"]');
+    if (name !== 'commit') { now.focus(); }
+  }
+
+  function showPlain(ref, commit) {
+    plain.hidden = !ref && !commit;
+    refField.parentNode.hidden = !ref;
+    commitField.parentNode.hidden = !commit;
   }
 
   function filtered(list) {
@@ -77,7 +90,7 @@
     Longshore.clear(refBox);
     Longshore.clear(commitBox);
     refBox.appendChild(tabs());
-    plain.hidden = kind !== 'commit';
+    showPlain(false, kind === 'commit');
     if (kind === 'commit') { return commitField.focus(); }
     var known = kind === 'branch' ? refs.branches : refs.tags;
     var items = known.map(function (ref) { return { value: ref.name, label: ref.name, note: String(ref.commit || '').slice(0, 7) }; });
@@ -123,7 +136,8 @@
   function load() {
     var turn = (asked += 1);
     picker.hidden = !project.value;
-    plain.hidden = true;
+    var refused = plain.querySelector('.field-error');
+    if (!refused) { showPlain(false, false); }
     Longshore.clear(commitBox);
     if (!project.value) { return; }
     say(refBox, text('js.picker.loading'));
@@ -132,11 +146,10 @@
       if (error) { return fallBack(error.message); }
       refs = answer;
       // What was refused stays in sight, to be corrected.
-      if (plain.querySelector('.field-error')) { plain.hidden = false; } else if (!refField.value && !commitField.value) { refField.value = preferred(); }
-      var hidden = plain.hidden;
+      if (!refused && !refField.value && !commitField.value) { refField.value = preferred(); }
       kind = guessKind();
       showRefs();
-      plain.hidden = hidden && kind !== 'commit';
+      if (refused) { showPlain(refField.hasAttribute('aria-invalid'), kind === 'commit' || commitField.hasAttribute('aria-invalid')); }
     });
   }
 

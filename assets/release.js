@@ -33,9 +33,22 @@
     }
   }
 
+  /* The node that bears the name of this node's server; its key ends in the server's id too. */
+  function serverOf(row) {
+    var id = /-\d+$/.exec(row.key);
+    var found = null;
+    while (id && row && row.key.slice(-id[0].length) === id[0]) {
+      found = row;
+      row = flow.row(row.parent);
+    }
+    return found;
+  }
+
   function describe(key) {
     var row = flow.row(key);
-    caption.textContent = row ? row.text + ' · ' + text('state.' + row.state) : '';
+    var server = row && serverOf(row);
+    var name = server && server !== row ? server.text + ' · ' + row.text : row && row.text;
+    caption.textContent = row ? name + ' · ' + text('state.' + row.state) : '';
   }
 
   function say(message) {
@@ -102,15 +115,26 @@
     head.setAttribute('data-state', state);
     Longshore.setBadge(Longshore.byId('release-badge').querySelector('.badge'), state);
     // Which buttons there are, and the times, the server knows.
-    if (state === 'running' || ENDED.indexOf(state) >= 0) {
-      Longshore.refresh(['release-actions', 'release-error', 'release-started', 'release-finished', 'release-duration']);
-    }
+    if (state === 'running' || ENDED.indexOf(state) >= 0) { refresh(); }
+    dropFlash(state);
+  }
+
+  function refresh() {
+    Longshore.refresh(['release-actions', 'release-error', 'release-lead', 'release-facts']);
+  }
+
+  /* "Being cancelled" is no longer true once it has ended. */
+  function dropFlash(state) {
+    var flash = Longshore.byId('flash');
+    if (flash && ENDED.indexOf(state) >= 0) { flash.parentNode.removeChild(flash); }
   }
 
   function applyNode(node) {
     if (!flow.apply(node)) { return; }
     if (shown && shown.key === node.key) { describe(node.key); }
+    if (node.key === 'download' && node.state === 'succeeded') { refresh(); }   // now the commit is known
     if (node.state === 'running' || node.state === 'failed') { follow(node.key); }
+    if (node.state === 'failed') { following = false; }      // the cause stays in sight
   }
 
   function reload() {
@@ -133,6 +157,7 @@
     return null;
   }
 
+  dropFlash(page.state);
   var first = page.selected || firstToShow();
   if (first) { open(first); }
 

@@ -1,4 +1,4 @@
-//! The engine's face: submit, cancel, roll back, and what a project's repository has to offer.
+//! The engine's face: submit, cancel, roll back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,10 @@ use super::local::Account;
 use super::node_log::{self, NodeLog};
 use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
+use super::repository::Fetched;
 use super::run::{Stop, StopReason};
 use super::{Options, platform};
-use crate::git::{Commit, Mirror, Mirrors, Refs, UrlPolicy, check_revision};
+use crate::git::{Mirrors, UrlPolicy, check_revision};
 use crate::secret::Vault;
 use crate::store::nodes;
 use crate::store::releases::{self, NewRelease, Release, ReleaseChange};
@@ -47,6 +48,7 @@ pub(super) struct Inner {
     pub(super) keyring: Keyring,
     pub(super) mirrors: Mirrors,
     pub(super) options: Options,
+    pub(super) fetched: Fetched,
     dispatch: Mutex<Dispatch>,
     pub(super) changed: Condvar,
 }
@@ -83,6 +85,7 @@ impl Engine {
             keyring,
             mirrors,
             options,
+            fetched: Fetched::default(),
             dispatch: Mutex::default(),
             changed: Condvar::new(),
         }));
@@ -281,39 +284,6 @@ impl Engine {
         let node = self.0.store.read(|conn| nodes::find(conn, id, key))?;
         let path = node_log::path(&self.0.options.logs, id, &node.key);
         node_log::read(&path, key, offset)
-    }
-
-    /// The branches and tags of a project's repository, fetched now.
-    pub fn refs(&self, project: ProjectId) -> Result<Refs, DeployError> {
-        let mirror = self.mirror(project)?;
-        mirror.fetch(&mut |_| std::ops::ControlFlow::Continue(()))?;
-        Ok(mirror.refs()?)
-    }
-
-    /// The last `limit` commits of `revision`, newest first, as of the last fetch; the first call
-    /// for a project fetches.
-    pub fn commits(
-        &self,
-        project: ProjectId,
-        revision: &str,
-        limit: usize,
-    ) -> Result<Vec<Commit>, DeployError> {
-        let mirror = self.mirror(project)?;
-        match mirror.commits(revision, limit) {
-            Err(
-                crate::git::GitError::NotFetched { .. }
-                | crate::git::GitError::UnknownRevision { .. },
-            ) => {
-                mirror.fetch(&mut |_| std::ops::ControlFlow::Continue(()))?;
-                Ok(mirror.commits(revision, limit)?)
-            }
-            result => Ok(result?),
-        }
-    }
-
-    fn mirror(&self, project: ProjectId) -> Result<Mirror, DeployError> {
-        let project = self.0.store.read(|conn| projects::find(conn, project))?;
-        Ok(self.0.mirrors.mirror(self.0.keyring.source(&project)?))
     }
 
     pub(super) fn keyring(&self) -> &Keyring {

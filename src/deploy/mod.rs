@@ -11,7 +11,7 @@
 //! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
 //! | `worker`, `run`, `platform`, `rollout` | walking a plan |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
-//! | `check` | trying servers and git hosts, accepting their keys |
+//! | `repository`, `check` | what a repository offers; trying servers and git hosts, accepting their keys |
 
 mod check;
 mod credentials;
@@ -24,6 +24,7 @@ mod node_log;
 mod plan;
 mod platform;
 mod recorder;
+mod repository;
 mod rollout;
 mod run;
 mod script;

@@ -21,7 +21,7 @@ use super::mirror::Mirror;
 use super::progress::{Progress, Stage};
 use super::relay::{Cutter, Relay};
 use super::url::{RepoUrl, Scheme};
-use super::{address, host_key};
+use super::{address, certificate, host_key};
 
 /// How often the caller's progress callback is called.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -161,6 +161,9 @@ fn transfer(mirror: &Mirror, path: &Path, watch: &Watch) -> Result<(), GitError>
     } else {
         let policy = &mirror.options.policy;
         let (stream, address) = address::connect(url, policy, timeout, &watch.cancelled)?;
+        if url.scheme == Scheme::Https {
+            certificate::check(url, address, timeout)?;
+        }
         let relay = Relay::start(url, stream, address, timeout)
             .map_err(|error| GitError::unreachable(url, &error.to_string()))?;
         watch.arm(relay.cutter());

@@ -20,6 +20,7 @@
 
 mod address;
 mod archive;
+mod certificate;
 mod checkout;
 mod commit;
 mod credential;

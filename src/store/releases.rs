@@ -263,8 +263,9 @@ pub fn newest_of(
 }
 
 /// The release whose files all servers of `project` have now, as far as the platform knows: that of
-/// its newest success.
+/// its newest success, unless a later release has turned some server to its own files.
 pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
+    use super::schema::nodes::dsl as node;
     let newest: Option<(ReleaseId, Option<ReleaseId>)> = releases::table
         .filter(releases::project_id.eq(project))
         .filter(releases::state.eq(ReleaseState::Succeeded))
@@ -272,5 +273,22 @@ pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
         .select((releases::id, releases::target_id))
         .first(conn)
         .optional()?;
-    Ok(newest.map(|(id, target)| target.unwrap_or(id)))
+    let Some((id, target)) = newest else {
+        return Ok(None);
+    };
+    let later: Vec<ReleaseId> = releases::table
+        .filter(releases::project_id.eq(project))
+        .filter(releases::id.gt(id))
+        .select(releases::id)
+        .load(conn)?;
+    let switched_later = node::nodes
+        .filter(node::release_id.eq_any(later))
+        .filter(node::step.eq("switch"))
+        .filter(node::started_at.is_not_null());
+    let switched_later = diesel::select(diesel::dsl::exists(switched_later)).get_result(conn)?;
+    Ok(if switched_later {
+        None
+    } else {
+        Some(target.unwrap_or(id))
+    })
 }

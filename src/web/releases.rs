@@ -114,7 +114,7 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
         .ask(move |app| api::releases::submit(app, &fields, by))
         .await
     {
-        Ok(release) => Ok(to_release(release.id, "release_queued")),
+        Ok(release) => Ok(to_release(release.id)),
         Err(error) => {
             let refusal = error.refusal()?;
             let errors = render::errors(&visitor, &refusal.errors);
@@ -123,8 +123,9 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     }
 }
 
-fn to_release(id: ReleaseId, flash: &str) -> actix_web::HttpResponse {
-    render::redirect_saying(&format!("{LIST}/{id}"), &Flash::new(flash, ""))
+/// To the release's page, which itself says how far it is.
+fn to_release(id: ReleaseId) -> actix_web::HttpResponse {
+    render::redirect(&format!("{LIST}/{id}"))
 }
 
 /// `GET /releases/{id}?node=`
@@ -184,7 +185,8 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
 pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     visitor.ask(move |app| app.engine().cancel(id, &by)).await?;
-    Ok(to_release(id, "release_cancelling"))
+    let flash = Flash::new("release_cancelling", "");
+    Ok(render::redirect_saying(&format!("{LIST}/{id}"), &flash))
 }
 
 /// `POST /releases/{id}/rollback`
@@ -193,7 +195,7 @@ pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let release = visitor
         .ask(move |app| app.engine().roll_back(id, &by))
         .await?;
-    Ok(to_release(release.id, "release_queued"))
+    Ok(to_release(release.id))
 }
 
 /// `POST /releases/{id}/again`: the same commit once more.
@@ -213,5 +215,5 @@ pub async fn again(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
             again.map_err(Error::from)
         })
         .await?;
-    Ok(to_release(release.id, "release_queued"))
+    Ok(to_release(release.id))
 }
