@@ -309,3 +309,38 @@ fn a_damaged_file_is_refused_at_once_and_kept() {
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 }
+
+#[test]
+fn one_folder_of_one_machine_belongs_to_one_project() {
+    use projects::Sharing;
+    let (_folder, store) = store();
+    let at = |hostname: &str, host: &str, root: &str| {
+        let values = ServerValues {
+            host: host.into(),
+            root: root.into(),
+            ..server(hostname)
+        };
+        store.write(|c| servers::add(c, &values)).unwrap().id
+    };
+    let web = at("web", "web.example", "/");
+    let alias = at("alias", "WEB.example", "/");
+    let jailed = at("jailed", "web.example", "/jail/");
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[web]))
+        .unwrap();
+    let sharing = |path: &str, ids: &[ServerId], except| {
+        store
+            .read(|c| projects::sharing(c, path, ids, except))
+            .unwrap()
+    };
+    let by_shop = Some(Sharing::Project("shop".into()));
+    assert_eq!(sharing("/srv/shop", &[web], None), by_shop);
+    assert_eq!(sharing("/srv/shop/", &[alias], None), by_shop);
+    assert_eq!(sharing("/srv/shop", &[web], Some(shop.id)), None);
+    assert_eq!(sharing("/srv/shop", &[jailed], None), None);
+    assert_eq!(sharing("/srv/blog", &[web], None), None);
+    assert_eq!(
+        sharing("/srv/blog", &[web, alias], None),
+        Some(Sharing::Server("alias".into()))
+    );
+}
