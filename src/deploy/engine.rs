@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::credentials::Keyring;
 use super::error::DeployError;
+use super::local::Account;
 use super::node_log::{self, NodeLog};
 use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
@@ -71,6 +72,9 @@ impl Engine {
         policy: UrlPolicy,
         options: Options,
     ) -> Result<Self, DeployError> {
+        if let Some(name) = &options.run_as {
+            Account::find(name).map_err(|error| DeployError::Account(error.to_string()))?;
+        }
         platform::prepare_work_folder(&options.work).map_err(DeployError::file(&options.work))?;
         let keyring = Keyring {
             store: store.clone(),
@@ -227,9 +231,11 @@ impl Engine {
     /// Stops an active release. A queued one is cancelled at once; a running one ends within
     /// seconds, as its room tells.
     pub fn cancel(&self, id: ReleaseId, by: &str) -> Result<Release, DeployError> {
+        let mut told = false;
         for _ in 0..CANCEL_TRIES {
             if let Some(stop) = self.lock().running.get(&id) {
                 stop.stop(StopReason::Cancelled);
+                told = true;
                 tracing::info!(release = %id, by, "cancel asked for");
             }
             let release = self.0.store.read(|conn| releases::find(conn, id))?;
@@ -244,6 +250,8 @@ impl Engine {
                     }
                 }
                 ReleaseState::Running => {}
+                // Claimed and ended between two tries: by this very cancel.
+                ReleaseState::Cancelled if told => return Ok(release),
                 state => return Err(DeployError::Ended { id, state }),
             }
             thread::sleep(CANCEL_PAUSE);

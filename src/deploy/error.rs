@@ -58,6 +58,9 @@ pub enum DeployError {
         /// The server or the repository.
         what: String,
     },
+    /// The account of the setting `run_as` is not there.
+    #[error("setting {0}")]
+    Account(String),
     /// A file of the platform's own.
     #[error("{path}: {cause}")]
     File {

@@ -74,7 +74,8 @@ fn start(run: &Run) -> Result<Message, StepError> {
     let tree = run.tree();
     empty_folder(&tree)?;
     if let Some(account) = account(run)? {
-        give(&run.work, &account)?;
+        // The tree alone: who owns the folder around it could put a link in the tree's place.
+        give(&tree, &account)?;
     }
     Ok(Message::default())
 }
@@ -147,6 +148,8 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         run.release.revision, commit.summary
     ));
     let tree = run.tree();
+    // What the hook before it left here is no part of the release.
+    empty_folder(&tree)?;
     mirror.checkout(&commit.id, &tree)?;
     if let Some(account) = account(run)? {
         give(&tree, &account)?;

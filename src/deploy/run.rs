@@ -217,9 +217,9 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
-/// Makes an empty folder, whatever was there.
+/// Makes an empty folder, whatever was there; a symlink goes, not what it leads to.
 pub(super) fn empty_folder(path: &Path) -> Result<(), StepError> {
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         std::fs::remove_dir_all(path).map_err(StepError::file(path))?;
     }
     std::fs::create_dir_all(path).map_err(StepError::file(path))

@@ -1,14 +1,15 @@
 //! Projects: a repository and how to release it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{project_servers, projects, releases};
+use super::schema::{project_servers, projects, releases, servers};
+use super::servers::Server;
 use super::{
     Conn, CredentialId, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseState,
-    Result, ServerId, StoreError,
+    Result, ServerId, ServerKind, StoreError,
 };
 
 /// A project.
@@ -181,22 +182,58 @@ pub fn server_ids_of(
     Ok(servers)
 }
 
-/// The title of another project that lies at `path` on one of `servers`: the two would overwrite
-/// each other's releases.
-pub fn sharing_path(
+/// Who else would write into a project's folder on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sharing {
+    /// Another project, of this title.
+    Project(String),
+    /// Another server of the same project, which is the same machine and folder by another name.
+    Server(String),
+}
+
+/// The folder that a project at `path` has on `server`: the machine, and the folder there.
+fn place(server: &Server, path: &str) -> (ServerKind, String, i32, String) {
+    let folder = format!(
+        "{}/{}",
+        server.root.trim_end_matches('/'),
+        path.trim_matches('/')
+    );
+    match server.kind {
+        ServerKind::Local => (server.kind, String::new(), 0, folder),
+        ServerKind::Ssh => (server.kind, server.host.to_lowercase(), server.port, folder),
+    }
+}
+
+/// Who else has the folder of a project at `path` on one of `servers`: they would overwrite each
+/// other's releases.
+pub fn sharing(
     conn: &mut Conn,
     path: &str,
     servers: &[ServerId],
     except: Option<ProjectId>,
-) -> Result<Option<String>> {
-    Ok(projects::table
-        .inner_join(project_servers::table)
-        .filter(projects::path.eq(path))
-        .filter(project_servers::server_id.eq_any(servers))
+) -> Result<Option<Sharing>> {
+    let own: Vec<Server> = servers::table
+        .filter(servers::id.eq_any(servers))
+        .order(servers::id)
+        .select(Server::as_select())
+        .load(conn)?;
+    let mut places = HashSet::new();
+    if let Some(again) = own
+        .iter()
+        .find(|server| !places.insert(place(server, path)))
+    {
+        return Ok(Some(Sharing::Server(again.hostname.clone())));
+    }
+    let others: Vec<(String, String, Server)> = projects::table
+        .inner_join(project_servers::table.inner_join(servers::table))
         .filter(projects::id.ne(except.unwrap_or(ProjectId(0))))
-        .select(projects::title)
-        .first(conn)
-        .optional()?)
+        .order(projects::id)
+        .select((projects::title, projects::path, Server::as_select()))
+        .load(conn)?;
+    Ok(others
+        .into_iter()
+        .find(|(_, path, server)| places.contains(&place(server, path)))
+        .map(|(title, _, _)| Sharing::Project(title)))
 }
 
 /// One page of the projects, by title.

@@ -249,6 +249,39 @@ fn pages_stay_in_bounds() {
 }
 
 #[test]
+fn no_release_is_live_once_a_later_one_has_switched_servers_and_failed() {
+    let (_folder, store) = store();
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[]))
+        .unwrap();
+    let run = |end: ReleaseState, switched: bool| {
+        let mut new = release(shop.id);
+        new.nodes[0].step = "switch".into();
+        store
+            .write(|c| {
+                let release = releases::add(c, &new)?;
+                if switched {
+                    let node = nodes::find(c, release.id, "start")?;
+                    nodes::set_state(c, &node, NodeState::Running, "")?;
+                }
+                let ended = ReleaseChange {
+                    state: Some(end),
+                    ..ReleaseChange::default()
+                };
+                releases::change(c, release.id, release.version, &ended)?;
+                Ok(release.id)
+            })
+            .unwrap()
+    };
+    let live = || store.read(|c| releases::live(c, shop.id)).unwrap();
+    let good = run(ReleaseState::Succeeded, true);
+    run(ReleaseState::Failed, false);
+    assert_eq!(live(), Some(good));
+    run(ReleaseState::Partial, true);
+    assert_eq!(live(), None);
+}
+
+#[test]
 fn a_damaged_file_is_refused_at_once_and_kept() {
     let (folder, store) = store();
     for number in 0..200 {
@@ -275,4 +308,39 @@ fn a_damaged_file_is_refused_at_once_and_kept() {
         assert!(begun.elapsed() < ACQUIRE);
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
+}
+
+#[test]
+fn one_folder_of_one_machine_belongs_to_one_project() {
+    use projects::Sharing;
+    let (_folder, store) = store();
+    let at = |hostname: &str, host: &str, root: &str| {
+        let values = ServerValues {
+            host: host.into(),
+            root: root.into(),
+            ..server(hostname)
+        };
+        store.write(|c| servers::add(c, &values)).unwrap().id
+    };
+    let web = at("web", "web.example", "/");
+    let alias = at("alias", "WEB.example", "/");
+    let jailed = at("jailed", "web.example", "/jail/");
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[web]))
+        .unwrap();
+    let sharing = |path: &str, ids: &[ServerId], except| {
+        store
+            .read(|c| projects::sharing(c, path, ids, except))
+            .unwrap()
+    };
+    let by_shop = Some(Sharing::Project("shop".into()));
+    assert_eq!(sharing("/srv/shop", &[web], None), by_shop);
+    assert_eq!(sharing("/srv/shop/", &[alias], None), by_shop);
+    assert_eq!(sharing("/srv/shop", &[web], Some(shop.id)), None);
+    assert_eq!(sharing("/srv/shop", &[jailed], None), None);
+    assert_eq!(sharing("/srv/blog", &[web], None), None);
+    assert_eq!(
+        sharing("/srv/blog", &[web, alias], None),
+        Some(Sharing::Server("alias".into()))
+    );
 }

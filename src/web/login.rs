@@ -33,7 +33,9 @@ pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
     if visitor.identity().is_some() {
         return Ok(render::redirect(&next));
     }
-    let context = context! { values => context! {}, errors => context! {}, next };
+    // Whoever comes before the first account is made needs the link, not a password.
+    let is_new = visitor.ask(|app| app.auth().needs_setup()).await?;
+    let context = context! { values => context! {}, errors => context! {}, next, is_new };
     render::found(&visitor, "login.html", "", context)
 }
 

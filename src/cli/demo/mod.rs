@@ -73,7 +73,7 @@ pub(super) async fn run(data: Option<PathBuf>, listen: SocketAddr) -> Result<(),
 struct Demo {
     app: App,
     data: PathBuf,
-    handle: Handle,
+    project: ProjectId,
     /// The servers' sshd; it ends with the demo.
     host: Option<SshHost>,
 }
@@ -102,42 +102,41 @@ impl Demo {
         };
         let servers = add_servers(&app, &data, host.as_ref())?;
         let project = add_project(&app, &sample, &servers)?;
-        let handle = open_handle(&app, &data, project)?;
         Ok(Self {
             app,
             data,
-            handle,
+            project,
             host,
         })
     }
 
-    async fn serve(mut self, listen: SocketAddr) -> Result<(), CliError> {
+    async fn serve(self, listen: SocketAddr) -> Result<(), CliError> {
         let failed = |cause| CliError::Listen {
             address: listen,
             cause,
         };
         let bound = server::bind(self.app.clone(), listen).map_err(failed)?;
-        self.handle.url = format!("http://{}", bound.address());
-        self.handle.release_id = Some(
-            self.app
-                .engine()
-                .submit(Order {
-                    project: self.handle.project_id,
-                    revision: repository::BRANCH.to_owned(),
-                    by: USER.to_owned(),
-                })?
-                .id,
-        );
-        self.write_handle()?;
-        self.greet(&bound)?;
+        let release = self.app.engine().submit(Order {
+            project: self.project,
+            revision: repository::BRANCH.to_owned(),
+            by: USER.to_owned(),
+        })?;
+        // Last: an account whose password was never written down would be in the next run's way.
+        let handle = Handle {
+            url: format!("http://{}", bound.address()),
+            release_id: Some(release.id),
+            ..open_handle(&self.app, &self.data, self.project)?
+        };
+        self.write_handle(&handle)?;
+        self.greet(&bound, &handle)?;
         let result = bound.run().await.map_err(failed);
         drop(self.host);
         result
     }
 
-    fn write_handle(&self) -> Result<(), CliError> {
+    fn write_handle(&self, handle: &Handle) -> Result<(), CliError> {
         let path = handle_path(&self.data);
-        let text = serde_json::to_vec_pretty(&self.handle)
+        let text = serde_json::to_vec_pretty(handle)
             .map_err(io::Error::other)
             .map_err(CliError::io("demo.json"))?;
         // Whoever waits for the file sees it whole.
@@ -155,8 +154,8 @@ impl Demo {
         write().map_err(CliError::io(path.display().to_string()))
     }
 
-    fn greet(&self, bound: &Bound) -> Result<(), CliError> {
-        let url = &self.handle.url;
+    fn greet(&self, bound: &Bound, handle: &Handle) -> Result<(), CliError> {
+        let url = &handle.url;
         let link = self.app.auth().login_link(USER)?;
         say(&format!("Listening on http://{}", bound.address()))?;
         say("")?;
@@ -164,10 +163,10 @@ impl Demo {
         say(&format!("  {url}{}", login_path(&link)))?;
         say(&format!(
             "or as {USER} with the password {}",
-            self.handle.password
+            handle.password
         ))?;
         say("")?;
-        if let Some(release) = self.handle.release_id {
+        if let Some(release) = handle.release_id {
             say(&format!(
                 "The release that runs now: {url}/releases/{release}"
             ))?;

@@ -85,6 +85,18 @@ fn what_was_active_at_the_end_is_interrupted_at_the_next_start() {
 }
 
 #[test]
+fn an_account_to_run_as_that_is_not_there_is_told_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("longshore.db"), Durability::Process).unwrap();
+    let refused = try_open_engine(folder.path(), &store, Some("no-such-account".into()));
+    let text = refused.err().unwrap().to_string();
+    assert_eq!(
+        text,
+        "setting run_as: there is no account 'no-such-account' here"
+    );
+}
+
+#[test]
 fn an_unwritable_target_and_a_real_folder_at_current_are_named() {
     let stage = Stage::new(2, |_| {});
     fs::create_dir_all(stage.base(1).join("current")).unwrap();

@@ -73,6 +73,14 @@ fn repository(path: &Path) {
 }
 
 fn open_engine(folder: &Path, store: &Store) -> Engine {
+    try_open_engine(folder, store, None).unwrap()
+}
+
+fn try_open_engine(
+    folder: &Path,
+    store: &Store,
+    run_as: Option<String>,
+) -> Result<Engine, DeployError> {
     let policy = UrlPolicy {
         allow_http: false,
         allow_loopback: false,
@@ -88,7 +96,7 @@ fn open_engine(folder: &Path, store: &Store) -> Engine {
     let options = Options {
         work: folder.join("work"),
         logs: folder.join("logs"),
-        run_as: None,
+        run_as,
         ssh: Timeouts::default(),
         command_limit: Duration::from_secs(30),
         step_limit: Duration::from_secs(60),
@@ -97,7 +105,7 @@ fn open_engine(folder: &Path, store: &Store) -> Engine {
         node_log_bytes: 10_000,
     };
     let vault = Vault::open_or_create(&folder.join("secret.key")).unwrap();
-    Engine::new(store.clone(), vault, mirrors, policy, options).unwrap()
+    Engine::new(store.clone(), vault, mirrors, policy, options)
 }
 
 impl Stage {

@@ -7,7 +7,7 @@ fn a_release_reaches_every_server_through_current() {
     let stage = Stage::new(3, |project| {
         project.build = "echo building $LONGSHORE_REF; echo built > built.txt".into();
         project.restart = "echo restarted $LONGSHORE_RELEASE > restarted.txt".into();
-        project.before_download = "echo before".into();
+        project.before_download = "echo before > index.html; echo x > left".into();
         project.after_download = "test -f index.html".into();
         project.before_deploy = "test -f built.txt && basename $PWD".into();
         project.after_deploy = "cat restarted.txt".into();
@@ -23,6 +23,7 @@ fn a_release_reaches_every_server_through_current() {
             fs::read_to_string(current.join("index.html")).unwrap(),
             "hello\n"
         );
+        assert!(!current.join("left").exists());
         assert_eq!(
             fs::read_to_string(current.join("built.txt")).unwrap(),
             "built\n"

@@ -161,7 +161,7 @@ fn deploy_answer(error: &DeployError) -> Answer {
         DeployError::NoHostKey { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "no_host_key").field("fingerprint")
         }
-        DeployError::Vault(_) | DeployError::File { .. } => internal(),
+        DeployError::Vault(_) | DeployError::Account(_) | DeployError::File { .. } => internal(),
     }
 }
 

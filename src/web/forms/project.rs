@@ -3,7 +3,7 @@
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
 use crate::git::{RepoUrl, UrlError, UrlPolicy};
-use crate::store::projects::{self, Project, ProjectValues};
+use crate::store::projects::{self, Project, ProjectValues, Sharing};
 use crate::store::{Conn, CredentialId, CredentialKind, Environment, ProjectId, ServerId};
 use crate::store::{credentials, servers};
 use crate::web::error::Result;
@@ -83,8 +83,14 @@ fn check_place(
     id: Option<ProjectId>,
 ) -> crate::store::Result<std::result::Result<(), FieldErrors>> {
     let mut errors = FieldErrors::default();
-    if let Some(title) = projects::sharing_path(conn, path, servers, id)? {
-        errors.add_with("path", "path_shared", &[("title", &title)]);
+    match projects::sharing(conn, path, servers, id)? {
+        Some(Sharing::Project(title)) => {
+            errors.add_with("path", "path_shared", &[("title", &title)]);
+        }
+        Some(Sharing::Server(name)) => {
+            errors.add_with("server_ids", "place_shared", &[("name", &name)]);
+        }
+        None => {}
     }
     Ok(errors.or(()))
 }
