@@ -16,5 +16,6 @@ mod release;
 mod release_end;
 mod release_faults;
 mod release_git;
+mod release_git_ssh;
 mod release_hooks;
 mod release_keep;
