@@ -83,20 +83,22 @@ async fn a_server_out_of_reach_is_told_in_the_readers_language() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
+    let credential = json!({"name": "pw", "kind": "password", "secret": "correct horse"});
+    let credential = ann.post("credentials", credential).await.expect(201).json();
     let server = json!({"hostname": "web-1", "host": "127.0.0.1", "port": port,
-        "user": "demo", "kind": "ssh", "root": "/"});
+        "user": "demo", "kind": "ssh", "root": "/", "credential_id": credential["id"]});
     let added = ann.post("servers", server).await.expect(201).json();
     let path = format!("servers/{}", added["id"].as_str().unwrap());
     for (language, unreachable) in [
         ("en", "the host cannot be reached: "),
         ("zh", "无法连接主机："),
     ] {
-        let check = ann.ask(Method::POST, &format!("{path}/check"), language);
-        let check = check.await;
+        let address = format!("{path}/check");
+        let check = ann.ask(Method::POST, &address, language).await;
         let message = check["message"].as_str().unwrap();
         assert!(message.contains(unreachable), "{check}");
-        let refused = ann.ask(Method::POST, &format!("{path}/host_key"), language);
-        let refused = refused.await;
+        let address = format!("{path}/host_key");
+        let refused = ann.ask(Method::POST, &address, language).await;
         assert_eq!(refused["code"], "ssh_failed");
         let message = refused["message"].as_str().unwrap();
         assert!(message.contains(unreachable), "{message}");
