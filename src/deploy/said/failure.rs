@@ -78,7 +78,8 @@ impl From<&StoreError> for Said {
         let said = |key| Self::new(key, error);
         match error {
             StoreError::NotFound { what, id } => {
-                said("failure.not_found").arg("what", what).arg("id", id)
+                let entity = Self::new(&format!("failure.entity.{what}"), what);
+                said("failure.not_found").said("what", entity).arg("id", id)
             }
             StoreError::Database(cause) => said("failure.database").arg("cause", cause),
             StoreError::Pool(cause) => said("failure.database").arg("cause", cause),

@@ -4,7 +4,7 @@
 use super::{Arg, Said};
 
 /// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
-const REASONS: [(&str, &str); 38] = [
+const REASONS: [(&str, &str); 42] = [
     // Logins at git hosts.
     (
         "a password or token is never sent over plain http; use https",
@@ -78,6 +78,10 @@ const REASONS: [(&str, &str); 38] = [
     ("its folder does not exist", "no_folder"),
     ("it is a folder", "is_folder"),
     ("it is not a regular file", "not_a_file"),
+    ("no such file or folder", "no_such_file"),
+    ("permission denied", "permission"),
+    ("the server refused ({detail})", "refused"),
+    ("it is a {detail}", "is_a"),
 ];
 
 /// The reason `text`, said where it is one of ours.
@@ -127,8 +131,11 @@ mod tests {
     fn every_reason_is_one_that_is_given() {
         let sources = sources();
         for (ours, key) in REASONS {
-            let ours = ours.replace("{detail}", "{reason}");
-            assert!(sources.contains(&format!("\"{ours}\"")), "{key}: {ours}");
+            let is_given = ["{reason}", "{label}", "{}"].iter().any(|hole| {
+                let literal = format!("\"{}\"", ours.replace("{detail}", hole));
+                sources.contains(&literal)
+            });
+            assert!(is_given, "{key}: {ours}");
         }
     }
 
