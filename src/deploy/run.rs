@@ -146,6 +146,7 @@ impl Run {
             frame.line(&message);
             tracing::warn!(release = %self.release.id, node = key, cause = message, "step failed");
         }
+        self.logs.finish(key);
         self.recorder.node(key, state, &message)?;
         Ok(state == NodeState::Succeeded)
     }
