@@ -1,5 +1,6 @@
 //! A node's log: an append-only file, and pieces of it in the release's room while it grows.
 
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use crate::store::ReleaseId;
 const LINGER: Duration = Duration::from_millis(100);
 /// The largest piece that goes into one message, in bytes.
 const PIECE: usize = 16 << 10;
+/// Which part of a full log is kept for its end, as a divisor.
+const END_PART: u64 = 8;
 /// The most that one answer of the API carries, in bytes.
 const ANSWER: u64 = 1 << 20;
 
@@ -92,9 +95,54 @@ struct Shared {
 struct State {
     /// What was said and is not written yet, in order.
     waiting: Vec<(String, String)>,
-    /// How many bytes each node's log has.
-    lengths: std::collections::HashMap<String, u64>,
+    /// How full each node's log is.
+    nodes: HashMap<String, Fill>,
     closed: bool,
+}
+
+/// How full a node's log is. Past the greater part of its limit only the newest lines are kept back
+/// for its end, where the reason of a failure stands.
+#[derive(Default)]
+struct Fill {
+    length: u64,
+    end: VecDeque<String>,
+    end_length: u64,
+    left_out: u64,
+}
+
+impl Fill {
+    /// Gives a line back that belongs into the log now, where `limit` bytes are kept.
+    fn take(&mut self, line: &str, limit: u64) -> Option<String> {
+        let end_limit = limit / END_PART;
+        let text = format!("{line}\n");
+        let length = text.len() as u64;
+        if self.end.is_empty() && self.left_out == 0 && self.length + length <= limit - end_limit {
+            self.length += length;
+            return Some(text);
+        }
+        self.end_length += length;
+        self.end.push_back(text);
+        while self.end_length > end_limit
+            && let Some(oldest) = self.end.pop_front()
+        {
+            self.end_length -= oldest.len() as u64;
+            self.left_out += 1;
+        }
+        None
+    }
+
+    /// What was kept back.
+    fn finish(&mut self) -> Option<String> {
+        if self.end.is_empty() && self.left_out == 0 {
+            return None;
+        }
+        let mut text = match self.left_out {
+            0 => String::new(),
+            lines => format!("[{lines} lines are left out here]\n"),
+        };
+        self.end.drain(..).for_each(|line| text.push_str(&line));
+        Some(text)
+    }
 }
 
 impl LogBook {
@@ -128,21 +176,31 @@ impl LogBook {
     /// Adds a line to a node's log.
     pub(super) fn line(&self, key: &str, line: &str) {
         let mut state = self.shared.lock();
-        let length = state.lengths.entry(key.to_owned()).or_default();
-        if *length >= self.shared.limit {
-            return;
+        let fill = state.nodes.entry(key.to_owned()).or_default();
+        if let Some(text) = fill.take(line, self.shared.limit) {
+            state.say(key, &text);
+            drop(state);
+            self.shared.changed.notify_one();
         }
-        let mut text = format!("{line}\n");
-        *length += text.len() as u64;
-        if *length >= self.shared.limit {
-            text.push_str("[the log is cut here; the step goes on]\n");
+    }
+
+    /// Ends a node's log: what was kept back of it is written.
+    pub(super) fn finish(&self, key: &str) {
+        let mut state = self.shared.lock();
+        if let Some(text) = state.nodes.remove(key).and_then(|mut fill| fill.finish()) {
+            state.say(key, &text);
+            drop(state);
+            self.shared.changed.notify_one();
         }
-        match state.waiting.last_mut() {
-            Some((last, before)) if last == key && before.len() < PIECE => before.push_str(&text),
-            _ => state.waiting.push((key.to_owned(), text)),
+    }
+}
+
+impl State {
+    fn say(&mut self, key: &str, text: &str) {
+        match self.waiting.last_mut() {
+            Some((last, before)) if last == key && before.len() < PIECE => before.push_str(text),
+            _ => self.waiting.push((key.to_owned(), text.to_owned())),
         }
-        drop(state);
-        self.shared.changed.notify_one();
     }
 }
 
@@ -223,6 +281,25 @@ mod tests {
         let cut: Vec<&str> = pieces(&text).collect();
         assert!(cut.iter().all(|piece| piece.len() <= PIECE));
         assert_eq!(cut.concat(), text);
+    }
+
+    #[test]
+    fn a_long_log_keeps_its_beginning_and_its_end() {
+        let mut fill = Fill::default();
+        let mut kept = String::new();
+        for number in 0..1000 {
+            kept.extend(fill.take(&format!("line {number}"), 800));
+        }
+        kept.extend(fill.finish());
+        assert!(kept.starts_with("line 0\nline 1\n"));
+        assert!(kept.ends_with("line 998\nline 999\n"));
+        let lines = kept.lines().count() as u64 - 1;
+        assert!(kept.contains(&format!("[{} lines are left out here]\n", 1000 - lines)));
+        assert!(kept.len() < 850);
+
+        let mut short = Fill::default();
+        let all: Vec<_> = (0..3).map(|_| short.take("x", 800)).collect();
+        assert!(all.iter().all(Option::is_some) && short.finish().is_none());
     }
 
     #[test]

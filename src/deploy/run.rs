@@ -148,6 +148,7 @@ impl Run {
             frame.line(&cause);
             tracing::warn!(release = %self.release.id, node = key, cause, "step failed");
         }
+        self.logs.finish(key);
         self.recorder.node(key, state, &message)?;
         Ok(state == NodeState::Succeeded)
     }
