@@ -154,18 +154,21 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The project and its servers as they are now.
+    /// The project and its servers as they are now, if each server has a folder for it alone.
     fn spec(&self, project: ProjectId) -> Result<Spec, DeployError> {
-        let spec = self.0.store.read(|conn| {
-            Ok(Spec {
+        let (spec, sharing) = self.0.store.read(|conn| {
+            let spec = Spec {
                 project: projects::find(conn, project)?,
                 servers: servers::of_project(conn, project)?,
-            })
+            };
+            let sharing = projects::sharing(conn, &spec.project, &spec.servers)?;
+            Ok((spec, sharing))
         })?;
-        if spec.servers.is_empty() {
-            return Err(DeployError::NoServers);
+        match sharing {
+            _ if spec.servers.is_empty() => Err(DeployError::NoServers),
+            Some(sharing) => Err(DeployError::Shared(sharing)),
+            None => Ok(spec),
         }
-        Ok(spec)
     }
 
     /// Plans a release and queues it. [`StoreError::ReleaseActive`] if the project has an active
@@ -240,15 +243,14 @@ impl Engine {
             }
             let release = self.0.store.read(|conn| releases::find(conn, id))?;
             match release.state {
-                ReleaseState::Running if self.lock().running.contains_key(&id) => {
-                    return Ok(release);
-                }
+                ReleaseState::Running if told => return Ok(release),
                 ReleaseState::Queued => {
                     if let Some(cancelled) = self.cancel_queued(&release)? {
                         tracing::info!(release = %id, by, "cancelled in the queue");
                         return Ok(cancelled);
                     }
                 }
+                // Claimed since the look at the running ones: look again.
                 ReleaseState::Running => {}
                 // Claimed and ended between two tries: by this very cancel.
                 ReleaseState::Cancelled if told => return Ok(release),

@@ -8,6 +8,7 @@ use super::said::refusal::Refusal;
 use crate::git::GitError;
 use crate::secret::VaultError;
 use crate::ssh::{Exit, SshError};
+use crate::store::projects::Sharing;
 use crate::store::{ReleaseId, ReleaseState, StoreError};
 
 /// Why the engine did not do what it was asked.
@@ -28,6 +29,9 @@ pub enum DeployError {
     /// A project without servers has nowhere to go.
     #[error("this project has no servers")]
     NoServers,
+    /// Two releases would write into one folder of a server.
+    #[error("{0}")]
+    Shared(Sharing),
     /// Only an active release can be cancelled.
     #[error("release {id} has ended already: {state}")]
     Ended {

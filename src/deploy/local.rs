@@ -100,7 +100,7 @@ pub(super) fn run(
                 Ok((stream, line)) => on_line(stream, &line),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    drained_at.get_or_insert_with(Instant::now);
+                    drained_at = Some(Instant::now());
                     thread::sleep(GLANCE);
                 }
             }

@@ -183,11 +183,13 @@ pub fn server_ids_of(
 }
 
 /// Who else would write into a project's folder on a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Sharing {
     /// Another project, of this title.
+    #[error("{0} lies at this path already on one of these servers")]
     Project(String),
     /// Another server of the same project, which is the same machine and folder by another name.
+    #[error("the server {0} is the same machine and folder as another one of this project")]
     Server(String),
 }
 
@@ -204,29 +206,17 @@ fn place(server: &Server, path: &str) -> (ServerKind, String, i32, String) {
     }
 }
 
-/// Who else has the folder of a project at `path` on one of `servers`: they would overwrite each
-/// other's releases.
-pub fn sharing(
-    conn: &mut Conn,
-    path: &str,
-    servers: &[ServerId],
-    except: Option<ProjectId>,
-) -> Result<Option<Sharing>> {
-    let own: Vec<Server> = servers::table
-        .filter(servers::id.eq_any(servers))
-        .order(servers::id)
-        .select(Server::as_select())
-        .load(conn)?;
+/// Who else has the folder of `project` on one of its `servers`: they would overwrite each other's
+/// releases.
+pub fn sharing(conn: &mut Conn, project: &Project, servers: &[Server]) -> Result<Option<Sharing>> {
     let mut places = HashSet::new();
-    if let Some(again) = own
-        .iter()
-        .find(|server| !places.insert(place(server, path)))
-    {
+    let again = |server: &&Server| !places.insert(place(server, &project.path));
+    if let Some(again) = servers.iter().find(again) {
         return Ok(Some(Sharing::Server(again.hostname.clone())));
     }
     let others: Vec<(String, String, Server)> = projects::table
         .inner_join(project_servers::table.inner_join(servers::table))
-        .filter(projects::id.ne(except.unwrap_or(ProjectId(0))))
+        .filter(projects::id.ne(project.id))
         .order(projects::id)
         .select((projects::title, projects::path, Server::as_select()))
         .load(conn)?;

@@ -325,22 +325,27 @@ fn one_folder_of_one_machine_belongs_to_one_project() {
     let web = at("web", "web.example", "/");
     let alias = at("alias", "WEB.example", "/");
     let jailed = at("jailed", "web.example", "/jail/");
-    let shop = store
-        .write(|c| projects::add(c, &project("shop"), &[web]))
-        .unwrap();
-    let sharing = |path: &str, ids: &[ServerId], except| {
+    let sharing = |title: &str, path: &str, ids: &[ServerId]| {
+        let values = ProjectValues {
+            path: path.into(),
+            ..project(title)
+        };
         store
-            .read(|c| projects::sharing(c, path, ids, except))
+            .write(|c| {
+                let added = projects::add(c, &values, ids)?;
+                let servers = servers::of_project(c, added.id)?;
+                projects::sharing(c, &added, &servers)
+            })
             .unwrap()
     };
     let by_shop = Some(Sharing::Project("shop".into()));
-    assert_eq!(sharing("/srv/shop", &[web], None), by_shop);
-    assert_eq!(sharing("/srv/shop/", &[alias], None), by_shop);
-    assert_eq!(sharing("/srv/shop", &[web], Some(shop.id)), None);
-    assert_eq!(sharing("/srv/shop", &[jailed], None), None);
-    assert_eq!(sharing("/srv/blog", &[web], None), None);
-    assert_eq!(
-        sharing("/srv/blog", &[web, alias], None),
-        Some(Sharing::Server("alias".into()))
-    );
+    assert_eq!(sharing("shop", "/srv/shop", &[web]), None);
+    assert_eq!(sharing("same", "/srv/shop", &[web]), by_shop);
+    assert_eq!(sharing("alias", "/srv/shop/", &[alias]), by_shop);
+    assert_eq!(sharing("jailed", "/srv/shop", &[jailed]), None);
+    assert_eq!(sharing("blog", "/srv/blog", &[web]), None);
+    assert!(matches!(
+        sharing("twice", "/srv/twice", &[web, alias]),
+        Some(Sharing::Server(_))
+    ));
 }

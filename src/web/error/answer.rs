@@ -9,6 +9,7 @@ use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 use crate::deploy::{DeployError, Said};
 use crate::git::GitError;
 use crate::store::StoreError;
+use crate::store::projects::Sharing;
 
 /// An error as it is answered.
 pub struct Answer {
@@ -153,6 +154,12 @@ fn deploy_answer(error: &DeployError) -> Answer {
             .arg("server", &error.address)
             .said("cause", &error.cause),
         DeployError::NoServers => new(S::UNPROCESSABLE_ENTITY, "no_servers").field("project_id"),
+        DeployError::Shared(Sharing::Project(title)) => {
+            new(S::CONFLICT, "path_shared").arg("title", title)
+        }
+        DeployError::Shared(Sharing::Server(name)) => {
+            new(S::CONFLICT, "place_shared").arg("name", name)
+        }
         DeployError::Ended { .. } => new(S::CONFLICT, "release_ended"),
         DeployError::NotKept { .. } => new(S::CONFLICT, "release_not_succeeded"),
         DeployError::FingerprintMismatch { .. } => {

@@ -3,8 +3,8 @@
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
 use crate::git::{RepoUrl, UrlError, UrlPolicy};
-use crate::store::projects::{self, Project, ProjectValues, Sharing};
-use crate::store::{Conn, CredentialId, CredentialKind, Environment, ProjectId, ServerId};
+use crate::store::projects::{self, Project, ProjectValues};
+use crate::store::{CredentialId, CredentialKind, Environment, ProjectId, ServerId};
 use crate::store::{credentials, servers};
 use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
@@ -63,9 +63,6 @@ fn save(app: &App, fields: &Fields, id: Option<ProjectId>) -> Result<(Project, V
             Ok(checked) => checked,
             Err(errors) => return Ok(Err(errors)),
         };
-        if let Err(errors) = check_place(conn, &values.path, &server_ids, id)? {
-            return Ok(Err(errors));
-        }
         let project = match id {
             Some(id) => projects::update(conn, id, &values, &server_ids)?,
             None => projects::add(conn, &values, &server_ids)?,
@@ -73,26 +70,6 @@ fn save(app: &App, fields: &Fields, id: Option<ProjectId>) -> Result<(Project, V
         Ok(Ok((project, server_ids)))
     });
     Ok(saved.map_err(|error| taken(error, fields))??)
-}
-
-/// Two projects in one folder of a server would overwrite each other.
-fn check_place(
-    conn: &mut Conn,
-    path: &str,
-    servers: &[ServerId],
-    id: Option<ProjectId>,
-) -> crate::store::Result<std::result::Result<(), FieldErrors>> {
-    let mut errors = FieldErrors::default();
-    match projects::sharing(conn, path, servers, id)? {
-        Some(Sharing::Project(title)) => {
-            errors.add_with("path", "path_shared", &[("title", &title)]);
-        }
-        Some(Sharing::Server(name)) => {
-            errors.add_with("server_ids", "place_shared", &[("name", &name)]);
-        }
-        None => {}
-    }
-    Ok(errors.or(()))
 }
 
 /// What the fields are held against.

@@ -145,12 +145,15 @@ async fn projects_are_made_read_changed_and_deleted() {
         second.as_object_mut().unwrap().remove(field);
     }
     let refused = ann.post("projects", second.clone()).await.expect(422);
-    assert_eq!(refused.error(), ("path_shared".into(), Some("path".into())));
-    second["path"] = json!("/srv/second");
-    let refused = ann.post("projects", second.clone()).await.expect(422);
     assert_eq!(refused.error(), ("taken".into(), Some("title".into())));
     second["env"] = json!("test");
-    ann.post("projects", second).await.expect(201);
+    let second = ann.post("projects", second).await.expect(201).json();
+    let order = json!({"project_id": second["id"], "ref": "main"});
+    let refused = ann.post("releases", order).await.expect(409);
+    assert_eq!(refused.error().0, "place_shared");
+    ann.delete(&format!("projects/{}", second["id"].as_str().unwrap()))
+        .await
+        .expect(204);
 
     let refused = ann.delete(&format!("servers/{other}")).await.expect(409);
     assert_eq!(refused.error().0, "in_use");
