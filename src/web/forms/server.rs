@@ -144,13 +144,13 @@ fn credential(
     if kind == ServerKind::Local {
         return None;
     }
-    match id {
-        None => check.refuse("credential_id", "required"),
-        Some(id) => match credentials.iter().find(|(known, _)| *known == id) {
+    // Without one a server can be registered and its host key accepted; logging in then fails.
+    if let Some(id) = id {
+        match credentials.iter().find(|(known, _)| *known == id) {
             None => check.refuse("credential_id", "unknown_choice"),
             Some((_, kind)) if kind.is_git() => check.refuse("credential_id", "wrong_credential"),
             Some(_) => {}
-        },
+        }
     }
     id
 }
@@ -220,7 +220,6 @@ mod tests {
             (r#"{"user":"-x"}"#, "user", "invalid_user"),
             (r#"{"user":"a b"}"#, "user", "invalid_user"),
             (r#"{"kind":"telnet"}"#, "kind", "unknown_choice"),
-            (r#"{"credential_id":""}"#, "credential_id", "required"),
             (
                 r#"{"credential_id":"x"}"#,
                 "credential_id",
@@ -246,6 +245,7 @@ mod tests {
         for json in [
             "{}",
             r#"{"host":"::1"}"#,
+            r#"{"credential_id":null}"#,
             r#"{"host":"web-1.example.com","port":"2222"}"#,
             r#"{"hostname":"<script>alert(1)</script>"}"#,
             r#"{"hostname":"一号服务器","root":"/srv/应用/"}"#,
