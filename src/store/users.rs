@@ -53,11 +53,3 @@ pub fn by_name(conn: &mut Conn, name: &str) -> Result<Option<User>> {
 pub fn none(conn: &mut Conn) -> Result<bool> {
     Ok(users::table.count().get_result::<i64>(conn)? == 0)
 }
-
-/// Replaces a password's hash.
-pub fn set_password(conn: &mut Conn, id: UserId, password_hash: &str) -> Result<()> {
-    diesel::update(users::table.find(id))
-        .set(users::password_hash.eq(password_hash))
-        .execute(conn)?;
-    Ok(())
-}

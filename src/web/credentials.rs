@@ -4,10 +4,11 @@ use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use minijinja::Value;
 
+use super::deletion;
 use super::error::Result;
 use super::flash::Flash;
 use super::forms::{self, FieldErrors};
-use super::input::{Form, Id, local_address};
+use super::input::{Form, Id};
 use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
@@ -159,13 +160,8 @@ pub async fn ask_delete(
             })
         })
         .await?;
-    let context = context! {
-        item => context! { id, name => credential.name },
-        action => format!("{LIST}/{id}/delete"),
-        back => format!("{LIST}?page={}", paging::number(&request)),
-        blocked => blocked.unwrap_or_default(),
-    };
-    render::found(&visitor, "credentials/delete.html", MENU, context)
+    let item = (id, credential.name.as_str());
+    deletion::ask(&visitor, &request, MENU, item, blocked.unwrap_or_default())
 }
 
 /// `POST /credentials/{id}/delete`
@@ -180,10 +176,5 @@ pub async fn delete(visitor: Visitor, Id(id): Id<CredentialId>, Form(fields): Fo
             })
         })
         .await?;
-    let back = fields.line("back").unwrap_or_default();
-    let flash = Flash::new("deleted", &credential.name);
-    Ok(render::redirect_saying(
-        local_address(&back).unwrap_or(LIST),
-        &flash,
-    ))
+    deletion::done(MENU, &fields, &credential.name)
 }

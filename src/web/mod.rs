@@ -22,6 +22,7 @@ use actix_web::web::{ServiceConfig, scope};
 mod api;
 mod assets;
 mod credentials;
+mod deletion;
 mod error;
 mod flash;
 mod forms;

@@ -5,10 +5,11 @@ use actix_web::http::StatusCode;
 use minijinja::Value;
 
 use super::api;
+use super::deletion;
 use super::error::{Refusal, Result};
 use super::flash::Flash;
 use super::forms::{self, FieldErrors};
-use super::input::{Form, Id, local_address};
+use super::input::{Form, Id};
 use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
@@ -204,13 +205,8 @@ pub async fn ask_delete(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRe
         })
         .await?;
     let blocked: Vec<String> = active.iter().map(|release| format!("#{release}")).collect();
-    let context = context! {
-        item => context! { id, name => project.title },
-        action => format!("{LIST}/{id}/delete"),
-        back => format!("{LIST}?page={}", paging::number(&request)),
-        blocked,
-    };
-    render::found(&visitor, "projects/delete.html", MENU, context)
+    let item = (id, project.title.as_str());
+    deletion::ask(&visitor, &request, MENU, item, blocked)
 }
 
 /// `POST /projects/{id}/delete`
@@ -225,12 +221,7 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form)
             })
         })
         .await?;
-    let back = fields.line("back").unwrap_or_default();
-    let flash = Flash::new("deleted", &project.title);
-    Ok(render::redirect_saying(
-        local_address(&back).unwrap_or(LIST),
-        &flash,
-    ))
+    deletion::done(MENU, &fields, &project.title)
 }
 
 /// `POST /projects/{id}/check`

@@ -5,10 +5,11 @@ use actix_web::http::StatusCode;
 use minijinja::Value;
 
 use super::api;
+use super::deletion;
 use super::error::{Refusal, Result};
 use super::flash::Flash;
 use super::forms::{self, FieldErrors};
-use super::input::{Form, Id, local_address};
+use super::input::{Form, Id};
 use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
@@ -183,13 +184,8 @@ pub async fn ask_delete(visitor: Visitor, Id(id): Id<ServerId>, request: HttpReq
             })
         })
         .await?;
-    let context = context! {
-        item => context! { id, name => server.hostname },
-        action => format!("{LIST}/{id}/delete"),
-        back => format!("{LIST}?page={}", paging::number(&request)),
-        blocked => blocked.unwrap_or_default(),
-    };
-    render::found(&visitor, "servers/delete.html", MENU, context)
+    let item = (id, server.hostname.as_str());
+    deletion::ask(&visitor, &request, MENU, item, blocked.unwrap_or_default())
 }
 
 /// `POST /servers/{id}/delete`
@@ -204,12 +200,7 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) 
             })
         })
         .await?;
-    let back = fields.line("back").unwrap_or_default();
-    let flash = Flash::new("deleted", &server.hostname);
-    Ok(render::redirect_saying(
-        local_address(&back).unwrap_or(LIST),
-        &flash,
-    ))
+    deletion::done(MENU, &fields, &server.hostname)
 }
 
 /// `POST /servers/{id}/check`
