@@ -100,8 +100,7 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
 }
 
 impl Gate for AppGate {
-    fn who<'a>(&'a self, request: &'a HttpRequest) -> Soon<'a, Result<Who, Refusal>> {
-        let proof = Proof::of(request);
+    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
         if matches!(proof, Proof::None) {
             return ready(Ok(Who::default()));
         }

@@ -45,12 +45,12 @@ pub struct Draft {
 
 /// Knows logins, rights, modes and the log.
 pub trait Gate: Send + Sync + 'static {
-    /// Who is asking, from the request's cookie or bearer token. Without either, or with one that is
-    /// not valid, the asker is anonymous: whether that will do is for the rooms to say.
+    /// Who shows this proof. Without one, or with one that is not valid, the asker is anonymous:
+    /// whether that will do is for the rooms to say.
     ///
     /// # Errors
     /// A [`Refusal`] where it cannot be found out.
-    fn who<'a>(&'a self, request: &'a HttpRequest) -> Soon<'a, Result<Who, Refusal>>;
+    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>>;
 
     /// Whether `who` may read all of `rooms` at this moment. Asked at each poll, and again before a
     /// held answer is written; must see a right that was taken away in between.

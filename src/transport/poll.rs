@@ -9,6 +9,7 @@ use super::{
     refusal::Refusal,
     reply,
 };
+use crate::auth::Proof;
 use crate::hub::{ClientId, Poll};
 
 /// Authorise, hold, authorise again, answer. The request itself is let go before the poll is held, so
@@ -18,7 +19,7 @@ pub(super) async fn get_msg(
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
     let ask = Ask::parse(request.query_string())?;
-    let who = wire.gate.who(&request).await?;
+    let who = wire.gate.who(Proof::of(&request)).await?;
     let client = ClientId::new(who.account.clone(), &ask.name)?;
     let (rooms, after) = match ask.contract {
         Contract::Full { rooms, after } => (rooms, after),

@@ -18,6 +18,7 @@ use super::{
     refusal::{Code, Refusal},
     reply,
 };
+use crate::auth::Proof;
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
@@ -49,7 +50,7 @@ pub(super) async fn send_msg(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(&request).await?;
+    let who = wire.gate.who(Proof::of(&request)).await?;
     wire.gate.may_publish(&request, &who, &room).await?;
     let draft = Draft {
         room,

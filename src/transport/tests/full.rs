@@ -184,7 +184,7 @@ async fn rights_are_checked_before_and_after() {
         (stranger.status, stranger.json()["code"].as_str()),
         (401, Some("unauthorized"))
     );
-    let parked = site.parked(path, "X-Account: ann\r\n").await;
+    let parked = site.parked(path, "Authorization: Bearer ann\r\n").await;
     site.gate.shut.store(true, Ordering::Relaxed);
     site.say("release/7", "secret");
     let answer = parked.await.unwrap();

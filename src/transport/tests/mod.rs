@@ -24,9 +24,10 @@ use tokio::{
 };
 
 use super::*;
+use crate::auth::Proof;
 use crate::hub::{Family, HubOptions, RoomName, test_log::MemoryLog};
 
-/// Rooms of releases want the header `X-Account`; a foreign `Origin` may not publish; `shut` takes
+/// A bearer token is taken for an account's name; rooms of releases want one; a foreign `Origin` may not publish; `shut` takes
 /// every right away.
 struct TestGate {
     log: Arc<MemoryLog>,
@@ -35,13 +36,12 @@ struct TestGate {
 }
 
 impl Gate for TestGate {
-    fn who<'a>(&'a self, request: &'a HttpRequest) -> Soon<'a, Result<Who, Refusal>> {
-        let account = request.headers().get("x-account");
-        let account = account.map(|account| account.to_str().unwrap().to_owned());
-        ready(Ok(Who {
-            account,
-            ..Who::default()
-        }))
+    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
+        let account = match &proof {
+            Proof::Bearer(name) => Some(name.expose().clone()),
+            Proof::Cookie(_) | Proof::None => None,
+        };
+        ready(Ok(Who { account, proof }))
     }
 
     fn may_read<'a>(
