@@ -1,6 +1,6 @@
 //! `GET /get_msg`, in both contracts.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 
@@ -8,6 +8,7 @@ use super::{
     Wire,
     ask::{Ask, Contract},
     course,
+    gate::Asker,
     refusal::Refusal,
     reply,
 };
@@ -25,19 +26,26 @@ pub(super) async fn get_msg(
         wait,
         contract,
     } = Ask::parse(request.query_string())?;
-    let proof = Proof::of(&request);
     match contract {
         Contract::Course => {
-            let who = wire.gate.who(proof).await?;
+            let who = wire.gate.who(Asker::of(&request)).await?;
             let client = ClientId::new(who.account.clone(), &name)?;
             let cookie = course::Carried::read(&request, &name);
             drop(request);
             course::get_msg(&wire, &who, client, cookie, wait).await
         }
         Contract::Full { rooms, after } => {
+            let Asker {
+                proof,
+                peer,
+                forwarded,
+            } = Asker::of(&request);
+            let forwarded = forwarded.into_iter().map(str::to_owned).collect();
             drop(request);
             let asked = Asked {
                 proof,
+                peer,
+                forwarded,
                 name,
                 rooms,
                 after,
@@ -52,6 +60,8 @@ pub(super) async fn get_msg(
 /// A poll of the full contract, as it came in.
 pub(super) struct Asked {
     pub(super) proof: Proof,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) forwarded: Vec<String>,
     pub(super) name: String,
     pub(super) rooms: Vec<RoomName>,
     pub(super) after: Position,
@@ -62,12 +72,19 @@ pub(super) struct Asked {
 pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result<Batch, Refusal> {
     let Asked {
         proof,
+        peer,
+        forwarded,
         name,
         rooms,
         after,
         wait,
     } = asked;
-    let who = wire.gate.who(proof).await?;
+    let asker = Asker {
+        proof,
+        peer,
+        forwarded: forwarded.iter().map(String::as_str).collect(),
+    };
+    let who = wire.gate.who(asker).await?;
     let client = ClientId::new(who.account.clone(), &name)?;
     wire.gate.may_read(&who, &rooms).await?;
     let poll = Poll {
