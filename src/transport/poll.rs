@@ -18,15 +18,22 @@ pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    let answer = answer(request, &wire).await;
+    wire.traffic.count(&answer);
+    answer
+}
+
+async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
     let ask = Ask::parse(request.query_string())?;
     let who = wire.gate.who(Proof::of(&request)).await?;
     let client = ClientId::new(who.account.clone(), &ask.name)?;
+    let _present = wire.traffic.enter(ask.way());
     let (rooms, after) = match ask.contract {
         Contract::Full { rooms, after } => (rooms, after),
         Contract::Course => {
             let cookie = course::Carried::read(&request, &ask.name);
             drop(request);
-            return course::get_msg(&wire, &who, client, cookie, ask.wait).await;
+            return course::get_msg(wire, &who, client, cookie, ask.wait).await;
         }
     };
     drop(request);
@@ -43,5 +50,6 @@ pub(super) async fn get_msg(
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
+    wire.hub.meter().answered(&batch);
     Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
 }
