@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::Network;
+
 /// The prefix of the variables that override the file: `LONGSHORE_LISTEN` is `listen`.
 pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
 
@@ -50,6 +52,9 @@ pub struct Settings {
     /// The addresses that browsers know this server by (`https://deploy.example.com`), where a
     /// proxy changes the `Host`. Requests from pages of other origins are refused.
     pub public_urls: Vec<String>,
+    /// The reverse proxies in front of this server, as addresses or ranges (`10.0.0.0/8`): what they
+    /// say in `X-Forwarded-For` counts as the sender's address.
+    pub trusted_proxies: Vec<Network>,
     /// Who may use the chat and vote rooms.
     pub chat: ChatAccess,
     /// How long a login lasts, in days.
@@ -97,6 +102,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             public_urls: Vec::new(),
+            trusted_proxies: Vec::new(),
             chat: ChatAccess::Members,
             login_days: 14,
             run_as: None,
@@ -353,6 +359,11 @@ mod tests {
             ("LONGSHORE_QUEUE_MESSAGES", "many", "queue_messages"),
             ("LONGSHORE_LISTNE", "1", "listne"),
             ("LONGSHORE_PUBLIC_URLS", "deploy.example", "public_urls"),
+            (
+                "LONGSHORE_TRUSTED_PROXIES",
+                "proxy.local",
+                "trusted_proxies",
+            ),
         ] {
             let error = Settings::load(None, variables(&[(name, value)]))
                 .unwrap_err()

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite};
 
+use crate::proxies::{FORWARDED_FOR, Proxies};
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
 use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
@@ -44,6 +45,8 @@ pub struct AuthOptions {
     pub login_days: u32,
     /// The addresses that browsers know this server by, beside the `Host` of a request.
     pub public_urls: Vec<String>,
+    /// The reverse proxies in front of this server.
+    pub proxies: Proxies,
 }
 
 /// A login that has just begun.
@@ -65,6 +68,7 @@ struct Inner {
     own_origins: Vec<String>,
     /// Whether cookies are for https alone: where browsers come over https.
     secure: bool,
+    proxies: Proxies,
     limiter: LoginLimiter,
     hashing: password::Turns,
 }
@@ -82,6 +86,7 @@ impl Auth {
             login_days: options.login_days,
             secure: own_origins.iter().any(|own| own.starts_with("https:")),
             own_origins,
+            proxies: options.proxies.clone(),
             limiter: LoginLimiter::default(),
             hashing: password::Turns::default(),
         }))
@@ -286,6 +291,17 @@ impl Auth {
         Ok(found)
     }
 
+    /// The reverse proxies whose word about a request's origin counts.
+    pub fn proxies(&self) -> &Proxies {
+        &self.0.proxies
+    }
+
+    /// Where a request came from, as far as that can be trusted; none where it has no connection.
+    pub fn sender(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip();
+        Some(self.0.proxies.sender(peer, &forwarded(request)))
+    }
+
     /// Where the page is from that sent this request.
     pub fn source(&self, request: &HttpRequest) -> Source {
         Source::of(request, &self.0.own_origins)
@@ -340,6 +356,13 @@ impl Auth {
             .secure(self.0.secure)
             .finish()
     }
+}
+
+/// The lines of a request's `X-Forwarded-For`, in their order.
+pub fn forwarded(request: &HttpRequest) -> Vec<&str> {
+    // A line that is no text is an entry that is no address.
+    let lines = request.headers().get_all(FORWARDED_FOR);
+    lines.map(|line| line.to_str().unwrap_or("?")).collect()
 }
 
 /// The path of a one-time login link.

@@ -13,6 +13,7 @@ fn auth() -> (tempfile::TempDir, Auth) {
     let options = AuthOptions {
         login_days: 14,
         public_urls: Vec::new(),
+        proxies: crate::proxies::Proxies::default(),
     };
     (folder, Auth::new(store, &options))
 }

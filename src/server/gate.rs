@@ -8,7 +8,7 @@ use crate::auth::{Identity, Proof, Source};
 use crate::chat;
 use crate::hub::{Family, RoomName};
 use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
-use crate::transport::{Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 
 /// The app as the wire's gate.
 pub(super) struct AppGate {
@@ -100,14 +100,22 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
 }
 
 impl Gate for AppGate {
-    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
-        if matches!(proof, Proof::None) {
-            return ready(Ok(Who::default()));
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+        let proxies = self.app.auth().proxies();
+        let who = Who {
+            account: None,
+            address: asker
+                .peer
+                .map(|peer| proxies.sender(peer, &asker.forwarded)),
+            proof: asker.proof,
+        };
+        if matches!(who.proof, Proof::None) {
+            return ready(Ok(who));
         }
         later(async move {
             self.ask(move |app| {
-                let account = identity(app, &proof)?.map(|identity| identity.name);
-                Ok(Who { account, proof })
+                let account = identity(app, &who.proof)?.map(|identity| identity.name);
+                Ok(Who { account, ..who })
             })
             .await
         })
@@ -152,7 +160,7 @@ impl Gate for AppGate {
         &'a self,
         request: &'a HttpRequest,
         who: &'a Who,
-        room: &'a RoomName,
+        draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
         let foreign = || {
             Refusal::new(
@@ -169,7 +177,7 @@ impl Gate for AppGate {
                 "origin",
                 "a request with a login cookie needs an Origin or Referer",
             )),
-            Source::Own | Source::Unstated => self.mode(room, who),
+            Source::Own | Source::Unstated => self.mode(&draft.room, who),
         })
     }
 

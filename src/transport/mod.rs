@@ -28,7 +28,7 @@ use actix_web::{
 
 use crate::hub::Hub;
 
-pub use gate::{Draft, Gate, Soon, Who, later, ready};
+pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
 pub use refusal::{Code, Refusal};
 pub use traffic::{Present, Traffic, Way};
 

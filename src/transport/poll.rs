@@ -6,10 +6,10 @@ use super::{
     Wire,
     ask::{Ask, Contract},
     course,
+    gate::Asker,
     refusal::Refusal,
     reply,
 };
-use crate::auth::Proof;
 use crate::hub::{ClientId, Poll};
 
 /// Authorise, hold, authorise again, answer. The request itself is let go before the poll is held, so
@@ -25,7 +25,7 @@ pub(super) async fn get_msg(
 
 async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
     let ask = Ask::parse(request.query_string())?;
-    let who = wire.gate.who(Proof::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
     let client = ClientId::new(who.account.clone(), &ask.name)?;
     let _present = wire.traffic.enter(ask.way());
     let (rooms, after) = match ask.contract {

@@ -14,11 +14,10 @@ use url::form_urlencoded;
 
 use super::{
     CONTENT_BYTES, Wire,
-    gate::Draft,
+    gate::{Asker, Draft},
     refusal::{Code, Refusal},
     reply,
 };
-use crate::auth::Proof;
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
@@ -60,14 +59,14 @@ async fn accept(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(Proof::of(&request)).await?;
-    wire.gate.may_publish(&request, &who, &room).await?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
     let draft = Draft {
         room,
         kind,
-        from: who.account.unwrap_or(name),
+        from: who.account.clone().unwrap_or(name),
         content,
     };
+    wire.gate.may_publish(&request, &who, &draft).await?;
     let number = wire.gate.append(draft).await?;
     Ok(match wants_json(header(&request, ACCEPT)) {
         true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
