@@ -10,6 +10,7 @@ use actix_web::{HttpServer, web as actix};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::transport::Wire;
 use crate::web;
 
@@ -29,6 +30,7 @@ const BACKLOG: u32 = 4096;
 /// A server that has its port and does not answer yet.
 pub struct Bound {
     app: App,
+    metrics: Metrics,
     server: Server,
     address: SocketAddr,
 }
@@ -37,9 +39,12 @@ pub struct Bound {
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let shared = app.clone();
     let wire = Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone())));
+    let metrics = Metrics::new(app.clone(), Arc::clone(wire.traffic()));
+    let told = metrics.clone();
     let server = HttpServer::new(move || {
         actix_web::App::new()
             .app_data(actix::Data::new(shared.clone()))
+            .app_data(actix::Data::new(told.clone()))
             .configure(|config| wire.routes(config))
             .configure(web::configure)
     })
@@ -54,6 +59,7 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let address = server.addrs().first().copied().unwrap_or(listen);
     Ok(Bound {
         app,
+        metrics,
         server: server.run(),
         address,
     })
@@ -68,8 +74,14 @@ impl Bound {
     /// Serves and releases until SIGTERM or SIGINT. Then parked polls are answered, running
     /// releases stopped, and what is being answered is finished.
     pub async fn run(self) -> io::Result<()> {
-        let Self { app, server, .. } = self;
+        let Self {
+            app,
+            metrics,
+            server,
+            ..
+        } = self;
         app.engine().start()?;
+        let sampling = actix_web::rt::spawn(metrics.keep_history());
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
         let handle = server.handle();
         let ending = app.clone();
@@ -93,6 +105,7 @@ impl Bound {
         });
         let result = server.await;
         sweeping.abort();
+        sampling.abort();
         result
     }
 }
