@@ -92,6 +92,7 @@
 
   function figures(id, parts) {
     var holder = Longshore.byId(id);
+    holder.className = parts.length > 1 ? 'figures two' : 'figures';
     Longshore.clear(holder);
     parts.forEach(function (part) {
       var small = part.label ? Longshore.element('small', { text: part.label }) : null;
