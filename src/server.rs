@@ -15,6 +15,7 @@ use crate::transport::Wire;
 use crate::web;
 
 mod gate;
+mod seen;
 
 /// How long a request's head may take to arrive.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
