@@ -18,9 +18,10 @@
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
-//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`) |
+//! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
+//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`), metrics |
 //! | [`cli`] | a file a subcommand | app and what it uses, server |
-//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport |
+//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport, metrics |
 
 pub mod app;
 pub mod auth;
@@ -30,6 +31,7 @@ pub mod deploy;
 pub mod git;
 pub mod hub;
 pub mod i18n;
+pub mod metrics;
 pub mod proxies;
 pub mod secret;
 pub mod server;

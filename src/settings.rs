@@ -93,6 +93,8 @@ pub struct Settings {
     pub room_bytes: u64,
     /// How many days a room keeps its messages.
     pub room_days: u32,
+    /// From where `/metrics` may be read without a login.
+    pub metrics_from: Vec<Network>,
     /// When a message counts as accepted.
     pub log_sync: LogSync,
 }
@@ -122,6 +124,7 @@ impl Default for Settings {
             room_messages: 1000,
             room_bytes: 16 << 20,
             room_days: 7,
+            metrics_from: vec![Network::V4_LOOPBACK, Network::V6_LOOPBACK],
             log_sync: LogSync::Process,
         }
     }

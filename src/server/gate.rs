@@ -1,8 +1,12 @@
 //! What the wire asks of the house: who is there, what they may, and where messages go.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use actix_web::HttpRequest;
 use serde_json::Value;
 
+use super::seen::Seen;
 use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
@@ -13,11 +17,15 @@ use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, read
 /// The app as the wire's gate.
 pub(super) struct AppGate {
     app: App,
+    seen: Arc<Seen>,
 }
 
 impl AppGate {
     pub(super) fn new(app: App) -> Self {
-        Self { app }
+        Self {
+            app,
+            seen: Arc::default(),
+        }
     }
 
     /// Runs a check off the async threads.
@@ -80,12 +88,8 @@ fn is_of_releases(room: &RoomName) -> bool {
 
 /// Whether somebody who is logged in may read a room of releases: every account sees every
 /// project.
-fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
-    let name = match room.family() {
-        Family::Presence => room.rest().unwrap_or_default(),
-        _ => room.as_str(),
-    };
-    let Some(id) = name.strip_prefix("release/") else {
+fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
+    let Some(id) = release_of(room) else {
         return Ok(());
     };
     let unknown = || {
@@ -96,11 +100,33 @@ fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
         )
     };
     let id: ReleaseId = id.parse().map_err(|_| unknown())?;
+    let asked = Instant::now();
     match app.store().read(|conn| releases::find(conn, id)) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            seen.keep(id, asked);
+            Ok(())
+        }
         Err(StoreError::NotFound { .. }) => Err(unknown()),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Whether the last look at all these rooms still counts.
+fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
+    let now = Instant::now();
+    rooms.iter().all(|room| match release_of(room) {
+        Some(id) => id.parse().is_ok_and(|id| seen.has(id, now)),
+        None => true,
+    })
+}
+
+/// The id in the name of a release's room, or of who is in it.
+fn release_of(room: &RoomName) -> Option<&str> {
+    let name = match room.family() {
+        Family::Presence => room.rest().unwrap_or_default(),
+        _ => room.as_str(),
+    };
+    name.strip_prefix("release/")
 }
 
 fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
@@ -119,6 +145,10 @@ impl Gate for AppGate {
         };
         if matches!(who.proof, Proof::None) {
             return ready(Ok(who));
+        }
+        if let Some(identity) = self.app.auth().known(&who.proof) {
+            let account = Some(identity.name);
+            return ready(Ok(Who { account, ..who }));
         }
         later(async move {
             self.ask(move |app| {
@@ -154,10 +184,16 @@ impl Gate for AppGate {
         if who.account.is_none() {
             return ready(Err(login_needed(&first)));
         }
-        let proof = who.proof.clone();
+        // Both were found out a moment ago: a hall of pollers need not queue for the database.
+        if self.app.auth().known(&who.proof).is_some() && was_seen(&self.seen, &of_releases) {
+            return ready(Ok(()));
+        }
+        let (proof, seen) = (who.proof.clone(), Arc::clone(&self.seen));
         later(async move {
             self.ask(move |app| match identity(app, &proof)? {
-                Some(_) => of_releases.iter().try_for_each(|room| may_see(app, room)),
+                Some(_) => of_releases
+                    .iter()
+                    .try_for_each(|room| may_see(app, &seen, room)),
                 None => Err(login_needed(&first)),
             })
             .await

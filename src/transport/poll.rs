@@ -11,6 +11,7 @@ use super::{
     gate::Asker,
     refusal::Refusal,
     reply,
+    traffic::Way,
 };
 use crate::auth::Proof;
 use crate::hub::{Alarm, Batch, ClientId, Poll, Position, RoomName};
@@ -21,18 +22,27 @@ pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    let answer = answer(request, &wire).await;
+    wire.traffic.count(&answer);
+    answer
+}
+
+async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
+    let ask = Ask::parse(request.query_string())?;
+    let way = ask.way();
     let Ask {
         name,
         wait,
         contract,
-    } = Ask::parse(request.query_string())?;
+    } = ask;
     match contract {
         Contract::Course => {
             let who = wire.gate.who(Asker::of(&request)).await?;
             let client = ClientId::new(who.account.clone(), &name)?;
             let cookie = course::Carried::read(&request, &name);
             drop(request);
-            course::get_msg(&wire, &who, client, cookie, wait).await
+            let _present = wire.traffic.enter(way);
+            course::get_msg(wire, &who, client, cookie, wait).await
         }
         Contract::Full { rooms, after } => {
             let Asker {
@@ -51,7 +61,7 @@ pub(super) async fn get_msg(
                 after,
                 wait,
             };
-            let batch = full(&wire, asked, &mut Alarm::default()).await?;
+            let batch = full(wire, asked, &mut Alarm::default()).await?;
             Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
         }
     }
@@ -87,6 +97,7 @@ pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result
     let who = wire.gate.who(asker).await?;
     let client = ClientId::new(who.account.clone(), &name)?;
     wire.gate.may_read(&who, &rooms).await?;
+    let _present = wire.traffic.enter(Way::of_wait(wait));
     let poll = Poll {
         client,
         rooms: rooms.clone(),
@@ -99,5 +110,6 @@ pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
+    wire.hub.meter().answered(&batch);
     Ok(batch)
 }

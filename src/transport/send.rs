@@ -31,6 +31,16 @@ pub(super) async fn send_msg(
     payload: web::Payload,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    let answer = accept(request, payload, &wire).await;
+    wire.traffic.count(&answer);
+    answer
+}
+
+async fn accept(
+    request: HttpRequest,
+    payload: web::Payload,
+    wire: &Wire,
+) -> Result<HttpResponse, Refusal> {
     let body = read(&request, payload).await?;
     if wire.hub.is_draining() {
         let message = "the server is going down; send it again";

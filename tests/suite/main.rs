@@ -11,6 +11,7 @@ mod delivery;
 mod demo;
 mod fixture;
 mod kill;
+mod metrics;
 mod poll;
 mod poll_course;
 mod poll_refused;

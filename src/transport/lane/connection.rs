@@ -120,6 +120,7 @@ impl Connection {
         let Some(answer) = answer else {
             return false;
         };
+        self.lane.0.wire.traffic.count(&answer);
         let close = self.lane.is_ending() || self.lane.0.wire.hub.is_draining();
         let written = {
             let mut buffers = self.lane.0.buffers.borrow_mut();
