@@ -85,7 +85,7 @@ impl Events {
             }
             Turn::Refused(refusal) => {
                 self.at = At::End;
-                event(&mut text, None, "refused", &refusal.object().to_string());
+                event(&mut text, None, "refused", &refusal.body());
             }
         }
         Some(text)

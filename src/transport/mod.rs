@@ -11,6 +11,7 @@ mod course_socket;
 mod events;
 mod frame;
 mod gate;
+pub mod lane;
 mod origin;
 mod poll;
 mod refusal;

@@ -229,7 +229,7 @@ impl Dialect for Json {
     }
 
     fn tell_refusal(&mut self, refusal: &Refusal, out: &mut Frames) {
-        out.text(&refusal.object().to_string());
+        out.text(&refusal.body());
     }
 
     async fn answer(&mut self, line: &Line, text: String, out: &mut Frames) {
@@ -237,7 +237,7 @@ impl Dialect for Json {
             Ok(object) => object,
             Err(_) => {
                 let refusal = Refusal::new(Code::Malformed, "", "the frame is not a JSON object");
-                return out.text(&refusal.object().to_string());
+                return out.text(&refusal.body());
             }
         };
         let reference = object.remove("ref");
