@@ -9,6 +9,7 @@ use super::{
     ask::{Ask, Contract},
     course,
     gate::Asker,
+    origin,
     refusal::Refusal,
     reply,
     traffic::Way,
@@ -28,6 +29,7 @@ pub(super) async fn get_msg(
 }
 
 async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
+    origin::is_ours(wire, &request)?;
     let ask = Ask::parse(request.query_string())?;
     let way = ask.way();
     let Ask {
