@@ -2,6 +2,7 @@
 
 mod data_folder;
 mod message_log;
+mod presence;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -71,6 +71,7 @@ impl Bound {
         let Self { app, server, .. } = self;
         app.engine().start()?;
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
+        let telling = actix_web::rt::spawn(app.clone().tell_presence());
         let handle = server.handle();
         let ending = app.clone();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -93,6 +94,7 @@ impl Bound {
         });
         let result = server.await;
         sweeping.abort();
+        telling.abort();
         result
     }
 }

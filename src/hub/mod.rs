@@ -22,6 +22,7 @@ mod poll;
 #[cfg(test)]
 mod poll_test;
 mod positions;
+mod presence;
 mod queue;
 mod ring;
 mod room;
@@ -44,6 +45,7 @@ pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};
 pub use poll::{Batch, Poll, PollError};
 pub use positions::Positions;
+pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
 use state::State;

@@ -10,6 +10,7 @@ use super::{
     log::Limit,
     message::Message,
     pick::{Picked, merge, pick},
+    presence::Leases,
     queue::Queue,
     ring::Ring,
     room::{ClientId, RoomName},
@@ -86,6 +87,7 @@ pub(super) struct State {
     pub(super) client_keys: HashMap<Arc<ClientId>, ClientKey>,
     pub(super) polls_begun: u64,
     pub(super) swept: Instant,
+    pub(super) leases: Leases,
 }
 
 impl State {
@@ -100,6 +102,7 @@ impl State {
             client_keys: HashMap::new(),
             polls_begun: 0,
             swept: Instant::now(),
+            leases: Leases::new(Instant::now(), head > 0),
         }
     }
 

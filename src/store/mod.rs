@@ -322,13 +322,28 @@ impl Store {
         &self,
         queries: impl FnOnce(&mut Conn, &mut Vec<NewEvent>) -> Result<T>,
     ) -> Result<(T, Vec<i64>)> {
-        let mut conn = self.connection()?;
-        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let (value, events) = conn.immediate_transaction(|conn| {
+        self.in_order(|conn| {
             let mut pushed = Vec::new();
             let value = queries(conn, &mut pushed)?;
-            Ok::<_, StoreError>((value, events::append(conn, pushed)?))
-        })?;
+            Ok((value, events::append(conn, pushed)?))
+        })
+    }
+
+    /// Publishes messages in the one order, with numbers that are never given again, without keeping
+    /// them: who does not get them now never will.
+    pub fn announce(&self, messages: Vec<NewEvent>) -> Result<()> {
+        self.in_order(|conn| Ok(((), events::number(conn, messages)?)))?;
+        Ok(())
+    }
+
+    /// One transaction and the publishing of what it numbered.
+    fn in_order<T>(
+        &self,
+        queries: impl FnOnce(&mut Conn) -> Result<(T, Vec<Event>)>,
+    ) -> Result<(T, Vec<i64>)> {
+        let mut conn = self.connection()?;
+        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let (value, events) = conn.immediate_transaction(queries)?;
         let numbers = events.iter().map(|event| event.number).collect();
         if !events.is_empty()
             && let Some(publish) = self.publish.get()
