@@ -28,6 +28,7 @@ mod schema;
 pub mod servers;
 pub mod users;
 mod values;
+pub mod votes;
 
 pub use events::{Event, NewEvent, Retention};
 pub use values::*;
