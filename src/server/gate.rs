@@ -6,9 +6,10 @@ use serde_json::Value;
 use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
-use crate::hub::{Family, RoomName};
+use crate::hub::{Family, Kind, RoomName};
 use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
 use crate::transport::{Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::vote::{VoteError, Voter, Votes, read_choice};
 
 /// The app as the wire's gate.
 pub(super) struct AppGate {
@@ -175,22 +176,55 @@ impl Gate for AppGate {
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
         later(self.ask(move |app| {
-            let event = NewEvent {
-                room: draft.room.as_str().to_owned(),
-                kind: draft.kind.as_str().to_owned(),
-                sender: draft.from,
-                data: Value::from(draft.content).to_string(),
-                at: Moment::now(),
+            let number = match draft.kind {
+                Kind::Vote => cast(app, draft)?,
+                _ => say(app, draft)?,
             };
-            let ((), numbers) = app
-                .store()
-                .record(|_, log| {
-                    log.push(event);
-                    Ok(())
-                })
-                .map_err(|error| unavailable(&error))?;
-            let number = numbers.first().copied().unwrap_or_default();
             Ok(u64::try_from(number).unwrap_or_default())
         }))
+    }
+}
+
+/// Writes what a client says as it is.
+fn say(app: &App, draft: Draft) -> Result<i64, Refusal> {
+    let event = NewEvent {
+        room: draft.room.as_str().to_owned(),
+        kind: draft.kind.as_str().to_owned(),
+        sender: draft.from,
+        data: Value::from(draft.content).to_string(),
+        at: Moment::now(),
+    };
+    let ((), numbers) = app
+        .store()
+        .record(|_, log| {
+            log.push(event);
+            Ok(())
+        })
+        .map_err(|error| unavailable(&error))?;
+    Ok(numbers.first().copied().unwrap_or_default())
+}
+
+/// Takes what a client says in a vote's room for its ballot. Where nothing is asked in the room, it is
+/// a room like those of the chat.
+fn cast(app: &App, draft: Draft) -> Result<i64, Refusal> {
+    let invalid = |field, message| Refusal::new(Code::Invalid, field, message);
+    let votes = Votes::of(app.store());
+    let name = draft.room.rest().unwrap_or_default();
+    let found = votes.find(name).map_err(|error| unavailable(&error))?;
+    if found.is_none() {
+        return say(app, draft);
+    }
+    let choice = read_choice(&draft.content)
+        .map_err(|field| invalid(field, "a ballot is {\"choice\":N}, with N from 1"))?;
+    let voter = match (draft.is_account, draft.from.as_str()) {
+        (true, account) => Voter::account(account),
+        (false, "") => return Err(invalid("name", "a ballot needs a login or a name")),
+        (false, name) => Voter::program(name),
+    };
+    match votes.cast(name, &voter, choice) {
+        Ok((_, number)) => Ok(number),
+        Err(VoteError::NoSuchOption) => Err(invalid("choice", "there is no such option")),
+        Err(VoteError::Store(error)) => Err(unavailable(&error)),
+        Err(error) => Err(invalid("room", &error.to_string())),
     }
 }

@@ -55,6 +55,7 @@ pub(super) async fn send_msg(
     let draft = Draft {
         room,
         kind,
+        is_account: who.account.is_some(),
         from: who.account.unwrap_or(name),
         content,
     };

@@ -108,6 +108,7 @@ impl<'a> Votes<'a> {
             votes::set(conn, &row, &question.options)?;
             Ok(Some(Vote::whole))
         })
+        .map(|(vote, _)| vote)
     }
 
     /// Closes the vote `name`, or opens it again with the ballots it has.
@@ -126,13 +127,15 @@ impl<'a> Votes<'a> {
             votes::set_state(conn, name, if open { OPEN } else { CLOSED })?;
             Ok(Some(Vote::counts))
         })
+        .map(|(vote, _)| vote)
     }
 
-    /// Casts `voter`'s ballot for the option `choice` (from 1), instead of the one it cast before.
+    /// Casts `voter`'s ballot for the option `choice` (from 1), instead of the one it cast before. Gives
+    /// the number of the message too that tells it.
     ///
     /// # Errors
     /// [`VoteError::Unknown`], [`VoteError::Closed`], [`VoteError::NoSuchOption`].
-    pub fn cast(self, name: &str, voter: &Voter, choice: u32) -> Result<Vote, VoteError> {
+    pub fn cast(self, name: &str, voter: &Voter, choice: u32) -> Result<(Vote, i64), VoteError> {
         self.change(name, |conn, present| {
             let vote = present.ok_or(VoteError::Unknown)?;
             if !vote.open {
@@ -143,9 +146,6 @@ impl<'a> Votes<'a> {
             }
             let place = i32::try_from(choice).map_err(|_| VoteError::NoSuchOption)?;
             let previous = votes::ballot(conn, name, voter.as_str())?;
-            if previous == Some(place) {
-                return Ok(None);
-            }
             votes::cast(conn, name, voter.as_str(), previous, place)?;
             Ok(Some(Vote::counts))
         })
@@ -161,14 +161,15 @@ impl<'a> Votes<'a> {
     }
 
     /// Lets `change` look at the vote and write; what it gives is told of the vote as it then is. The
-    /// message carries no sender: it would tell who chose what.
+    /// message carries no sender: it would tell who chose what. Gives its number too, 0 where nothing
+    /// was told.
     fn change(
         self,
         name: &str,
         change: impl FnOnce(&mut Conn, Option<&Vote>) -> Result<Option<Told>, VoteError>,
-    ) -> Result<Vote, VoteError> {
+    ) -> Result<(Vote, i64), VoteError> {
         let mut refused = None;
-        let recorded = self.0.record(|conn, log| {
+        let (vote, numbers) = self.0.record(|conn, log| {
             let present = read(conn, name)?;
             let told = match change(conn, present.as_ref()) {
                 Ok(told) => told,
@@ -193,7 +194,10 @@ impl<'a> Votes<'a> {
         })?;
         match refused {
             Some(refusal) => Err(refusal),
-            None => recorded.0.ok_or(VoteError::Unknown),
+            None => {
+                let number = numbers.first().copied().unwrap_or_default();
+                Ok((vote.ok_or(VoteError::Unknown)?, number))
+            }
         }
     }
 }
