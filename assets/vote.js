@@ -10,7 +10,7 @@
 
   function each(list, apply) { Array.prototype.forEach.call(list, apply); }
 
-  function bar(text, index) {
+  function answer(text, index) {
     var svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
     var rect = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
     var made = Longshore.element('button', { type: 'submit', name: 'choice', value: String(index + 1) });
@@ -21,8 +21,8 @@
     rect.setAttribute('height', '100%');
     svg.appendChild(rect);
     made.appendChild(svg);
-    made.appendChild(Longshore.element('span', { 'class': 'bar-text', text: text }));
-    made.appendChild(Longshore.element('span', { 'class': 'bar-count' }, [Longshore.element('b'), Longshore.element('span')]));
+    made.appendChild(Longshore.element('span', { 'class': 'answer-text', text: text }));
+    made.appendChild(Longshore.element('span', { 'class': 'answer-count' }, [Longshore.element('b'), Longshore.element('span')]));
     return Longshore.element('li', {}, [made]);
   }
 
@@ -30,7 +30,7 @@
     Longshore.byId('question').textContent = vote.question;
     document.title = vote.question;
     Longshore.clear(bars);
-    each(vote.options, function (text, index) { bars.appendChild(bar(text, index)); });
+    each(vote.options, function (text, index) { bars.appendChild(answer(text, index)); });
   }
 
   function hint() {
@@ -41,16 +41,16 @@
   function draw() {
     var most = Math.max.apply(null, vote.counts);
     var box = Longshore.byId('vote');
-    each(bars.querySelectorAll('.bar, button'), function (button, index) {
+    each(bars.querySelectorAll('button'), function (button, index) {
       var count = vote.counts[index];
       var percent = vote.total ? Math.round(count * 100 / vote.total) : 0;
       var chosen = choice === index + 1;
-      button.className = 'bar' + (chosen ? ' chosen' : '') + (count && count === most ? ' leads' : '');
+      button.className = 'answer' + (chosen ? ' chosen' : '') + (count && count === most ? ' leads' : '');
       button.setAttribute('aria-pressed', String(chosen));
       button.disabled = !vote.open;
       button.querySelector('rect').setAttribute('width', percent + '%');
       button.querySelector('b').textContent = count;
-      button.querySelector('.bar-count span').textContent = percent + '%';
+      button.querySelector('.answer-count span').textContent = percent + '%';
     });
     box.setAttribute('data-open', String(vote.open));
     box.setAttribute('data-voted', String(!!choice));

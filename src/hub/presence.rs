@@ -234,7 +234,8 @@ impl Hub {
             .into_iter()
             .filter_map(|(name, of, here, newest)| {
                 let data = here.data(&of);
-                let told = newest.is_some_and(|newest| newest.data() == data.to_string());
+                let text = data.to_string();
+                let told = newest.is_some_and(|newest| newest.data() == text);
                 (!told).then_some((name, data))
             })
             .collect()
