@@ -78,6 +78,7 @@ pub(super) async fn publish(
     let draft = Draft {
         room,
         kind,
+        is_account: who.account.is_some(),
         from: who.account.clone().unwrap_or(name),
         content,
     };
