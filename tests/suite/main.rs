@@ -12,6 +12,7 @@ mod fixture;
 mod poll;
 mod poll_course;
 mod poll_refused;
+mod proxies;
 mod release;
 mod release_end;
 mod release_faults;
