@@ -7,6 +7,7 @@
 mod ask;
 pub mod course;
 mod gate;
+pub mod lane;
 mod poll;
 mod refusal;
 mod reply;
