@@ -9,6 +9,7 @@ mod browser_release;
 mod course_chat;
 mod demo;
 mod fixture;
+mod old_engine;
 mod poll;
 mod poll_course;
 mod poll_refused;
