@@ -15,6 +15,7 @@ use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
 };
 use actix_web::dev::{AppConfig, ServiceResponse};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -68,6 +69,8 @@ where
                     let peer = stream.peer_addr().ok();
                     let left = lane.serve(stream).await;
                     if let Left::Handed(stream, read) = left {
+                        // The routes have no limit of their own for a client that does not read.
+                        give_up_when_stuck(&stream);
                         let ended = routes.call((Reread::new(read, stream), peer)).await;
                         if let Err(error) = ended {
                             tracing::debug!(%error, "a connection");
@@ -95,6 +98,14 @@ fn routes(
         .configure(move |config| wire.routes(config))
         .configure(web::configure)
         .into_factory()
+}
+
+/// Has the system end a connection that takes nothing of what is written to it.
+fn give_up_when_stuck(stream: &TcpStream) {
+    let limit = u32::try_from(WRITE_LIMIT.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = set_tcp_user_timeout(stream, limit) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT");
+    }
 }
 
 /// A stream of which a piece was read already.

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use super::{
     Wire,
     ask::{Ask, Contract},
-    course,
+    course, origin,
     refusal::Refusal,
     reply,
 };
@@ -20,6 +20,7 @@ pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    origin::is_ours(&wire, &request)?;
     let Ask {
         name,
         wait,

@@ -48,10 +48,16 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
 fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
     let (mut hosts, mut authorization, mut cookies) = (0, None, [""; 4]);
     let mut cookie_headers = 0;
+    let (mut host, mut origin, mut referer) = (&b""[..], None, None);
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("host") => hosts += 1,
+            4 if is("host") => {
+                hosts += 1;
+                host = header.value;
+            }
+            6 if is("origin") => origin = origin.or(Some(header.value)),
+            7 if is("referer") => referer = referer.or(Some(header.value)),
             6 if is("cookie") => {
                 *cookies.get_mut(cookie_headers)? = std::str::from_utf8(header.value).ok()?;
                 cookie_headers += 1;
@@ -69,7 +75,18 @@ fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
             _ => {}
         }
     }
-    (hosts == 1).then(|| Proof::shown(authorization, cookies))
+    let is_plain = hosts == 1 && is_from_here(host, origin.or(referer));
+    is_plain.then(|| Proof::shown(authorization, cookies))
+}
+
+/// Whether no page sent the request, or one that plainly is of this host. All others are the routes'
+/// to judge, which know this server's other names.
+fn is_from_here(host: &[u8], stated: Option<&[u8]>) -> bool {
+    let Some(stated) = stated else { return true };
+    let http = stated.strip_prefix(b"http://");
+    let at = http.or_else(|| stated.strip_prefix(b"https://"));
+    let path = at.and_then(|at| at.strip_prefix(host));
+    !host.is_empty() && path.is_some_and(|path| matches!(path.first(), None | Some(b'/')))
 }
 
 #[cfg(test)]
@@ -92,6 +109,20 @@ mod tests {
         assert!(matches!(asked.proof, Proof::None));
         let slash = POLL.replace("/get_msg?", "/get_msg/?");
         assert!(read_text(&format!("{slash}\r\n")).is_some());
+    }
+
+    #[test]
+    fn a_page_of_this_host_may_ask() {
+        for own in [
+            "Origin: http://here",
+            "Referer: https://here/page?x=http://there",
+            "Referer: http://there/\r\nOrigin: https://here",
+        ] {
+            assert!(
+                read_text(&format!("{POLL}{own}\r\n\r\n")).is_some(),
+                "{own}"
+            );
+        }
     }
 
     #[test]
@@ -133,6 +164,11 @@ mod tests {
             whole.replace("Host: here", "Host: here\r\nTransfer-Encoding: chunked"),
             whole.replace("Host: here", "Host: here\r\nExpect: 100-continue"),
             whole.replace("Host: here", "Host: here\r\n folded: x"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: http://there"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: http://hereabouts"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: null"),
+            whole.replace("Host: here", "Host: here\r\nReferer: http://there/here"),
+            whole.replace("Host: here", "Host:\r\nOrigin: http://"),
             format!("{whole}{whole}"),
         ] {
             assert!(read_text(&other).is_none(), "{other}");
