@@ -1,12 +1,15 @@
 //! The HTTP server: its routes, its limits, its graceful end.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::rt::net::TcpStream;
 use actix_web::{HttpServer, web as actix};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
@@ -23,6 +26,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
 /// How long answers may take to be written when the platform ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 10;
+/// How long a client may take nothing of what is written to it.
+const STUCK_MILLISECONDS: u32 = 30_000;
 /// Connections that wait to be accepted: a whole hall of pollers may come back at once.
 const BACKLOG: u32 = 4096;
 
@@ -48,6 +53,7 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     .client_request_timeout(HEAD_LIMIT)
     // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
     .h1_allow_half_closed(false)
+    .on_connect(|stream, _| give_up_when_stuck(stream))
     .shutdown_timeout(SHUTDOWN_SECONDS)
     .disable_signals()
     .bind(listen)?;
@@ -57,6 +63,16 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
         server: server.run(),
         address,
     })
+}
+
+/// A connection that takes nothing of what is written is ended by the system: a client that never
+/// reads its stream would otherwise be kept for ever.
+fn give_up_when_stuck(stream: &dyn Any) {
+    if let Some(stream) = stream.downcast_ref::<TcpStream>()
+        && let Err(error) = set_tcp_user_timeout(stream, STUCK_MILLISECONDS)
+    {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT");
+    }
 }
 
 impl Bound {

@@ -148,6 +148,10 @@ impl Gate for AppGate {
         })
     }
 
+    fn source(&self, request: &HttpRequest) -> Source {
+        self.app.auth().source(request)
+    }
+
     fn may_publish<'a>(
         &'a self,
         request: &'a HttpRequest,

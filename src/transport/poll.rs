@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use super::{
     Wire,
     ask::{Ask, Contract},
-    course,
+    course, origin,
     refusal::Refusal,
     reply,
 };
@@ -18,6 +18,7 @@ pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    origin::is_ours(&wire, &request)?;
     let ask = Ask::parse(request.query_string())?;
     let who = wire.gate.who(Proof::of(&request)).await?;
     let client = ClientId::new(who.account.clone(), &ask.name)?;
