@@ -1,78 +1,79 @@
 //! The HTTP server: its routes, its limits, its graceful end.
 
-use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::rt::net::TcpStream;
-use actix_web::{HttpServer, web as actix};
-use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::transport::Wire;
-use crate::web;
 
+mod front;
 mod gate;
+mod seen;
 
-/// How long a request's head may take to arrive.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept; more than the pause between two polls of a slow client.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long running releases may take to stop when the platform ends.
 const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
 /// How long answers may take to be written when the platform ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 10;
-/// How long a client may take nothing of what is written to it.
-const STUCK_MILLISECONDS: u32 = 30_000;
 /// Connections that wait to be accepted: a whole hall of pollers may come back at once.
 const BACKLOG: u32 = 4096;
 
 /// A server that has its port and does not answer yet.
 pub struct Bound {
     app: App,
+    metrics: Metrics,
     server: Server,
     address: SocketAddr,
 }
 
 /// Takes the port. Port 0 takes a free one.
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
-    let shared = app.clone();
     let wire = Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone())));
-    let server = HttpServer::new(move || {
-        actix_web::App::new()
-            .app_data(actix::Data::new(shared.clone()))
-            .configure(|config| wire.routes(config))
-            .configure(web::configure)
-    })
-    .backlog(BACKLOG)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_LIMIT)
-    // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
-    .h1_allow_half_closed(false)
-    .on_connect(|stream, _| give_up_when_stuck(stream))
-    .shutdown_timeout(SHUTDOWN_SECONDS)
-    .disable_signals()
-    .bind(listen)?;
-    let address = server.addrs().first().copied().unwrap_or(listen);
+    let builder = Server::build()
+        .backlog(BACKLOG)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals();
+    let ended = builder.graceful_shutdown_signal();
+    let listener = listener(listen)?;
+    let address = listener.local_addr()?;
+    let metrics = Metrics::new(app.clone(), Arc::clone(wire.traffic()));
+    let site = front::Site {
+        app: app.clone(),
+        wire,
+        metrics: metrics.clone(),
+        address,
+    };
+    let builder = builder.listen("longshore", listener, move || {
+        let ended = ended.clone();
+        let ended = move || {
+            let ended = ended.clone();
+            async move { ended.notified().await }
+        };
+        front::service(site.clone(), ended)
+    })?;
     Ok(Bound {
         app,
-        server: server.run(),
+        metrics,
+        server: builder.run(),
         address,
     })
 }
 
-/// A connection that takes nothing of what is written is ended by the system: a client that never
-/// reads its stream would otherwise be kept for ever.
-fn give_up_when_stuck(stream: &dyn Any) {
-    if let Some(stream) = stream.downcast_ref::<TcpStream>()
-        && let Err(error) = set_tcp_user_timeout(stream, STUCK_MILLISECONDS)
-    {
-        tracing::debug!(%error, "TCP_USER_TIMEOUT");
-    }
+fn listener(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = match listen {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that starts anew takes its port back, whatever connections still end on it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 impl Bound {
@@ -84,8 +85,14 @@ impl Bound {
     /// Serves and releases until SIGTERM or SIGINT. Then parked polls are answered, running
     /// releases stopped, and what is being answered is finished.
     pub async fn run(self) -> io::Result<()> {
-        let Self { app, server, .. } = self;
+        let Self {
+            app,
+            metrics,
+            server,
+            ..
+        } = self;
         app.engine().start()?;
+        let sampling = actix_web::rt::spawn(metrics.keep_history());
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
         let handle = server.handle();
         let ending = app.clone();
@@ -109,6 +116,7 @@ impl Bound {
         });
         let result = server.await;
         sweeping.abort();
+        sampling.abort();
         result
     }
 }

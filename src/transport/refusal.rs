@@ -38,6 +38,18 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Code; 8] = [
+        Code::Malformed,
+        Code::Login,
+        Code::Forbidden,
+        Code::Method,
+        Code::TooLarge,
+        Code::Invalid,
+        Code::TooMany,
+        Code::Unavailable,
+    ];
+
     /// The word of it in the answer's `code`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -104,6 +116,27 @@ impl Refusal {
         self.code
     }
 
+    pub(super) fn response(&self) -> HttpResponse {
+        let mut response = reply::json(self.code.status(), self.body());
+        if let Some(seconds) = self.retry_seconds()
+            && let Ok(seconds) = HeaderValue::from_str(&seconds.to_string())
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        if self.code == Code::Upgrade {
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            let version = HeaderValue::from_static("13");
+            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        }
+        response
+    }
+
+    /// The answer's JSON.
+    pub(super) fn body(&self) -> String {
+        self.object().to_string()
+    }
+
     /// The wire's object, `{"code","field","message"}`.
     pub(super) fn object(&self) -> Value {
         json!({
@@ -113,21 +146,9 @@ impl Refusal {
         })
     }
 
-    pub(super) fn response(&self) -> HttpResponse {
-        let mut response = reply::json(self.code.status(), self.object().to_string());
-        if self.code == Code::Upgrade {
-            let headers = response.headers_mut();
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            let version = HeaderValue::from_static("13");
-            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
-        }
-        if let Some(retry) = self.retry {
-            let seconds = retry.as_millis().div_ceil(1000);
-            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
-                response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            }
-        }
-        response
+    /// The answer's `Retry-After`.
+    pub(super) fn retry_seconds(&self) -> Option<u128> {
+        self.retry.map(|retry| retry.as_millis().div_ceil(1000))
     }
 }
 

@@ -11,15 +11,13 @@ use super::{
     Wire,
     ask::Subscribe,
     frame::{Closing, Frames},
+    gate::Asker,
     origin,
     refusal::{Code, Refusal},
     send::{self, BODY_BYTES, Fields},
     stream::{Subscription, Turn},
 };
-use crate::{
-    auth::Proof,
-    hub::{Batch, Cursor},
-};
+use crate::hub::{Batch, Cursor};
 
 /// A client that acknowledges is sent no more than so many messages that it has not acknowledged.
 const UNACKNOWLEDGED: usize = 256;
@@ -177,7 +175,7 @@ pub(super) async fn ws(
     let upgrade = Upgrade::new(&wire, &request, payload, BODY_BYTES)?;
     let subscribe = Subscribe::parse(request.query_string(), None)?;
     let name = subscribe.name.clone();
-    let who = wire.gate.who(Proof::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
     let subscription = Subscription::open(&wire, who, subscribe).await?;
     let wire = Wire::clone(&wire);
     let dialect = Json {
@@ -229,7 +227,7 @@ impl Dialect for Json {
     }
 
     fn tell_refusal(&mut self, refusal: &Refusal, out: &mut Frames) {
-        out.text(&refusal.object().to_string());
+        out.text(&refusal.body());
     }
 
     async fn answer(&mut self, line: &Line, text: String, out: &mut Frames) {
@@ -237,7 +235,7 @@ impl Dialect for Json {
             Ok(object) => object,
             Err(_) => {
                 let refusal = Refusal::new(Code::Malformed, "", "the frame is not a JSON object");
-                return out.text(&refusal.object().to_string());
+                return out.text(&refusal.body());
             }
         };
         let reference = object.remove("ref");

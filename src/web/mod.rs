@@ -30,6 +30,7 @@ mod guard;
 mod home;
 mod input;
 mod login;
+mod metrics;
 mod paging;
 mod projects;
 mod releases;
