@@ -5,7 +5,9 @@
 mod architecture;
 mod assets;
 mod browser_crud;
+mod browser_push;
 mod browser_release;
+mod browser_tabs;
 mod course_chat;
 mod delivery;
 mod demo;
