@@ -94,6 +94,8 @@ impl Bound {
         app.engine().start()?;
         let sampling = actix_web::rt::spawn(metrics.keep_history());
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
+        let pace = app.hub().clone();
+        let pacing = actix_web::rt::spawn(async move { pace.keep_pace().await });
         let telling = actix_web::rt::spawn(app.clone().tell_presence());
         let handle = server.handle();
         let ending = app.clone();
@@ -119,6 +121,7 @@ impl Bound {
         sweeping.abort();
         sampling.abort();
         telling.abort();
+        pacing.abort();
         result
     }
 }

@@ -1,16 +1,52 @@
 //! Cursors: a position in the log, with the log's birth id. `BIRTH.NUMBER` on the wire, opaque there.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 /// The longest cursor, in characters.
 pub const CURSOR_CHARS: usize = 64;
 const BIRTH_CHARS: usize = CURSOR_CHARS - 1 - 20;
 
 /// A position in the log: everything up to `number` is behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    pub(super) birth: Arc<str>,
+    pub(super) birth: Birth,
     pub(super) number: u64,
+}
+
+/// A log's birth id. Held in place: every poll brings one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Birth {
+    text: [u8; BIRTH_CHARS],
+    length: u8,
+}
+
+impl Birth {
+    pub(super) fn parse(text: &str) -> Result<Birth, BadBirth> {
+        let sound = !text.is_empty()
+            && text.len() <= BIRTH_CHARS
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if !sound {
+            return Err(BadBirth);
+        }
+        let mut birth = Birth {
+            text: [0; BIRTH_CHARS],
+            length: text.len() as u8,
+        };
+        birth.text[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(birth)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Birth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
 }
 
 /// Text that no server of this kind ever gave as a cursor.
@@ -33,12 +69,12 @@ impl Cursor {
             return Err(BadCursor);
         }
         let (birth, number) = text.rsplit_once('.').ok_or(BadCursor)?;
-        check_birth(birth).map_err(|BadBirth| BadCursor)?;
+        let birth = Birth::parse(birth).map_err(|BadBirth| BadCursor)?;
         if !number.bytes().all(|b| b.is_ascii_digit()) {
             return Err(BadCursor);
         }
         Ok(Cursor {
-            birth: birth.into(),
+            birth,
             number: number.parse().map_err(|_| BadCursor)?,
         })
     }
@@ -46,17 +82,8 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.birth, self.number)
+        write!(f, "{}.{}", self.birth.as_str(), self.number)
     }
-}
-
-pub(super) fn check_birth(birth: &str) -> Result<(), BadBirth> {
-    let sound = !birth.is_empty()
-        && birth.len() <= BIRTH_CHARS
-        && birth
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    sound.then_some(()).ok_or(BadBirth)
 }
 
 /// Where a client wants to go on from.
@@ -106,7 +133,7 @@ pub(super) enum Resolved {
 }
 
 impl Position {
-    pub(super) fn resolve(&self, birth: &str, head: u64) -> Resolved {
+    pub(super) fn resolve(&self, birth: Birth, head: u64) -> Resolved {
         let cursors = match self {
             Position::Now => return Resolved::Now,
             Position::Start => return Resolved::Start,
@@ -114,7 +141,7 @@ impl Position {
         };
         if cursors
             .iter()
-            .any(|cursor| *cursor.birth != *birth || cursor.number > head)
+            .any(|cursor| cursor.birth != birth || cursor.number > head)
         {
             return Resolved::Unknown;
         }
@@ -169,8 +196,10 @@ mod tests {
 
     #[test]
     fn the_oldest_counts() {
-        let resolve =
-            |afters: &[&str]| Position::parse(afters.iter().copied()).map(|p| p.resolve("b", 10));
+        let resolve = |afters: &[&str]| {
+            Position::parse(afters.iter().copied())
+                .map(|p| p.resolve(Birth::parse("b").unwrap(), 10))
+        };
         assert_eq!(resolve(&[]), Ok(Resolved::Now));
         assert_eq!(resolve(&["now"]), Ok(Resolved::Now));
         assert_eq!(resolve(&["now", "b.5", "b.3"]), Ok(Resolved::After(3)));

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     TooManyClients,
+    linger::Linger,
     message::Message,
     queue::Queue,
     ring::Ring,
@@ -30,8 +31,7 @@ impl State {
             .collect()
     }
 
-    pub(super) fn room_key(&mut self, name: &RoomName) -> RoomKey {
-        let used = Instant::now();
+    pub(super) fn room_key(&mut self, name: &RoomName, used: Instant) -> RoomKey {
         if let Some(key) = self.room_keys.get(name).copied() {
             if let Some(room) = self.rooms.get_mut(key) {
                 room.used = used;
@@ -42,6 +42,7 @@ impl State {
         let key = self.rooms.insert(Room {
             name: name.clone(),
             ring: Ring::new(name, self.head),
+            linger: Linger::default(),
             members: Vec::new(),
             used,
         });
@@ -51,7 +52,7 @@ impl State {
 
     pub(super) fn client_key(
         &mut self,
-        id: &ClientId,
+        id: &Arc<ClientId>,
         now: Instant,
     ) -> Result<ClientKey, TooManyClients> {
         if let Some(key) = self.client_keys.get(id) {
@@ -60,7 +61,7 @@ impl State {
         if self.clients.len() >= self.options.clients {
             return Err(TooManyClients);
         }
-        let id = Arc::new(id.clone());
+        let id = Arc::clone(id);
         let key = self.clients.insert(Client {
             id: Arc::clone(&id),
             queue: Queue::new(self.options.queue, self.head),

@@ -13,12 +13,14 @@
 
 mod alarm;
 mod cursor;
+mod linger;
 mod log;
 mod members;
 mod message;
 mod meter;
 #[cfg(test)]
 mod model_test;
+mod pace;
 mod pick;
 mod poll;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use std::{
 };
 
 use rand::Rng;
+use tokio::sync::Notify;
 
 pub use alarm::Alarm;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
@@ -52,6 +55,7 @@ pub use positions::Positions;
 pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
+use cursor::Birth;
 use state::State;
 
 /// Sizes and times of a hub.
@@ -71,6 +75,9 @@ pub struct HubOptions {
     pub clients: usize,
     /// A queue or a room that nobody used for that long is swept; whatever was in it is the log's.
     pub idle: Duration,
+    /// The longest that a message in a large, busy room waits for others, so that one reply carries
+    /// several; nothing waits unless somebody runs [`Hub::keep_pace`].
+    pub linger: Duration,
     /// While draining, clients are told to come back within this time from half a second on.
     pub drain: Duration,
 }
@@ -86,6 +93,7 @@ impl Default for HubOptions {
             polls: 4,
             clients: 100_000,
             idle: Duration::from_secs(120),
+            linger: Duration::from_millis(30),
             drain: Duration::from_secs(5),
         }
     }
@@ -120,11 +128,13 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     log: Arc<dyn Log>,
-    birth: Arc<str>,
+    birth: Birth,
     options: HubOptions,
     state: Mutex<State>,
     positions: Positions,
     meter: Arc<Meter>,
+    /// A room began to linger.
+    lingering: Notify,
 }
 
 impl Hub {
@@ -140,13 +150,14 @@ impl Hub {
         head: u64,
         options: HubOptions,
     ) -> Result<Hub, BadBirth> {
-        cursor::check_birth(birth)?;
+        let birth = Birth::parse(birth)?;
         let meter = Arc::<Meter>::default();
         Ok(Hub(Arc::new(Inner {
             log,
-            birth: birth.into(),
+            birth,
             state: Mutex::new(State::new(head, options.clone(), Arc::clone(&meter))),
             positions: Positions::new(options.clients),
+            lingering: Notify::new(),
             options,
             meter,
         })))
@@ -163,7 +174,11 @@ impl Hub {
             message.published = Some(now);
             state.publish(message, &mut wakers);
         }
+        let lingering = !state.lingering.is_empty();
         drop(state);
+        if lingering {
+            self.0.lingering.notify_one();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -187,7 +202,7 @@ impl Hub {
     /// is kept where another log wrote it; from now where this log has not reached it.
     pub fn kept_position(&self, cursor: &Cursor) -> Position {
         let head = self.head();
-        if *cursor.birth != *self.0.birth {
+        if cursor.birth != self.0.birth {
             return Position::Start;
         }
         Position::After(vec![self.cursor(cursor.number.min(head))])
@@ -207,7 +222,7 @@ impl Hub {
             Position::After(cursors) => cursors,
         };
         let head = self.head();
-        let foreign = |cursor: &&Cursor| *cursor.birth != *self.0.birth || cursor.number > head;
+        let foreign = |cursor: &&Cursor| cursor.birth != self.0.birth || cursor.number > head;
         let oldest = || cursors.iter().min_by_key(|cursor| cursor.number);
         let chosen = cursors.iter().find(foreign).or_else(oldest);
         Some(chosen.cloned().unwrap_or_else(|| self.cursor(head)))
@@ -257,13 +272,13 @@ impl Hub {
 
     fn cursor(&self, number: u64) -> Cursor {
         Cursor {
-            birth: Arc::clone(&self.0.birth),
+            birth: self.0.birth,
             number,
         }
     }
 
-    fn birth(&self) -> &str {
-        &self.0.birth
+    fn birth(&self) -> Birth {
+        self.0.birth
     }
 
     fn log(&self) -> Arc<dyn Log> {

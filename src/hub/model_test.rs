@@ -132,8 +132,8 @@ impl World {
 
     fn asks(&self, client: usize, after: Position, wait: u64) -> Poll {
         Poll {
-            client: self.clients[client].id.clone(),
-            rooms: rooms(self.clients[client].rooms),
+            client: Arc::new(self.clients[client].id.clone()),
+            rooms: rooms(self.clients[client].rooms).into(),
             after,
             wait: Duration::from_secs(wait),
             messages: usize::MAX,

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll as Step},
+    task::{Context, Poll as Step, Waker},
     time::Duration,
 };
 
@@ -29,9 +29,9 @@ const LEAST_ENCODED: usize = 80;
 #[derive(Clone, Debug)]
 pub struct Poll {
     /// Who asks.
-    pub client: ClientId,
+    pub client: Arc<ClientId>,
     /// Its rooms, each once. Whether the client may read them is for the caller to know.
-    pub rooms: Vec<RoomName>,
+    pub rooms: Arc<[RoomName]>,
     /// Where it goes on from.
     pub after: Position,
     /// How long an empty answer is held, at most; zero is plain polling.
@@ -72,15 +72,27 @@ pub enum PollError {
     Log(#[from] LogError),
 }
 
-/// A poll in flight; dropping it (the answer is written, or the client is gone) deregisters.
+/// Where a registered poll begins.
+enum Start {
+    Now,
+    Unknown,
+    /// After this number, with what there is.
+    At(u64, Found),
+}
+
+/// A poll in flight. Dropping it (the client is gone) deregisters; a poll that has found its answer has
+/// left already.
 struct Seat<'a> {
     hub: &'a Hub,
     key: PollKey,
+    taken: bool,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.hub.lock().leave(self.key);
+        if self.taken {
+            self.hub.lock().leave(self.key);
+        }
     }
 }
 
@@ -100,33 +112,36 @@ impl Hub {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub async fn poll_by(&self, alarm: &mut Alarm, poll: Poll) -> Result<Batch, PollError> {
-        let (seat, start) = self.seat(&poll)?;
-        let asked = match start {
-            Resolved::Now => return Ok(self.batch(self.head())),
-            Resolved::Unknown => {
-                return Ok(Batch {
-                    gap: poll.rooms,
-                    ..self.batch(self.head())
-                });
-            }
-            Resolved::Start => 0,
-            Resolved::After(number) => number,
-        };
         let limit = Limit {
             messages: poll
                 .messages
                 .clamp(1, self.options().reply_bytes / LEAST_ENCODED + 1),
             bytes: self.options().reply_bytes,
         };
-        let over = Instant::now() + jittered(poll.wait);
-        let (mut after, mut held) = (asked, false);
+        let (mut seat, start) = poll_fn(|cx| Step::Ready(self.seat(&poll, limit, cx))).await?;
+        let (asked, mut first) = match start {
+            Start::Now => return Ok(self.batch(self.head())),
+            Start::Unknown => {
+                return Ok(Batch {
+                    gap: poll.rooms.to_vec(),
+                    ..self.batch(self.head())
+                });
+            }
+            Start::At(asked, found) => (asked, Some(found)),
+        };
+        let (mut after, mut held, mut over) = (asked, false, None);
         // From the start on there is nothing to miss: what was dropped before is not asked for.
-        let mut tell_gaps = start != Resolved::Start;
+        let mut tell_gaps = poll.after != Position::Start;
         loop {
-            let found = match seat.find(after, limit) {
+            let found = match first.take() {
+                Some(found) => found,
+                None => poll_fn(|cx| Step::Ready(seat.find(after, limit, &poll, cx))).await,
+            };
+            let found = match found {
                 Found::Nothing { head } if !poll.wait.is_zero() => {
                     held = true;
                     (after, tell_gaps) = (head, true);
+                    let over = *over.get_or_insert_with(|| Instant::now() + jittered(poll.wait));
                     seat.wait(after, limit, alarm, over).await
                 }
                 found => found,
@@ -159,18 +174,42 @@ impl Hub {
         }
     }
 
-    fn seat(&self, poll: &Poll) -> Result<(Seat<'_>, Resolved), TooManyClients> {
+    /// Registers a poll and looks for its answer in the same breath; where it has to wait, it is woken
+    /// by the next message.
+    fn seat(
+        &self,
+        poll: &Poll,
+        limit: Limit,
+        cx: &Context<'_>,
+    ) -> Result<(Seat<'_>, Start), TooManyClients> {
         let mut wakers = Vec::new();
-        let (key, start) = self.lock().register(
+        let mut state = self.lock();
+        let registered = state.register(
             &poll.client,
             &poll.rooms,
             &poll.after,
             self.birth(),
             poll.may_be_superseded,
             &mut wakers,
-        )?;
-        wakers.into_iter().for_each(std::task::Waker::wake);
-        Ok((Seat { hub: self, key }, start))
+        );
+        let (key, resolved) = registered?;
+        let waker = (!poll.wait.is_zero()).then_some(cx.waker());
+        let mut found = |after| Start::At(after, state.find(key, after, limit, waker));
+        let start = match resolved {
+            Resolved::Now => Start::Now,
+            Resolved::Unknown => Start::Unknown,
+            Resolved::Start => found(0),
+            Resolved::After(number) => found(number),
+        };
+        let taken = state.is_in(key);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        let seat = Seat {
+            hub: self,
+            key,
+            taken,
+        };
+        Ok((seat, start))
     }
 
     async fn read(
@@ -226,17 +265,29 @@ impl Hub {
 }
 
 impl Seat<'_> {
-    fn find(&self, after: u64, limit: Limit) -> Found {
-        self.hub.lock().find(self.key, after, limit, None)
+    fn find(&mut self, after: u64, limit: Limit, poll: &Poll, cx: &Context<'_>) -> Found {
+        let waker = (!poll.wait.is_zero()).then_some(cx.waker());
+        self.look(after, limit, waker)
     }
 
-    /// Waits until something is found after `after`, or until `over`.
-    async fn wait(&self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
+    fn look(&mut self, after: u64, limit: Limit, waker: Option<&Waker>) -> Found {
+        let mut state = self.hub.lock();
+        let found = state.find(self.key, after, limit, waker);
+        self.taken = state.is_in(self.key);
+        found
+    }
+
+    /// Waits until something is found after `after`, or until `over`. A look that found nothing has
+    /// left the waker, so the first thing to do is to wait.
+    async fn wait(&mut self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
+        let mut woken = false;
         let look = |cx: &mut Context<'_>| {
             // The clock first: a waker that is kept after the last look would be kept for nobody.
             let over = alarm.is_due(over, cx);
-            let waker = (!over).then_some(cx.waker());
-            match self.hub.lock().find(self.key, after, limit, waker) {
+            if !std::mem::replace(&mut woken, true) && !over {
+                return Step::Pending;
+            }
+            match self.look(after, limit, (!over).then_some(cx.waker())) {
                 Found::Nothing { .. } if !over => Step::Pending,
                 found => Step::Ready(found),
             }

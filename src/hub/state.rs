@@ -2,11 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
     HubOptions, TooManyClients,
-    cursor::{Position, Resolved},
+    cursor::{Birth, Position, Resolved},
+    linger::Linger,
     log::Limit,
     message::Message,
     meter::Meter,
@@ -46,6 +48,7 @@ pub(super) enum Found {
 pub(super) struct Room {
     pub(super) name: RoomName,
     pub(super) ring: Ring,
+    pub(super) linger: Linger,
     pub(super) members: Vec<ClientKey>,
     pub(super) used: Instant,
 }
@@ -71,7 +74,7 @@ pub(super) struct Membership {
 #[derive(Debug)]
 pub(super) struct ParkedPoll {
     pub(super) number: u64,
-    pub(super) rooms: Box<[RoomKey]>,
+    pub(super) rooms: SmallVec<[RoomKey; 2]>,
     pub(super) may_be_superseded: bool,
     pub(super) superseded: bool,
     pub(super) waker: Option<Waker>,
@@ -87,6 +90,9 @@ pub(super) struct State {
     pub(super) clients: Slab<Client>,
     pub(super) client_keys: HashMap<Arc<ClientId>, ClientKey>,
     pub(super) polls_begun: u64,
+    /// Rooms whose messages wait for company; somebody wakes them in time while `paced`.
+    pub(super) lingering: Vec<RoomKey>,
+    pub(super) paced: bool,
     pub(super) swept: Instant,
     pub(super) meter: Arc<Meter>,
     pub(super) leases: Leases,
@@ -103,6 +109,8 @@ impl State {
             clients: Slab::new(),
             client_keys: HashMap::new(),
             polls_begun: 0,
+            lingering: Vec::new(),
+            paced: false,
             swept: Instant::now(),
             meter,
             leases: Leases::new(Instant::now(), head > 0),
@@ -117,7 +125,7 @@ impl State {
             return;
         }
         let message = Arc::new(message);
-        let key = self.room_key(&message.room);
+        let key = self.room_key(&message.room, Instant::now());
         self.head = message.number;
         let Some(room) = self.rooms.get_mut(key) else {
             return;
@@ -126,17 +134,21 @@ impl State {
         room.ring.push(Arc::clone(&message), most, most_bytes);
         let mut overflows = 0;
         for member in &room.members {
-            let Some(client) = self.clients.get_mut(*member) else {
-                continue;
-            };
-            overflows += u64::from(!client.queue.offer(&message));
-            for poll in &mut client.polls {
-                if poll.rooms.contains(&key) {
-                    wakers.extend(poll.waker.take());
-                }
+            if let Some(client) = self.clients.get_mut(*member) {
+                overflows += u64::from(!client.queue.offer(&message));
             }
         }
         self.meter.overflowed(overflows);
+        let waits = self.paced
+            && !self.draining
+            && !room
+                .linger
+                .arrive(Instant::now(), room.members.len(), self.options.linger);
+        match waits {
+            true if !self.lingering.contains(&key) => self.lingering.push(key),
+            true => {}
+            false => self.wake_room(key, wakers),
+        }
     }
 
     /// Retention dropped the messages of `name` up to `up_to`: no cache may serve them any more.
@@ -172,17 +184,17 @@ impl State {
     /// position is resolved in the same breath, and a cursor acknowledges.
     pub(super) fn register(
         &mut self,
-        id: &ClientId,
+        id: &Arc<ClientId>,
         names: &[RoomName],
         after: &Position,
-        birth: &str,
+        birth: Birth,
         may_be_superseded: bool,
         wakers: &mut Vec<Waker>,
     ) -> Result<(PollKey, Resolved), TooManyClients> {
         let now = Instant::now();
         self.sweep(now);
         let key = self.client_key(id, now)?;
-        let rooms: Box<[RoomKey]> = names.iter().map(|name| self.room_key(name)).collect();
+        let rooms = names.iter().map(|name| self.room_key(name, now)).collect();
         self.polls_begun += 1;
         let number = self.polls_begun;
         let resolved = after.resolve(birth, self.head);
@@ -214,13 +226,18 @@ impl State {
     /// The poll is over, answered or abandoned. Its client stays a member until it is swept.
     pub(super) fn leave(&mut self, key: PollKey) {
         if let Some(client) = self.clients.get_mut(key.client) {
-            client.polls.retain(|poll| poll.number != key.number);
-            client.used = Instant::now();
+            client.leave(key.number);
         }
     }
 
-    /// What there is after `after` for a registered poll; where nothing is, `waker` is kept and woken
-    /// by the next message.
+    /// Whether the poll is still in flight.
+    pub(super) fn is_in(&self, key: PollKey) -> bool {
+        let client = self.clients.get(key.client);
+        client.is_some_and(|client| client.polls.iter().any(|poll| poll.number == key.number))
+    }
+
+    /// What there is after `after` for a registered poll. Where nothing is, `waker` is kept and woken
+    /// by the next message; where there is an answer, the poll leaves.
     pub(super) fn find(
         &mut self,
         key: PollKey,
@@ -237,6 +254,7 @@ impl State {
             return Found::Superseded;
         };
         if client.polls[at].superseded {
+            client.leave(key.number);
             return Found::Superseded;
         }
         let rooms = &client.polls[at].rooms;
@@ -255,9 +273,11 @@ impl State {
             }
         };
         if !picked.messages.is_empty() {
+            client.leave(key.number);
             return Found::Picked(picked);
         }
         if self.draining {
+            client.leave(key.number);
             return Found::Draining { head };
         }
         keep(&mut client.polls[at].waker, waker);
@@ -281,6 +301,11 @@ impl State {
 }
 
 impl Client {
+    fn leave(&mut self, number: u64) {
+        self.polls.retain(|poll| poll.number != number);
+        self.used = Instant::now();
+    }
+
     /// The queue's messages after `after`, where it holds all of them for these rooms.
     fn cached(
         &self,

@@ -1,7 +1,7 @@
 //! The course's contract: `name` alone, room `chat`, one message a reply. A cookie is its cursor; a
 //! client that keeps no cookies has a position in memory.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -105,7 +105,7 @@ pub(super) async fn get_msg(
     Ok(response)
 }
 
-type Given = (Option<std::sync::Arc<Message>>, Cursor);
+type Given = (Option<Arc<Message>>, Cursor);
 
 struct Call<'a> {
     hub: &'a Hub,
@@ -120,8 +120,8 @@ impl Call<'_> {
         loop {
             let wait = self.over.saturating_duration_since(Instant::now());
             let poll = Poll {
-                client: self.client.clone(),
-                rooms: vec![RoomName::chat()],
+                client: Arc::new(self.client.clone()),
+                rooms: Arc::new([RoomName::chat()]),
                 after: position,
                 wait,
                 messages: 1,
@@ -164,7 +164,7 @@ impl Call<'_> {
     }
 }
 
-fn chat_message(batch: &Batch) -> Option<std::sync::Arc<Message>> {
-    let is_chat = |message: &&std::sync::Arc<Message>| message.kind == Kind::Message;
+fn chat_message(batch: &Batch) -> Option<Arc<Message>> {
+    let is_chat = |message: &&Arc<Message>| message.kind == Kind::Message;
     batch.messages.first().filter(is_chat).cloned()
 }

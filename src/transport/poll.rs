@@ -1,6 +1,6 @@
 //! `GET /get_msg`, in both contracts.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 
@@ -58,12 +58,12 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
                 proof,
                 peer,
                 forwarded,
-                name,
-                rooms,
+                name: name.into(),
+                rooms: rooms.into(),
                 after,
                 wait,
             };
-            let batch = full(wire, asked, &mut Alarm::default()).await?;
+            let batch = full(wire, asked, &mut Habit::default()).await?;
             Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
         }
     }
@@ -74,14 +74,35 @@ pub(super) struct Asked {
     pub(super) proof: Proof,
     pub(super) peer: Option<IpAddr>,
     pub(super) forwarded: Vec<String>,
-    pub(super) name: String,
-    pub(super) rooms: Vec<RoomName>,
+    pub(super) name: Arc<str>,
+    pub(super) rooms: Arc<[RoomName]>,
     pub(super) after: Position,
     pub(super) wait: Duration,
 }
 
+/// What stays the same from poll to poll of one connection, so that it is made once.
+#[derive(Default)]
+pub(super) struct Habit {
+    pub(super) alarm: Alarm,
+    client: Option<Arc<ClientId>>,
+}
+
+impl Habit {
+    fn client(&mut self, account: Option<&str>, name: &str) -> Result<Arc<ClientId>, Refusal> {
+        match &self.client {
+            Some(client) if client.account() == account && client.name() == name => {
+                Ok(Arc::clone(client))
+            }
+            _ => {
+                let client = ClientId::new(account.map(str::to_owned), name)?;
+                Ok(Arc::clone(self.client.insert(Arc::new(client))))
+            }
+        }
+    }
+}
+
 /// Authorise, hold, authorise again.
-pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result<Batch, Refusal> {
+pub(super) async fn full(wire: &Wire, asked: Asked, habit: &mut Habit) -> Result<Batch, Refusal> {
     let Asked {
         proof,
         peer,
@@ -97,18 +118,18 @@ pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result
         forwarded: forwarded.iter().map(String::as_str).collect(),
     };
     let who = wire.gate.who(asker).await?;
-    let client = ClientId::new(who.account.clone(), &name)?;
+    let client = habit.client(who.account.as_deref(), &name)?;
     wire.gate.may_read(&who, &rooms).await?;
     let _present = wire.traffic.enter(Way::of_wait(wait));
     let poll = Poll {
         client,
-        rooms: rooms.clone(),
+        rooms: Arc::clone(&rooms),
         after,
         wait,
         messages: usize::MAX,
         may_be_superseded: true,
     };
-    let batch = wire.hub.poll_by(alarm, poll).await?;
+    let batch = wire.hub.poll_by(&mut habit.alarm, poll).await?;
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }

@@ -1,6 +1,8 @@
 //! What all streams share: one poll of the hub after the other, each batch allowed anew before it is
 //! handed on.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -131,8 +133,8 @@ impl Subscription {
             false => (rooms.clone(), self.after.clone()),
         };
         let poll = Poll {
-            client: self.client.clone(),
-            rooms: rooms_polled,
+            client: Arc::new(self.client.clone()),
+            rooms: rooms_polled.into(),
             after,
             wait: HOLD,
             messages: usize::MAX,

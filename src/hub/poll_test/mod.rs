@@ -62,7 +62,7 @@ impl Bench {
 
 fn poll(name: &str, rooms: &[&str], after: &str, wait: u64) -> Poll {
     Poll {
-        client: ClientId::new(None, name).unwrap(),
+        client: ClientId::new(None, name).unwrap().into(),
         rooms: rooms.iter().map(|name| room(name)).collect(),
         after: Position::parse([after]).unwrap(),
         wait: Duration::from_secs(wait),

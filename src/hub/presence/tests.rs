@@ -75,7 +75,7 @@ impl Bench {
 
 fn ask(client: ClientId, rooms: &[&str], after: Position) -> Poll {
     Poll {
-        client,
+        client: client.into(),
         rooms: rooms.iter().map(|name| room(name)).collect(),
         after,
         wait: Duration::ZERO,

@@ -15,17 +15,18 @@ use tokio::{
     time::Instant,
 };
 
-use super::{HEAD_BYTES, Lane, Left, Place, request};
-use crate::{
-    hub::Alarm,
-    transport::poll::{self, Asked},
+use super::{
+    HEAD_BYTES, Lane, Left, Place,
+    request::{self, Usual},
 };
+use crate::transport::poll::{self, Asked, Habit};
 
 pub(super) struct Connection {
     lane: Lane,
     stream: TcpStream,
     peer: Option<IpAddr>,
-    alarm: Alarm,
+    habit: Habit,
+    usual: Usual,
     /// What came in while an answer was waited for: the client is ahead of it.
     early: Vec<u8>,
     place: Option<Place>,
@@ -43,7 +44,8 @@ impl Connection {
             peer: stream.peer_addr().ok().map(|peer| peer.ip()),
             lane,
             stream,
-            alarm: Alarm::default(),
+            habit: Habit::default(),
+            usual: Usual::default(),
             early: Vec::new(),
             place: None,
         }
@@ -69,7 +71,7 @@ impl Connection {
     async fn next(&mut self, patience: Duration) -> Came {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
-            return match request::read(&early, self.peer) {
+            return match request::read(&early, self.peer, &mut self.usual) {
                 Some(asked) => Came::Poll(asked),
                 None => Came::Other(early),
             };
@@ -80,15 +82,17 @@ impl Connection {
             let mut head = ReadBuf::new(&mut buffers.head);
             match Pin::new(&mut self.stream).poll_read(cx, &mut head) {
                 Step::Ready(Ok(())) if !head.filled().is_empty() => {
-                    return Step::Ready(match request::read(head.filled(), self.peer) {
-                        Some(asked) => Came::Poll(asked),
-                        None => Came::Other(head.filled().to_vec()),
-                    });
+                    return Step::Ready(
+                        match request::read(head.filled(), self.peer, &mut self.usual) {
+                            Some(asked) => Came::Poll(asked),
+                            None => Came::Other(head.filled().to_vec()),
+                        },
+                    );
                 }
                 Step::Ready(_) => return Step::Ready(Came::Nothing),
                 Step::Pending => {}
             }
-            if self.lane.is_ending() || self.alarm.is_due(over, cx) {
+            if self.lane.is_ending() || self.habit.alarm.is_due(over, cx) {
                 return Step::Ready(Came::Nothing);
             }
             self.place
@@ -105,14 +109,14 @@ impl Connection {
             let Connection {
                 lane,
                 stream,
-                alarm,
+                habit,
                 early,
                 ..
             } = self;
-            let mut full = pin!(poll::full(&lane.0.wire, asked, alarm));
+            let mut full = pin!(poll::full(&lane.0.wire, asked, habit));
             poll_fn(|cx| match full.as_mut().poll(cx) {
                 Step::Ready(answer) => Step::Ready(Some(answer)),
-                Step::Pending if is_gone(stream, early, cx) => Step::Ready(None),
+                Step::Pending if is_gone(lane, stream, early, cx) => Step::Ready(None),
                 Step::Pending => Step::Pending,
             })
             .await
@@ -146,7 +150,7 @@ impl Connection {
             let over = Instant::now() + patience;
             let written = poll_fn(|cx| match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Step::Ready(written) => Step::Ready(written.unwrap_or(0)),
-                Step::Pending if self.alarm.is_due(over, cx) => Step::Ready(0),
+                Step::Pending if self.habit.alarm.is_due(over, cx) => Step::Ready(0),
                 Step::Pending => Step::Pending,
             })
             .await;
@@ -161,10 +165,10 @@ impl Connection {
 
 /// Whether the client has closed. What it sends before it has its answer is kept, up to the length of
 /// a head; more waits in the socket.
-fn is_gone(stream: &mut TcpStream, early: &mut Vec<u8>, cx: &mut Context<'_>) -> bool {
-    let mut piece = [0; 1024];
+fn is_gone(lane: &Lane, stream: &mut TcpStream, early: &mut Vec<u8>, cx: &mut Context<'_>) -> bool {
+    let mut buffers = lane.0.buffers.borrow_mut();
     while early.len() < HEAD_BYTES {
-        let mut read = ReadBuf::new(&mut piece);
+        let mut read = ReadBuf::new(&mut buffers.head);
         match Pin::new(&mut *stream).poll_read(cx, &mut read) {
             Step::Ready(Ok(())) if !read.filled().is_empty() => early.extend(read.filled()),
             Step::Ready(_) => return true,

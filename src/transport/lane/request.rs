@@ -1,8 +1,9 @@
 //! Which requests are the lane's: pure.
 
-use std::net::IpAddr;
+use std::{mem::MaybeUninit, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::auth::Proof;
+use crate::hub::{Position, RoomName};
 use crate::proxies::FORWARDED_FOR;
 use crate::transport::{
     ask::{Ask, Contract},
@@ -14,29 +15,81 @@ const HEADERS: usize = 32;
 
 /// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
 /// of HTTP.
-pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>) -> Option<Asked> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
+pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>, usual: &mut Usual) -> Option<Asked> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut headers) {
         // Whatever follows the head is a body or the next request.
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         _ => return None,
     }
     let query = query(&request)?;
     let (proof, forwarded) = sender(request.headers)?;
-    let ask = Ask::parse(query).ok()?;
-    match ask.contract {
-        Contract::Course => None,
-        Contract::Full { rooms, after } => Some(Asked {
-            proof,
-            peer,
-            forwarded,
-            name: ask.name,
-            rooms,
-            after,
-            wait: ask.wait,
-        }),
+    let (name, rooms, wait, after) = usual.read(query)?;
+    Some(Asked {
+        proof,
+        peer,
+        forwarded,
+        name,
+        rooms,
+        after,
+        wait,
+    })
+}
+
+/// What a connection asked last. Its next query is mostly the same but for the cursor, and then only
+/// the cursor is read.
+#[derive(Default)]
+pub(super) struct Usual {
+    before: Box<str>,
+    behind: Box<str>,
+    name: Option<Arc<str>>,
+    rooms: Arc<[RoomName]>,
+    wait: Duration,
+}
+
+impl Usual {
+    fn read(&mut self, query: &str) -> Option<(Arc<str>, Arc<[RoomName]>, Duration, Position)> {
+        let parts = around_cursor(query);
+        if let Some((before, cursor, behind)) = parts
+            && let Some(name) = &self.name
+            && (before, behind) == (&*self.before, &*self.behind)
+        {
+            let after = Position::parse([cursor]).ok()?;
+            return Some((Arc::clone(name), Arc::clone(&self.rooms), self.wait, after));
+        }
+        let ask = Ask::parse(query).ok()?;
+        let Contract::Full { rooms, after } = ask.contract else {
+            return None;
+        };
+        let (name, rooms): (Arc<str>, Arc<[RoomName]>) = (ask.name.into(), rooms.into());
+        *self = match parts {
+            Some((before, _, behind)) => Usual {
+                before: before.into(),
+                behind: behind.into(),
+                name: Some(Arc::clone(&name)),
+                rooms: Arc::clone(&rooms),
+                wait: ask.wait,
+            },
+            None => Usual::default(),
+        };
+        Some((name, rooms, ask.wait, after))
     }
+}
+
+/// What stands before the value of the only `after`, the value, and what stands behind it. `None`
+/// where there is no such one, or where its value is written in a way that no cursor needs.
+fn around_cursor(query: &str) -> Option<(&str, &str, &str)> {
+    const NAME: &str = "after=";
+    let mut names = query.match_indices(NAME).map(|(at, _)| at + NAME.len());
+    let (at, None) = (names.next()?, names.next()) else {
+        return None;
+    };
+    let (before, rest) = query.split_at(at);
+    let (cursor, behind) = rest.split_at(rest.find('&').unwrap_or(rest.len()));
+    let starts = before.len() == NAME.len() || before[..at - NAME.len()].ends_with('&');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (starts && cursor.bytes().all(plain)).then_some((before, cursor, behind))
 }
 
 fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
@@ -101,19 +154,18 @@ fn is_from_here(host: &[u8], stated: Option<&[u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Position, RoomName};
 
     const POLL: &str = "GET /get_msg?name=ann&room=chat&after=b.7 HTTP/1.1\r\nHost: here\r\n";
 
     fn read_text(text: &str) -> Option<Asked> {
-        read(text.as_bytes(), None)
+        read(text.as_bytes(), None, &mut Usual::default())
     }
 
     #[test]
     fn a_plain_poll_is_the_lanes() {
         let asked = read_text(&format!("{POLL}Connection: Keep-Alive\r\n\r\n")).unwrap();
-        assert_eq!(asked.name, "ann");
-        assert_eq!(asked.rooms, [RoomName::chat()]);
+        assert_eq!(&*asked.name, "ann");
+        assert_eq!(*asked.rooms, [RoomName::chat()]);
         assert_eq!(asked.after, Position::parse(["b.7"]).unwrap());
         assert!(matches!(asked.proof, Proof::None));
         let slash = POLL.replace("/get_msg?", "/get_msg/?");
@@ -144,6 +196,37 @@ mod tests {
         match with("AUTHORIZATION: Bearer tok\r\nCookie: longshore_session=x") {
             Proof::Bearer(token) => assert_eq!(token.expose(), "tok"),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_usual_query_gives_what_a_new_one_gives() {
+        let mut usual = Usual::default();
+        let queries = [
+            "name=ann&room=chat&after=b.7",
+            "name=ann&room=chat&after=b.8",
+            "name=ann&room=chat&after=now",
+            "name=bob&room=chat&after=b.8",
+            "name=bob&room=chat%2Fx&wait=5&after=b.8",
+            "name=bob&room=chat%2Fx&wait=6&after=b.8",
+            "after=b.9&name=bob&room=chat&room=vote%2Fx",
+            "after=b.10&name=bob&room=chat&room=vote%2Fx",
+            "after=b.10&name=bob&room=chat&room=vote%2Fx&after=b.3",
+            "after=b%2E10&name=bob&room=chat",
+            "name=bob&room=chat&thereafter=b.1&wait=0",
+            "name=bob&room=chat",
+            "name=ann&room=chat&after=b.9",
+        ];
+        for query in queries.iter().chain(&queries) {
+            let fresh = Usual::default().read(query).unwrap();
+            assert_eq!(usual.read(query).unwrap(), fresh, "{query}");
+        }
+        for bad in [
+            "name=ann&room=chat&after=",
+            "name=ann&room=chat&after=b",
+            "name=ann",
+        ] {
+            assert!(usual.read(bad).is_none(), "{bad}");
         }
     }
 
