@@ -49,6 +49,8 @@ impl Closing {
 pub(super) struct Frames {
     bytes: Vec<u8>,
     closed: bool,
+    /// The client has not said its farewell yet.
+    one_sided: bool,
 }
 
 impl Frames {
@@ -62,6 +64,11 @@ impl Frames {
 
     /// The last frame; what is added behind it is passed over.
     pub(super) fn close(&mut self, closing: Closing, why: &str) {
+        self.say_farewell(closing, why);
+        self.one_sided = true;
+    }
+
+    fn say_farewell(&mut self, closing: Closing, why: &str) {
         let mut payload = (closing as u16).to_be_bytes().to_vec();
         let end = why.floor_char_boundary(CONTROL_BYTES - payload.len());
         payload.extend_from_slice(&why.as_bytes()[..end]);
@@ -80,6 +87,11 @@ impl Frames {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether the client is still to answer the close frame.
+    pub(super) fn is_one_sided(&self) -> bool {
+        self.one_sided
     }
 
     pub(super) fn into_bytes(self) -> Bytes {
@@ -119,7 +131,9 @@ impl Frames {
             Some(Ok(AggregatedMessage::Binary(_))) => {
                 self.close(Closing::Binary, "text frames only");
             }
-            Some(Ok(AggregatedMessage::Close(_))) => self.close(Closing::Normal, ""),
+            Some(Ok(AggregatedMessage::Close(_))) => {
+                self.say_farewell(Closing::Normal, "");
+            }
             Some(Err(error)) => self.close(fault(&error), ""),
             None => self.hang_up(),
         }
