@@ -152,3 +152,53 @@ fn fault(error: &ProtocolError) -> Closing {
         _ => Closing::Protocol,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(length: usize) -> Vec<u8> {
+        let mut frames = Frames::default();
+        frames.text(&"x".repeat(length));
+        frames.into_bytes().to_vec()
+    }
+
+    #[test]
+    fn each_length_has_its_head() {
+        for (length, head) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65535, &[0x81, 126, 0xff, 0xff]),
+            (65536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = text(length);
+            assert_eq!(&frame[..head.len()], head, "{length}");
+            assert_eq!(frame.len(), head.len() + length);
+        }
+    }
+
+    #[test]
+    fn nothing_follows_a_close_frame_and_its_reason_fits() {
+        let mut frames = Frames::default();
+        frames.close(Closing::Away, &"好".repeat(100));
+        frames.text("late");
+        assert!(frames.is_closed() && frames.is_one_sided());
+        let bytes = frames.into_bytes();
+        // Two bytes of code, and whole characters up to 125.
+        assert_eq!(&bytes[..4], &[0x88, 122, 0x03, 0xe9]);
+        assert_eq!(bytes.len(), 2 + 122);
+        assert!(std::str::from_utf8(&bytes[4..]).is_ok());
+    }
+
+    #[test]
+    fn a_farewell_is_answered_and_a_broken_connection_is_not() {
+        let mut frames = Frames::default();
+        assert_eq!(frames.hear(Some(Ok(AggregatedMessage::Close(None)))), None);
+        assert!(frames.is_closed() && !frames.is_one_sided());
+        assert_eq!(&frames.into_bytes()[..], &[0x88, 2, 0x03, 0xe8]);
+        let mut frames = Frames::default();
+        frames.hear(None);
+        assert!(frames.is_closed() && frames.is_empty());
+    }
+}
