@@ -40,10 +40,11 @@ pub(super) async fn chat(
     Ok(upgrade.talk(line, subscription.beside_others(), Plain { name }))
 }
 
-/// A name for a client that has none, so that it has a queue to itself.
+/// A name for a client that has none, so that it has a queue to itself. Others see it among those who
+/// are here.
 fn nobody() -> String {
-    let mark = rand::rng().sample_iter(Alphanumeric).take(20);
-    format!("/chat/{}", mark.map(char::from).collect::<String>())
+    let mark = rand::rng().sample_iter(Alphanumeric).take(10);
+    format!("guest {}", mark.map(char::from).collect::<String>())
 }
 
 struct Plain {

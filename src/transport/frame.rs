@@ -49,6 +49,8 @@ impl Closing {
 pub(super) struct Frames {
     bytes: Vec<u8>,
     closed: bool,
+    /// The client has not said its farewell yet.
+    one_sided: bool,
 }
 
 impl Frames {
@@ -62,6 +64,11 @@ impl Frames {
 
     /// The last frame; what is added behind it is passed over.
     pub(super) fn close(&mut self, closing: Closing, why: &str) {
+        self.say_farewell(closing, why);
+        self.one_sided = true;
+    }
+
+    fn say_farewell(&mut self, closing: Closing, why: &str) {
         let mut payload = (closing as u16).to_be_bytes().to_vec();
         let end = why.floor_char_boundary(CONTROL_BYTES - payload.len());
         payload.extend_from_slice(&why.as_bytes()[..end]);
@@ -80,6 +87,11 @@ impl Frames {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether the client is still to answer the close frame.
+    pub(super) fn is_one_sided(&self) -> bool {
+        self.one_sided
     }
 
     pub(super) fn into_bytes(self) -> Bytes {
@@ -119,7 +131,9 @@ impl Frames {
             Some(Ok(AggregatedMessage::Binary(_))) => {
                 self.close(Closing::Binary, "text frames only");
             }
-            Some(Ok(AggregatedMessage::Close(_))) => self.close(Closing::Normal, ""),
+            Some(Ok(AggregatedMessage::Close(_))) => {
+                self.say_farewell(Closing::Normal, "");
+            }
             Some(Err(error)) => self.close(fault(&error), ""),
             None => self.hang_up(),
         }
@@ -136,5 +150,55 @@ fn fault(error: &ProtocolError) -> Closing {
         // The pieces of one message together; or a connection that broke, where nobody hears it.
         ProtocolError::Io(_) => Closing::TooLarge,
         _ => Closing::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(length: usize) -> Vec<u8> {
+        let mut frames = Frames::default();
+        frames.text(&"x".repeat(length));
+        frames.into_bytes().to_vec()
+    }
+
+    #[test]
+    fn each_length_has_its_head() {
+        for (length, head) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65535, &[0x81, 126, 0xff, 0xff]),
+            (65536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = text(length);
+            assert_eq!(&frame[..head.len()], head, "{length}");
+            assert_eq!(frame.len(), head.len() + length);
+        }
+    }
+
+    #[test]
+    fn nothing_follows_a_close_frame_and_its_reason_fits() {
+        let mut frames = Frames::default();
+        frames.close(Closing::Away, &format!("x{}", "好".repeat(100)));
+        frames.text("late");
+        assert!(frames.is_closed() && frames.is_one_sided());
+        let bytes = frames.into_bytes();
+        // Two bytes of code, and whole characters up to 125.
+        assert_eq!(&bytes[..4], &[0x88, 123, 0x03, 0xe9]);
+        assert_eq!(bytes.len(), 2 + 123);
+        assert!(std::str::from_utf8(&bytes[4..]).is_ok());
+    }
+
+    #[test]
+    fn a_farewell_is_answered_and_a_broken_connection_is_not() {
+        let mut frames = Frames::default();
+        assert_eq!(frames.hear(Some(Ok(AggregatedMessage::Close(None)))), None);
+        assert!(frames.is_closed() && !frames.is_one_sided());
+        assert_eq!(&frames.into_bytes()[..], &[0x88, 2, 0x03, 0xe8]);
+        let mut frames = Frames::default();
+        frames.hear(None);
+        assert!(frames.is_closed() && frames.is_empty());
     }
 }

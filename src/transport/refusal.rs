@@ -39,12 +39,13 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub const ALL: [Code; 8] = [
+    pub const ALL: [Code; 9] = [
         Code::Malformed,
         Code::Login,
         Code::Forbidden,
         Code::Method,
         Code::TooLarge,
+        Code::Upgrade,
         Code::Invalid,
         Code::TooMany,
         Code::Unavailable,

@@ -1,11 +1,12 @@
 //! WebSockets: the loop that all share, and `/ws`, which speaks JSON.
 
-use std::{collections::VecDeque, convert::Infallible};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, body::BodyStream, web};
 use actix_ws::AggregatedMessageStream;
 use futures_util::stream;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::{
     Wire,
@@ -23,6 +24,9 @@ use crate::hub::{Batch, Cursor};
 const UNACKNOWLEDGED: usize = 256;
 /// And no more than so many bytes of them.
 const UNACKNOWLEDGED_BYTES: usize = 256 << 10;
+
+/// How long a client may take to answer a close frame.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What is said on a socket.
 pub(super) trait Dialect {
@@ -110,6 +114,7 @@ impl Upgrade {
 enum At {
     Beginning,
     Middle,
+    Closing,
     End,
 }
 
@@ -126,6 +131,11 @@ impl<D: Dialect> Socket<D> {
     async fn next(&mut self) -> Option<Frames> {
         let mut out = Frames::default();
         match self.at {
+            At::Closing => {
+                // A connection that is cut too early takes the close frame along.
+                let _ = timeout(FAREWELL, self.hear_farewell()).await;
+                return None;
+            }
             At::End => return None,
             At::Beginning => {
                 self.at = At::Middle;
@@ -144,10 +154,19 @@ impl<D: Dialect> Socket<D> {
                 }
             }
         }
-        if out.is_closed() {
-            self.at = At::End;
+        match (out.is_closed(), out.is_one_sided()) {
+            (false, _) => {}
+            (true, false) => self.at = At::End,
+            (true, true) => self.at = At::Closing,
         }
         (!out.is_empty()).then_some(out)
+    }
+
+    async fn hear_farewell(&mut self) {
+        let mut last = Frames::default();
+        while !last.is_closed() {
+            last.hear(self.heard.recv().await);
+        }
     }
 
     fn turn(&mut self, turn: Turn, out: &mut Frames) {

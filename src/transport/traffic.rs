@@ -134,6 +134,6 @@ mod tests {
         for code in Code::ALL {
             traffic.count::<()>(&Err(Refusal::new(code, "", "")));
         }
-        assert_eq!(traffic.refused(), [1; 8]);
+        assert_eq!(traffic.refused(), [1; Code::ALL.len()]);
     }
 }

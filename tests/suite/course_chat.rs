@@ -40,6 +40,43 @@ fn the_courses_own_page_works_between_two_windows() {
 }
 
 #[test]
+fn the_courses_websocket_page_works_between_two_windows() {
+    // Where the course's page looks for its server.
+    const PLACE: &str = "127.0.0.1:8000";
+    let server = Longshore::settings().start();
+    let course = CoursePage::start(&server.url);
+    let browser = Browser::start_with(PLACE, &course.url);
+    let page = format!("http://{PLACE}/index/");
+    let jason = browser.window();
+    browser.go(&page);
+    let tank = browser.open_window();
+    browser.go(&page);
+    for window in [&jason, &tank] {
+        browser.switch_to(window);
+        browser.wait_for("ws.readyState === WebSocket.OPEN");
+    }
+    let poller = server.wire("poller");
+    poller.open_home();
+
+    say_there(&browser, "大家好");
+    browser.switch_to(&jason);
+    browser.wait_for(&heard("大家好"));
+    say_there(&browser, "<b>hello</b> tank");
+    browser.wait_for(&heard("<b>hello</b> tank"));
+    poller.say("from a long poller");
+    let all = ["大家好", "<b>hello</b> tank", "from a long poller"];
+    for window in [&jason, &tank] {
+        browser.switch_to(window);
+        browser.wait_for(&heard("from a long poller"));
+        assert_eq!(told(&browser), all);
+    }
+    for text in all {
+        assert_eq!(poller.course_poll(), json!({"status": true, "msg": text}));
+    }
+    browser.screenshot("course-websocket");
+}
+
+#[test]
 fn the_courses_page_survives_a_restart_of_the_server() {
     let mut server = Longshore::settings().start();
     let course = CoursePage::start(&server.url);

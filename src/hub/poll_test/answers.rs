@@ -260,3 +260,41 @@ async fn a_poll_held_from_the_start_is_told_of_a_gap_too() {
         (vec!["three".into()], vec![room("chat")])
     );
 }
+
+#[tokio::test]
+async fn one_cursor_says_what_a_position_says() {
+    let bench = bench(HubOptions::default());
+    for text in ["one", "two", "three"] {
+        bench.say("chat", text);
+    }
+    let oldest = |afters: &[&str]| {
+        let position = Position::parse(afters.iter().copied()).unwrap();
+        bench.hub.oldest(&position).map(|cursor| cursor.to_string())
+    };
+    assert_eq!(oldest(&[]).as_deref(), Some("birth.3"));
+    assert_eq!(oldest(&["start", "birth.1"]), None);
+    assert_eq!(oldest(&["birth.2", "birth.1"]).as_deref(), Some("birth.1"));
+    assert_eq!(oldest(&["birth.1", "other.2"]).as_deref(), Some("other.2"));
+    assert_eq!(oldest(&["birth.1", "birth.4"]).as_deref(), Some("birth.4"));
+    let batch = bench.hub.poll(poll("a", &["chat"], "start", 0)).await;
+    let behind: Vec<String> = batch
+        .unwrap()
+        .messages
+        .iter()
+        .map(|message| bench.hub.behind(message).to_string())
+        .collect();
+    assert_eq!(behind, ["birth.1", "birth.2", "birth.3"]);
+}
+
+#[tokio::test]
+async fn a_poll_of_no_room_hears_of_the_end_alone() {
+    let bench = bench(HubOptions::default());
+    let parked = bench.park(poll("a", &[], "birth.0", 60));
+    bench.until_parked(1).await;
+    bench.say("chat", "not for it");
+    tokio::task::yield_now().await;
+    assert!(!parked.is_finished());
+    bench.hub.drain();
+    let batch = parked.await.unwrap().unwrap();
+    assert!(batch.retry.is_some() && batch.messages.is_empty());
+}
