@@ -20,3 +20,4 @@ mod release_git;
 mod release_git_ssh;
 mod release_hooks;
 mod release_keep;
+mod rights;
