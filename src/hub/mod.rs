@@ -11,6 +11,7 @@
 //! One lock guards everything in memory. It is held for arithmetic only: never across an await, a read
 //! of the log, or a wake-up.
 
+mod alarm;
 mod cursor;
 mod log;
 mod members;
@@ -40,6 +41,7 @@ use std::{
 
 use rand::Rng;
 
+pub use alarm::Alarm;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
 pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};
@@ -187,6 +189,26 @@ impl Hub {
             return Position::Start;
         }
         Position::After(vec![self.cursor(cursor.number.min(head))])
+    }
+
+    /// The cursor behind `message`: whoever has handled it and all before it goes on from there.
+    pub fn behind(&self, message: &Message) -> Cursor {
+        self.cursor(message.number)
+    }
+
+    /// The one cursor that says the same as `position`: now, the oldest of several, or the one that
+    /// this log did not write. None for the start, which has no number.
+    pub fn oldest(&self, position: &Position) -> Option<Cursor> {
+        let cursors = match position {
+            Position::Now => return Some(self.now()),
+            Position::Start => return None,
+            Position::After(cursors) => cursors,
+        };
+        let head = self.head();
+        let foreign = |cursor: &&Cursor| *cursor.birth != *self.0.birth || cursor.number > head;
+        let oldest = || cursors.iter().min_by_key(|cursor| cursor.number);
+        let chosen = cursors.iter().find(foreign).or_else(oldest);
+        Some(chosen.cloned().unwrap_or_else(|| self.cursor(head)))
     }
 
     /// Answers every parked poll at once with a time to come back, and holds none from now on.

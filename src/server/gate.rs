@@ -11,7 +11,7 @@ use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
 use crate::hub::{Family, RoomName};
-use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
+use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 
 /// The app as the wire's gate.
@@ -69,6 +69,14 @@ fn unavailable(error: &dyn std::error::Error) -> Refusal {
         "",
         "the server cannot tell now; try again",
     )
+}
+
+fn not_written(error: &NotWritten) -> Refusal {
+    match error {
+        // Said for each message of a flood, so it is not logged.
+        NotWritten::Full => Refusal::new(Code::Unavailable, "", error.to_string()),
+        NotWritten::Closed | NotWritten::Failed(_) => unavailable(error),
+    }
 }
 
 /// Whether a room belongs to releases.
@@ -192,6 +200,10 @@ impl Gate for AppGate {
         })
     }
 
+    fn source(&self, request: &HttpRequest) -> Source {
+        self.app.auth().source(request)
+    }
+
     fn may_publish<'a>(
         &'a self,
         request: &'a HttpRequest,
@@ -218,23 +230,22 @@ impl Gate for AppGate {
     }
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
-        later(self.ask(move |app| {
-            let event = NewEvent {
-                room: draft.room.as_str().to_owned(),
-                kind: draft.kind.as_str().to_owned(),
-                sender: draft.from,
-                data: Value::from(draft.content).to_string(),
-                at: Moment::now(),
-            };
-            let ((), numbers) = app
-                .store()
-                .record(|_, log| {
-                    log.push(event);
-                    Ok(())
-                })
-                .map_err(|error| unavailable(&error))?;
-            let number = numbers.first().copied().unwrap_or_default();
-            Ok(u64::try_from(number).unwrap_or_default())
-        }))
+        let appended = self.app.store().append(NewEvent {
+            room: draft.room.as_str().to_owned(),
+            kind: draft.kind.as_str().to_owned(),
+            sender: draft.from,
+            data: Value::from(draft.content).to_string(),
+            at: Moment::now(),
+        });
+        match appended {
+            Ok(written) => later(async move {
+                match written.await {
+                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
+                    Ok(Err(error)) => Err(not_written(&error)),
+                    Err(_) => Err(not_written(&NotWritten::Closed)),
+                }
+            }),
+            Err(error) => ready(Err(not_written(&error))),
+        }
     }
 }

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use futures_util::future::{Either, LocalBoxFuture, Ready};
 
 use super::refusal::Refusal;
-use crate::auth::{self, Proof};
+use crate::auth::{self, Proof, Source};
 use crate::hub::{Kind, RoomName};
 
 /// An answer that is there at once or comes later. What is known without waiting costs no allocation:
@@ -86,6 +86,9 @@ pub trait Gate: Send + Sync + 'static {
     /// 401 where a login is needed, 403 where it does not suffice (or the room's mode is off).
     fn may_read<'a>(&'a self, who: &'a Who, rooms: &'a [RoomName])
     -> Soon<'a, Result<(), Refusal>>;
+
+    /// Where the page is from that sent this request. What comes from another site's is refused.
+    fn source(&self, request: &HttpRequest) -> Source;
 
     /// Whether this request may publish `draft`: the origin rules, the room's mode, rates. A yes
     /// counts as a message of its sender.

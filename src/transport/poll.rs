@@ -1,5 +1,7 @@
 //! `GET /get_msg`, in both contracts.
 
+use std::{net::IpAddr, time::Duration};
+
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 
 use super::{
@@ -7,13 +9,16 @@ use super::{
     ask::{Ask, Contract},
     course,
     gate::Asker,
+    origin,
     refusal::Refusal,
     reply,
+    traffic::Way,
 };
-use crate::hub::{ClientId, Poll};
+use crate::auth::Proof;
+use crate::hub::{Alarm, Batch, ClientId, Poll, Position, RoomName};
 
-/// Authorise, hold, authorise again, answer. The request itself is let go before the poll is held, so
-/// that what is parked stays small.
+/// The actix route. The request itself is let go before the poll is held, so that what is parked stays
+/// small.
 pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
@@ -24,32 +29,89 @@ pub(super) async fn get_msg(
 }
 
 async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
+    origin::is_ours(wire, &request)?;
     let ask = Ask::parse(request.query_string())?;
-    let who = wire.gate.who(Asker::of(&request)).await?;
-    let client = ClientId::new(who.account.clone(), &ask.name)?;
-    let _present = wire.traffic.enter(ask.way());
-    let (rooms, after) = match ask.contract {
-        Contract::Full { rooms, after } => (rooms, after),
+    let way = ask.way();
+    let Ask {
+        name,
+        wait,
+        contract,
+    } = ask;
+    match contract {
         Contract::Course => {
-            let cookie = course::Carried::read(&request, &ask.name);
+            let who = wire.gate.who(Asker::of(&request)).await?;
+            let client = ClientId::new(who.account.clone(), &name)?;
+            let cookie = course::Carried::read(&request, &name);
             drop(request);
-            return course::get_msg(wire, &who, client, cookie, ask.wait).await;
+            let _present = wire.traffic.enter(way);
+            course::get_msg(wire, &who, client, cookie, wait).await
         }
+        Contract::Full { rooms, after } => {
+            let Asker {
+                proof,
+                peer,
+                forwarded,
+            } = Asker::of(&request);
+            let forwarded = forwarded.into_iter().map(str::to_owned).collect();
+            drop(request);
+            let asked = Asked {
+                proof,
+                peer,
+                forwarded,
+                name,
+                rooms,
+                after,
+                wait,
+            };
+            let batch = full(wire, asked, &mut Alarm::default()).await?;
+            Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
+        }
+    }
+}
+
+/// A poll of the full contract, as it came in.
+pub(super) struct Asked {
+    pub(super) proof: Proof,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) forwarded: Vec<String>,
+    pub(super) name: String,
+    pub(super) rooms: Vec<RoomName>,
+    pub(super) after: Position,
+    pub(super) wait: Duration,
+}
+
+/// Authorise, hold, authorise again.
+pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result<Batch, Refusal> {
+    let Asked {
+        proof,
+        peer,
+        forwarded,
+        name,
+        rooms,
+        after,
+        wait,
+    } = asked;
+    let asker = Asker {
+        proof,
+        peer,
+        forwarded: forwarded.iter().map(String::as_str).collect(),
     };
-    drop(request);
+    let who = wire.gate.who(asker).await?;
+    let client = ClientId::new(who.account.clone(), &name)?;
     wire.gate.may_read(&who, &rooms).await?;
+    let _present = wire.traffic.enter(Way::of_wait(wait));
     let poll = Poll {
         client,
         rooms: rooms.clone(),
         after,
-        wait: ask.wait,
+        wait,
         messages: usize::MAX,
         may_be_superseded: true,
     };
-    let batch = wire.hub.poll(poll).await?;
+    let batch = wire.hub.poll_by(alarm, poll).await?;
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
     wire.hub.meter().answered(&batch);
-    Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
+    Ok(batch)
 }

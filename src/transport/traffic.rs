@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use super::refusal::{Code, Refusal};
@@ -34,6 +35,14 @@ impl Way {
         Way::Sse,
         Way::WebSocket,
     ];
+
+    /// The way of a poll that is held for `wait`.
+    pub(super) fn of_wait(wait: Duration) -> Way {
+        match wait.is_zero() {
+            true => Way::PlainPoll,
+            false => Way::LongPoll,
+        }
+    }
 
     /// The word for it, as in `transport="long_poll"`.
     pub fn as_str(self) -> &'static str {

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::auth::Proof;
+use crate::auth::{Proof, Source};
 use crate::hub::{Family, HubOptions, RoomName, test_log::MemoryLog};
 
 /// A bearer token is taken for an account's name; rooms of releases want one; a foreign `Origin` may not publish; `shut` takes
@@ -63,6 +63,13 @@ impl Gate for TestGate {
                 false => Ok(()),
             }
         })
+    }
+
+    fn source(&self, request: &HttpRequest) -> Source {
+        match request.headers().contains_key("origin") {
+            true => Source::Foreign,
+            false => Source::Unstated,
+        }
     }
 
     fn may_publish<'a>(

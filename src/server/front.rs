@@ -1,0 +1,166 @@
+//! The way in: every connection begins in the fast lane, and goes over to the routes when it asks for
+//! something else than a poll.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use actix_http::HttpService;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
+};
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::web::Data;
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::app::App;
+use crate::metrics::Metrics;
+use crate::transport::Wire;
+use crate::transport::lane::{Lane, LaneTimes, Left};
+use crate::web;
+
+/// How long a request's head may take to arrive.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept; more than the pause between two polls of a slow client.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long an answer may stand still on its way to a client that does not read.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is served, and where.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) app: App,
+    pub(super) wire: Wire,
+    pub(super) metrics: Metrics,
+    pub(super) address: SocketAddr,
+}
+
+/// What serves the connections of one thread. `ended` tells when the server ends.
+pub(super) fn service<E>(
+    site: Site,
+    ended: impl Fn() -> E + Clone + 'static,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
+where
+    E: Future<Output = ()> + 'static,
+{
+    fn_factory(move || {
+        let lane = Lane::start(
+            site.wire.clone(),
+            LaneTimes {
+                head: HEAD_LIMIT,
+                keep_alive: KEEP_ALIVE,
+                write: WRITE_LIMIT,
+            },
+            ended(),
+        );
+        let routes = HttpService::build()
+            .graceful_shutdown_signal(ended.clone())
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD_LIMIT)
+            // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
+            .h1_allow_half_closed(false)
+            .local_addr(site.address)
+            .h1(map_config(routes(site.clone()), |()| AppConfig::default()))
+            .new_service(());
+        async move {
+            let routes = Rc::new(routes.await?);
+            Ok(fn_service(move |stream: TcpStream| {
+                let (lane, routes) = (lane.clone(), Rc::clone(&routes));
+                async move {
+                    let peer = stream.peer_addr().ok();
+                    let left = lane.serve(stream).await;
+                    if let Left::Handed(stream, read) = left {
+                        // The routes have no limit of their own for a client that does not read.
+                        give_up_when_stuck(&stream);
+                        let ended = routes.call((Reread::new(read, stream), peer)).await;
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "a connection");
+                        }
+                    }
+                    Ok(())
+                }
+            }))
+        }
+    })
+}
+
+fn routes(
+    site: Site,
+) -> impl ServiceFactory<
+    actix_http::Request,
+    Config = AppConfig,
+    Response = ServiceResponse,
+    Error = actix_web::Error,
+    InitError = (),
+> {
+    actix_web::App::new()
+        .app_data(Data::new(site.app))
+        .app_data(Data::new(site.metrics))
+        .configure(move |config| site.wire.routes(config))
+        .configure(web::configure)
+        .into_factory()
+}
+
+/// Has the system end a connection that takes nothing of what is written to it.
+fn give_up_when_stuck(stream: &TcpStream) {
+    let limit = u32::try_from(WRITE_LIMIT.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = set_tcp_user_timeout(stream, limit) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT");
+    }
+}
+
+/// A stream of which a piece was read already.
+struct Reread {
+    read: Vec<u8>,
+    stream: TcpStream,
+}
+
+impl Reread {
+    fn new(read: Vec<u8>, stream: TcpStream) -> Self {
+        Self { read, stream }
+    }
+}
+
+impl AsyncRead for Reread {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, into);
+        }
+        let length = self.read.len().min(into.remaining());
+        into.put_slice(&self.read[..length]);
+        self.read.drain(..length);
+        if self.read.is_empty() {
+            self.read = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Reread {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
