@@ -23,3 +23,4 @@ mod release_git_ssh;
 mod release_hooks;
 mod release_keep;
 mod rights;
+mod rights_streams;

@@ -1,104 +1,18 @@
 //! Who may read, publish and go on reading: every way of having no right, and every way of losing one.
 
-use std::thread::{JoinHandle, spawn};
-
 use serde_json::{Value, json};
-use ureq::Agent;
 
-use crate::fixture::{Answer, Fleet, Longshore, PASSWORD, messages, until, until_true};
-
-/// Somebody on the wire: what they show, and a cookie jar of their own.
-#[derive(Clone)]
-struct Someone {
-    url: String,
-    agent: Agent,
-    headers: Vec<(String, String)>,
-}
-
-impl Someone {
-    fn of(server: &Longshore) -> Self {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .build()
-            .new_agent();
-        Self {
-            url: server.url.clone(),
-            agent,
-            headers: Vec::new(),
-        }
-    }
-
-    fn showing(&self, name: &str, value: &str) -> Self {
-        let mut other = self.clone();
-        other.headers.push((name.to_owned(), value.to_owned()));
-        other
-    }
-
-    fn bearing(server: &Longshore, token: &str) -> Self {
-        Self::of(server).showing("Authorization", &format!("Bearer {token}"))
-    }
-
-    /// Logs in as a browser does.
-    fn logged_in(server: &Longshore, name: &str) -> Self {
-        let someone = Self::of(server);
-        let form = [("name", name), ("password", PASSWORD)];
-        assert_eq!(someone.post("/login", &form).status, 303);
-        someone
-    }
-
-    fn log_out(&self) {
-        let page = self.get("/");
-        let (_, rest) = page.text.split_once("name=\"csrf\" value=\"").unwrap();
-        let (csrf, _) = rest.split_once('"').unwrap();
-        let own = self.showing("Origin", &self.url);
-        assert_eq!(own.post("/logout", &[("csrf", csrf)]).status, 303);
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        let mut request = self.agent.get(format!("{}{path}", self.url));
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        Answer::of(request.call())
-    }
-
-    fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
-        let mut request = self.agent.post(format!("{}{path}", self.url));
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        Answer::of(request.send_form(form.iter().copied()))
-    }
-
-    fn poll(&self, query: &str) -> Answer {
-        self.get(&format!("/get_msg?{query}"))
-    }
-
-    /// A poll that is held, on a thread of its own.
-    fn park(&self, query: &str) -> JoinHandle<Answer> {
-        let (someone, query) = (self.clone(), query.to_owned());
-        spawn(move || someone.poll(&query))
-    }
-
-    #[track_caller]
-    fn cursor(&self, room: &str) -> String {
-        let reply = self
-            .poll(&format!("name=n&room={room}&after=now"))
-            .expect(200);
-        reply["cursor"].as_str().unwrap().to_owned()
-    }
-}
+use crate::fixture::{Answer, Fleet, Longshore, Someone, messages, until, until_true};
 
 /// Waits until so many polls are parked.
-fn parked(server: &Longshore, polls: u64) {
+pub fn parked(server: &Longshore, polls: u64) {
     until_true("parked polls", || {
         server.api().get("push").expect(200)["polls"] == polls
     });
 }
 
 #[track_caller]
-fn refused(answer: &Answer, status: u16, what: &str) {
+pub fn refused(answer: &Answer, status: u16, what: &str) {
     assert_eq!(answer.status, status, "{what}: {}", answer.text);
     let error = answer.json();
     let says = |key: &str| error[key].as_str().is_some_and(|text| !text.is_empty());
