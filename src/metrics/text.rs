@@ -11,6 +11,7 @@ use prometheus_client::{
 
 use super::{history::Reading, process::Process};
 use crate::hub::{Census, Histogram, LATENCY_BOUNDS};
+use crate::store::LogPace;
 use crate::transport::{Code, Way};
 
 /// What is told.
@@ -21,6 +22,7 @@ pub(super) struct Facts {
     pub(super) refused: [u64; Code::ALL.len()],
     pub(super) begun: [u64; Way::ALL.len()],
     pub(super) uptime: Duration,
+    pub(super) log: LogPace,
     pub(super) process: Process,
     pub(super) releases: Vec<(&'static str, i64)>,
 }
@@ -56,6 +58,7 @@ enum Values {
 
 fn page(facts: &Facts) -> Vec<Metric> {
     let mut page = push(facts);
+    page.extend(log(&facts.log));
     page.extend(wire(facts));
     page.extend(house(facts));
     page
@@ -122,6 +125,38 @@ fn push(facts: &Facts) -> Vec<Metric> {
                     ("returning", hub.returning.clone()),
                 ],
             ),
+        ),
+    ]
+}
+
+fn log(log: &LogPace) -> Vec<Metric> {
+    use Values::{Counter, Gauge, Seconds};
+    let metric = |name, help, values| Metric { name, help, values };
+    vec![
+        metric(
+            "longshore_log_messages",
+            "Messages that the log's writer committed",
+            Counter(log.messages),
+        ),
+        metric(
+            "longshore_log_groups",
+            "Groups that it committed them in",
+            Counter(log.groups),
+        ),
+        metric(
+            "longshore_log_failed_groups",
+            "Groups that the database did not take",
+            Counter(log.failed),
+        ),
+        metric(
+            "longshore_log_commit_seconds",
+            "How long the commits took together",
+            Seconds(log.committing.as_secs_f64()),
+        ),
+        metric(
+            "longshore_log_waiting_messages",
+            "Messages that wait for the log's writer",
+            Gauge(log.waiting as f64),
         ),
     ]
 }

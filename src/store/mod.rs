@@ -22,6 +22,7 @@ pub mod credentials;
 pub mod events;
 pub mod logins;
 pub mod nodes;
+mod pace;
 pub mod projects;
 pub mod releases;
 mod schema;
@@ -32,6 +33,7 @@ pub mod votes;
 mod writer;
 
 pub use events::{Event, NewEvent, Retention};
+pub use pace::LogPace;
 pub use values::*;
 pub use writer::{NotWritten, Written};
 
@@ -342,6 +344,11 @@ impl Store {
     /// [`close`](Self::close).
     pub fn append(&self, new: NewEvent) -> std::result::Result<Written, NotWritten> {
         self.writer.append(new)
+    }
+
+    /// What the log's writer has done.
+    pub fn log_pace(&self) -> LogPace {
+        self.writer.pace()
     }
 
     /// Ends the log's writer when all that waits is written.

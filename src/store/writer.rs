@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::pace::{LogPace, Pace};
 use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events};
 
 /// How many messages wait for the writer at most.
@@ -71,6 +73,7 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
+    pace: Pace,
     arrived: Condvar,
 }
 
@@ -160,6 +163,11 @@ impl Writer {
         self.queue.push(new)
     }
 
+    pub(super) fn pace(&self) -> LogPace {
+        let waiting = lock(&self.queue.waiting).appends.len();
+        self.queue.pace.read(waiting)
+    }
+
     /// Takes nothing more and returns when all that waits is written.
     pub(super) fn close(&self) {
         self.queue.close();
@@ -235,8 +243,13 @@ impl Desk {
     }
 
     fn commit(&mut self, new: &[NewEvent]) -> Result<Vec<i64>> {
-        self.conn
-            .immediate_transaction(|conn| events::append(conn, new))
+        let begun = Instant::now();
+        let done = self
+            .conn
+            .immediate_transaction(|conn| events::append(conn, new));
+        let took = begun.elapsed();
+        self.queue.pace.committed(new.len(), took, done.is_ok());
+        done
     }
 
     fn publish(&self, numbers: &[i64], new: Vec<NewEvent>) {

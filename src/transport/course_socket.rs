@@ -13,6 +13,7 @@ use super::{
     send::{self, Fields},
     socket::{Dialect, Line, Upgrade},
     stream::Subscription,
+    traffic::Way,
 };
 use crate::hub::{Batch, Kind, Position, RoomName};
 
@@ -32,7 +33,7 @@ pub(super) async fn chat(
         after: Position::Now,
     };
     let who = wire.gate.who(Asker::of(&request)).await?;
-    let subscription = Subscription::open(&wire, who, subscribe).await?;
+    let subscription = Subscription::open(&wire, Way::WebSocket, who, subscribe).await?;
     let line = Line {
         wire: Wire::clone(&wire),
         request,

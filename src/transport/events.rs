@@ -15,6 +15,7 @@ use super::{
     refusal::Refusal,
     reply,
     stream::{Subscription, Turn},
+    traffic::Way,
 };
 use crate::hub::{Batch, Hub};
 
@@ -33,7 +34,7 @@ pub(super) async fn events(
     let subscribe = Subscribe::parse(request.query_string(), last)?;
     let who = wire.gate.who(Asker::of(&request)).await?;
     drop(request);
-    let subscription = Subscription::open(&wire, who, subscribe).await?;
+    let subscription = Subscription::open(&wire, Way::Sse, who, subscribe).await?;
     let events = Events {
         hub: wire.hub.clone(),
         subscription,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    dev::Service as _,
     http::{
         Method,
         header::{ALLOW, HeaderValue},
@@ -90,10 +91,22 @@ impl Wire {
             (["/ws", "/ws/"], ws),
             (["/chat", "/chat/"], chat),
         ] {
+            let traffic = Arc::clone(&self.traffic);
             let stream = web::resource(paths)
                 .app_data(wire.clone())
                 .route(route)
-                .default_service(web::to(|request| wrong_method(request, Method::GET)));
+                .default_service(web::to(|request| wrong_method(request, Method::GET)))
+                .wrap_fn(move |request, service| {
+                    let (traffic, answer) = (Arc::clone(&traffic), service.call(request));
+                    async move {
+                        let answer = answer.await?;
+                        let error = answer.response().error();
+                        if let Some(refusal) = error.and_then(|error| error.as_error::<Refusal>()) {
+                            traffic.refuse(refusal);
+                        }
+                        Ok(answer)
+                    }
+                });
             config.service(stream);
         }
     }

@@ -17,6 +17,7 @@ use super::{
     refusal::{Code, Refusal},
     send::{self, BODY_BYTES, Fields},
     stream::{Subscription, Turn},
+    traffic::Way,
 };
 use crate::hub::{Batch, Cursor};
 
@@ -195,7 +196,7 @@ pub(super) async fn ws(
     let subscribe = Subscribe::parse(request.query_string(), None)?;
     let name = subscribe.name.clone();
     let who = wire.gate.who(Asker::of(&request)).await?;
-    let subscription = Subscription::open(&wire, who, subscribe).await?;
+    let subscription = Subscription::open(&wire, Way::WebSocket, who, subscribe).await?;
     let wire = Wire::clone(&wire);
     let dialect = Json {
         wire: wire.clone(),

@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use super::{Wire, ask::Subscribe, gate::Who, refusal::Refusal};
+use super::{
+    Wire,
+    ask::Subscribe,
+    gate::Who,
+    refusal::Refusal,
+    traffic::{Present, Way},
+};
 use crate::hub::{Batch, ClientId, Cursor, Poll, Position, RoomName};
 
 /// How long a stream is silent at most: proxies cut quieter ones, some after 30 s. Within this time a
@@ -34,6 +40,7 @@ pub(super) enum Turn {
 /// A client's subscription, in the middle of a stream.
 pub(super) struct Subscription {
     wire: Wire,
+    _present: Present,
     who: Who,
     client: ClientId,
     rooms: Vec<RoomName>,
@@ -51,6 +58,7 @@ impl Subscription {
     /// 401 or 403 where it may not read one of its rooms, 422 for a name out of bounds.
     pub(super) async fn open(
         wire: &Wire,
+        way: Way,
         who: Who,
         subscribe: Subscribe,
     ) -> Result<Subscription, Refusal> {
@@ -62,6 +70,7 @@ impl Subscription {
                 (Some(now), Position::Now) => after(now),
                 (_, position) => position,
             },
+            _present: wire.traffic.enter(way),
             wire: wire.clone(),
             who,
             client,
@@ -109,8 +118,12 @@ impl Subscription {
         self.turn = None;
         let batch = match outcome {
             Ok(batch) => batch,
-            Err(refusal) => return Turn::Refused(refusal),
+            Err(refusal) => {
+                self.wire.traffic.refuse(&refusal);
+                return Turn::Refused(refusal);
+            }
         };
+        self.wire.hub.meter().answered(&batch);
         if let Some(retry) = batch.retry {
             return Turn::Retry(retry);
         }

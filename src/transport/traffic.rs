@@ -91,8 +91,13 @@ impl Traffic {
     /// Counts the refusal of an answer, if it is one.
     pub(super) fn count<T>(&self, answer: &Result<T, Refusal>) {
         if let Err(refusal) = answer {
-            self.refused[refusal.code() as usize].fetch_add(1, Relaxed);
+            self.refuse(refusal);
         }
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refuse(&self, refusal: &Refusal) {
+        self.refused[refusal.code() as usize].fetch_add(1, Relaxed);
     }
 
     /// How many are on the wire at this moment, in the order of [`Way::ALL`].

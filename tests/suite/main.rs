@@ -28,6 +28,8 @@ mod release_git;
 mod release_git_ssh;
 mod release_hooks;
 mod release_keep;
+mod rights;
+mod rights_streams;
 mod socket;
 mod streams;
 mod vote;

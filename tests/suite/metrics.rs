@@ -98,6 +98,9 @@ fn what_happens_is_counted() {
         ("longshore_refused_requests_total{code=\"forbidden\"}", 1.0),
         ("longshore_clients_connected{transport=\"long_poll\"}", 0.0),
         ("longshore_parked_polls", 0.0),
+        ("longshore_log_messages_total", 1.0),
+        ("longshore_log_groups_total", 1.0),
+        ("longshore_log_waiting_messages", 0.0),
         ("longshore_gaps_total", 0.0),
         ("longshore_queue_overflows_total", 0.0),
         ("longshore_releases{state=\"succeeded\"}", 0.0),
@@ -105,6 +108,7 @@ fn what_happens_is_counted() {
     ] {
         assert_eq!(told(name), value, "{name}");
     }
+    assert!(told("longshore_log_commit_seconds_total") > 0.0);
     assert!(told("longshore_clients") >= 1.0);
     assert!(told("process_resident_memory_bytes") > 1e6);
     assert!(told("process_open_fds") < told("process_max_fds"));
