@@ -16,7 +16,7 @@ use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
 use crate::ssh::Timeouts;
-use crate::store::{Durability, Retention, Store, StoreError, events, logins};
+use crate::store::{self, Durability, Retention, Store, StoreError, events, logins};
 
 pub use data_folder::DataFolder;
 use message_log::MessageLog;
@@ -187,10 +187,9 @@ fn open_store(folder: &DataFolder, settings: &Settings) -> Result<Store, AppErro
         LogSync::Process => Durability::Process,
         LogSync::Always => Durability::Machine,
     };
-    Ok(Store::open(
-        &folder.private_file("longshore.db")?,
-        durability,
-    )?)
+    let store = Store::open(&folder.private_file("longshore.db")?, durability)?;
+    store.begin_log(store::boot_id().as_deref())?;
+    Ok(store)
 }
 
 fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {

@@ -79,7 +79,7 @@ impl Bound {
         app.engine().start()?;
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
         let handle = server.handle();
-        let ending = app.clone();
+        let (ending, log) = (app.clone(), app.store().clone());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         actix_web::rt::spawn(async move {
@@ -100,6 +100,11 @@ impl Bound {
         });
         let result = server.await;
         sweeping.abort();
+        match tokio::task::spawn_blocking(move || log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the log could not be closed"),
+            Err(error) => tracing::error!(%error, "the log could not be closed"),
+        }
         result
     }
 }

@@ -71,18 +71,26 @@ pub struct Retention {
     pub seconds: i64,
 }
 
+/// A birth id that no log has had. A cursor carries it: short, and of the alphabet that cursors are
+/// limited to.
+fn new_birth() -> String {
+    let token = crate::secret::new_token();
+    let letters = token.expose().chars().filter(char::is_ascii_alphanumeric);
+    letters.take(12).collect()
+}
+
 /// Gives the log its birth id, once in the life of a database file.
 pub(super) fn ensure_birth(conn: &mut Conn) -> Result<()> {
-    let token = crate::secret::new_token();
-    // A cursor carries it: short, and of the alphabet that cursors are limited to.
-    let birth: String = token
-        .expose()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(12)
-        .collect();
     diesel::insert_or_ignore_into(meta::table)
-        .values((meta::key.eq(BIRTH), meta::value.eq(birth)))
+        .values((meta::key.eq(BIRTH), meta::value.eq(new_birth())))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Gives the log another birth id: cursors from before are another log's.
+pub(super) fn renew_birth(conn: &mut Conn) -> Result<()> {
+    diesel::replace_into(meta::table)
+        .values((meta::key.eq(BIRTH), meta::value.eq(new_birth())))
         .execute(conn)?;
     Ok(())
 }

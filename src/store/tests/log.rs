@@ -100,7 +100,7 @@ fn an_append_that_nobody_waits_for_is_whole() {
     for number in 0..50 {
         drop(store.append(message("chat", &number.to_string())).unwrap());
     }
-    store.close();
+    store.close().unwrap();
     assert!(matches!(
         store.append(message("chat", "1")),
         Err(NotWritten::Closed)
@@ -156,7 +156,7 @@ fn past_its_bound_the_queue_refuses_and_what_it_took_is_written() {
     };
     assert!(matches!(refused, NotWritten::Full));
     drop(turn);
-    store.close();
+    store.close().unwrap();
     assert_eq!(store.read(events::head).unwrap(), taken);
 }
 
@@ -201,4 +201,50 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
         left.iter().map(|e| e.number).collect::<Vec<_>>(),
         [1, 9, 10]
     );
+}
+
+/// The log's birth id after a start in `boot`; without `closed` the last end was a torn one.
+fn birth_after(path: &Path, durability: Durability, boot: Option<&str>, close: bool) -> String {
+    let store = Store::open(path, durability).unwrap();
+    store.begin_log(boot).unwrap();
+    let written = store.append(message("chat", "1")).unwrap();
+    written.blocking_recv().unwrap().unwrap();
+    let birth = store.read(events::birth).unwrap();
+    if close {
+        store.close().unwrap();
+    }
+    birth
+}
+
+#[test]
+fn only_a_machine_that_went_down_with_an_open_log_gives_it_another_birth() {
+    use Durability::{Machine, Process};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("longshore.db");
+    let start = |durability, boot, close| birth_after(&path, durability, boot, close);
+    let first = start(Process, Some("a"), false);
+    assert_eq!(start(Process, Some("a"), true), first, "kill -9");
+    assert_eq!(start(Process, Some("b"), false), first, "a clean end");
+    let second = start(Process, Some("c"), false);
+    assert_ne!(second, first, "a power cut");
+    assert_eq!(start(Machine, Some("c"), false), second, "the same boot");
+    assert_eq!(start(Machine, Some("d"), false), second, "all was on disk");
+    assert_eq!(start(Process, Some("e"), false), second, "all was on disk");
+    let third = start(Machine, Some("f"), true);
+    assert_ne!(third, second, "what counts is how it was written");
+    assert_eq!(start(Process, None, true), third);
+    assert_eq!(start(Process, None, false), third, "a clean end");
+    assert_ne!(start(Process, None, false), third, "nobody can tell");
+}
+
+#[test]
+fn a_closed_log_takes_nothing_more() {
+    let (_folder, store) = store();
+    store.close().unwrap();
+    let refused = store.record(|_, log| {
+        log.push(message("chat", "1"));
+        Ok(())
+    });
+    assert!(matches!(refused, Err(StoreError::LogClosed)));
+    store.write(|c| servers::add(c, &server("web-1"))).unwrap();
 }
