@@ -176,8 +176,9 @@ impl App {
             bytes: i64::try_from(settings.room_bytes).unwrap_or(i64::MAX),
             seconds: i64::from(settings.room_days) * DAY_SECONDS,
         };
-        let dropped = self.0.store.write(|conn| events::trim(conn, retention))?;
-        message_log::tell_dropped(&self.0.hub, dropped);
+        self.0.store.trim(retention, |room, mark| {
+            message_log::tell_dropped(&self.0.hub, room, mark);
+        })?;
         self.0.store.write(logins::sweep)
     }
 }

@@ -25,6 +25,7 @@ pub mod logins;
 pub mod nodes;
 pub mod projects;
 pub mod releases;
+mod retention;
 mod schema;
 pub mod servers;
 pub mod users;
@@ -32,7 +33,8 @@ mod values;
 mod writer;
 
 pub use boot::boot_id;
-pub use events::{Event, NewEvent, Retention};
+pub use events::{Event, NewEvent};
+pub use retention::Retention;
 pub use values::*;
 pub use writer::{NotWritten, Written};
 
