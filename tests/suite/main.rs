@@ -7,6 +7,7 @@ mod assets;
 mod browser_crud;
 mod browser_release;
 mod course_chat;
+mod cuts;
 mod delivery;
 mod demo;
 mod fixture;
