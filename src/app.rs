@@ -18,7 +18,7 @@ use crate::proxies::Proxies;
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
 use crate::ssh::Timeouts;
-use crate::store::{Durability, Retention, Store, StoreError, events, logins};
+use crate::store::{self, Durability, Retention, Store, StoreError, events, logins};
 use crate::vote::Votes;
 
 pub use data_folder::DataFolder;
@@ -173,8 +173,9 @@ impl App {
             bytes: i64::try_from(settings.room_bytes).unwrap_or(i64::MAX),
             seconds: i64::from(settings.room_days) * DAY_SECONDS,
         };
-        let dropped = self.0.store.write(|conn| events::trim(conn, retention))?;
-        message_log::tell_dropped(&self.0.hub, dropped);
+        self.0.store.trim(retention, |room, mark| {
+            message_log::tell_dropped(&self.0.hub, room, mark);
+        })?;
         Votes::of(&self.0.store).sweep()?;
         self.0.store.write(logins::sweep)
     }
@@ -185,10 +186,9 @@ fn open_store(folder: &DataFolder, settings: &Settings) -> Result<Store, AppErro
         LogSync::Process => Durability::Process,
         LogSync::Always => Durability::Machine,
     };
-    Ok(Store::open(
-        &folder.private_file("longshore.db")?,
-        durability,
-    )?)
+    let store = Store::open(&folder.private_file("longshore.db")?, durability)?;
+    store.begin_log(store::boot_id().as_deref())?;
+    Ok(store)
 }
 
 fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {

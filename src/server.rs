@@ -98,7 +98,7 @@ impl Bound {
         let pacing = actix_web::rt::spawn(async move { pace.keep_pace().await });
         let telling = actix_web::rt::spawn(app.clone().tell_presence());
         let handle = server.handle();
-        let ending = app.clone();
+        let (ending, log) = (app.clone(), app.store().clone());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         actix_web::rt::spawn(async move {
@@ -122,6 +122,11 @@ impl Bound {
         sampling.abort();
         telling.abort();
         pacing.abort();
+        match tokio::task::spawn_blocking(move || log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the log could not be closed"),
+            Err(error) => tracing::error!(%error, "the log could not be closed"),
+        }
         result
     }
 }

@@ -95,11 +95,9 @@ pub(super) fn messages(events: Vec<Event>) -> Vec<Message> {
         .collect()
 }
 
-/// Tells the hub which rooms retention has shortened.
-pub(super) fn tell_dropped(hub: &Hub, dropped: Vec<(String, i64)>) {
-    for (room, mark) in dropped {
-        if let (Ok(room), Ok(mark)) = (RoomName::parse(&room), u64::try_from(mark)) {
-            hub.dropped(&room, mark);
-        }
+/// Tells the hub that retention has shortened a room.
+pub(super) fn tell_dropped(hub: &Hub, room: &str, mark: i64) {
+    if let (Ok(room), Ok(mark)) = (RoomName::parse(room), u64::try_from(mark)) {
+        hub.dropped(&room, mark);
     }
 }

@@ -1,7 +1,6 @@
 //! The log: every message of every room, in one numbering. See `hub` for what reads it.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
 
 use super::schema::{events, meta, room_marks};
 use super::{Conn, Moment, Result};
@@ -60,29 +59,26 @@ impl Event {
     }
 }
 
-/// How much of each room is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// At most so many messages a room.
-    pub messages: i64,
-    /// At most so many bytes of data a room.
-    pub bytes: i64,
-    /// Nothing older than so many seconds.
-    pub seconds: i64,
+/// A birth id that no log has had. A cursor carries it: short, and of the alphabet that cursors are
+/// limited to.
+fn new_birth() -> String {
+    let token = crate::secret::new_token();
+    let letters = token.expose().chars().filter(char::is_ascii_alphanumeric);
+    letters.take(12).collect()
 }
 
 /// Gives the log its birth id, once in the life of a database file.
 pub(super) fn ensure_birth(conn: &mut Conn) -> Result<()> {
-    let token = crate::secret::new_token();
-    // A cursor carries it: short, and of the alphabet that cursors are limited to.
-    let birth: String = token
-        .expose()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(12)
-        .collect();
     diesel::insert_or_ignore_into(meta::table)
-        .values((meta::key.eq(BIRTH), meta::value.eq(birth)))
+        .values((meta::key.eq(BIRTH), meta::value.eq(new_birth())))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Gives the log another birth id: cursors from before are another log's.
+pub(super) fn renew_birth(conn: &mut Conn) -> Result<()> {
+    diesel::replace_into(meta::table)
+        .values((meta::key.eq(BIRTH), meta::value.eq(new_birth())))
         .execute(conn)?;
     Ok(())
 }
@@ -97,7 +93,7 @@ pub fn birth(conn: &mut Conn) -> Result<String> {
 pub fn head(conn: &mut Conn) -> Result<i64> {
     #[derive(QueryableByName)]
     struct Last {
-        #[diesel(sql_type = BigInt)]
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
         seq: i64,
     }
     // The highest number that is kept says too little: retention drops, and some are never kept.
@@ -159,60 +155,4 @@ pub fn last(conn: &mut Conn, room: &str, limit: i64) -> Result<Vec<Event>> {
 /// Every room with a mark, and the number up to which it dropped messages.
 pub fn marks(conn: &mut Conn) -> Result<Vec<(String, i64)>> {
     Ok(room_marks::table.load(conn)?)
-}
-
-/// Drops what `retention` no longer keeps and returns the rooms that lost something with their new
-/// marks.
-pub fn trim(conn: &mut Conn, retention: Retention) -> Result<Vec<(String, i64)>> {
-    let rooms: Vec<String> = events::table.select(events::room).distinct().load(conn)?;
-    let oldest = Moment::now().plus_seconds(-retention.seconds);
-    let mut dropped = Vec::new();
-    for room in rooms {
-        let Some(mark) = excess(conn, &room, retention, oldest)? else {
-            continue;
-        };
-        diesel::delete(
-            events::table
-                .filter(events::room.eq(&room))
-                .filter(events::number.le(mark)),
-        )
-        .execute(conn)?;
-        diesel::insert_into(room_marks::table)
-            .values((room_marks::room.eq(&room), room_marks::dropped_to.eq(mark)))
-            .on_conflict(room_marks::room)
-            .do_update()
-            .set(room_marks::dropped_to.eq(mark))
-            .execute(conn)?;
-        dropped.push((room, mark));
-    }
-    Ok(dropped)
-}
-
-/// The number up to which `room` has more than `retention` keeps.
-fn excess(
-    conn: &mut Conn,
-    room: &str,
-    retention: Retention,
-    oldest: Moment,
-) -> Result<Option<i64>> {
-    #[derive(QueryableByName)]
-    struct Mark {
-        #[diesel(sql_type = Nullable<BigInt>)]
-        mark: Option<i64>,
-    }
-    let found: Mark = diesel::sql_query(
-        "SELECT MAX(number) AS mark FROM ( \
-             SELECT number, at, \
-                 ROW_NUMBER() OVER newest AS place, \
-                 SUM(LENGTH(CAST(data AS BLOB))) OVER newest AS size \
-             FROM events WHERE room = ? \
-             WINDOW newest AS (ORDER BY number DESC ROWS UNBOUNDED PRECEDING) \
-         ) WHERE place > ? OR size > ? OR at < ?",
-    )
-    .bind::<diesel::sql_types::Text, _>(room)
-    .bind::<BigInt, _>(retention.messages)
-    .bind::<BigInt, _>(retention.bytes)
-    .bind::<BigInt, _>(oldest)
-    .get_result(conn)?;
-    Ok(found.mark)
 }

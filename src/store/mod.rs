@@ -18,6 +18,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use serde::Serialize;
 
+mod boot;
 pub mod credentials;
 pub mod events;
 pub mod logins;
@@ -25,6 +26,7 @@ pub mod nodes;
 mod pace;
 pub mod projects;
 pub mod releases;
+mod retention;
 mod schema;
 pub mod servers;
 pub mod users;
@@ -32,8 +34,10 @@ mod values;
 pub mod votes;
 mod writer;
 
-pub use events::{Event, NewEvent, Retention};
+pub use boot::boot_id;
+pub use events::{Event, NewEvent};
 pub use pace::LogPace;
+pub use retention::Retention;
 pub use values::*;
 pub use writer::{NotWritten, Written};
 
@@ -108,6 +112,9 @@ pub enum StoreError {
         /// What went wrong.
         cause: String,
     },
+    /// The log is ended: the server is going down.
+    #[error("the log is closed")]
+    LogClosed,
     /// A stored value no longer has the shape that this version writes.
     #[error("database: {what}: {cause}")]
     Corrupt {
@@ -219,6 +226,8 @@ pub struct Store {
     turns: Arc<Turns>,
     publish: Arc<OnceLock<Publish>>,
     writer: Arc<Writer>,
+    url: Arc<str>,
+    durability: Durability,
 }
 
 #[derive(Debug)]
@@ -227,6 +236,15 @@ struct Pragmas {
 }
 
 impl Pragmas {
+    fn of(durability: Durability) -> Self {
+        Self {
+            synchronous: match durability {
+                Durability::Process => "NORMAL",
+                Durability::Machine => "FULL",
+            },
+        }
+    }
+
     fn apply(&self, conn: &mut Conn) -> QueryResult<()> {
         // With WAL, `NORMAL` survives the process's death at any moment; `FULL` the machine's too.
         conn.batch_execute(&format!(
@@ -284,16 +302,12 @@ impl Store {
         let url = path
             .to_str()
             .ok_or_else(|| failed("the path is not UTF-8".into()))?;
-        let synchronous = match durability {
-            Durability::Process => "NORMAL",
-            Durability::Machine => "FULL",
-        };
         check_soundness(url).map_err(|error| failed(error.to_string()))?;
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))
             .connection_timeout(ACQUIRE)
-            .connection_customizer(Box::new(Pragmas { synchronous }))
+            .connection_customizer(Box::new(Pragmas::of(durability)))
             .build(ConnectionManager::new(url))
             .map_err(|error| failed(error.to_string()))?;
         pool.get()?
@@ -301,7 +315,7 @@ impl Store {
             .map_err(|error| failed(error.to_string()))?;
         let (turns, publish) = (Arc::default(), Arc::default());
         let mut conn = Conn::establish(url).map_err(|error| failed(error.to_string()))?;
-        Pragmas { synchronous }.apply(&mut conn)?;
+        Pragmas::of(durability).apply(&mut conn)?;
         let writer = Writer::start(conn, Arc::clone(&turns), Arc::clone(&publish))
             .map_err(|error| failed(error.to_string()))?;
         let store = Self {
@@ -309,6 +323,8 @@ impl Store {
             turns,
             publish,
             writer: Arc::new(writer),
+            url: url.into(),
+            durability,
         };
         store.write(events::ensure_birth)?;
         Ok(store)
@@ -351,11 +367,6 @@ impl Store {
         self.writer.pace()
     }
 
-    /// Ends the log's writer when all that waits is written.
-    pub fn close(&self) {
-        self.writer.close();
-    }
-
     /// [`write`](Self::write) with messages for the log: what `queries` push is numbered and
     /// committed in the same transaction, then published before any later message is.
     /// Returns the numbers of the messages too.
@@ -388,7 +399,13 @@ impl Store {
     ) -> Result<(T, Vec<i64>)> {
         let mut conn = self.connection()?;
         let turn = self.turns.take();
-        let (value, new, numbers) = conn.immediate_transaction(queries)?;
+        let (value, new, numbers) = conn.immediate_transaction(|conn| {
+            let done = queries(conn)?;
+            match turn.closed && !done.2.is_empty() {
+                true => Err(StoreError::LogClosed),
+                false => Ok(done),
+            }
+        })?;
         if !numbers.is_empty()
             && let Some(publish) = self.publish.get()
         {

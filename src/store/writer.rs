@@ -44,11 +44,18 @@ pub type Written = oneshot::Receiver<std::result::Result<i64, NotWritten>>;
 pub(super) struct Turns {
     /// Held by the one who is next, so that nobody who has just written overtakes him.
     next: Mutex<()>,
-    now: Mutex<()>,
+    now: Mutex<Turn>,
+}
+
+/// What the one whose turn it is may rely on.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// Nothing is logged any more.
+    pub(super) closed: bool,
 }
 
 impl Turns {
-    pub(super) fn take(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn take(&self) -> MutexGuard<'_, Turn> {
         let _next = lock(&self.next);
         lock(&self.now)
     }

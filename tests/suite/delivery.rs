@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,6 +29,7 @@ pub struct Said {
     tried: Mutex<BTreeSet<String>>,
     accepted: Mutex<BTreeMap<u64, String>>,
     count: AtomicUsize,
+    allowed: AtomicUsize,
     enough: AtomicBool,
     over: AtomicBool,
 }
@@ -51,11 +52,19 @@ impl Said {
         Watch(self)
     }
 
-    /// Publishes without a pause until there is enough: most to the first room, some to the others.
+    /// Lets the publishers go on until so many are accepted.
+    pub fn allow(&self, messages: usize) {
+        self.allowed.store(messages, Ordering::SeqCst);
+    }
+
+    /// Publishes what is allowed until there is enough: most to the first room, some to the others.
     pub fn keep_talking(&self, url: &str, rooms: &[&str], name: &str) {
         let mut line = Line::new(url);
         for turn in 0.. {
-            if self.enough.load(Ordering::SeqCst) {
+            while self.accepted() >= self.allowed.load(Ordering::SeqCst) && !self.is_enough() {
+                std::thread::sleep(PAUSE / 5);
+            }
+            if self.is_enough() {
                 return;
             }
             let room = rooms[(turn % 4 / 3) * (turn / 4 % rooms.len())];
@@ -66,6 +75,10 @@ impl Said {
     /// Ends the publishers.
     pub fn be_quiet(&self) {
         self.enough.store(true, Ordering::SeqCst);
+    }
+
+    fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::SeqCst)
     }
 
     /// Whether the test has failed elsewhere.
@@ -174,6 +187,16 @@ impl Reader {
         self
     }
 
+    /// Polls until one answer came, which may be empty.
+    pub fn look_once(&mut self, url: &str) {
+        let (mut line, before) = (Line::new(url), self.seen.len());
+        while self.seen.len() == before {
+            let asked = self.cursor.clone();
+            let answer = self.begin(&mut line, "0").and_then(|()| line.finish());
+            self.take(&asked, answer);
+        }
+    }
+
     fn begin(&self, line: &mut Line, wait: &str) -> io::Result<()> {
         let mut query = vec![
             ("name", &*self.name),
@@ -259,6 +282,8 @@ impl Reader {
 pub struct CourseReader {
     pub name: String,
     pub texts: Vec<String>,
+    /// How many messages it has, for others to see.
+    pub progress: Arc<AtomicUsize>,
     cookie: String,
 }
 
@@ -270,6 +295,7 @@ impl CourseReader {
         Self {
             name: name.to_owned(),
             texts: Vec::new(),
+            progress: Arc::default(),
             cookie,
         }
     }
@@ -287,6 +313,7 @@ impl CourseReader {
             let told = reply.json();
             if told["status"] == true {
                 self.texts.push(told["msg"].as_str().unwrap().to_owned());
+                self.progress.store(self.texts.len(), Ordering::SeqCst);
             }
             self.cookie = cookie(&reply).expect("each reply sets the cookie");
         }

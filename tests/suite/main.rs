@@ -9,6 +9,7 @@ mod browser_push;
 mod browser_release;
 mod browser_tabs;
 mod course_chat;
+mod cuts;
 mod delivery;
 mod demo;
 mod events;

@@ -100,7 +100,7 @@ fn an_append_that_nobody_waits_for_is_whole() {
     for number in 0..50 {
         drop(store.append(message("chat", &number.to_string())).unwrap());
     }
-    store.close();
+    store.close().unwrap();
     assert!(matches!(
         store.append(message("chat", "1")),
         Err(NotWritten::Closed)
@@ -156,7 +156,7 @@ fn past_its_bound_the_queue_refuses_and_what_it_took_is_written() {
     };
     assert!(matches!(refused, NotWritten::Full));
     drop(turn);
-    store.close();
+    store.close().unwrap();
     assert_eq!(store.read(events::head).unwrap(), taken);
 }
 
@@ -171,6 +171,64 @@ fn a_failed_record_logs_nothing() {
     assert_eq!(store.read(events::head).unwrap(), 0);
 }
 
+fn trimmed(store: &Store, retention: Retention) -> Vec<(String, i64)> {
+    let mut told = Vec::new();
+    store
+        .trim(retention, |room, mark| told.push((room.to_owned(), mark)))
+        .unwrap();
+    told
+}
+
+#[test]
+fn retention_goes_by_age_in_pieces_and_its_marks_outlive_a_restart() {
+    let (folder, store) = store();
+    let old = Moment::now().plus_seconds(-7200);
+    for (room, at, messages) in [
+        ("chat", old, 1200),
+        ("chat", Moment::now(), 3),
+        ("vote/x", old, 1),
+    ] {
+        let of = NewEvent {
+            at,
+            ..message(room, "\"hi\"")
+        };
+        store
+            .record(|_, log| {
+                log.extend(std::iter::repeat_n(of, messages));
+                Ok(())
+            })
+            .unwrap();
+    }
+    let keep = |seconds| Retention {
+        messages: 10_000,
+        bytes: 1 << 20,
+        seconds,
+    };
+    assert_eq!(trimmed(&store, keep(9000)), []);
+    let marks = [
+        ("chat", 500),
+        ("chat", 1000),
+        ("chat", 1200),
+        ("vote/x", 1204),
+    ];
+    let marks = marks.map(|(room, mark)| (room.to_owned(), mark));
+    assert_eq!(trimmed(&store, keep(3600)), marks);
+    assert_eq!(trimmed(&store, keep(3600)), [], "nothing is dropped twice");
+    drop(store);
+    let store = Store::open(&folder.path().join("longshore.db"), Durability::Process).unwrap();
+    assert_eq!(store.read(events::marks).unwrap(), marks[2..]);
+    assert_eq!(
+        store.read(events::head).unwrap(),
+        1204,
+        "no number comes again"
+    );
+    let left = store.read(|c| events::last(c, "chat", 10)).unwrap();
+    assert_eq!(
+        left.iter().map(|e| e.number).collect::<Vec<_>>(),
+        [1201, 1202, 1203]
+    );
+}
+
 #[test]
 fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
     let (_folder, store) = store();
@@ -183,16 +241,17 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
             })
             .unwrap();
     }
-    let keep = |messages, bytes| events::Retention {
-        messages,
-        bytes,
-        seconds: 3600,
+    let trim = |messages, bytes| {
+        let keep = Retention {
+            messages,
+            bytes,
+            seconds: 3600,
+        };
+        trimmed(&store, keep)
     };
-    let dropped = store.write(|c| events::trim(c, keep(4, 1000))).unwrap();
-    assert_eq!(dropped, [("chat".to_owned(), 6)]);
+    assert_eq!(trim(4, 1000), [("chat".to_owned(), 6)]);
     // Each message has four bytes of data.
-    let dropped = store.write(|c| events::trim(c, keep(4, 9))).unwrap();
-    assert_eq!(dropped, [("chat".to_owned(), 8)]);
+    assert_eq!(trim(4, 9), [("chat".to_owned(), 8)]);
     assert_eq!(store.read(events::marks).unwrap(), [("chat".to_owned(), 8)]);
     let left = store
         .read(|c| events::read(c, &["chat".into(), "vote/x".into()], 0, 100, 100))
@@ -201,4 +260,50 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
         left.iter().map(|e| e.number).collect::<Vec<_>>(),
         [1, 9, 10]
     );
+}
+
+/// The log's birth id after a start in `boot`; without `closed` the last end was a torn one.
+fn birth_after(path: &Path, durability: Durability, boot: Option<&str>, close: bool) -> String {
+    let store = Store::open(path, durability).unwrap();
+    store.begin_log(boot).unwrap();
+    let written = store.append(message("chat", "1")).unwrap();
+    written.blocking_recv().unwrap().unwrap();
+    let birth = store.read(events::birth).unwrap();
+    if close {
+        store.close().unwrap();
+    }
+    birth
+}
+
+#[test]
+fn only_a_machine_that_went_down_with_an_open_log_gives_it_another_birth() {
+    use Durability::{Machine, Process};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("longshore.db");
+    let start = |durability, boot, close| birth_after(&path, durability, boot, close);
+    let first = start(Process, Some("a"), false);
+    assert_eq!(start(Process, Some("a"), true), first, "kill -9");
+    assert_eq!(start(Process, Some("b"), false), first, "a clean end");
+    let second = start(Process, Some("c"), false);
+    assert_ne!(second, first, "a power cut");
+    assert_eq!(start(Machine, Some("c"), false), second, "the same boot");
+    assert_eq!(start(Machine, Some("d"), false), second, "all was on disk");
+    assert_eq!(start(Process, Some("e"), false), second, "all was on disk");
+    let third = start(Machine, Some("f"), true);
+    assert_ne!(third, second, "what counts is how it was written");
+    assert_eq!(start(Process, None, true), third);
+    assert_eq!(start(Process, None, false), third, "a clean end");
+    assert_ne!(start(Process, None, false), third, "nobody can tell");
+}
+
+#[test]
+fn a_closed_log_takes_nothing_more() {
+    let (_folder, store) = store();
+    store.close().unwrap();
+    let refused = store.record(|_, log| {
+        log.push(message("chat", "1"));
+        Ok(())
+    });
+    assert!(matches!(refused, Err(StoreError::LogClosed)));
+    store.write(|c| servers::add(c, &server("web-1"))).unwrap();
 }

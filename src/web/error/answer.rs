@@ -138,7 +138,7 @@ fn store_answer(error: &StoreError) -> Answer {
             new(S::CONFLICT, "release_active").arg("id", active)
         }
         StoreError::IllegalChange { .. } => new(S::CONFLICT, "release_ended"),
-        StoreError::Pool(_) => busy(),
+        StoreError::Pool(_) | StoreError::LogClosed => busy(),
         StoreError::Database(_) if error.is_passing() => busy(),
         StoreError::Database(_) | StoreError::Open { .. } | StoreError::Corrupt { .. } => {
             internal()
