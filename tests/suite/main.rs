@@ -14,6 +14,8 @@ mod poll;
 mod poll_course;
 mod poll_refused;
 mod proxies;
+mod proxy_pages;
+mod proxy_streams;
 mod release;
 mod release_end;
 mod release_faults;
