@@ -15,11 +15,13 @@ use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
 };
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::web::Data;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::transport::Wire;
 use crate::transport::lane::{Lane, LaneTimes, Left};
 use crate::web;
@@ -31,11 +33,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an answer may stand still on its way to a client that does not read.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
+/// What is served, and where.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) app: App,
+    pub(super) wire: Wire,
+    pub(super) metrics: Metrics,
+    pub(super) address: SocketAddr,
+}
+
 /// What serves the connections of one thread. `ended` tells when the server ends.
 pub(super) fn service<E>(
-    app: App,
-    wire: Wire,
-    address: SocketAddr,
+    site: Site,
     ended: impl Fn() -> E + Clone + 'static,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
 where
@@ -43,7 +52,7 @@ where
 {
     fn_factory(move || {
         let lane = Lane::start(
-            wire.clone(),
+            site.wire.clone(),
             LaneTimes {
                 head: HEAD_LIMIT,
                 keep_alive: KEEP_ALIVE,
@@ -51,15 +60,14 @@ where
             },
             ended(),
         );
-        let routes = routes(app.clone(), wire.clone());
         let routes = HttpService::build()
             .graceful_shutdown_signal(ended.clone())
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(HEAD_LIMIT)
             // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
             .h1_allow_half_closed(false)
-            .local_addr(address)
-            .h1(map_config(routes, |()| AppConfig::default()))
+            .local_addr(site.address)
+            .h1(map_config(routes(site.clone()), |()| AppConfig::default()))
             .new_service(());
         async move {
             let routes = Rc::new(routes.await?);
@@ -84,8 +92,7 @@ where
 }
 
 fn routes(
-    app: App,
-    wire: Wire,
+    site: Site,
 ) -> impl ServiceFactory<
     actix_http::Request,
     Config = AppConfig,
@@ -94,8 +101,9 @@ fn routes(
     InitError = (),
 > {
     actix_web::App::new()
-        .app_data(actix_web::web::Data::new(app))
-        .configure(move |config| wire.routes(config))
+        .app_data(Data::new(site.app))
+        .app_data(Data::new(site.metrics))
+        .configure(move |config| site.wire.routes(config))
         .configure(web::configure)
         .into_factory()
 }

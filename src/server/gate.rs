@@ -1,23 +1,32 @@
 //! What the wire asks of the house: who is there, what they may, and where messages go.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use actix_web::HttpRequest;
 use serde_json::Value;
 
+use super::seen::Seen;
 use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
-use crate::hub::{Family, RoomName};
-use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
-use crate::transport::{Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::hub::{Family, Kind, RoomName};
+use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
+use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::vote::{VoteError, Voter, Votes, read_choice};
 
 /// The app as the wire's gate.
 pub(super) struct AppGate {
     app: App,
+    seen: Arc<Seen>,
 }
 
 impl AppGate {
     pub(super) fn new(app: App) -> Self {
-        Self { app }
+        Self {
+            app,
+            seen: Arc::default(),
+        }
     }
 
     /// Runs a check off the async threads.
@@ -28,6 +37,27 @@ impl AppGate {
         match self.app.blocking(question).await {
             Ok(answer) => answer,
             Err(Busy) => Err(Refusal::new(Code::Unavailable, "", "the server is busy")),
+        }
+    }
+
+    /// Writes what a client says as it is.
+    fn say(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
+        let appended = self.app.store().append(NewEvent {
+            room: draft.room.as_str().to_owned(),
+            kind: draft.kind.as_str().to_owned(),
+            sender: draft.from,
+            data: Value::from(draft.content).to_string(),
+            at: Moment::now(),
+        });
+        match appended {
+            Ok(written) => later(async move {
+                match written.await {
+                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
+                    Ok(Err(error)) => Err(not_written(&error)),
+                    Err(_) => Err(not_written(&NotWritten::Closed)),
+                }
+            }),
+            Err(error) => ready(Err(not_written(&error))),
         }
     }
 
@@ -63,6 +93,14 @@ fn unavailable(error: &dyn std::error::Error) -> Refusal {
     )
 }
 
+fn not_written(error: &NotWritten) -> Refusal {
+    match error {
+        // Said for each message of a flood, so it is not logged.
+        NotWritten::Full => Refusal::new(Code::Unavailable, "", error.to_string()),
+        NotWritten::Closed | NotWritten::Failed(_) => unavailable(error),
+    }
+}
+
 /// Whether a room belongs to releases.
 fn is_of_releases(room: &RoomName) -> bool {
     matches!(room.family(), Family::Release | Family::Releases)
@@ -72,12 +110,8 @@ fn is_of_releases(room: &RoomName) -> bool {
 
 /// Whether somebody who is logged in may read a room of releases: every account sees every
 /// project.
-fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
-    let name = match room.family() {
-        Family::Presence => room.rest().unwrap_or_default(),
-        _ => room.as_str(),
-    };
-    let Some(id) = name.strip_prefix("release/") else {
+fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
+    let Some(id) = release_of(room) else {
         return Ok(());
     };
     let unknown = || {
@@ -88,11 +122,33 @@ fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
         )
     };
     let id: ReleaseId = id.parse().map_err(|_| unknown())?;
+    let asked = Instant::now();
     match app.store().read(|conn| releases::find(conn, id)) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            seen.keep(id, asked);
+            Ok(())
+        }
         Err(StoreError::NotFound { .. }) => Err(unknown()),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Whether the last look at all these rooms still counts.
+fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
+    let now = Instant::now();
+    rooms.iter().all(|room| match release_of(room) {
+        Some(id) => id.parse().is_ok_and(|id| seen.has(id, now)),
+        None => true,
+    })
+}
+
+/// The id in the name of a release's room, or of who is in it.
+fn release_of(room: &RoomName) -> Option<&str> {
+    let name = match room.family() {
+        Family::Presence => room.rest().unwrap_or_default(),
+        _ => room.as_str(),
+    };
+    name.strip_prefix("release/")
 }
 
 fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
@@ -100,14 +156,26 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
 }
 
 impl Gate for AppGate {
-    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
-        if matches!(proof, Proof::None) {
-            return ready(Ok(Who::default()));
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+        let proxies = self.app.auth().proxies();
+        let who = Who {
+            account: None,
+            address: asker
+                .peer
+                .map(|peer| proxies.sender(peer, &asker.forwarded)),
+            proof: asker.proof,
+        };
+        if matches!(who.proof, Proof::None) {
+            return ready(Ok(who));
+        }
+        if let Some(identity) = self.app.auth().known(&who.proof) {
+            let account = Some(identity.name);
+            return ready(Ok(Who { account, ..who }));
         }
         later(async move {
             self.ask(move |app| {
-                let account = identity(app, &proof)?.map(|identity| identity.name);
-                Ok(Who { account, proof })
+                let account = identity(app, &who.proof)?.map(|identity| identity.name);
+                Ok(Who { account, ..who })
             })
             .await
         })
@@ -138,10 +206,16 @@ impl Gate for AppGate {
         if who.account.is_none() {
             return ready(Err(login_needed(&first)));
         }
-        let proof = who.proof.clone();
+        // Both were found out a moment ago: a hall of pollers need not queue for the database.
+        if self.app.auth().known(&who.proof).is_some() && was_seen(&self.seen, &of_releases) {
+            return ready(Ok(()));
+        }
+        let (proof, seen) = (who.proof.clone(), Arc::clone(&self.seen));
         later(async move {
             self.ask(move |app| match identity(app, &proof)? {
-                Some(_) => of_releases.iter().try_for_each(|room| may_see(app, room)),
+                Some(_) => of_releases
+                    .iter()
+                    .try_for_each(|room| may_see(app, &seen, room)),
                 None => Err(login_needed(&first)),
             })
             .await
@@ -156,7 +230,7 @@ impl Gate for AppGate {
         &'a self,
         request: &'a HttpRequest,
         who: &'a Who,
-        room: &'a RoomName,
+        draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
         let foreign = || {
             Refusal::new(
@@ -173,28 +247,45 @@ impl Gate for AppGate {
                 "origin",
                 "a request with a login cookie needs an Origin or Referer",
             )),
-            Source::Own | Source::Unstated => self.mode(room, who),
+            Source::Own | Source::Unstated => self.mode(&draft.room, who),
         })
     }
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
-        later(self.ask(move |app| {
-            let event = NewEvent {
-                room: draft.room.as_str().to_owned(),
-                kind: draft.kind.as_str().to_owned(),
-                sender: draft.from,
-                data: Value::from(draft.content).to_string(),
-                at: Moment::now(),
-            };
-            let ((), numbers) = app
-                .store()
-                .record(|_, log| {
-                    log.push(event);
-                    Ok(())
-                })
-                .map_err(|error| unavailable(&error))?;
-            let number = numbers.first().copied().unwrap_or_default();
-            Ok(u64::try_from(number).unwrap_or_default())
-        }))
+        if draft.kind != Kind::Vote {
+            return self.say(draft);
+        }
+        later(async move {
+            let ballot = draft.clone();
+            match self.ask(move |app| cast(app, &ballot)).await? {
+                Some(number) => Ok(number),
+                None => self.say(draft).await,
+            }
+        })
+    }
+}
+
+/// Takes what a client says in a vote's room for its ballot and gives its message's number. None where
+/// nothing is asked there: then it is a room like those of the chat.
+fn cast(app: &App, draft: &Draft) -> Result<Option<u64>, Refusal> {
+    let invalid = |field, message| Refusal::new(Code::Invalid, field, message);
+    let votes = Votes::of(app.store());
+    let name = draft.room.rest().unwrap_or_default();
+    let found = votes.find(name).map_err(|error| unavailable(&error))?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    let choice = read_choice(&draft.content)
+        .map_err(|field| invalid(field, "a ballot is {\"choice\":N}, with N from 1"))?;
+    let voter = match (draft.is_account, draft.from.as_str()) {
+        (true, account) => Voter::account(account),
+        (false, "") => return Err(invalid("name", "a ballot needs a login or a name")),
+        (false, name) => Voter::program(name),
+    };
+    match votes.cast(name, &voter, choice) {
+        Ok((_, number)) => Ok(u64::try_from(number).ok()),
+        Err(VoteError::NoSuchOption) => Err(invalid("choice", "there is no such option")),
+        Err(VoteError::Store(error)) => Err(unavailable(&error)),
+        Err(error) => Err(invalid("room", &error.to_string())),
     }
 }

@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use url::form_urlencoded;
 
-use super::refusal::{Code, Refusal};
+use super::{
+    refusal::{Code, Refusal},
+    traffic::Way,
+};
 use crate::hub::{Position, RoomName};
 
 /// The most rooms of one poll.
@@ -40,6 +43,14 @@ pub(super) struct Subscribe {
 }
 
 impl Ask {
+    /// How its answer comes.
+    pub(super) fn way(&self) -> Way {
+        match self.contract {
+            Contract::Course => Way::Course,
+            Contract::Full { .. } => Way::of_wait(self.wait),
+        }
+    }
+
     /// Reads a query. Unknown parameters are passed over; of `name` and `wait` the first counts.
     pub(super) fn parse(query: &str) -> Result<Ask, Refusal> {
         let Query {

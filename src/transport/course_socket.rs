@@ -8,15 +8,13 @@ use super::{
     CONTENT_BYTES, Wire,
     ask::Subscribe,
     frame::{Closing, Frames},
+    gate::Asker,
     refusal::Refusal,
     send::{self, Fields},
     socket::{Dialect, Line, Upgrade},
     stream::Subscription,
 };
-use crate::{
-    auth::Proof,
-    hub::{Batch, Kind, Position, RoomName},
-};
+use crate::hub::{Batch, Kind, Position, RoomName};
 
 /// `GET /chat/`, from now on. The course's page gives no name; who gives one speaks under it.
 pub(super) async fn chat(
@@ -33,7 +31,7 @@ pub(super) async fn chat(
         rooms: vec![RoomName::chat()],
         after: Position::Now,
     };
-    let who = wire.gate.who(Proof::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
     let subscription = Subscription::open(&wire, who, subscribe).await?;
     let line = Line {
         wire: Wire::clone(&wire),

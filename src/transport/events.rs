@@ -10,15 +10,13 @@ use serde_json::json;
 use super::{
     Wire,
     ask::Subscribe,
+    gate::Asker,
     origin,
     refusal::Refusal,
     reply,
     stream::{Subscription, Turn},
 };
-use crate::{
-    auth::Proof,
-    hub::{Batch, Hub},
-};
+use crate::hub::{Batch, Hub};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// A comment at the beginning, since old proxies and browsers hold the first kilobytes back.
@@ -33,7 +31,7 @@ pub(super) async fn events(
     let last = request.headers().get(LAST_EVENT_ID);
     let last = last.map(|last| last.to_str().unwrap_or("?"));
     let subscribe = Subscribe::parse(request.query_string(), last)?;
-    let who = wire.gate.who(Proof::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
     drop(request);
     let subscription = Subscription::open(&wire, who, subscribe).await?;
     let events = Events {

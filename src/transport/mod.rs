@@ -21,6 +21,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -35,8 +36,9 @@ use actix_web::{
 
 use crate::hub::Hub;
 
-pub use gate::{Draft, Gate, Soon, Who, later, ready};
+pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
 pub use refusal::{Code, Refusal};
+pub use traffic::{Present, Traffic, Way};
 
 /// The most bytes of one message's decoded content.
 pub const CONTENT_BYTES: usize = 64 << 10;
@@ -46,12 +48,22 @@ pub const CONTENT_BYTES: usize = 64 << 10;
 pub struct Wire {
     hub: Hub,
     gate: Arc<dyn Gate>,
+    traffic: Arc<Traffic>,
 }
 
 impl Wire {
     /// The wire over `hub`, guarded by `gate`.
     pub fn new(hub: Hub, gate: Arc<dyn Gate>) -> Wire {
-        Wire { hub, gate }
+        Wire {
+            hub,
+            gate,
+            traffic: Arc::default(),
+        }
+    }
+
+    /// What is counted on the wire.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Adds the routes, each with and without its trailing slash:

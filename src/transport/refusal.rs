@@ -38,6 +38,18 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Code; 8] = [
+        Code::Malformed,
+        Code::Login,
+        Code::Forbidden,
+        Code::Method,
+        Code::TooLarge,
+        Code::Invalid,
+        Code::TooMany,
+        Code::Unavailable,
+    ];
+
     /// The word of it in the answer's `code`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -14,11 +14,10 @@ use url::form_urlencoded;
 
 use super::{
     CONTENT_BYTES, Wire,
-    gate::Draft,
+    gate::{Asker, Draft},
     refusal::{Code, Refusal},
     reply,
 };
-use crate::auth::Proof;
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
@@ -32,9 +31,19 @@ pub(super) async fn send_msg(
     payload: web::Payload,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    let answer = accept(request, payload, &wire).await;
+    wire.traffic.count(&answer);
+    answer
+}
+
+async fn accept(
+    request: HttpRequest,
+    payload: web::Payload,
+    wire: &Wire,
+) -> Result<HttpResponse, Refusal> {
     let body = read(&request, payload).await?;
     let fields = Fields::parse(header(&request, CONTENT_TYPE), &body)?;
-    let number = publish(&wire, &request, fields).await?;
+    let number = publish(wire, &request, fields).await?;
     Ok(match wants_json(header(&request, ACCEPT)) {
         true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
         false => reply::text("OK"),
@@ -65,14 +74,15 @@ pub(super) async fn publish(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(Proof::of(request)).await?;
-    wire.gate.may_publish(request, &who, &room).await?;
+    let who = wire.gate.who(Asker::of(request)).await?;
     let draft = Draft {
         room,
         kind,
-        from: who.account.unwrap_or(name),
+        is_account: who.account.is_some(),
+        from: who.account.clone().unwrap_or(name),
         content,
     };
+    wire.gate.may_publish(request, &who, &draft).await?;
     wire.gate.append(draft).await
 }
 

@@ -11,15 +11,13 @@ use super::{
     Wire,
     ask::Subscribe,
     frame::{Closing, Frames},
+    gate::Asker,
     origin,
     refusal::{Code, Refusal},
     send::{self, BODY_BYTES, Fields},
     stream::{Subscription, Turn},
 };
-use crate::{
-    auth::Proof,
-    hub::{Batch, Cursor},
-};
+use crate::hub::{Batch, Cursor};
 
 /// A client that acknowledges is sent no more than so many messages that it has not acknowledged.
 const UNACKNOWLEDGED: usize = 256;
@@ -177,7 +175,7 @@ pub(super) async fn ws(
     let upgrade = Upgrade::new(&wire, &request, payload, BODY_BYTES)?;
     let subscribe = Subscribe::parse(request.query_string(), None)?;
     let name = subscribe.name.clone();
-    let who = wire.gate.who(Proof::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
     let subscription = Subscription::open(&wire, who, subscribe).await?;
     let wire = Wire::clone(&wire);
     let dialect = Json {

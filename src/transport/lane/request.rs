@@ -1,6 +1,9 @@
 //! Which requests are the lane's: pure.
 
+use std::net::IpAddr;
+
 use crate::auth::Proof;
+use crate::proxies::FORWARDED_FOR;
 use crate::transport::{
     ask::{Ask, Contract},
     poll::Asked,
@@ -11,7 +14,7 @@ const HEADERS: usize = 32;
 
 /// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
 /// of HTTP.
-pub(super) fn read(bytes: &[u8]) -> Option<Asked> {
+pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
@@ -20,12 +23,14 @@ pub(super) fn read(bytes: &[u8]) -> Option<Asked> {
         _ => return None,
     }
     let query = query(&request)?;
-    let proof = proof(request.headers)?;
+    let (proof, forwarded) = sender(request.headers)?;
     let ask = Ask::parse(query).ok()?;
     match ask.contract {
         Contract::Course => None,
         Contract::Full { rooms, after } => Some(Asked {
             proof,
+            peer,
+            forwarded,
             name: ask.name,
             rooms,
             after,
@@ -44,10 +49,11 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
     (!query.contains('#')).then_some(query)
 }
 
-/// What the headers show; `None` where one of them asks for more than the lane can do.
-fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
+/// What the headers show of the sender: its proof, and the lines of `X-Forwarded-For`. `None` where a
+/// header asks for more than the lane can do.
+fn sender(headers: &[httparse::Header<'_>]) -> Option<(Proof, Vec<String>)> {
     let (mut hosts, mut authorization, mut cookies) = (0, None, [""; 4]);
-    let mut cookie_headers = 0;
+    let (mut cookie_headers, mut forwarded) = (0, Vec::new());
     let (mut host, mut origin, mut referer) = (&b""[..], None, None);
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -68,6 +74,9 @@ fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
             10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => {
                 return None;
             }
+            15 if is(FORWARDED_FOR) => {
+                forwarded.push(std::str::from_utf8(header.value).unwrap_or("?").to_owned());
+            }
             6 if is("expect") => return None,
             7 if is("upgrade") => return None,
             14 if is("content-length") => return None,
@@ -76,7 +85,7 @@ fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
         }
     }
     let is_plain = hosts == 1 && is_from_here(host, origin.or(referer));
-    is_plain.then(|| Proof::shown(authorization, cookies))
+    is_plain.then(|| (Proof::shown(authorization, cookies), forwarded))
 }
 
 /// Whether no page sent the request, or one that plainly is of this host. All others are the routes'
@@ -97,7 +106,7 @@ mod tests {
     const POLL: &str = "GET /get_msg?name=ann&room=chat&after=b.7 HTTP/1.1\r\nHost: here\r\n";
 
     fn read_text(text: &str) -> Option<Asked> {
-        read(text.as_bytes())
+        read(text.as_bytes(), None)
     }
 
     #[test]

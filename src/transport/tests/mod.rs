@@ -36,12 +36,16 @@ struct TestGate {
 }
 
 impl Gate for TestGate {
-    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
-        let account = match &proof {
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+        let account = match &asker.proof {
             Proof::Bearer(name) => Some(name.expose().clone()),
             Proof::Cookie(_) | Proof::None => None,
         };
-        ready(Ok(Who { account, proof }))
+        ready(Ok(Who {
+            account,
+            proof: asker.proof,
+            address: asker.peer,
+        }))
     }
 
     fn may_read<'a>(
@@ -72,7 +76,7 @@ impl Gate for TestGate {
         &'a self,
         request: &'a HttpRequest,
         _: &'a Who,
-        _: &'a RoomName,
+        _: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
         ready(match request.headers().contains_key("origin") {
             true => Err(Refusal::new(Code::Forbidden, "", "foreign origin")),
