@@ -13,6 +13,8 @@ trait Reader {
     fn script(&self, script: &str) -> Value;
     fn wait_for(&self, condition: &str);
     fn say(&self, text: &str);
+    /// Whether the library has found its way, or so many messages were enough to see it try.
+    fn has_settled(&self, messages: usize) -> bool;
 }
 
 impl Reader for Browser {
@@ -28,6 +30,11 @@ impl Reader for Browser {
     fn say(&self, text: &str) {
         self.fill("#txt", text);
         self.click("#composer button[type=submit]");
+    }
+    fn has_settled(&self, _: usize) -> bool {
+        let settled = "return Object.keys(localStorage).some(function (key) {
+            return key.indexOf('longshore ') === 0 && JSON.parse(localStorage[key]).way; });";
+        Browser::script(self, settled) == json!(true)
     }
 }
 
@@ -45,6 +52,10 @@ impl Reader for Page<'_> {
         self.fill("#txt", text);
         self.click("#composer button[type=submit]");
     }
+    fn has_settled(&self, messages: usize) -> bool {
+        // There is one way alone.
+        messages >= 25
+    }
 }
 
 /// How long traffic goes on while the library looks for its way.
@@ -56,18 +67,14 @@ fn reads_everything(server: &Longshore, page: &dyn Reader, url: &str, name: &str
     page.go(&format!("{url}/home/?name={name}"));
     page.script("window.notReloaded = true;");
     page.wait_for("document.getElementById('live').getAttribute('data-state') === 'on'");
-    let mouth = server.wire("mouth");
+    let mouth = server.wire(&format!("{name}, elsewhere"));
     let mut said = Vec::new();
     let start = Instant::now();
-    let settled = "return typeof WebSocket === 'undefined' ? document.querySelectorAll('.bubble').length > 30 :
-        Object.keys(localStorage).some(function (key) {
-          return key.indexOf('longshore ') === 0 && JSON.parse(localStorage[key]).way; });";
     loop {
         let text = format!("{name} {}", said.len());
         mouth.say(&text);
         said.push(text);
-        let is_settled = page.script(settled) == json!(true);
-        if is_settled || start.elapsed() > TRAFFIC {
+        if page.has_settled(said.len()) || start.elapsed() > TRAFFIC {
             break;
         }
         std::thread::sleep(Duration::from_millis(150));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tungstenite::Message;
 
-use crate::fixture::{Connection, Proxy, ProxyKind, messages};
+use crate::fixture::{Connection, Longshore, Place, Proxy, ProxyKind, messages};
 use crate::proxies::{through_each, with_proxies};
 
 /// How long the browser's library gives a transport to prove itself.
@@ -30,7 +30,10 @@ fn known(kind: ProxyKind) -> Ways {
         // swallows what the client says.
         ProxyKind::Privoxy | ProxyKind::E2guardian => (false, false, true),
         ProxyKind::Nginx => (true, false, false),
-        ProxyKind::Haproxy | ProxyKind::TrafficServer => (true, true, false),
+        ProxyKind::Haproxy
+        | ProxyKind::TrafficServer
+        | ProxyKind::NginxByManual
+        | ProxyKind::HaproxyByManual => (true, true, false),
     };
     Ways {
         events,
@@ -42,11 +45,24 @@ fn known(kind: ProxyKind) -> Ways {
 #[test]
 fn where_a_proxy_breaks_streams_long_polls_go_on() {
     let (server, proxies) = with_proxies();
+    every_way_is_known(&server, &proxies);
+}
+
+#[test]
+fn what_the_manual_recommends_lets_everything_through() {
+    // No public address is set: the proxies keep the Host.
+    let server = Longshore::settings().start();
+    let proxies = Proxy::at(&Place::of(&ProxyKind::BY_MANUAL), &server.url);
+    every_way_is_known(&server, &proxies);
+}
+
+/// Tries each way through each proxy, then a long poll for everything that was said meanwhile.
+fn every_way_is_known(server: &Longshore, proxies: &[Proxy]) {
     let mouth = server.wire("mouth");
-    through_each(&proxies, |proxy| {
+    through_each(proxies, |proxy| {
         let room = format!("chat/{:?}", proxy.kind);
         let say = |text: &str| {
-            let form = [("content", text), ("room", &room), ("name", "mouth")];
+            let form = [("content", text), ("room", &room), ("name", room.as_str())];
             assert_eq!(mouth.send(&form).status, 200);
         };
         let poll = |ear: &mut Connection, after: &str, wait: &str| {
