@@ -13,8 +13,8 @@ trait Reader {
     fn script(&self, script: &str) -> Value;
     fn wait_for(&self, condition: &str);
     fn say(&self, text: &str);
-    /// Whether the library has found its way, or so many messages were enough to see it try.
-    fn has_settled(&self, messages: usize) -> bool;
+    /// Whether the library has found its way.
+    fn has_settled(&self) -> bool;
 }
 
 impl Reader for Browser {
@@ -31,7 +31,7 @@ impl Reader for Browser {
         self.fill("#txt", text);
         self.click("#composer button[type=submit]");
     }
-    fn has_settled(&self, _: usize) -> bool {
+    fn has_settled(&self) -> bool {
         let settled = "return Object.keys(localStorage).some(function (key) {
             return key.indexOf('longshore ') === 0 && JSON.parse(localStorage[key]).way; });";
         Browser::script(self, settled) == json!(true)
@@ -52,9 +52,8 @@ impl Reader for Page<'_> {
         self.fill("#txt", text);
         self.click("#composer button[type=submit]");
     }
-    fn has_settled(&self, messages: usize) -> bool {
-        // There is one way alone.
-        messages >= 25
+    fn has_settled(&self) -> bool {
+        true // there is one way alone
     }
 }
 
@@ -74,7 +73,7 @@ fn reads_everything(server: &Longshore, page: &dyn Reader, url: &str, name: &str
         let text = format!("{name} {}", said.len());
         mouth.say(&text);
         said.push(text);
-        if page.has_settled(said.len()) || start.elapsed() > TRAFFIC {
+        if said.len() >= 20 && (page.has_settled() || start.elapsed() > TRAFFIC) {
             break;
         }
         std::thread::sleep(Duration::from_millis(150));
