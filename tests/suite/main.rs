@@ -22,6 +22,8 @@ mod poll_course;
 mod poll_refused;
 mod presence;
 mod proxies;
+mod proxy_pages;
+mod proxy_streams;
 mod release;
 mod release_end;
 mod release_faults;

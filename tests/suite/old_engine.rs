@@ -70,6 +70,39 @@ fn the_courses_own_page_works_in_an_old_engine() {
 }
 
 #[test]
+fn the_vote_page_works_in_an_old_engine() {
+    let server = Longshore::settings().start();
+    let (hall, pocket) = (Phantom::start(), Phantom::start());
+    let (screen, phone) = (hall.page("screen"), pocket.page("phone"));
+    screen.go(&format!("{}/vote/lunch", server.url));
+    screen.fill("#question", "中午吃什么？");
+    // Its own line breaks would send nothing: it is a text field of several lines.
+    screen.script("document.getElementById('options').value = '面\\n饭\\n饺子';");
+    screen.click("form[action='/vote/lunch/question'] button[type=submit]");
+    screen.wait_for(&bars(&[0, 0, 0]));
+    phone.go(&format!("{}/vote/lunch", server.url));
+    for page in [&screen, &phone] {
+        page.wait_for("document.getElementById('live').getAttribute('data-state') === 'on'");
+        page.mark();
+    }
+    phone.click("#bars li:nth-child(2) button");
+    screen.wait_for(&bars(&[0, 1, 0]));
+    screen.click("#bars li:nth-child(1) button");
+    phone.wait_for(&bars(&[1, 1, 0]));
+    phone.click("#bars li:nth-child(1) button");
+    screen.wait_for(&bars(&[2, 0, 0]));
+    let width = "document.querySelector('#bars rect').getAttribute('width') === '100%'";
+    for page in [&screen, &phone] {
+        page.wait_for(width);
+        assert!(page.is_marked(), "there was no reload");
+    }
+    screen.picture("phantomjs-vote");
+    for phantom in [&hall, &pocket] {
+        assert_eq!(phantom.complaints(), json!([]));
+    }
+}
+
+#[test]
 fn the_flow_chart_of_a_running_release_works_in_an_old_engine() {
     let fleet = Fleet::of(2);
     let gate = Gate::closed();
@@ -119,6 +152,17 @@ fn nodes(page: &Page<'_>) -> Vec<Value> {
          });",
     );
     serde_json::from_value(nodes).expect("a list")
+}
+
+/// A condition: the vote's bars show these counts.
+fn bars(counts: &[u32]) -> String {
+    let counts: Vec<String> = counts.iter().map(u32::to_string).collect();
+    format!(
+        "[].map.call(document.querySelectorAll('#bars b'), function (one) {{
+           return one.textContent;
+         }}).join() === {}",
+        json!(counts.join(","))
+    )
 }
 
 /// A condition: the last bubble of the chat says `text`.

@@ -13,9 +13,19 @@ fn chat() -> Longshore {
     Longshore::settings().start()
 }
 
+/// A server that knows its public addresses, with a proxy of each kind.
+pub fn with_proxies() -> (Longshore, Vec<Proxy>) {
+    let places = Place::of(&ProxyKind::ALL);
+    let server = Longshore::settings()
+        .set("public_urls", &Place::public_urls(&places))
+        .start();
+    let proxies = Proxy::at(&places, &server.url);
+    (server, proxies)
+}
+
 /// Does the same through each proxy at the same time; says which of them failed.
 #[track_caller]
-fn through_each(proxies: &[Proxy], story: impl Fn(&Proxy) + Sync) {
+pub fn through_each(proxies: &[Proxy], story: impl Fn(&Proxy) + Sync) {
     let story = &story;
     let failed: Vec<ProxyKind> = std::thread::scope(|scope| {
         let running: Vec<_> = proxies
