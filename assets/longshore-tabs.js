@@ -69,7 +69,7 @@
     function onStorage(event) {
       if (event.key === name && !event.newValue) { campaign(); }
       var letter = event.key === mail && event.newValue ? JSON.parse(event.newValue) : null;
-      if (letter && letter.from !== id) { hear(letter.packet); }  // IE tells the writer too
+      if (letter && letter.packet && letter.from !== id) { hear(letter.packet); }  // IE tells the writer too
     }
 
     if (!stored(mail, { from: id })) { return null; }
@@ -131,6 +131,7 @@
 
     function serve(packet) {
       var isMember = members.hasOwnProperty(packet.from);
+      var wasSeen = isMember && members[packet.from].isSeen;
       if (packet.type === 'leave') {
         delete members[packet.from];
         if (isMember && unite().length < link.rooms.length) { reunite(); }
@@ -138,6 +139,7 @@
         packet.heard = Date.now();
         members[packet.from] = packet;
         if (packet.type === 'join') { admit(packet); } else { bus.post({ type: 'pong', to: packet.from }); }
+        if (packet.isSeen !== wasSeen) { link.wake(); }
       }
     }
 
