@@ -15,6 +15,7 @@
 //! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
 //! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies |
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
+//! | [`vote`] | votes: questions, ballots, counts | store, secret |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
@@ -39,4 +40,5 @@ pub mod settings;
 pub mod ssh;
 pub mod store;
 pub mod transport;
+pub mod vote;
 pub mod web;

@@ -94,6 +94,7 @@ impl Bound {
         app.engine().start()?;
         let sampling = actix_web::rt::spawn(metrics.keep_history());
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
+        let telling = actix_web::rt::spawn(app.clone().tell_presence());
         let handle = server.handle();
         let ending = app.clone();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -117,6 +118,7 @@ impl Bound {
         let result = server.await;
         sweeping.abort();
         sampling.abort();
+        telling.abort();
         result
     }
 }

@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     TooManyClients,
+    message::Message,
     queue::Queue,
     ring::Ring,
-    room::{ClientId, RoomName},
+    room::{ClientId, Family, RoomName},
     state::{Client, ClientKey, Membership, ParkedPoll, Room, RoomKey, State},
 };
 
@@ -40,7 +41,7 @@ impl State {
         // Everything after the head will pass through here, so the ring vouches from the head on.
         let key = self.rooms.insert(Room {
             name: name.clone(),
-            ring: Ring::new(self.head),
+            ring: Ring::new(name, self.head),
             members: Vec::new(),
             used,
         });
@@ -124,6 +125,37 @@ impl State {
                 }
             }
         }
+    }
+
+    /// The clients that poll `room` or did lately, with the moment until when each surely did.
+    pub(super) fn visitors(
+        &self,
+        room: &RoomName,
+        now: Instant,
+    ) -> impl Iterator<Item = (Arc<ClientId>, Instant)> + use<'_> {
+        let key = self.room_keys.get(room).copied();
+        let members = key.and_then(|key| self.rooms.get(key)).into_iter();
+        let members = members.flat_map(|room| room.members.iter());
+        members.filter_map(move |member| {
+            let client = self.clients.get(*member)?;
+            let polls = |poll: &ParkedPoll| key.is_some_and(|key| poll.rooms.contains(&key));
+            let seen = match client.polls.iter().any(polls) {
+                true => now,
+                false => client.used,
+            };
+            Some((Arc::clone(&client.id), seen))
+        })
+    }
+
+    /// The messages of `rooms` in `(after, up_to]` that no log has: the newest of rooms of presence.
+    pub(super) fn unlogged(&self, rooms: &[RoomName], after: u64, up_to: u64) -> Vec<Arc<Message>> {
+        rooms
+            .iter()
+            .filter(|name| name.family() == Family::Presence)
+            .filter_map(|name| self.rooms.get(*self.room_keys.get(name)?)?.ring.newest())
+            .filter(|message| after < message.number && message.number <= up_to)
+            .cloned()
+            .collect()
     }
 
     /// Forgets clients and rooms that nobody used for `idle`; at most once in a tenth of it.

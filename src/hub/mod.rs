@@ -24,6 +24,7 @@ mod poll;
 #[cfg(test)]
 mod poll_test;
 mod positions;
+mod presence;
 mod queue;
 mod ring;
 mod room;
@@ -48,6 +49,7 @@ pub use message::{Kind, Message};
 pub use meter::{Histogram, LATENCY_BOUNDS, Meter, Reading};
 pub use poll::{Batch, Poll, PollError};
 pub use positions::Positions;
+pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
 use state::State;

@@ -11,6 +11,7 @@ use super::{
     message::Message,
     meter::Meter,
     pick::{Picked, merge, pick},
+    presence::Leases,
     queue::Queue,
     ring::Ring,
     room::{ClientId, RoomName},
@@ -88,6 +89,7 @@ pub(super) struct State {
     pub(super) polls_begun: u64,
     pub(super) swept: Instant,
     pub(super) meter: Arc<Meter>,
+    pub(super) leases: Leases,
 }
 
 impl State {
@@ -103,6 +105,7 @@ impl State {
             polls_begun: 0,
             swept: Instant::now(),
             meter,
+            leases: Leases::new(Instant::now(), head > 0),
         }
     }
 

@@ -10,9 +10,10 @@ use super::seen::Seen;
 use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
-use crate::hub::{Family, RoomName};
+use crate::hub::{Family, Kind, RoomName};
 use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::vote::{VoteError, Voter, Votes, read_choice};
 
 /// The app as the wire's gate.
 pub(super) struct AppGate {
@@ -36,6 +37,27 @@ impl AppGate {
         match self.app.blocking(question).await {
             Ok(answer) => answer,
             Err(Busy) => Err(Refusal::new(Code::Unavailable, "", "the server is busy")),
+        }
+    }
+
+    /// Writes what a client says as it is.
+    fn say(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
+        let appended = self.app.store().append(NewEvent {
+            room: draft.room.as_str().to_owned(),
+            kind: draft.kind.as_str().to_owned(),
+            sender: draft.from,
+            data: Value::from(draft.content).to_string(),
+            at: Moment::now(),
+        });
+        match appended {
+            Ok(written) => later(async move {
+                match written.await {
+                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
+                    Ok(Err(error)) => Err(not_written(&error)),
+                    Err(_) => Err(not_written(&NotWritten::Closed)),
+                }
+            }),
+            Err(error) => ready(Err(not_written(&error))),
         }
     }
 
@@ -230,22 +252,40 @@ impl Gate for AppGate {
     }
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
-        let appended = self.app.store().append(NewEvent {
-            room: draft.room.as_str().to_owned(),
-            kind: draft.kind.as_str().to_owned(),
-            sender: draft.from,
-            data: Value::from(draft.content).to_string(),
-            at: Moment::now(),
-        });
-        match appended {
-            Ok(written) => later(async move {
-                match written.await {
-                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
-                    Ok(Err(error)) => Err(not_written(&error)),
-                    Err(_) => Err(not_written(&NotWritten::Closed)),
-                }
-            }),
-            Err(error) => ready(Err(not_written(&error))),
+        if draft.kind != Kind::Vote {
+            return self.say(draft);
         }
+        later(async move {
+            let ballot = draft.clone();
+            match self.ask(move |app| cast(app, &ballot)).await? {
+                Some(number) => Ok(number),
+                None => self.say(draft).await,
+            }
+        })
+    }
+}
+
+/// Takes what a client says in a vote's room for its ballot and gives its message's number. None where
+/// nothing is asked there: then it is a room like those of the chat.
+fn cast(app: &App, draft: &Draft) -> Result<Option<u64>, Refusal> {
+    let invalid = |field, message| Refusal::new(Code::Invalid, field, message);
+    let votes = Votes::of(app.store());
+    let name = draft.room.rest().unwrap_or_default();
+    let found = votes.find(name).map_err(|error| unavailable(&error))?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    let choice = read_choice(&draft.content)
+        .map_err(|field| invalid(field, "a ballot is {\"choice\":N}, with N from 1"))?;
+    let voter = match (draft.is_account, draft.from.as_str()) {
+        (true, account) => Voter::account(account),
+        (false, "") => return Err(invalid("name", "a ballot needs a login or a name")),
+        (false, name) => Voter::program(name),
+    };
+    match votes.cast(name, &voter, choice) {
+        Ok((_, number)) => Ok(u64::try_from(number).ok()),
+        Err(VoteError::NoSuchOption) => Err(invalid("choice", "there is no such option")),
+        Err(VoteError::Store(error)) => Err(unavailable(&error)),
+        Err(error) => Err(invalid("room", &error.to_string())),
     }
 }

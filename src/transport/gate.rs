@@ -66,6 +66,8 @@ pub struct Draft {
     pub kind: Kind,
     /// The account, else the name that was given, else empty.
     pub from: String,
+    /// Whether `from` is an account.
+    pub is_account: bool,
     /// The content: at least one byte, at most 64 KiB.
     pub content: String,
 }

@@ -43,7 +43,7 @@ async fn accept(
 ) -> Result<HttpResponse, Refusal> {
     let body = read(&request, payload).await?;
     let fields = Fields::parse(header(&request, CONTENT_TYPE), &body)?;
-    let number = publish(&wire, &request, fields).await?;
+    let number = publish(wire, &request, fields).await?;
     Ok(match wants_json(header(&request, ACCEPT)) {
         true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
         false => reply::text("OK"),
@@ -78,6 +78,7 @@ pub(super) async fn publish(
     let draft = Draft {
         room,
         kind,
+        is_account: who.account.is_some(),
         from: who.account.clone().unwrap_or(name),
         content,
     };
