@@ -15,7 +15,8 @@
   var SETTLE_MS = 100;            // for tabs that take the lease at the same moment
   var GATHER_MS = 30;             // tabs that join together are taken together
   var MEMBER_MS = 150000;         // a tab that was silent so long is gone; hidden ones may speak once a minute
-  var AGAIN_MS = 600000;          // before a leader that did not answer is asked again
+  var AGAIN_MS = 600000;          // before a leader that did not answer is asked again, or serves after a refusal
+  var MOST_ROOMS = 32;            // the server takes no more for one client
   var within = Longshore.within;
   var number = Longshore.number;
   var isAfter = Longshore.isAfter;
@@ -96,6 +97,7 @@
     var isReady = false;          // a leader serves once it has a cursor
     var members = {};
     var silentUntil = 0;
+    var aloneUntil = 0;
     var bus = null;
     var gather;
 
@@ -143,7 +145,12 @@
       }
     }
 
+    /* Without an answer the tab connects for itself. */
     function admit(packet) {
+      if (Date.now() < aloneUntil || unite().length > MOST_ROOMS) {
+        delete members[packet.from];
+        return;
+      }
       if (packet.rooms.every(within(link.rooms)) && !isAfter(number(link.cursor), number(packet.after))) {
         bus.post({ type: 'batch', rooms: link.rooms, from: number(link.cursor), reply: { cursor: link.cursor, messages: [] } });
       } else {
@@ -199,6 +206,7 @@
         if (!leads || !others().length) { return false; }
         members = {};
         link.rooms = mine;
+        aloneUntil = Date.now() + AGAIN_MS;
         bus.post({ type: 'lead' });
         return true;
       },

@@ -123,6 +123,29 @@ fn tabs_with_other_rooms_share_and_each_gets_its_own() {
 }
 
 #[test]
+fn tabs_with_more_rooms_than_one_client_may_have_connect_for_themselves() {
+    let server = Longshore::settings().start();
+    let proxy = RoughProxy::start(&server.url);
+    let browser = Browser::start();
+    let page = format!("{}/tabs", proxy.url);
+    for tab in ["a", "b"] {
+        if tab == "b" {
+            browser.open_window();
+        }
+        browser.open_page(&page, "");
+        let rooms: Vec<String> = (0..20).map(|room| format!("chat/{tab}{room}")).collect();
+        browser.subscribe(&format!("rooms: {}", json!(rooms)));
+        browser.wait_for_transport("websocket");
+        let room = rooms.last().unwrap();
+        server
+            .wire("bob")
+            .send(&[("content", room), ("room", room)]);
+        browser.assert_got("window", std::slice::from_ref(room));
+    }
+    assert_eq!(proxy.open("/ws"), 2);
+}
+
+#[test]
 fn a_hidden_leader_serves_the_tab_that_is_seen() {
     let hide = "window.hide = function (hidden) {
            Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
