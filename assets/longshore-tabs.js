@@ -15,7 +15,8 @@
   var SETTLE_MS = 100;            // for tabs that take the lease at the same moment
   var GATHER_MS = 30;             // tabs that join together are taken together
   var MEMBER_MS = 150000;         // a tab that was silent so long is gone; hidden ones may speak once a minute
-  var AGAIN_MS = 600000;          // before a leader that did not answer is asked again
+  var AGAIN_MS = 600000;          // before a leader that did not answer is asked again, or serves after a refusal
+  var MOST_ROOMS = 32;            // the server takes no more for one client
   var within = Longshore.within;
   var number = Longshore.number;
   var isAfter = Longshore.isAfter;
@@ -69,7 +70,7 @@
     function onStorage(event) {
       if (event.key === name && !event.newValue) { campaign(); }
       var letter = event.key === mail && event.newValue ? JSON.parse(event.newValue) : null;
-      if (letter && letter.from !== id) { hear(letter.packet); }  // IE tells the writer too
+      if (letter && letter.packet && letter.from !== id) { hear(letter.packet); }  // IE tells the writer too
     }
 
     if (!stored(mail, { from: id })) { return null; }
@@ -96,6 +97,7 @@
     var isReady = false;          // a leader serves once it has a cursor
     var members = {};
     var silentUntil = 0;
+    var aloneUntil = 0;
     var bus = null;
     var gather;
 
@@ -131,6 +133,7 @@
 
     function serve(packet) {
       var isMember = members.hasOwnProperty(packet.from);
+      var wasSeen = isMember && members[packet.from].isSeen;
       if (packet.type === 'leave') {
         delete members[packet.from];
         if (isMember && unite().length < link.rooms.length) { reunite(); }
@@ -138,10 +141,16 @@
         packet.heard = Date.now();
         members[packet.from] = packet;
         if (packet.type === 'join') { admit(packet); } else { bus.post({ type: 'pong', to: packet.from }); }
+        if (packet.isSeen !== wasSeen) { link.wake(); }
       }
     }
 
+    /* Without an answer the tab connects for itself. */
     function admit(packet) {
+      if (Date.now() < aloneUntil || unite().length > MOST_ROOMS) {
+        delete members[packet.from];
+        return;
+      }
       if (packet.rooms.every(within(link.rooms)) && !isAfter(number(link.cursor), number(packet.after))) {
         bus.post({ type: 'batch', rooms: link.rooms, from: number(link.cursor), reply: { cursor: link.cursor, messages: [] } });
       } else {
@@ -197,6 +206,7 @@
         if (!leads || !others().length) { return false; }
         members = {};
         link.rooms = mine;
+        aloneUntil = Date.now() + AGAIN_MS;
         bus.post({ type: 'lead' });
         return true;
       },

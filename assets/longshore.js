@@ -94,10 +94,10 @@ function subscribe(options) {
   var cuts = at && memory.way === 'poll' ? 3 : 0;  // polls that were cut or not held
   var holds, flight, began, timer, told, isOpen, tabs, notBefore = 0, failures = 0, drops = 0, reopenAt = 0;
   var start = options.after || 'now', last = number(start);
-  // What longshore-tabs.js works on.
+  // for longshore-tabs.js
   var link = {
     options: options, host: host, order: order, names: [options.client || 'tab-' + unique()], rooms: options.rooms,
-    afters: [start], cursor: start, stream: null, live: '', tell: tell, restart: restart
+    afters: [start], cursor: start, stream: null, live: '', tell: tell, wake: wake, restart: restart
   };
 
   function call(name, one, two) {

@@ -80,7 +80,9 @@ impl Events {
             Turn::Retry(retry) => {
                 self.at = At::End;
                 come_back(&mut text, retry);
-                text.push('\n');
+                // Scripts cannot read the line above.
+                let data = json!({ "retry": retry.as_millis() as u64 }).to_string();
+                event(&mut text, None, "retry", &data);
             }
             Turn::Refused(refusal) => {
                 self.at = At::End;

@@ -274,3 +274,22 @@ fn a_refused_room_is_denied_and_asked_for_slowly() {
     assert_eq!(proxy.began("/get_msg"), 1);
     assert_eq!(proxy.began("/ws"), 0);
 }
+
+#[test]
+fn the_library_comes_back_when_it_is_asked_to() {
+    let server = Longshore::settings().start();
+    let proxy = RoughProxy::start(&server.url);
+    let browser = Browser::start();
+    browser.open_page(&format!("{}/page", proxy.url), "");
+    proxy.set(Rough::Refuses);
+    browser.script("window.began = Date.now();");
+    browser.subscribe("onMessage: function () {}");
+    browser.wait_for("states.length && states[states.length - 1][0] === 'waiting'");
+    proxy.set(Rough::Smooth);
+    browser.wait_for_transport("websocket");
+    let took = browser
+        .script("return Date.now() - began;")
+        .as_u64()
+        .unwrap();
+    assert!((2000..12_000).contains(&took), "{took} ms");
+}

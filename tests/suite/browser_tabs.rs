@@ -1,5 +1,7 @@
 //! Tabs of one browser that share one connection.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::fixture::{Browser, Longshore, RoughProxy, until_true};
@@ -118,6 +120,103 @@ fn tabs_with_other_rooms_share_and_each_gets_its_own() {
     browser.switch_to(&first);
     browser.assert_got("window", &texts(&["chat", "chat", "chat", "the end"]));
     until_true("one connection", || proxy.open("/ws") == 1);
+}
+
+#[test]
+fn tabs_with_more_rooms_than_one_client_may_have_connect_for_themselves() {
+    let server = Longshore::settings().start();
+    let proxy = RoughProxy::start(&server.url);
+    let browser = Browser::start();
+    let page = format!("{}/tabs", proxy.url);
+    for tab in ["a", "b"] {
+        if tab == "b" {
+            browser.open_window();
+        }
+        browser.open_page(&page, "");
+        let rooms: Vec<String> = (0..20).map(|room| format!("chat/{tab}{room}")).collect();
+        browser.subscribe(&format!("rooms: {}", json!(rooms)));
+        browser.wait_for_transport("websocket");
+        let room = rooms.last().unwrap();
+        server
+            .wire("bob")
+            .send(&[("content", room), ("room", room)]);
+        browser.assert_got("window", std::slice::from_ref(room));
+    }
+    assert_eq!(proxy.open("/ws"), 2);
+}
+
+#[test]
+fn a_hidden_leader_serves_the_tab_that_is_seen() {
+    let hide = "window.hide = function (hidden) {
+           Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+           document.dispatchEvent(new Event('visibilitychange'));
+         };";
+    let server = Longshore::settings().start();
+    let proxy = RoughProxy::start(&server.url);
+    let browser = Browser::start();
+    let (page, bob) = (format!("{}/tabs", proxy.url), server.wire("bob"));
+    let leader = browser.window();
+    browser.open_page(&page, hide);
+    browser.subscribe("transports: ['longpoll']");
+    browser.wait_for_transport("longpoll");
+    let follower = browser.open_window();
+    browser.open_page(&page, hide);
+    browser.subscribe("transports: ['longpoll']");
+    browser.wait_for_transport("tab");
+    browser.switch_to(&leader);
+    browser.script("hide(true);");
+    let mut said = Vec::new();
+    browser.switch_to(&follower);
+    for number in 0..4 {
+        said.push(format!("message {number}"));
+        let start = Instant::now();
+        bob.say(&said[number]);
+        browser.assert_got("window", &said);
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+    // Nobody sees either: the poll that is held is the last.
+    browser.script("hide(true);");
+    bob.say("message 4");
+    until_true("no poll", || proxy.open("/get_msg") == 0);
+    let polls = proxy.began("/get_msg");
+    bob.say("message 5");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(proxy.began("/get_msg"), polls);
+    said.extend(["message 4".to_owned(), "message 5".to_owned()]);
+    let start = Instant::now();
+    browser.script("hide(false);");
+    browser.assert_got("window", &said);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn our_pages_say_how_messages_come() {
+    let server = Longshore::settings().start();
+    let browser = Browser::start();
+    let page = format!("{}/home/?name=jason", server.url);
+    browser.go(&page);
+    browser.wait_for("document.querySelector('#live[data-transport=websocket]')");
+    assert!(
+        browser
+            .script("return document.getElementById('live').title;")
+            .as_str()
+            .unwrap()
+            .contains("WebSocket")
+    );
+    browser.open_window();
+    browser.go(&page);
+    browser.wait_for("document.querySelector('#live[data-transport=tab]')");
+    browser.open_window();
+    browser.go(&format!("{}/home/?name=tank", server.url));
+    browser.wait_for("document.querySelector('#live[data-transport=websocket]')");
 }
 
 #[test]
