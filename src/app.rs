@@ -14,6 +14,7 @@ use crate::auth::{Auth, AuthOptions};
 use crate::deploy::{self, DeployError, Engine};
 use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
+use crate::proxies::Proxies;
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
 use crate::ssh::Timeouts;
@@ -90,13 +91,7 @@ impl App {
         let folder = DataFolder::open(data)?;
         let store = open_store(&folder, &settings)?;
         let vault = Vault::open_or_create(&folder.path("secret.key"))?;
-        let auth = Auth::new(
-            store.clone(),
-            &AuthOptions {
-                login_days: settings.login_days,
-                public_urls: settings.public_urls.clone(),
-            },
-        );
+        let auth = Auth::new(store.clone(), &auth_options(&settings));
         let hub = open_hub(&store, &settings)?;
         let engine = open_engine(&folder, &store, &vault, &settings)?;
         Ok(Self(Arc::new(Parts {
@@ -264,11 +259,13 @@ pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError>
     data_folder::make(data)?;
     let path = data_folder::private_file(data, "longshore.db")?;
     let store = Store::open(&path, Durability::Machine)?;
-    Ok(Auth::new(
-        store,
-        &AuthOptions {
-            login_days: settings.login_days,
-            public_urls: settings.public_urls.clone(),
-        },
-    ))
+    Ok(Auth::new(store, &auth_options(settings)))
+}
+
+fn auth_options(settings: &Settings) -> AuthOptions {
+    AuthOptions {
+        login_days: settings.login_days,
+        public_urls: settings.public_urls.clone(),
+        proxies: Proxies::new(settings.trusted_proxies.clone()),
+    }
 }

@@ -6,21 +6,23 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
-//! | [`settings`] | one TOML file, `LONGSHORE_*` variables, flags | – |
+//! | [`proxies`] | where a request came from, behind reverse proxies | – |
+//! | [`settings`] | one TOML file, `LONGSHORE_*` variables, flags | proxies |
 //! | [`i18n`] | the Chinese and English catalogues | – |
 //! | [`hub`] | rooms, per-client bounded queues, cursors, replay, gaps | – |
 //! | [`git`] | mirrors, fetch, refs, commits, checkout, archive | secret |
 //! | [`ssh`] | connections, host keys, exec, transfer | secret |
 //! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
-//! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret |
+//! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies |
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
 //! | [`vote`] | votes: questions, ballots, counts | store, secret |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
-//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`) |
+//! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
+//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`), metrics |
 //! | [`cli`] | a file a subcommand | app and what it uses, server |
-//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport |
+//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport, metrics |
 
 pub mod app;
 pub mod auth;
@@ -30,6 +32,8 @@ pub mod deploy;
 pub mod git;
 pub mod hub;
 pub mod i18n;
+pub mod metrics;
+pub mod proxies;
 pub mod secret;
 pub mod server;
 pub mod settings;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::Network;
+
 /// The prefix of the variables that override the file: `LONGSHORE_LISTEN` is `listen`.
 pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
 
@@ -50,6 +52,9 @@ pub struct Settings {
     /// The addresses that browsers know this server by (`https://deploy.example.com`), where a
     /// proxy changes the `Host`. Requests from pages of other origins are refused.
     pub public_urls: Vec<String>,
+    /// The reverse proxies in front of this server, as addresses or ranges (`10.0.0.0/8`): what they
+    /// say in `X-Forwarded-For` counts as the sender's address.
+    pub trusted_proxies: Vec<Network>,
     /// Who may use the chat and vote rooms.
     pub chat: ChatAccess,
     /// How long a login lasts, in days.
@@ -88,6 +93,8 @@ pub struct Settings {
     pub room_bytes: u64,
     /// How many days a room keeps its messages.
     pub room_days: u32,
+    /// From where `/metrics` may be read without a login.
+    pub metrics_from: Vec<Network>,
     /// When a message counts as accepted.
     pub log_sync: LogSync,
 }
@@ -97,6 +104,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             public_urls: Vec::new(),
+            trusted_proxies: Vec::new(),
             chat: ChatAccess::Members,
             login_days: 14,
             run_as: None,
@@ -116,6 +124,7 @@ impl Default for Settings {
             room_messages: 1000,
             room_bytes: 16 << 20,
             room_days: 7,
+            metrics_from: vec![Network::V4_LOOPBACK, Network::V6_LOOPBACK],
             log_sync: LogSync::Process,
         }
     }
@@ -353,6 +362,11 @@ mod tests {
             ("LONGSHORE_QUEUE_MESSAGES", "many", "queue_messages"),
             ("LONGSHORE_LISTNE", "1", "listne"),
             ("LONGSHORE_PUBLIC_URLS", "deploy.example", "public_urls"),
+            (
+                "LONGSHORE_TRUSTED_PROXIES",
+                "proxy.local",
+                "trusted_proxies",
+            ),
         ] {
             let error = Settings::load(None, variables(&[(name, value)]))
                 .unwrap_err()

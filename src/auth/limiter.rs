@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::proxies::household;
+
 /// So many failures of one account from one address are allowed within [`WINDOW`].
 const FAILURES: usize = 5;
 /// So many failures from one address, whatever the account, so that a guesser who goes through
@@ -70,23 +72,12 @@ impl LoginLimiter {
 }
 
 fn keys(name: &str, address: IpAddr) -> [(Key, usize); 2] {
-    let address = network(address);
+    let address = household(address);
     let name: String = name.chars().take(super::LONGEST_NAME + 1).collect();
     [
         ((Some(name.into()), address), FAILURES),
         ((None, address), FAILURES_OF_ADDRESS),
     ]
-}
-
-/// One customer of a network provider has a whole /64 of IPv6 addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 => v4,
-    }
 }
 
 /// Drops what no longer counts, else the entries with the fewest failures: a guesser must not be

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite};
 
+use crate::proxies::{FORWARDED_FOR, Proxies};
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
 use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
 
+mod accounts;
 mod error;
 mod identity;
+mod known;
 mod limiter;
 mod password;
 mod source;
@@ -29,6 +32,7 @@ pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
 pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 pub use source::Source;
 
+use known::Known;
 use limiter::LoginLimiter;
 
 /// How long a one-time link can be used.
@@ -44,6 +48,8 @@ pub struct AuthOptions {
     pub login_days: u32,
     /// The addresses that browsers know this server by, beside the `Host` of a request.
     pub public_urls: Vec<String>,
+    /// The reverse proxies in front of this server.
+    pub proxies: Proxies,
 }
 
 /// A login that has just begun.
@@ -65,7 +71,9 @@ struct Inner {
     own_origins: Vec<String>,
     /// Whether cookies are for https alone: where browsers come over https.
     secure: bool,
+    proxies: Proxies,
     limiter: LoginLimiter,
+    known: Known,
     hashing: password::Turns,
 }
 
@@ -82,7 +90,9 @@ impl Auth {
             login_days: options.login_days,
             secure: own_origins.iter().any(|own| own.starts_with("https:")),
             own_origins,
+            proxies: options.proxies.clone(),
             limiter: LoginLimiter::default(),
+            known: Known::default(),
             hashing: password::Turns::default(),
         }))
     }
@@ -178,7 +188,7 @@ impl Auth {
         match user.filter(|_| right) {
             Some(user) => {
                 limiter.forget(name, address);
-                let login = self.0.store.write(|conn| {
+                let login = self.taking(|conn| {
                     logins::sweep(conn)?;
                     self.close(conn, old)?;
                     self.open(conn, user)
@@ -195,16 +205,14 @@ impl Auth {
 
     /// Logs in by a one-time link, which is used up.
     pub fn enter(&self, link: &str, old: &Proof) -> Result<Login> {
-        self.0
-            .store
-            .write(|conn| {
-                let Some(Some(user)) = logins::take_link(conn, &fingerprint(link))? else {
-                    return Ok(None);
-                };
-                self.close(conn, old)?;
-                self.open(conn, user).map(Some)
-            })?
-            .ok_or(AuthError::LinkExpired)
+        self.taking(|conn| {
+            let Some(Some(user)) = logins::take_link(conn, &fingerprint(link))? else {
+                return Ok(None);
+            };
+            self.close(conn, old)?;
+            self.open(conn, user).map(Some)
+        })?
+        .ok_or(AuthError::LinkExpired)
     }
 
     /// Whether a set-up link can still be used.
@@ -240,7 +248,14 @@ impl Auth {
 
     /// Ends the session that `proof` shows.
     pub fn log_out(&self, proof: &Proof) -> Result<()> {
-        Ok(self.0.store.write(|conn| self.close(conn, proof))?)
+        self.taking(|conn| self.close(conn, proof))
+    }
+
+    /// A write that takes a right away, or may.
+    fn taking<T>(&self, queries: impl FnOnce(&mut Conn) -> crate::store::Result<T>) -> Result<T> {
+        let done = self.0.store.write(queries);
+        self.0.known.forget();
+        Ok(done?)
     }
 
     fn open(&self, conn: &mut Conn, user: User) -> crate::store::Result<Login> {
@@ -270,6 +285,7 @@ impl Auth {
 
     /// Who shows `proof`; none for a proof that is unknown, expired, or of a disabled account.
     pub fn who(&self, proof: &Proof) -> Result<Option<Identity>> {
+        let look = self.0.known.look();
         let found = match proof {
             Proof::None => None,
             Proof::Cookie(token) => self
@@ -283,7 +299,25 @@ impl Auth {
                 .read(|conn| logins::token_owner(conn, &fingerprint(token.expose())))?
                 .map(|user| Identity::new(&user, Via::Token, None)),
         };
+        self.0.known.keep(proof, look, found.as_ref());
         Ok(found)
+    }
+
+    /// Who shows `proof`, where that was found out at most a second ago and nobody has lost a right in
+    /// this process since; else ask [`who`](Self::who). Does not block: for the polls of the wire.
+    pub fn known(&self, proof: &Proof) -> Option<Identity> {
+        self.0.known.get(proof, Instant::now())
+    }
+
+    /// The reverse proxies whose word about a request's origin counts.
+    pub fn proxies(&self) -> &Proxies {
+        &self.0.proxies
+    }
+
+    /// Where a request came from, as far as that can be trusted; none where it has no connection.
+    pub fn sender(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip();
+        Some(self.0.proxies.sender(peer, &forwarded(request)))
     }
 
     /// Where the page is from that sent this request.
@@ -340,6 +374,13 @@ impl Auth {
             .secure(self.0.secure)
             .finish()
     }
+}
+
+/// The lines of a request's `X-Forwarded-For`, in their order.
+pub fn forwarded(request: &HttpRequest) -> Vec<&str> {
+    // A line that is no text is an entry that is no address.
+    let lines = request.headers().get_all(FORWARDED_FOR);
+    lines.map(|line| line.to_str().unwrap_or("?")).collect()
 }
 
 /// The path of a one-time login link.

@@ -14,6 +14,22 @@ use super::{
 };
 
 impl State {
+    /// See [`Hub::fullest_rooms`](super::Hub::fullest_rooms).
+    pub(super) fn fullest_rooms(&self, most: usize) -> Vec<(RoomName, usize)> {
+        let mut rooms: Vec<(usize, RoomKey)> = self
+            .rooms
+            .iter()
+            .map(|(key, room)| (room.members.len(), key))
+            .filter(|(members, _)| *members > 0)
+            .collect();
+        rooms.sort_unstable_by(|one, other| other.cmp(one));
+        rooms.truncate(most);
+        rooms
+            .into_iter()
+            .filter_map(|(members, key)| Some((self.rooms.get(key)?.name.clone(), members)))
+            .collect()
+    }
+
     pub(super) fn room_key(&mut self, name: &RoomName) -> RoomKey {
         let used = Instant::now();
         if let Some(key) = self.room_keys.get(name).copied() {

@@ -9,6 +9,7 @@ use super::{
     cursor::{Position, Resolved},
     log::Limit,
     message::Message,
+    meter::Meter,
     pick::{Picked, merge, pick},
     presence::Leases,
     queue::Queue,
@@ -87,11 +88,12 @@ pub(super) struct State {
     pub(super) client_keys: HashMap<Arc<ClientId>, ClientKey>,
     pub(super) polls_begun: u64,
     pub(super) swept: Instant,
+    pub(super) meter: Arc<Meter>,
     pub(super) leases: Leases,
 }
 
 impl State {
-    pub(super) fn new(head: u64, options: HubOptions) -> State {
+    pub(super) fn new(head: u64, options: HubOptions, meter: Arc<Meter>) -> State {
         State {
             head,
             draining: false,
@@ -102,6 +104,7 @@ impl State {
             client_keys: HashMap::new(),
             polls_begun: 0,
             swept: Instant::now(),
+            meter,
             leases: Leases::new(Instant::now(), head > 0),
         }
     }
@@ -121,17 +124,19 @@ impl State {
         };
         let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
         room.ring.push(Arc::clone(&message), most, most_bytes);
+        let mut overflows = 0;
         for member in &room.members {
             let Some(client) = self.clients.get_mut(*member) else {
                 continue;
             };
-            client.queue.offer(&message);
+            overflows += u64::from(!client.queue.offer(&message));
             for poll in &mut client.polls {
                 if poll.rooms.contains(&key) {
                     wakers.extend(poll.waker.take());
                 }
             }
         }
+        self.meter.overflowed(overflows);
     }
 
     /// Retention dropped the messages of `name` up to `up_to`: no cache may serve them any more.

@@ -1,24 +1,32 @@
 //! What the wire asks of the house: who is there, what they may, and where messages go.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use actix_web::HttpRequest;
 use serde_json::Value;
 
+use super::seen::Seen;
 use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
 use crate::hub::{Family, Kind, RoomName};
 use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
-use crate::transport::{Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 use crate::vote::{VoteError, Voter, Votes, read_choice};
 
 /// The app as the wire's gate.
 pub(super) struct AppGate {
     app: App,
+    seen: Arc<Seen>,
 }
 
 impl AppGate {
     pub(super) fn new(app: App) -> Self {
-        Self { app }
+        Self {
+            app,
+            seen: Arc::default(),
+        }
     }
 
     /// Runs a check off the async threads.
@@ -102,12 +110,8 @@ fn is_of_releases(room: &RoomName) -> bool {
 
 /// Whether somebody who is logged in may read a room of releases: every account sees every
 /// project.
-fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
-    let name = match room.family() {
-        Family::Presence => room.rest().unwrap_or_default(),
-        _ => room.as_str(),
-    };
-    let Some(id) = name.strip_prefix("release/") else {
+fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
+    let Some(id) = release_of(room) else {
         return Ok(());
     };
     let unknown = || {
@@ -118,11 +122,33 @@ fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
         )
     };
     let id: ReleaseId = id.parse().map_err(|_| unknown())?;
+    let asked = Instant::now();
     match app.store().read(|conn| releases::find(conn, id)) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            seen.keep(id, asked);
+            Ok(())
+        }
         Err(StoreError::NotFound { .. }) => Err(unknown()),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Whether the last look at all these rooms still counts.
+fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
+    let now = Instant::now();
+    rooms.iter().all(|room| match release_of(room) {
+        Some(id) => id.parse().is_ok_and(|id| seen.has(id, now)),
+        None => true,
+    })
+}
+
+/// The id in the name of a release's room, or of who is in it.
+fn release_of(room: &RoomName) -> Option<&str> {
+    let name = match room.family() {
+        Family::Presence => room.rest().unwrap_or_default(),
+        _ => room.as_str(),
+    };
+    name.strip_prefix("release/")
 }
 
 fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
@@ -130,14 +156,26 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
 }
 
 impl Gate for AppGate {
-    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
-        if matches!(proof, Proof::None) {
-            return ready(Ok(Who::default()));
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+        let proxies = self.app.auth().proxies();
+        let who = Who {
+            account: None,
+            address: asker
+                .peer
+                .map(|peer| proxies.sender(peer, &asker.forwarded)),
+            proof: asker.proof,
+        };
+        if matches!(who.proof, Proof::None) {
+            return ready(Ok(who));
+        }
+        if let Some(identity) = self.app.auth().known(&who.proof) {
+            let account = Some(identity.name);
+            return ready(Ok(Who { account, ..who }));
         }
         later(async move {
             self.ask(move |app| {
-                let account = identity(app, &proof)?.map(|identity| identity.name);
-                Ok(Who { account, proof })
+                let account = identity(app, &who.proof)?.map(|identity| identity.name);
+                Ok(Who { account, ..who })
             })
             .await
         })
@@ -168,21 +206,31 @@ impl Gate for AppGate {
         if who.account.is_none() {
             return ready(Err(login_needed(&first)));
         }
-        let proof = who.proof.clone();
+        // Both were found out a moment ago: a hall of pollers need not queue for the database.
+        if self.app.auth().known(&who.proof).is_some() && was_seen(&self.seen, &of_releases) {
+            return ready(Ok(()));
+        }
+        let (proof, seen) = (who.proof.clone(), Arc::clone(&self.seen));
         later(async move {
             self.ask(move |app| match identity(app, &proof)? {
-                Some(_) => of_releases.iter().try_for_each(|room| may_see(app, room)),
+                Some(_) => of_releases
+                    .iter()
+                    .try_for_each(|room| may_see(app, &seen, room)),
                 None => Err(login_needed(&first)),
             })
             .await
         })
     }
 
+    fn source(&self, request: &HttpRequest) -> Source {
+        self.app.auth().source(request)
+    }
+
     fn may_publish<'a>(
         &'a self,
         request: &'a HttpRequest,
         who: &'a Who,
-        room: &'a RoomName,
+        draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
         let foreign = || {
             Refusal::new(
@@ -199,7 +247,7 @@ impl Gate for AppGate {
                 "origin",
                 "a request with a login cookie needs an Origin or Referer",
             )),
-            Source::Own | Source::Unstated => self.mode(room, who),
+            Source::Own | Source::Unstated => self.mode(&draft.room, who),
         })
     }
 

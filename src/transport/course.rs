@@ -82,6 +82,7 @@ pub(super) async fn get_msg(
         client,
         over: Instant::now() + wait,
     };
+    let came = std::time::Instant::now();
     let (given, cursor) = match carried {
         Carried::Nothing => call.by_memory().await?,
         Carried::Cursor(cursor) => {
@@ -94,6 +95,9 @@ pub(super) async fn get_msg(
         }
     };
     wire.gate.may_read(who, &rooms).await?;
+    if let Some(message) = &given {
+        wire.hub.meter().delivered(message, message.is_newer(came));
+    }
     let mut response = reply::json(StatusCode::OK, reply::course(given.as_deref()));
     if let Err(error) = response.add_cookie(&cookie(call.client.name(), &cursor)) {
         tracing::error!(%error, "a course poll's cookie could not be written");

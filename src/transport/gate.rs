@@ -1,10 +1,12 @@
 //! What the wire asks of the rest of the house. The app implements it.
 
+use std::net::IpAddr;
+
 use actix_web::HttpRequest;
 use futures_util::future::{Either, LocalBoxFuture, Ready};
 
 use super::refusal::Refusal;
-use crate::auth::Proof;
+use crate::auth::{self, Proof, Source};
 use crate::hub::{Kind, RoomName};
 
 /// An answer that is there at once or comes later. What is known without waiting costs no allocation:
@@ -21,6 +23,29 @@ pub fn later<'a, T>(answer: impl Future<Output = T> + 'a) -> Soon<'a, T> {
     Either::Right(Box::pin(answer))
 }
 
+/// What a request shows of its sender.
+#[derive(Clone, Debug, Default)]
+pub struct Asker<'a> {
+    /// A login, perhaps.
+    pub proof: Proof,
+    /// The other end of the connection: the sender, or the proxy in front of this server.
+    pub peer: Option<IpAddr>,
+    /// The lines of `X-Forwarded-For`, in their order. Anybody may write them: whether they count is
+    /// the gate's to know.
+    pub forwarded: Vec<&'a str>,
+}
+
+impl<'a> Asker<'a> {
+    /// What `request` shows.
+    pub fn of(request: &'a HttpRequest) -> Asker<'a> {
+        Asker {
+            proof: Proof::of(request),
+            peer: request.peer_addr().map(|peer| peer.ip()),
+            forwarded: auth::forwarded(request),
+        }
+    }
+}
+
 /// Who is asking.
 #[derive(Clone, Debug, Default)]
 pub struct Who {
@@ -28,6 +53,8 @@ pub struct Who {
     pub account: Option<String>,
     /// What showed it, so that it can be looked at again: a login may end while a poll is held.
     pub proof: Proof,
+    /// Where the request came from, as far as that can be trusted.
+    pub address: Option<IpAddr>,
 }
 
 /// A message that a client wants to publish; all bounds are checked.
@@ -47,12 +74,12 @@ pub struct Draft {
 
 /// Knows logins, rights, modes and the log.
 pub trait Gate: Send + Sync + 'static {
-    /// Who shows this proof. Without one, or with one that is not valid, the asker is anonymous:
+    /// Who asks. Without a proof, or with one that is not valid, the asker is anonymous:
     /// whether that will do is for the rooms to say.
     ///
     /// # Errors
     /// A [`Refusal`] where it cannot be found out.
-    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>>;
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>>;
 
     /// Whether `who` may read all of `rooms` at this moment. Asked at each poll, and again before a
     /// held answer is written; must see a right that was taken away in between.
@@ -62,8 +89,11 @@ pub trait Gate: Send + Sync + 'static {
     fn may_read<'a>(&'a self, who: &'a Who, rooms: &'a [RoomName])
     -> Soon<'a, Result<(), Refusal>>;
 
-    /// Whether this request may publish to `room` (a `chat` or `vote` room): the origin rules, the
-    /// room's mode, rates.
+    /// Where the page is from that sent this request. What comes from another site's is refused.
+    fn source(&self, request: &HttpRequest) -> Source;
+
+    /// Whether this request may publish `draft`: the origin rules, the room's mode, rates. A yes
+    /// counts as a message of its sender.
     ///
     /// # Errors
     /// 401, 403, 429.
@@ -71,7 +101,7 @@ pub trait Gate: Send + Sync + 'static {
         &'a self,
         request: &'a HttpRequest,
         who: &'a Who,
-        room: &'a RoomName,
+        draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>>;
 
     /// Appends to the log, durable against a kill of the server; the log's one writer publishes it to

@@ -1,19 +1,27 @@
-//! The wire: long polling and plain polling, in the course's contract and in the full one. Knows the
-//! hub, and asks a [`Gate`] who is there and what they may.
+//! The wire: long polling, plain polling, Server-Sent Events and WebSockets, in the course's contract
+//! and in the full one. Knows the hub, and asks a [`Gate`] who is there and what they may.
 //!
 //! Every answer on these paths is JSON (or the course's `OK`), errors too. What a held poll was allowed
-//! at its beginning is checked again before its answer is written.
+//! at its beginning is checked again before its answer is written. A stream is polls one after the
+//! other: its response body asks the hub when the connection takes more, so nothing piles up here.
 
 mod ask;
 pub mod course;
+mod course_socket;
+mod events;
+mod frame;
 mod gate;
 pub mod lane;
+mod origin;
 mod poll;
 mod refusal;
 mod reply;
 mod send;
+mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -28,8 +36,9 @@ use actix_web::{
 
 use crate::hub::Hub;
 
-pub use gate::{Draft, Gate, Soon, Who, later, ready};
+pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
 pub use refusal::{Code, Refusal};
+pub use traffic::{Present, Traffic, Way};
 
 /// The most bytes of one message's decoded content.
 pub const CONTENT_BYTES: usize = 64 << 10;
@@ -39,12 +48,22 @@ pub const CONTENT_BYTES: usize = 64 << 10;
 pub struct Wire {
     hub: Hub,
     gate: Arc<dyn Gate>,
+    traffic: Arc<Traffic>,
 }
 
 impl Wire {
     /// The wire over `hub`, guarded by `gate`.
     pub fn new(hub: Hub, gate: Arc<dyn Gate>) -> Wire {
-        Wire { hub, gate }
+        Wire {
+            hub,
+            gate,
+            traffic: Arc::default(),
+        }
+    }
+
+    /// What is counted on the wire.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Adds the routes, each with and without its trailing slash:
@@ -59,10 +78,24 @@ impl Wire {
             .route(web::get().to(poll::get_msg))
             .default_service(web::to(|request| wrong_method(request, Method::GET)));
         let send_msg = web::resource(["/send_msg", "/send_msg/"])
-            .app_data(wire)
+            .app_data(wire.clone())
             .route(web::post().to(send::send_msg))
             .default_service(web::to(|request| wrong_method(request, Method::POST)));
         config.service(get_msg).service(send_msg);
+        let events = web::get().to(events::events);
+        let ws = web::get().to(socket::ws);
+        let chat = web::get().to(course_socket::chat);
+        for (paths, route) in [
+            (["/events", "/events/"], events),
+            (["/ws", "/ws/"], ws),
+            (["/chat", "/chat/"], chat),
+        ] {
+            let stream = web::resource(paths)
+                .app_data(wire.clone())
+                .route(route)
+                .default_service(web::to(|request| wrong_method(request, Method::GET)));
+            config.service(stream);
+        }
     }
 }
 

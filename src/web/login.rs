@@ -44,7 +44,7 @@ pub async fn log_in(visitor: Visitor, request: HttpRequest, Form(fields): Form) 
     let next = next(fields.line("next"));
     let name = fields.line("name").unwrap_or_default();
     let password = Secret::new(fields.line("password").unwrap_or_default());
-    let address = request.peer_addr().map(|address| address.ip());
+    let address = visitor.app().auth().sender(&request);
     let proof = visitor.proof().clone();
     let entered = visitor
         .ask(move |app| {

@@ -31,6 +31,7 @@ mod guest;
 mod home;
 mod input;
 mod login;
+mod metrics;
 mod paging;
 mod projects;
 mod releases;

@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     task::{Context, Poll as Step},
     time::Duration,
@@ -23,6 +24,7 @@ use crate::{
 pub(super) struct Connection {
     lane: Lane,
     stream: TcpStream,
+    peer: Option<IpAddr>,
     alarm: Alarm,
     /// What came in while an answer was waited for: the client is ahead of it.
     early: Vec<u8>,
@@ -38,6 +40,7 @@ enum Came {
 impl Connection {
     pub(super) fn new(lane: Lane, stream: TcpStream) -> Connection {
         Connection {
+            peer: stream.peer_addr().ok().map(|peer| peer.ip()),
             lane,
             stream,
             alarm: Alarm::default(),
@@ -66,7 +69,7 @@ impl Connection {
     async fn next(&mut self, patience: Duration) -> Came {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
-            return match request::read(&early) {
+            return match request::read(&early, self.peer) {
                 Some(asked) => Came::Poll(asked),
                 None => Came::Other(early),
             };
@@ -77,7 +80,7 @@ impl Connection {
             let mut head = ReadBuf::new(&mut buffers.head);
             match Pin::new(&mut self.stream).poll_read(cx, &mut head) {
                 Step::Ready(Ok(())) if !head.filled().is_empty() => {
-                    return Step::Ready(match request::read(head.filled()) {
+                    return Step::Ready(match request::read(head.filled(), self.peer) {
                         Some(asked) => Came::Poll(asked),
                         None => Came::Other(head.filled().to_vec()),
                     });
@@ -117,6 +120,7 @@ impl Connection {
         let Some(answer) = answer else {
             return false;
         };
+        self.lane.0.wire.traffic.count(&answer);
         let close = self.lane.is_ending() || self.lane.0.wire.hub.is_draining();
         let written = {
             let mut buffers = self.lane.0.buffers.borrow_mut();

@@ -1,6 +1,9 @@
 //! Which requests are the lane's: pure.
 
+use std::net::IpAddr;
+
 use crate::auth::Proof;
+use crate::proxies::FORWARDED_FOR;
 use crate::transport::{
     ask::{Ask, Contract},
     poll::Asked,
@@ -11,7 +14,7 @@ const HEADERS: usize = 32;
 
 /// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
 /// of HTTP.
-pub(super) fn read(bytes: &[u8]) -> Option<Asked> {
+pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
@@ -20,12 +23,14 @@ pub(super) fn read(bytes: &[u8]) -> Option<Asked> {
         _ => return None,
     }
     let query = query(&request)?;
-    let proof = proof(request.headers)?;
+    let (proof, forwarded) = sender(request.headers)?;
     let ask = Ask::parse(query).ok()?;
     match ask.contract {
         Contract::Course => None,
         Contract::Full { rooms, after } => Some(Asked {
             proof,
+            peer,
+            forwarded,
             name: ask.name,
             rooms,
             after,
@@ -44,14 +49,21 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
     (!query.contains('#')).then_some(query)
 }
 
-/// What the headers show; `None` where one of them asks for more than the lane can do.
-fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
+/// What the headers show of the sender: its proof, and the lines of `X-Forwarded-For`. `None` where a
+/// header asks for more than the lane can do.
+fn sender(headers: &[httparse::Header<'_>]) -> Option<(Proof, Vec<String>)> {
     let (mut hosts, mut authorization, mut cookies) = (0, None, [""; 4]);
-    let mut cookie_headers = 0;
+    let (mut cookie_headers, mut forwarded) = (0, Vec::new());
+    let (mut host, mut origin, mut referer) = (&b""[..], None, None);
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("host") => hosts += 1,
+            4 if is("host") => {
+                hosts += 1;
+                host = header.value;
+            }
+            6 if is("origin") => origin = origin.or(Some(header.value)),
+            7 if is("referer") => referer = referer.or(Some(header.value)),
             6 if is("cookie") => {
                 *cookies.get_mut(cookie_headers)? = std::str::from_utf8(header.value).ok()?;
                 cookie_headers += 1;
@@ -62,6 +74,9 @@ fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
             10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => {
                 return None;
             }
+            15 if is(FORWARDED_FOR) => {
+                forwarded.push(std::str::from_utf8(header.value).unwrap_or("?").to_owned());
+            }
             6 if is("expect") => return None,
             7 if is("upgrade") => return None,
             14 if is("content-length") => return None,
@@ -69,7 +84,18 @@ fn proof(headers: &[httparse::Header<'_>]) -> Option<Proof> {
             _ => {}
         }
     }
-    (hosts == 1).then(|| Proof::shown(authorization, cookies))
+    let is_plain = hosts == 1 && is_from_here(host, origin.or(referer));
+    is_plain.then(|| (Proof::shown(authorization, cookies), forwarded))
+}
+
+/// Whether no page sent the request, or one that plainly is of this host. All others are the routes'
+/// to judge, which know this server's other names.
+fn is_from_here(host: &[u8], stated: Option<&[u8]>) -> bool {
+    let Some(stated) = stated else { return true };
+    let http = stated.strip_prefix(b"http://");
+    let at = http.or_else(|| stated.strip_prefix(b"https://"));
+    let path = at.and_then(|at| at.strip_prefix(host));
+    !host.is_empty() && path.is_some_and(|path| matches!(path.first(), None | Some(b'/')))
 }
 
 #[cfg(test)]
@@ -80,7 +106,7 @@ mod tests {
     const POLL: &str = "GET /get_msg?name=ann&room=chat&after=b.7 HTTP/1.1\r\nHost: here\r\n";
 
     fn read_text(text: &str) -> Option<Asked> {
-        read(text.as_bytes())
+        read(text.as_bytes(), None)
     }
 
     #[test]
@@ -92,6 +118,20 @@ mod tests {
         assert!(matches!(asked.proof, Proof::None));
         let slash = POLL.replace("/get_msg?", "/get_msg/?");
         assert!(read_text(&format!("{slash}\r\n")).is_some());
+    }
+
+    #[test]
+    fn a_page_of_this_host_may_ask() {
+        for own in [
+            "Origin: http://here",
+            "Referer: https://here/page?x=http://there",
+            "Referer: http://there/\r\nOrigin: https://here",
+        ] {
+            assert!(
+                read_text(&format!("{POLL}{own}\r\n\r\n")).is_some(),
+                "{own}"
+            );
+        }
     }
 
     #[test]
@@ -133,6 +173,11 @@ mod tests {
             whole.replace("Host: here", "Host: here\r\nTransfer-Encoding: chunked"),
             whole.replace("Host: here", "Host: here\r\nExpect: 100-continue"),
             whole.replace("Host: here", "Host: here\r\n folded: x"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: http://there"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: http://hereabouts"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: null"),
+            whole.replace("Host: here", "Host: here\r\nReferer: http://there/here"),
+            whole.replace("Host: here", "Host:\r\nOrigin: http://"),
             format!("{whole}{whole}"),
         ] {
             assert!(read_text(&other).is_none(), "{other}");

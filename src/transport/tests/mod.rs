@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::auth::Proof;
+use crate::auth::{Proof, Source};
 use crate::hub::{Family, HubOptions, RoomName, test_log::MemoryLog};
 
 /// A bearer token is taken for an account's name; rooms of releases want one; a foreign `Origin` may not publish; `shut` takes
@@ -36,12 +36,16 @@ struct TestGate {
 }
 
 impl Gate for TestGate {
-    fn who(&self, proof: Proof) -> Soon<'_, Result<Who, Refusal>> {
-        let account = match &proof {
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+        let account = match &asker.proof {
             Proof::Bearer(name) => Some(name.expose().clone()),
             Proof::Cookie(_) | Proof::None => None,
         };
-        ready(Ok(Who { account, proof }))
+        ready(Ok(Who {
+            account,
+            proof: asker.proof,
+            address: asker.peer,
+        }))
     }
 
     fn may_read<'a>(
@@ -61,11 +65,18 @@ impl Gate for TestGate {
         })
     }
 
+    fn source(&self, request: &HttpRequest) -> Source {
+        match request.headers().contains_key("origin") {
+            true => Source::Foreign,
+            false => Source::Unstated,
+        }
+    }
+
     fn may_publish<'a>(
         &'a self,
         request: &'a HttpRequest,
         _: &'a Who,
-        _: &'a RoomName,
+        _: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
         ready(match request.headers().contains_key("origin") {
             true => Err(Refusal::new(Code::Forbidden, "", "foreign origin")),
