@@ -76,11 +76,13 @@ pub enum PollError {
 struct Seat<'a> {
     hub: &'a Hub,
     key: PollKey,
+    /// It waits for its answer: to be dropped now is to be abandoned.
+    parked: bool,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.hub.lock().leave(self.key);
+        self.hub.lock().leave(self.key, self.parked);
     }
 }
 
@@ -100,7 +102,7 @@ impl Hub {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub async fn poll_by(&self, alarm: &mut Alarm, poll: Poll) -> Result<Batch, PollError> {
-        let (seat, start) = self.seat(&poll)?;
+        let (mut seat, start) = self.seat(&poll)?;
         let asked = match start {
             Resolved::Now => return Ok(self.batch(self.head())),
             Resolved::Unknown => {
@@ -170,7 +172,12 @@ impl Hub {
             &mut wakers,
         )?;
         wakers.into_iter().for_each(std::task::Waker::wake);
-        Ok((Seat { hub: self, key }, start))
+        let seat = Seat {
+            hub: self,
+            key,
+            parked: false,
+        };
+        Ok((seat, start))
     }
 
     async fn read(
@@ -231,17 +238,21 @@ impl Seat<'_> {
     }
 
     /// Waits until something is found after `after`, or until `over`.
-    async fn wait(&self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
+    async fn wait(&mut self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
+        let (hub, key) = (self.hub, self.key);
         let look = |cx: &mut Context<'_>| {
             // The clock first: a waker that is kept after the last look would be kept for nobody.
             let over = alarm.is_due(over, cx);
             let waker = (!over).then_some(cx.waker());
-            match self.hub.lock().find(self.key, after, limit, waker) {
+            match hub.lock().find(key, after, limit, waker) {
                 Found::Nothing { .. } if !over => Step::Pending,
                 found => Step::Ready(found),
             }
         };
-        poll_fn(look).await
+        self.parked = true;
+        let found = poll_fn(look).await;
+        self.parked = false;
+        found
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Client {
     pub(super) memberships: Vec<Membership>,
     pub(super) polls: Vec<ParkedPoll>,
     pub(super) used: Instant,
+    /// Its last poll was abandoned.
+    pub(super) gave_up: bool,
 }
 
 /// A client's place in a room: its queue gets everything of the room after `since`.
@@ -212,10 +214,11 @@ impl State {
     }
 
     /// The poll is over, answered or abandoned. Its client stays a member until it is swept.
-    pub(super) fn leave(&mut self, key: PollKey) {
+    pub(super) fn leave(&mut self, key: PollKey, abandoned: bool) {
         if let Some(client) = self.clients.get_mut(key.client) {
             client.polls.retain(|poll| poll.number != key.number);
             client.used = Instant::now();
+            client.gave_up = abandoned;
         }
     }
 
