@@ -7,6 +7,7 @@
   var record = Longshore.byId('record');
   var people = Longshore.byId('people');
   var input = Longshore.byId('txt');
+  var sent = [];               // what this page has sent and not seen yet
   var shown = {};              // ids on the page: what came between the page's cursor and its messages comes twice
 
   function toEnd() { record.scrollTop = record.scrollHeight; }
@@ -19,9 +20,16 @@
     if (atEnd) { toEnd(); }
   }
 
+  /* Where somebody else has this name too, it is what was sent here that tells. */
+  function isMine(message) {
+    var at = message.from === shownAs ? sent.indexOf(message.data) : -1;
+    if (at >= 0) { sent.splice(at, 1); }
+    return at >= 0 || (message.from === shownAs && !page.is_taken);
+  }
+
   function show(message) {
-    var mine = message.from === shownAs;
     if (message.kind !== 'message' || shown[message.id]) { return; }
+    var mine = isMine(message);
     shown[message.id] = true;
     var bubble = Longshore.element('p', { 'class': mine ? 'bubble mine' : 'bubble', 'data-id': message.id });
     if (message.from && !mine) { bubble.appendChild(Longshore.element('span', { 'class': 'who', text: message.from })); }
@@ -48,6 +56,7 @@
     var content = input.value;
     if (!content) { return; }
     input.value = '';
+    sent.push(content);
     Longshore.request('POST', '/send_msg/', { form: { content: content, room: page.room, name: page.name } }, function (error) {
       if (!error) { return; }
       if (!input.value) { input.value = content; }       // nothing typed is lost

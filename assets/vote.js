@@ -30,6 +30,7 @@
     Longshore.byId('question').textContent = vote.question;
     document.title = vote.question;
     Longshore.clear(bars);
+    bars.className = vote.options.length > 6 ? 'bars many' : 'bars';
     each(vote.options, function (text, index) { bars.appendChild(answer(text, index)); });
   }
 

@@ -8,6 +8,7 @@ use super::{
     TooManyClients,
     linger::Linger,
     message::Message,
+    presence::{AWAY, GRACE},
     queue::Queue,
     ring::Ring,
     room::{ClientId, Family, RoomName},
@@ -68,6 +69,7 @@ impl State {
             memberships: Vec::new(),
             polls: Vec::new(),
             used: now,
+            gave_up: false,
         });
         self.client_keys.insert(id, key);
         Ok(key)
@@ -128,7 +130,7 @@ impl State {
         }
     }
 
-    /// The clients that poll `room` or did lately, with the moment until when each surely did.
+    /// The clients that poll `room` or did lately, with the moment until when each counts as there.
     pub(super) fn visitors(
         &self,
         room: &RoomName,
@@ -140,11 +142,12 @@ impl State {
         members.filter_map(move |member| {
             let client = self.clients.get(*member)?;
             let polls = |poll: &ParkedPoll| key.is_some_and(|key| poll.rooms.contains(&key));
-            let seen = match client.polls.iter().any(polls) {
-                true => now,
-                false => client.used,
+            let until = match client.polls.iter().any(polls) {
+                true => now + AWAY,
+                false if client.gave_up => client.used + AWAY,
+                false => client.used + GRACE,
             };
-            Some((Arc::clone(&client.id), seen))
+            Some((Arc::clone(&client.id), until))
         })
     }
 

@@ -86,12 +86,14 @@ struct Seat<'a> {
     hub: &'a Hub,
     key: PollKey,
     taken: bool,
+    /// It waits for its answer: to be dropped now is to be abandoned.
+    parked: bool,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         if self.taken {
-            self.hub.lock().leave(self.key);
+            self.hub.lock().leave(self.key, self.parked);
         }
     }
 }
@@ -208,6 +210,7 @@ impl Hub {
             hub: self,
             key,
             taken,
+            parked: false,
         };
         Ok((seat, start))
     }
@@ -281,6 +284,7 @@ impl Seat<'_> {
     /// left the waker, so the first thing to do is to wait.
     async fn wait(&mut self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
         let mut woken = false;
+        self.parked = true;
         let look = |cx: &mut Context<'_>| {
             // The clock first: a waker that is kept after the last look would be kept for nobody.
             let over = alarm.is_due(over, cx);
@@ -292,7 +296,9 @@ impl Seat<'_> {
                 found => Step::Ready(found),
             }
         };
-        poll_fn(look).await
+        let found = poll_fn(look).await;
+        self.parked = false;
+        found
     }
 }
 

@@ -24,9 +24,11 @@ use super::{
     state::State,
 };
 
-/// How long somebody stays after a poll's end. More than the longest pause between the polls of a page
-/// that is alive.
-pub(super) const GRACE: Duration = Duration::from_secs(20);
+/// How long somebody stays after an answer. More than the longest pause between the polls of a page that
+/// is alive: one that nobody sees polls every 30 s.
+pub(super) const GRACE: Duration = Duration::from_secs(40);
+/// How long somebody stays who gave up a poll: the page is closed, or its network broke for a moment.
+pub(super) const AWAY: Duration = Duration::from_secs(15);
 /// After a restart nothing is told for so long: those who were there are just coming back.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
 /// Up to so many people are named; of more only the count is told.
@@ -132,14 +134,13 @@ impl Leases {
         now >= self.settled
     }
 
-    /// `person` was last seen in `room` at `seen`. A lease is only ever made longer.
-    fn renew(&mut self, room: &RoomName, person: Person, seen: Instant) {
+    /// `person` has a lease on `room` until `until`, whatever it had before.
+    fn renew(&mut self, room: &RoomName, person: Person, until: Instant) {
         if !self.rooms.contains_key(room) {
             self.rooms.insert(room.clone(), HashMap::new());
         }
         if let Some(people) = self.rooms.get_mut(room) {
-            let until = people.entry(person).or_insert(seen + GRACE);
-            *until = (*until).max(seen + GRACE);
+            people.insert(person, until);
         }
     }
 
@@ -176,9 +177,14 @@ impl Leases {
 impl State {
     /// Who is in `room`, from its members' polls and what was known before.
     fn here(&mut self, room: &RoomName, now: Instant) -> Presence {
-        let visitors: Vec<_> = self.visitors(room, now).collect();
-        for (client, seen) in visitors {
-            self.leases.renew(room, Person(client), seen);
+        let mut visitors: HashMap<Person, Instant> = HashMap::new();
+        for (client, until) in self.visitors(room, now) {
+            let longest = visitors.entry(Person(client)).or_insert(until);
+            *longest = (*longest).max(until);
+        }
+        // Whoever is a member no more, being in another room for a moment, keeps the lease it has.
+        for (person, until) in visitors {
+            self.leases.renew(room, person, until);
         }
         self.leases.here(room, now)
     }
@@ -188,17 +194,14 @@ impl State {
         let presence = self.rooms.iter().map(|(_, room)| room);
         presence
             .filter(|room| room.name.family() == Family::Presence)
-            .filter(|room| {
-                self.visitors(&room.name, now)
-                    .any(|(_, seen)| seen + GRACE > now)
-            })
+            .filter(|room| self.visitors(&room.name, now).any(|(_, until)| until > now))
             .map(|room| (room.name.clone(), room.ring.newest().cloned()))
             .collect()
     }
 }
 
 impl Hub {
-    /// Who is in `room` at this moment: whoever polls it, or did 20 s ago.
+    /// Who is in `room` at this moment: whoever polls it or did lately.
     pub fn presence(&self, room: &RoomName) -> Presence {
         self.presence_at(room, Instant::now())
     }

@@ -60,6 +60,8 @@ pub(super) struct Client {
     pub(super) memberships: Vec<Membership>,
     pub(super) polls: Vec<ParkedPoll>,
     pub(super) used: Instant,
+    /// Its last poll was abandoned.
+    pub(super) gave_up: bool,
 }
 
 /// A client's place in a room: its queue gets everything of the room after `since`.
@@ -224,9 +226,10 @@ impl State {
     }
 
     /// The poll is over, answered or abandoned. Its client stays a member until it is swept.
-    pub(super) fn leave(&mut self, key: PollKey) {
+    pub(super) fn leave(&mut self, key: PollKey, abandoned: bool) {
         if let Some(client) = self.clients.get_mut(key.client) {
             client.leave(key.number);
+            client.gave_up = abandoned;
         }
     }
 
@@ -304,6 +307,7 @@ impl Client {
     fn leave(&mut self, number: u64) {
         self.polls.retain(|poll| poll.number != number);
         self.used = Instant::now();
+        self.gave_up = false;
     }
 
     /// The queue's messages after `after`, where it holds all of them for these rooms.

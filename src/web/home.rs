@@ -119,6 +119,7 @@ async fn enter(visitor: &Visitor, request: &HttpRequest, room: &RoomName, name: 
             "account": account,
             "room": room.as_str(),
             "cursor": cursor,
+            "is_taken": is_taken,
             "here": here.data(room),
             "messages": messages(last)?,
         }),

@@ -181,3 +181,35 @@ fn told(page: &Page<'_>) -> Vec<String> {
     );
     serde_json::from_value(texts).expect("a list")
 }
+
+#[test]
+fn a_vote_works_in_an_old_engine() {
+    let server = Longshore::settings().start();
+    let (here, there) = (Phantom::start(), Phantom::start());
+    let (screen, phone) = (here.page("screen"), there.page("phone"));
+    screen.go(&format!("{}/vote/lunch", server.url));
+    screen.fill("#question", "午饭？");
+    screen.fill("#options", "面\n饭");
+    screen.click("form[action='/vote/lunch/question'] button[type=submit]");
+    screen.wait_for("document.querySelectorAll('#bars button').length === 2");
+    phone.go(&format!("{}/vote/lunch", server.url));
+    for page in [&screen, &phone] {
+        page.mark();
+        page.wait_for("document.getElementById('live').getAttribute('data-state') === 'on'");
+    }
+    phone.click("#bars li:nth-child(2) button");
+    screen.click("#bars li:nth-child(1) button");
+    phone.click("#bars li:nth-child(1) button");
+    for page in [&screen, &phone] {
+        page.wait_for(
+            "[].map.call(document.querySelectorAll('#bars b'), function (one) {
+               return one.textContent; }).join() === '2,0'",
+        );
+        page.wait_for("document.querySelector('#bars rect').getAttribute('width') === '100%'");
+        assert!(page.is_marked(), "there was no reload");
+    }
+    screen.picture("phantomjs-vote");
+    for phantom in [&here, &there] {
+        assert_eq!(phantom.complaints(), json!([]));
+    }
+}

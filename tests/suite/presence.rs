@@ -1,8 +1,10 @@
 //! Who is here, over the wire and between browsers.
 
+use std::io::Read;
+
 use serde_json::{Value, json};
 
-use crate::fixture::{Browser, Longshore, Wire, until};
+use crate::fixture::{Browser, Fleet, Longshore, Wire, raw_request, until};
 
 /// The newest presence of `room` that is after `after`; moves it on.
 fn told(client: &Wire, room: &str, after: &mut String) -> Option<Value> {
@@ -107,6 +109,31 @@ fn presence_has_the_rights_of_its_room() {
         .wire("x")
         .get_msg(&[("room", "presence/chat"), ("after", "now")]);
     refused.expect(403);
+}
+
+#[test]
+fn presence_of_releases_is_for_those_who_may_see_them() {
+    let fleet = Fleet::of(1);
+    let project = fleet.project(json!({}));
+    let wanted = json!({"project_id": project, "ref": "main"});
+    let release = fleet.longshore.api().create("releases", &wanted);
+    let status = |room: &str| {
+        let head = format!(
+            "GET /get_msg?name=a&room={room}&after=now\nAuthorization: Bearer {}",
+            fleet.longshore.token
+        );
+        let mut answer = String::new();
+        let mut stream = raw_request(&fleet.longshore.url, &head);
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(status(&format!("presence/release/{release}")), "200");
+    assert_eq!(status("presence/releases"), "200");
+    assert_eq!(status("presence/release/4711"), "403");
+    let room = format!("presence/release/{release}");
+    let stranger = fleet.longshore.wire("stranger");
+    let refused = stranger.get_msg(&[("room", &room), ("after", "now")]);
+    refused.expect(401);
 }
 
 #[test]

@@ -15,6 +15,49 @@ fn message(room: &str, data: &str) -> NewEvent {
 }
 
 #[test]
+fn what_is_announced_has_a_number_of_its_own_and_is_not_kept() {
+    let (_folder, store) = store();
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let seen = published.clone();
+    store.on_publish(Box::new(move |events| {
+        let mut seen = seen.lock().unwrap();
+        seen.extend(events.into_iter().map(|event| (event.number, event.room)));
+    }));
+    let said = |store: &Store| {
+        let said = store.record(|_, log| {
+            log.push(message("chat", "1"));
+            Ok(())
+        });
+        said.unwrap().1[0]
+    };
+    assert_eq!(said(&store), 1);
+    store
+        .announce(vec![
+            message("presence/chat", "2"),
+            message("presence/vote/x", "3"),
+        ])
+        .unwrap();
+    assert_eq!(store.read(events::head).unwrap(), 3, "also after a restart");
+    assert_eq!(said(&store), 4);
+    store.announce(Vec::new()).unwrap();
+    let rooms = [
+        "chat".into(),
+        "presence/chat".into(),
+        "presence/vote/x".into(),
+    ];
+    let kept = store
+        .read(|conn| events::read(conn, &rooms, 0, 100, 100))
+        .unwrap();
+    assert_eq!(
+        kept.iter().map(|event| event.number).collect::<Vec<_>>(),
+        [1, 4]
+    );
+    let order = ["chat", "presence/chat", "presence/vote/x", "chat"];
+    let expected: Vec<_> = (1..).zip(order.map(str::to_owned)).collect();
+    assert_eq!(*published.lock().unwrap(), expected);
+}
+
+#[test]
 fn the_log_is_published_in_number_order_by_many_writers() {
     let (_folder, store) = store();
     let published = Arc::new(Mutex::new(Vec::new()));
