@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -10,9 +12,10 @@ use actix_web::{HttpServer, web as actix};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
-use crate::transport::Wire;
+use crate::transport::{Bounds, Wire};
 use crate::web;
 
+mod descriptors;
 mod gate;
 
 /// How long a request's head may take to arrive.
@@ -36,13 +39,23 @@ pub struct Bound {
 /// Takes the port. Port 0 takes a free one.
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let shared = app.clone();
-    let wire = Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone())));
+    let settings = app.settings();
+    let connections = descriptors::raise(settings.connections as usize);
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let wire =
+        Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone()))).bounded(Bounds {
+            content: settings.message_bytes as usize,
+            body_time: Duration::from_secs(settings.body_seconds),
+        });
     let server = HttpServer::new(move || {
         actix_web::App::new()
             .app_data(actix::Data::new(shared.clone()))
             .configure(|config| wire.routes(config))
             .configure(web::configure)
     })
+    .workers(workers)
+    // It counts by the worker, and a worker may have a few more than its share.
+    .max_connections(connections.div_ceil(workers))
     .backlog(BACKLOG)
     .keep_alive(KEEP_ALIVE)
     .client_request_timeout(HEAD_LIMIT)
@@ -89,6 +102,7 @@ impl Bound {
                     "a release did not stop in time; it is interrupted at the next start"
                 );
             }
+            ending.hub().end();
             handle.stop(true).await;
         });
         let result = server.await;

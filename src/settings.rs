@@ -13,12 +13,15 @@ use crate::proxies::Network;
 /// The prefix of the variables that override the file: `LONGSHORE_LISTEN` is `listen`.
 pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
 
+/// `off` lifts the bounds on counts and rates.
+const LIMITS: &str = "LONGSHORE_LIMITS";
+
 /// Variables with the prefix that are not settings.
 const NOT_SETTINGS: [&str; 4] = [
     "LONGSHORE_DATA",
     "LONGSHORE_SETTINGS",
     "LONGSHORE_LOG",
-    "LONGSHORE_LIMITS",
+    LIMITS,
 ];
 
 /// Who may read and write chat and vote rooms.
@@ -93,6 +96,29 @@ pub struct Settings {
     pub room_bytes: u64,
     /// How many days a room keeps its messages.
     pub room_days: u32,
+    /// How many clients there may be at once.
+    pub clients: u32,
+    /// How many clients may come from one address (of IPv6: one /64).
+    pub address_clients: u32,
+    /// How many rooms one poll may have.
+    pub poll_rooms: u32,
+    /// How many bytes a message may have; at most 65536.
+    pub message_bytes: u32,
+    /// How many messages a client may send in a second on the long run; a message of more than 4 KiB
+    /// counts as several.
+    pub client_messages_second: u32,
+    /// How many messages a client may send at once.
+    pub client_messages_burst: u32,
+    /// How many messages all clients of one address without a login may send in a second.
+    pub address_messages_second: u32,
+    /// How many messages all clients of one address without a login may send at once.
+    pub address_messages_burst: u32,
+    /// How many connections may be open at once; fewer where the system allows fewer files.
+    pub connections: u32,
+    /// How long the body of a message may take to arrive, in seconds.
+    pub body_seconds: u64,
+    /// Within how many seconds clients are told to come back when the server ends.
+    pub drain_seconds: u64,
     /// When a message counts as accepted.
     pub log_sync: LogSync,
 }
@@ -122,6 +148,17 @@ impl Default for Settings {
             room_messages: 1000,
             room_bytes: 16 << 20,
             room_days: 7,
+            clients: 100_000,
+            address_clients: 10_000,
+            poll_rooms: 32,
+            message_bytes: 65_536,
+            client_messages_second: 20,
+            client_messages_burst: 100,
+            address_messages_second: 200,
+            address_messages_burst: 1000,
+            connections: 20_000,
+            body_seconds: 30,
+            drain_seconds: 5,
             log_sync: LogSync::Process,
         }
     }
@@ -191,7 +228,20 @@ impl Settings {
         if let Some(path) = file {
             table.extend(read_file(path)?);
         }
+        let mut limits = true;
         for (name, text) in variables {
+            if name == LIMITS {
+                limits = match text.as_str() {
+                    "" | "on" => true,
+                    "off" => false,
+                    _ => {
+                        return Err(SettingsError::Bounds {
+                            name: LIMITS,
+                            why: "must be on or off",
+                        });
+                    }
+                };
+            }
             if NOT_SETTINGS.contains(&name.as_str()) {
                 continue;
             }
@@ -203,7 +253,24 @@ impl Settings {
         }
         let settings: Self = table.try_into().map_err(invalid)?;
         settings.check()?;
-        Ok(settings)
+        Ok(match limits {
+            true => settings,
+            false => settings.unlimited(),
+        })
+    }
+
+    /// Without bounds on counts and rates, for benchmarks.
+    fn unlimited(self) -> Self {
+        Self {
+            clients: u32::MAX,
+            address_clients: u32::MAX,
+            client_messages_second: u32::MAX,
+            client_messages_burst: u32::MAX,
+            address_messages_second: u32::MAX,
+            address_messages_burst: u32::MAX,
+            connections: u32::MAX,
+            ..self
+        }
     }
 
     /// Settings in which no key is left out, so that each variable's type is known.
@@ -228,6 +295,29 @@ impl Settings {
             ("queue_messages", self.queue_messages as u64),
             ("room_messages", u64::from(self.room_messages)),
             ("room_days", u64::from(self.room_days)),
+            ("clients", u64::from(self.clients)),
+            ("address_clients", u64::from(self.address_clients)),
+            ("poll_rooms", u64::from(self.poll_rooms)),
+            ("message_bytes", u64::from(self.message_bytes)),
+            (
+                "client_messages_second",
+                u64::from(self.client_messages_second),
+            ),
+            (
+                "client_messages_burst",
+                u64::from(self.client_messages_burst),
+            ),
+            (
+                "address_messages_second",
+                u64::from(self.address_messages_second),
+            ),
+            (
+                "address_messages_burst",
+                u64::from(self.address_messages_burst),
+            ),
+            ("connections", u64::from(self.connections)),
+            ("body_seconds", self.body_seconds),
+            ("drain_seconds", self.drain_seconds),
         ];
         for (name, value) in at_least_one {
             if value == 0 {
@@ -246,6 +336,20 @@ impl Settings {
                 name: "public_urls",
                 why: "must be addresses such as https://deploy.example.com",
             });
+        }
+        let at_most = [
+            (
+                "message_bytes",
+                self.message_bytes,
+                65_536,
+                "must be at most 65536",
+            ),
+            ("poll_rooms", self.poll_rooms, 256, "must be at most 256"),
+        ];
+        for (name, value, most, why) in at_most {
+            if value > most {
+                return Err(SettingsError::Bounds { name, why });
+            }
         }
         if self.servers_at_once > 64 || self.releases_at_once > 64 {
             return Err(SettingsError::Bounds {
@@ -308,81 +412,4 @@ fn parse_variable(like: Option<&toml::Value>, text: &str) -> toml::Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect::<Vec<_>>()
-            .into_iter()
-    }
-
-    #[test]
-    fn variables_go_over_the_file_and_the_file_over_the_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("longshore.toml");
-        std::fs::write(&path, "listen = \"127.0.0.1:9000\"\nchat = \"off\"\n").unwrap();
-        let settings = Settings::load(
-            Some(&path),
-            variables(&[
-                ("LONGSHORE_CHAT", "open"),
-                (
-                    "LONGSHORE_PUBLIC_URLS",
-                    "https://a.example, https://b.example",
-                ),
-                ("LONGSHORE_RUN_AS", "builder"),
-                ("LONGSHORE_GIT_ALLOW_HTTP", "true"),
-                ("LONGSHORE_LIMITS", "off"),
-                ("PATH", "/bin"),
-            ]),
-        )
-        .unwrap();
-        assert_eq!(settings.listen.port(), 9000);
-        assert_eq!(settings.chat, ChatAccess::Open);
-        assert_eq!(
-            settings.public_urls,
-            ["https://a.example", "https://b.example"]
-        );
-        assert_eq!(settings.run_as.as_deref(), Some("builder"));
-        assert!(settings.git_allow_http);
-        assert_eq!(settings.queue_messages, 256);
-    }
-
-    #[test]
-    fn wrong_settings_are_named() {
-        for (name, value, expected) in [
-            ("LONGSHORE_LISTEN", "nowhere", "listen"),
-            ("LONGSHORE_CHAT", "sometimes", "chat"),
-            ("LONGSHORE_QUEUE_MESSAGES", "0", "queue_messages"),
-            ("LONGSHORE_QUEUE_MESSAGES", "many", "queue_messages"),
-            ("LONGSHORE_LISTNE", "1", "listne"),
-            ("LONGSHORE_PUBLIC_URLS", "deploy.example", "public_urls"),
-            (
-                "LONGSHORE_TRUSTED_PROXIES",
-                "proxy.local",
-                "trusted_proxies",
-            ),
-        ] {
-            let error = Settings::load(None, variables(&[(name, value)]))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(expected), "{name}={value}: {error}");
-            assert!(!error.contains('\n'), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_documentation_lists_every_setting_with_its_default() {
-        let documented = include_str!("../docs/settings.md");
-        let table = toml::Table::try_from(Settings::with_every_key(&Settings::default())).unwrap();
-        for (key, value) in table {
-            let row = match key.as_str() {
-                "run_as" | "git_ca_file" => format!("| `{key}` | – |"),
-                _ => format!("| `{key}` | `{}` |", serde_json::to_string(&value).unwrap()),
-            };
-            assert!(documented.contains(&row), "docs/settings.md lacks {row}");
-        }
-    }
-}
+mod tests;

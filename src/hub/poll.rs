@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::IpAddr,
     pin::pin,
     sync::Arc,
     task::{Context, Poll as Step},
@@ -30,6 +31,8 @@ const LEAST_ENCODED: usize = 80;
 pub struct Poll {
     /// Who asks.
     pub client: ClientId,
+    /// Where from, for the bound on an address's clients; `None` is not counted.
+    pub address: Option<IpAddr>,
     /// Its rooms, each once. Whether the client may read them is for the caller to know.
     pub rooms: Vec<RoomName>,
     /// Where it goes on from.
@@ -55,7 +58,7 @@ pub struct Batch {
     pub more: bool,
     /// A newer poll of the same client ended this one.
     pub superseded: bool,
-    /// Wait that long before the next poll.
+    /// Wait that long before the next poll: on every answer while the hub drains.
     pub retry: Option<Duration>,
     /// The answer was held or read from the log, so what was checked before may no longer hold.
     pub held: bool,
@@ -67,6 +70,12 @@ pub enum PollError {
     /// The hub has as many clients as it may.
     #[error(transparent)]
     Full(#[from] TooManyClients),
+    /// The poll names more rooms than a poll may.
+    #[error("a poll has at most {most} rooms")]
+    Rooms {
+        /// So many it may.
+        most: usize,
+    },
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -92,6 +101,10 @@ impl Hub {
     /// # Errors
     /// [`PollError`] where the hub is full or the log fails; the client's position is as before.
     pub async fn poll(&self, poll: Poll) -> Result<Batch, PollError> {
+        let most = self.options().rooms;
+        if poll.rooms.len() > most {
+            return Err(PollError::Rooms { most });
+        }
         let (seat, start) = self.seat(&poll)?;
         let asked = match start {
             Resolved::Now => return Ok(self.batch(self.head())),
@@ -127,10 +140,7 @@ impl Hub {
                 Found::Picked(picked) => self.filled(picked, Vec::new()),
                 Found::Nothing { head } => self.batch(head),
                 Found::Superseded => self.superseded(asked),
-                Found::Draining { head } => Batch {
-                    retry: Some(self.options().drain_retry()),
-                    ..self.batch(head)
-                },
+                Found::Draining { head } => self.batch(head),
                 Found::Behind { head } => {
                     held = true;
                     let (page, marks) = self.read(&poll.rooms, after, head, limit).await?;
@@ -152,14 +162,7 @@ impl Hub {
 
     fn seat(&self, poll: &Poll) -> Result<(Seat<'_>, Resolved), TooManyClients> {
         let mut wakers = Vec::new();
-        let (key, start) = self.lock().register(
-            &poll.client,
-            &poll.rooms,
-            &poll.after,
-            self.birth(),
-            poll.may_be_superseded,
-            &mut wakers,
-        )?;
+        let (key, start) = self.lock().register(poll, self.birth(), &mut wakers)?;
         wakers.into_iter().for_each(std::task::Waker::wake);
         Ok((Seat { hub: self, key }, start))
     }
@@ -210,7 +213,7 @@ impl Hub {
             gap: Vec::new(),
             more: false,
             superseded: false,
-            retry: None,
+            retry: self.is_draining().then(|| self.options().drain_retry()),
             held: false,
         }
     }

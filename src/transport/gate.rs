@@ -53,7 +53,7 @@ pub struct Who {
     pub account: Option<String>,
     /// What showed it, so that it can be looked at again: a login may end while a poll is held.
     pub proof: Proof,
-    /// Where the request came from, as far as that can be trusted.
+    /// Where the request came from, as far as that can be trusted: what counts as one address.
     pub address: Option<IpAddr>,
 }
 

@@ -1,6 +1,6 @@
 //! `GET /get_msg`, in both contracts.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
     Wire,
@@ -33,6 +33,7 @@ pub(super) async fn get_msg(
     wire.gate.may_read(&who, &rooms).await?;
     let poll = Poll {
         client,
+        address: who.address,
         rooms: rooms.clone(),
         after,
         wait: ask.wait,
@@ -43,5 +44,5 @@ pub(super) async fn get_msg(
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
-    Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
+    Ok(wire.reply(reply::batch(&batch)))
 }

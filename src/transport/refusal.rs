@@ -25,6 +25,8 @@ pub enum Code {
     Forbidden,
     /// 405: another method is needed.
     Method,
+    /// 408: the body came too slowly.
+    Slow,
     /// 413: the content is too large.
     TooLarge,
     /// 422: a value is out of bounds.
@@ -43,6 +45,7 @@ impl Code {
             Code::Login => "unauthorized",
             Code::Forbidden => "forbidden",
             Code::Method => "method_not_allowed",
+            Code::Slow => "too_slow",
             Code::TooLarge => "too_large",
             Code::Invalid => "invalid",
             Code::TooMany => "too_many",
@@ -57,6 +60,7 @@ impl Code {
             Code::Login => StatusCode::UNAUTHORIZED,
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Code::Slow => StatusCode::REQUEST_TIMEOUT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -163,6 +167,7 @@ impl From<PollError> for Refusal {
     fn from(error: PollError) -> Refusal {
         match error {
             PollError::Full(full) => full.into(),
+            PollError::Rooms { .. } => Refusal::new(Code::Invalid, "room", error.to_string()),
             PollError::Log(error) => {
                 tracing::error!(%error, "a poll could not be answered");
                 Refusal::new(Code::Unavailable, "", "the message log cannot be read")

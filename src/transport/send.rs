@@ -30,17 +30,32 @@ pub(super) async fn send_msg(
     request: HttpRequest,
     payload: web::Payload,
     wire: web::Data<Wire>,
+) -> HttpResponse {
+    let sent = accept(&request, payload, &wire).await;
+    let mut response = sent.unwrap_or_else(|refusal| refusal.response());
+    wire.close_if_draining(&mut response);
+    response
+}
+
+async fn accept(
+    request: &HttpRequest,
+    payload: web::Payload,
+    wire: &Wire,
 ) -> Result<HttpResponse, Refusal> {
-    let body = read(&request, payload).await?;
+    let body = tokio::time::timeout(wire.bounds.body_time, read(request, payload))
+        .await
+        .map_err(|_| Refusal::new(Code::Slow, "", "the body came too slowly"))??;
     if wire.hub.is_draining() {
         let message = "the server is going down; send it again";
-        return Err(Refusal::new(Code::Unavailable, "", message));
+        let refusal = Refusal::new(Code::Unavailable, "", message);
+        return Err(refusal.retry_after(wire.hub.drain_retry()));
     }
+    let kind = header(request, CONTENT_TYPE);
     let Sent {
         content,
         room,
         name,
-    } = Sent::parse(header(&request, CONTENT_TYPE), &body)?;
+    } = Sent::parse(kind, &body, wire.bounds.content)?;
     let kind = match room.family() {
         Family::Chat => Kind::Message,
         Family::Vote => Kind::Vote,
@@ -49,16 +64,16 @@ pub(super) async fn send_msg(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(Asker::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(request)).await?;
     let draft = Draft {
         room,
         kind,
         from: who.account.clone().unwrap_or(name),
         content,
     };
-    wire.gate.may_publish(&request, &who, &draft).await?;
+    wire.gate.may_publish(request, &who, &draft).await?;
     let number = wire.gate.append(draft).await?;
-    Ok(match wants_json(header(&request, ACCEPT)) {
+    Ok(match wants_json(header(request, ACCEPT)) {
         true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
         false => reply::text("OK"),
     })
@@ -71,7 +86,7 @@ struct Sent {
 }
 
 impl Sent {
-    fn parse(kind: &str, body: &[u8]) -> Result<Sent, Refusal> {
+    fn parse(kind: &str, body: &[u8], most: usize) -> Result<Sent, Refusal> {
         let kind = kind.split(';').next().unwrap_or("").trim();
         let fields = match kind.to_ascii_lowercase().as_str() {
             "application/json" => json_fields(body)?,
@@ -97,8 +112,8 @@ impl Sent {
                 "the content is empty",
             ));
         }
-        if content.len() > CONTENT_BYTES {
-            return Err(too_large());
+        if content.len() > most {
+            return Err(too_large(most));
         }
         if let Some(name) = &name {
             ClientId::new(None, name)?;
@@ -155,7 +170,7 @@ fn json_fields(body: &[u8]) -> Result<Fields, Refusal> {
 async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<Vec<u8>, Refusal> {
     let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0);
     if announced > DRAINED_BYTES {
-        return Err(too_large());
+        return Err(too_large(CONTENT_BYTES));
     }
     let (mut body, mut read) = (Vec::with_capacity(announced.min(BODY_BYTES)), 0);
     while let Some(piece) = payload.next().await {
@@ -170,13 +185,13 @@ async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<Vec<u8
         }
     }
     match read > BODY_BYTES {
-        true => Err(too_large()),
+        true => Err(too_large(CONTENT_BYTES)),
         false => Ok(body),
     }
 }
 
-fn too_large() -> Refusal {
-    let message = "the content has at most 64 KiB";
+fn too_large(most: usize) -> Refusal {
+    let message = format!("the content has at most {most} bytes");
     Refusal::new(Code::TooLarge, "content", message)
 }
 
