@@ -8,20 +8,17 @@ use std::thread;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::{HttpServer, web as actix};
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::transport::{Bounds, Wire};
-use crate::web;
 
+mod calm;
 mod descriptors;
+mod front;
 mod gate;
 
-/// How long a request's head may take to arrive.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept; more than the pause between two polls of a slow client.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long running releases may take to stop when the platform ends.
 const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
 /// How long answers may take to be written when the platform ends, in seconds.
@@ -38,7 +35,6 @@ pub struct Bound {
 
 /// Takes the port. Port 0 takes a free one.
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
-    let shared = app.clone();
     let settings = app.settings();
     let connections = descriptors::raise(settings.connections as usize);
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
@@ -47,29 +43,40 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
             content: settings.message_bytes as usize,
             body_time: Duration::from_secs(settings.body_seconds),
         });
-    let server = HttpServer::new(move || {
-        actix_web::App::new()
-            .app_data(actix::Data::new(shared.clone()))
-            .configure(|config| wire.routes(config))
-            .configure(web::configure)
-    })
-    .workers(workers)
-    // It counts by the worker, and a worker may have a few more than its share.
-    .max_connections(connections.div_ceil(workers))
-    .backlog(BACKLOG)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_LIMIT)
-    // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(SHUTDOWN_SECONDS)
-    .disable_signals()
-    .bind(listen)?;
-    let address = server.addrs().first().copied().unwrap_or(listen);
+    let builder = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(connections.div_ceil(workers))
+        .backlog(BACKLOG)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals();
+    let ended = builder.graceful_shutdown_signal();
+    let listener = listener(listen)?;
+    let address = listener.local_addr()?;
+    let shared = app.clone();
+    let builder = builder.listen("longshore", listener, move || {
+        let ended = ended.clone();
+        let ended = move || {
+            let ended = ended.clone();
+            async move { ended.notified().await }
+        };
+        front::service(shared.clone(), wire.clone(), address, ended)
+    })?;
     Ok(Bound {
         app,
-        server: server.run(),
+        server: builder.run(),
         address,
     })
+}
+
+fn listener(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = match listen {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that starts anew takes its port back, whatever connections still end on it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 impl Bound {

@@ -1,7 +1,7 @@
 //! What a request shows to prove who it is, and who that turned out to be.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
 use crate::secret::Secret;
@@ -27,18 +27,35 @@ pub enum Proof {
 impl Proof {
     /// What `request` shows.
     pub fn of(request: &HttpRequest) -> Self {
-        if let Some(header) = request.headers().get(AUTHORIZATION) {
-            let text = header.to_str().unwrap_or_default();
+        let headers = request.headers();
+        let text = |value: &'_ HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        Self::shown(
+            headers.get(AUTHORIZATION).map(text).as_deref(),
+            headers
+                .get_all(COOKIE)
+                .filter_map(|value| value.to_str().ok()),
+        )
+    }
+
+    /// What a request shows whose header `Authorization` and headers `Cookie` are these.
+    pub fn shown<'a>(
+        authorization: Option<&str>,
+        cookies: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        if let Some(text) = authorization {
             let token = match text.split_once(' ') {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
                 _ => "",
             };
             return Self::Bearer(Secret::new(token.to_owned()));
         }
-        match request.cookie(SESSION_COOKIE) {
-            Some(cookie) if !cookie.value().is_empty() => {
-                Self::Cookie(Secret::new(cookie.value().to_owned()))
-            }
+        let mut pairs = cookies.into_iter().flat_map(|header| header.split(';'));
+        let token = pairs.find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            (name.trim() == SESSION_COOKIE).then_some(value.trim())
+        });
+        match token {
+            Some(token) if !token.is_empty() => Self::Cookie(Secret::new(token.to_owned())),
             _ => Self::None,
         }
     }

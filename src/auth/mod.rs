@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite};
 
-use crate::proxies::{FORWARDED_FOR, Proxies};
+use crate::proxies::Proxies;
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
 use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
@@ -25,6 +25,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use crate::proxies::FORWARDED_FOR;
 pub use error::{AuthError, Result};
 pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
 pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};

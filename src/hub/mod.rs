@@ -11,6 +11,7 @@
 //! One lock guards everything in memory. It is held for arithmetic only: never across an await, a read
 //! of the log, or a wake-up.
 
+mod alarm;
 mod cursor;
 mod log;
 mod members;
@@ -43,6 +44,7 @@ use std::{
 use rand::Rng;
 use tokio::sync::watch;
 
+pub use alarm::Alarm;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
 pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};

@@ -1,19 +1,19 @@
 //! One poll, from its registration to its answer.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     net::IpAddr,
-    pin::pin,
     sync::Arc,
     task::{Context, Poll as Step},
     time::Duration,
 };
 
 use rand::Rng;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::{
     Hub, TooManyClients,
+    alarm::Alarm,
     cursor::{Cursor, Position, Resolved},
     log::{Limit, LogError, Page},
     message::Message,
@@ -101,6 +101,14 @@ impl Hub {
     /// # Errors
     /// [`PollError`] where the hub is full or the log fails; the client's position is as before.
     pub async fn poll(&self, poll: Poll) -> Result<Batch, PollError> {
+        self.poll_by(&mut Alarm::default(), poll).await
+    }
+
+    /// [`poll`](Self::poll), timed by an alarm that serves the polls before and after it too.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub async fn poll_by(&self, alarm: &mut Alarm, poll: Poll) -> Result<Batch, PollError> {
         let most = self.options().rooms;
         if poll.rooms.len() > most {
             return Err(PollError::Rooms { most });
@@ -132,7 +140,7 @@ impl Hub {
                 Found::Nothing { head } if !poll.wait.is_zero() => {
                     held = true;
                     (after, tell_gaps) = (head, true);
-                    seat.wait(after, limit, over).await
+                    seat.wait(after, limit, alarm, over).await
                 }
                 found => found,
             };
@@ -225,11 +233,10 @@ impl Seat<'_> {
     }
 
     /// Waits until something is found after `after`, or until `over`.
-    async fn wait(&self, after: u64, limit: Limit, over: Instant) -> Found {
-        let mut over = pin!(sleep_until(over));
+    async fn wait(&self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
         let look = |cx: &mut Context<'_>| {
             // The clock first: a waker that is kept after the last look would be kept for nobody.
-            let over = over.as_mut().poll(cx).is_ready();
+            let over = alarm.is_due(over, cx);
             let waker = (!over).then_some(cx.waker());
             match self.hub.lock().find(self.key, after, limit, waker) {
                 Found::Nothing { .. } if !over => Step::Pending,

@@ -1,5 +1,6 @@
 //! What the wire asks of the house: who is there, what they may, and where messages go.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
@@ -11,7 +12,7 @@ use crate::chat;
 use crate::hub::{Family, RoomName};
 use crate::limits::Sender;
 use crate::proxies::household;
-use crate::store::{Moment, NewEvent, ReleaseId, StoreError, releases};
+use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 
 /// `Retry-After` is told in whole seconds, rounded up, and never as none.
@@ -94,6 +95,14 @@ fn unavailable(error: &dyn std::error::Error) -> Refusal {
     )
 }
 
+fn not_written(error: &NotWritten) -> Refusal {
+    match error {
+        // Said for each message of a flood, so it is not logged.
+        NotWritten::Full => Refusal::new(Code::Unavailable, "", error.to_string()),
+        NotWritten::Closed | NotWritten::Failed(_) => unavailable(error),
+    }
+}
+
 /// Whether a room belongs to releases.
 fn is_of_releases(room: &RoomName) -> bool {
     matches!(room.family(), Family::Release | Family::Releases)
@@ -131,13 +140,14 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
 }
 
 impl Gate for AppGate {
-    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
-        let proxies = self.app.auth().proxies();
+    fn sender(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
+        household(self.app.auth().proxies().sender(peer, forwarded))
+    }
+
+    fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>> {
         let who = Who {
             account: None,
-            address: asker
-                .peer
-                .map(|peer| household(proxies.sender(peer, &asker.forwarded))),
+            address: asker.address,
             proof: asker.proof,
         };
         if matches!(who.proof, Proof::None) {
@@ -215,23 +225,22 @@ impl Gate for AppGate {
     }
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
-        later(self.ask(move |app| {
-            let event = NewEvent {
-                room: draft.room.as_str().to_owned(),
-                kind: draft.kind.as_str().to_owned(),
-                sender: draft.from,
-                data: Value::from(draft.content).to_string(),
-                at: Moment::now(),
-            };
-            let ((), numbers) = app
-                .store()
-                .record(|_, log| {
-                    log.push(event);
-                    Ok(())
-                })
-                .map_err(|error| unavailable(&error))?;
-            let number = numbers.first().copied().unwrap_or_default();
-            Ok(u64::try_from(number).unwrap_or_default())
-        }))
+        let appended = self.app.store().append(NewEvent {
+            room: draft.room.as_str().to_owned(),
+            kind: draft.kind.as_str().to_owned(),
+            sender: draft.from,
+            data: Value::from(draft.content).to_string(),
+            at: Moment::now(),
+        });
+        match appended {
+            Ok(written) => later(async move {
+                match written.await {
+                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
+                    Ok(Err(error)) => Err(not_written(&error)),
+                    Err(_) => Err(not_written(&NotWritten::Closed)),
+                }
+            }),
+            Err(error) => ready(Err(not_written(&error))),
+        }
     }
 }

@@ -42,6 +42,24 @@ pub struct NewEvent {
     pub at: Moment,
 }
 
+impl Event {
+    /// Messages that were just written, with the numbers that they got.
+    pub(super) fn numbered(numbers: &[i64], new: Vec<NewEvent>) -> Vec<Self> {
+        numbers
+            .iter()
+            .zip(new)
+            .map(|(number, new)| Self {
+                number: *number,
+                room: new.room,
+                kind: new.kind,
+                sender: new.sender,
+                data: new.data,
+                at: new.at,
+            })
+            .collect()
+    }
+}
+
 /// How much of each room is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -86,13 +104,14 @@ pub fn head(conn: &mut Conn) -> Result<i64> {
     Ok(last.max(dropped).unwrap_or(0))
 }
 
-/// Numbers and writes `new`, in order.
-pub(super) fn append(conn: &mut Conn, new: Vec<NewEvent>) -> Result<Vec<Event>> {
+/// Writes `new` in order and gives each its number.
+pub(super) fn append(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
+    // One cached statement a message costs less than preparing one for all of them.
     new.iter()
         .map(|event| {
             Ok(diesel::insert_into(events::table)
                 .values(event)
-                .returning(Event::as_returning())
+                .returning(events::number)
                 .get_result(conn)?)
         })
         .collect()

@@ -8,7 +8,7 @@
 //! Everything here blocks: async code calls it on the blocking pool.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -28,9 +28,13 @@ mod schema;
 pub mod servers;
 pub mod users;
 mod values;
+mod writer;
 
 pub use events::{Event, NewEvent, Retention};
 pub use values::*;
+pub use writer::{NotWritten, Written};
+
+use writer::{Turns, Writer};
 
 /// The connection that queries take.
 pub type Conn = SqliteConnection;
@@ -207,10 +211,11 @@ pub type Publish = Box<dyn Fn(Vec<Event>) + Send + Sync>;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<ConnectionManager<Conn>>,
-    /// Held from a logged write's start until it is published, so that numbers are published in
-    /// the order in which they are given.
-    order: Arc<Mutex<()>>,
+    /// A turn lasts from a write's start until what it logged is published, so that numbers are
+    /// published in the order in which they are given.
+    turns: Arc<Turns>,
     publish: Arc<OnceLock<Publish>>,
+    writer: Arc<Writer>,
 }
 
 #[derive(Debug)]
@@ -218,8 +223,8 @@ struct Pragmas {
     synchronous: &'static str,
 }
 
-impl CustomizeConnection<Conn, diesel::r2d2::Error> for Pragmas {
-    fn on_acquire(&self, conn: &mut Conn) -> std::result::Result<(), diesel::r2d2::Error> {
+impl Pragmas {
+    fn apply(&self, conn: &mut Conn) -> QueryResult<()> {
         // With WAL, `NORMAL` survives the process's death at any moment; `FULL` the machine's too.
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
@@ -227,7 +232,12 @@ impl CustomizeConnection<Conn, diesel::r2d2::Error> for Pragmas {
             BUSY.as_millis(),
             self.synchronous
         ))
-        .map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+impl CustomizeConnection<Conn, diesel::r2d2::Error> for Pragmas {
+    fn on_acquire(&self, conn: &mut Conn) -> std::result::Result<(), diesel::r2d2::Error> {
+        self.apply(conn).map_err(diesel::r2d2::Error::QueryError)
     }
 }
 
@@ -283,15 +293,20 @@ impl Store {
             .connection_customizer(Box::new(Pragmas { synchronous }))
             .build(ConnectionManager::new(url))
             .map_err(|error| failed(error.to_string()))?;
-        let store = Self {
-            pool,
-            order: Arc::default(),
-            publish: Arc::default(),
-        };
-        store
-            .connection()?
+        pool.get()?
             .run_pending_migrations(MIGRATIONS)
             .map_err(|error| failed(error.to_string()))?;
+        let (turns, publish) = (Arc::default(), Arc::default());
+        let mut conn = Conn::establish(url).map_err(|error| failed(error.to_string()))?;
+        Pragmas { synchronous }.apply(&mut conn)?;
+        let writer = Writer::start(conn, Arc::clone(&turns), Arc::clone(&publish))
+            .map_err(|error| failed(error.to_string()))?;
+        let store = Self {
+            pool,
+            turns,
+            publish,
+            writer: Arc::new(writer),
+        };
         store.write(events::ensure_birth)?;
         Ok(store)
     }
@@ -312,7 +327,25 @@ impl Store {
 
     /// Runs queries in one transaction, which an error undoes.
     pub fn write<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        (*self.connection()?).immediate_transaction(queries)
+        let mut conn = self.connection()?;
+        let _turn = self.turns.take();
+        conn.immediate_transaction(queries)
+    }
+
+    /// Gives `new` to the log's writer, which commits it, together with whatever else waits, then
+    /// publishes it, then tells its number. Never blocks. Once this has returned, the message is
+    /// written and published whole or not at all, whether or not anybody waits for the number.
+    ///
+    /// # Errors
+    /// [`NotWritten::Full`] where too much waits already; [`NotWritten::Closed`] after
+    /// [`close`](Self::close).
+    pub fn append(&self, new: NewEvent) -> std::result::Result<Written, NotWritten> {
+        self.writer.append(new)
+    }
+
+    /// Ends the log's writer when all that waits is written.
+    pub fn close(&self) {
+        self.writer.close();
     }
 
     /// [`write`](Self::write) with messages for the log: what `queries` push is numbered and
@@ -323,19 +356,19 @@ impl Store {
         queries: impl FnOnce(&mut Conn, &mut Vec<NewEvent>) -> Result<T>,
     ) -> Result<(T, Vec<i64>)> {
         let mut conn = self.connection()?;
-        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let (value, events) = conn.immediate_transaction(|conn| {
+        let turn = self.turns.take();
+        let (value, new, numbers) = conn.immediate_transaction(|conn| {
             let mut pushed = Vec::new();
             let value = queries(conn, &mut pushed)?;
-            Ok::<_, StoreError>((value, events::append(conn, pushed)?))
+            let numbers = events::append(conn, &pushed)?;
+            Ok::<_, StoreError>((value, pushed, numbers))
         })?;
-        let numbers = events.iter().map(|event| event.number).collect();
-        if !events.is_empty()
+        if !numbers.is_empty()
             && let Some(publish) = self.publish.get()
         {
-            publish(events);
+            publish(Event::numbered(&numbers, new));
         }
-        drop(order);
+        drop(turn);
         Ok((value, numbers))
     }
 }

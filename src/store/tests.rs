@@ -1,3 +1,5 @@
+mod log;
+
 use super::*;
 use crate::store::nodes::NewNode;
 use crate::store::projects::ProjectValues;
@@ -55,16 +57,6 @@ fn release(project: ProjectId) -> NewRelease {
             step: "start".into(),
             server: None,
         }],
-    }
-}
-
-fn message(room: &str, data: &str) -> NewEvent {
-    NewEvent {
-        room: room.into(),
-        kind: "message".into(),
-        sender: "ann".into(),
-        data: data.into(),
-        at: Moment::now(),
     }
 }
 
@@ -160,77 +152,6 @@ fn one_release_a_project_is_active_however_many_ask() {
     store
         .write(|c| releases::add(c, &release(shop.id)))
         .unwrap();
-}
-
-#[test]
-fn the_log_is_published_in_number_order_by_many_writers() {
-    let (_folder, store) = store();
-    let published = Arc::new(Mutex::new(Vec::new()));
-    let seen = published.clone();
-    store.on_publish(Box::new(move |events| {
-        seen.lock()
-            .unwrap()
-            .extend(events.iter().map(|event| event.number));
-    }));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..25 {
-                    store
-                        .record(|_, log| {
-                            log.push(message("chat", "\"hi\""));
-                            Ok(())
-                        })
-                        .unwrap();
-                }
-            });
-        }
-    });
-    assert_eq!(*published.lock().unwrap(), (1..=100).collect::<Vec<i64>>());
-    assert_eq!(store.read(events::head).unwrap(), 100);
-}
-
-#[test]
-fn a_failed_record_logs_nothing() {
-    let (_folder, store) = store();
-    let failed: Result<((), _)> = store.record(|_, log| {
-        log.push(message("chat", "\"hi\""));
-        Err(StoreError::Taken { field: "name" })
-    });
-    assert!(failed.is_err());
-    assert_eq!(store.read(events::head).unwrap(), 0);
-}
-
-#[test]
-fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
-    let (_folder, store) = store();
-    for number in 1..=10 {
-        let room = if number == 1 { "vote/x" } else { "chat" };
-        store
-            .record(|_, log| {
-                log.push(message(room, "\"hi\""));
-                Ok(())
-            })
-            .unwrap();
-    }
-    let keep = |messages, bytes| events::Retention {
-        messages,
-        bytes,
-        seconds: 3600,
-    };
-    let dropped = store.write(|c| events::trim(c, keep(4, 1000))).unwrap();
-    assert_eq!(dropped, [("chat".to_owned(), 6)]);
-    // Each message has four bytes of data.
-    let dropped = store.write(|c| events::trim(c, keep(4, 9))).unwrap();
-    assert_eq!(dropped, [("chat".to_owned(), 8)]);
-    assert_eq!(store.read(events::marks).unwrap(), [("chat".to_owned(), 8)]);
-    let left = store
-        .read(|c| events::read(c, &["chat".into(), "vote/x".into()], 0, 100, 100))
-        .unwrap();
-    assert_eq!(
-        left.iter().map(|e| e.number).collect::<Vec<_>>(),
-        [1, 9, 10]
-    );
 }
 
 #[test]

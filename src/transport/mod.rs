@@ -7,6 +7,7 @@
 mod ask;
 pub mod course;
 mod gate;
+pub mod lane;
 mod poll;
 mod refusal;
 mod reply;
@@ -25,6 +26,7 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
+use crate::auth::{self, Proof};
 use crate::hub::Hub;
 
 pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
@@ -72,6 +74,16 @@ impl Wire {
     /// The same with other bounds.
     pub fn bounded(self, bounds: Bounds) -> Wire {
         Wire { bounds, ..self }
+    }
+
+    /// What a request shows of its sender.
+    fn asker(&self, request: &HttpRequest) -> Asker {
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let forwarded = auth::forwarded(request);
+        Asker {
+            proof: Proof::of(request),
+            address: peer.map(|peer| self.gate.sender(peer, &forwarded)),
+        }
     }
 
     /// A poll's answer. While the server goes down, its connection ends with it.

@@ -1,5 +1,7 @@
 //! `GET /get_msg`, in both contracts.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
@@ -10,39 +12,76 @@ use super::{
     refusal::Refusal,
     reply,
 };
-use crate::hub::{ClientId, Poll};
+use crate::hub::{Alarm, Batch, ClientId, Poll, Position, RoomName};
 
-/// Authorise, hold, authorise again, answer. The request itself is let go before the poll is held, so
-/// that what is parked stays small.
+/// The actix route. The request itself is let go before the poll is held, so that what is parked stays
+/// small.
 pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
-    let ask = Ask::parse(request.query_string())?;
-    let who = wire.gate.who(Asker::of(&request)).await?;
-    let client = ClientId::new(who.account.clone(), &ask.name)?;
-    let (rooms, after) = match ask.contract {
-        Contract::Full { rooms, after } => (rooms, after),
+    let Ask {
+        name,
+        wait,
+        contract,
+    } = Ask::parse(request.query_string())?;
+    let asker = wire.asker(&request);
+    match contract {
         Contract::Course => {
-            let cookie = course::Carried::read(&request, &ask.name);
+            let who = wire.gate.who(asker).await?;
+            let client = ClientId::new(who.account.clone(), &name)?;
+            let cookie = course::Carried::read(&request, &name);
             drop(request);
-            return course::get_msg(&wire, &who, client, cookie, ask.wait).await;
+            course::get_msg(&wire, &who, client, cookie, wait).await
         }
-    };
-    drop(request);
+        Contract::Full { rooms, after } => {
+            drop(request);
+            let asked = Asked {
+                asker,
+                name,
+                rooms,
+                after,
+                wait,
+            };
+            let batch = full(&wire, asked, &mut Alarm::default()).await?;
+            Ok(wire.reply(reply::batch(&batch)))
+        }
+    }
+}
+
+/// A poll of the full contract, as it came in.
+pub(super) struct Asked {
+    pub(super) asker: Asker,
+    pub(super) name: String,
+    pub(super) rooms: Vec<RoomName>,
+    pub(super) after: Position,
+    pub(super) wait: Duration,
+}
+
+/// Authorise, hold, authorise again.
+pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result<Batch, Refusal> {
+    let Asked {
+        asker,
+        name,
+        rooms,
+        after,
+        wait,
+    } = asked;
+    let who = wire.gate.who(asker).await?;
+    let client = ClientId::new(who.account.clone(), &name)?;
     wire.gate.may_read(&who, &rooms).await?;
     let poll = Poll {
         client,
         address: who.address,
         rooms: rooms.clone(),
         after,
-        wait: ask.wait,
+        wait,
         messages: usize::MAX,
         may_be_superseded: true,
     };
-    let batch = wire.hub.poll(poll).await?;
+    let batch = wire.hub.poll_by(alarm, poll).await?;
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
-    Ok(wire.reply(reply::batch(&batch)))
+    Ok(batch)
 }

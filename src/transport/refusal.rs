@@ -105,19 +105,28 @@ impl Refusal {
     }
 
     pub(super) fn response(&self) -> HttpResponse {
+        let mut response = reply::json(self.code.status(), self.body());
+        if let Some(seconds) = self.retry_seconds()
+            && let Ok(seconds) = HeaderValue::from_str(&seconds.to_string())
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+
+    /// The answer's JSON.
+    pub(super) fn body(&self) -> String {
         let body = json!({
             "code": self.code.as_str(),
             "field": self.field,
             "message": self.message,
         });
-        let mut response = reply::json(self.code.status(), body.to_string());
-        if let Some(retry) = self.retry {
-            let seconds = retry.as_millis().div_ceil(1000);
-            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
-                response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            }
-        }
-        response
+        body.to_string()
+    }
+
+    /// The answer's `Retry-After`.
+    pub(super) fn retry_seconds(&self) -> Option<u128> {
+        self.retry.map(|retry| retry.as_millis().div_ceil(1000))
     }
 }
 

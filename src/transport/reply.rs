@@ -38,6 +38,12 @@ fn answer(status: StatusCode, kind: &'static str, body: String) -> HttpResponse 
 pub(super) fn batch(batch: &Batch) -> String {
     let bytes: usize = batch.messages.iter().map(|m| m.encoded().len() + 1).sum();
     let mut body = String::with_capacity(bytes + 160);
+    write_batch(&mut body, batch);
+    body
+}
+
+/// The same, after what `body` holds already.
+pub(super) fn write_batch(body: &mut String, batch: &Batch) {
     let status = !batch.messages.is_empty();
     // Writing to a String cannot fail.
     let _ = write!(
@@ -66,7 +72,6 @@ pub(super) fn batch(batch: &Batch) -> String {
         let _ = write!(body, r#","retry":{}"#, retry.as_millis());
     }
     body.push('}');
-    body
 }
 
 /// The course's body: one message, or its time-out.

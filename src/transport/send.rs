@@ -14,7 +14,7 @@ use url::form_urlencoded;
 
 use super::{
     CONTENT_BYTES, Wire,
-    gate::{Asker, Draft},
+    gate::Draft,
     refusal::{Code, Refusal},
     reply,
 };
@@ -64,7 +64,7 @@ async fn accept(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(Asker::of(request)).await?;
+    let who = wire.gate.who(wire.asker(request)).await?;
     let draft = Draft {
         room,
         kind,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::fixture::{Fleet, Gate, Longshore, Wire, messages, until_true};
+use crate::fixture::{Longshore, Wire, messages, until_true};
 
 /// Parks a poll on a connection that would be kept alive.
 fn park(address: &str, name: &str, query: &str) -> TcpStream {
@@ -191,52 +191,4 @@ fn faithful(
         }
     }
     (texts, came)
-}
-
-#[test]
-fn what_comes_during_the_drain_is_sent_away_gently() {
-    // A build that ignores SIGTERM keeps the server up for some seconds while it drains.
-    let gate = Gate::closed();
-    let mut fleet = Fleet::of(1);
-    let build = format!("trap '' TERM; {}", gate.command());
-    let project = fleet.project(json!({"build": build}));
-    fleet.submit(&project, "main");
-    gate.wait_until_reached();
-    let server = &mut fleet.longshore;
-    let address = address(server);
-    let ann = server.wire("ann");
-    let cursor = ann.now("chat");
-    let course = park(&address, "jason", "&wait=30");
-    let query = format!("&room=chat&after={cursor}&wait=30");
-    let mut parked = park(&address, "tom", &query);
-    server.terminate();
-    assert!(answer(&mut parked).1["retry"].is_u64());
-    let (_, told) = answer(&mut { course });
-    assert_eq!(told, json!({"status": false, "msg": ""}));
-
-    let begun = Instant::now();
-    let mut late = park(&address, "late", &query);
-    let (head, reply) = answer(&mut late);
-    assert!(head.contains("connection: close"), "{head}");
-    assert!(
-        (500..=5000).contains(&reply["retry"].as_u64().unwrap()),
-        "{reply}"
-    );
-    assert!(begun.elapsed() < Duration::from_secs(5));
-
-    let refused = ann.send(&[("content", "too late")]);
-    assert_eq!(refused.status, 503, "{}", refused.text);
-    let after: u64 = refused.header("retry-after").parse().unwrap();
-    assert!((1..=5).contains(&after), "{after}");
-    assert_eq!(refused.header("connection"), "close");
-
-    // The course's page cannot be told: it is held instead, or let go when the server ends.
-    let begun = Instant::now();
-    let (_, told) = answer(&mut park(&address, "jason", "&wait=30"));
-    let held = begun.elapsed();
-    assert_eq!(told["status"], false);
-    assert!(
-        held > Duration::from_millis(400) || !server.is_running(),
-        "{held:?}"
-    );
 }

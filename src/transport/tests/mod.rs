@@ -7,7 +7,7 @@ mod send;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,7 +36,11 @@ struct TestGate {
 }
 
 impl Gate for TestGate {
-    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+    fn sender(&self, peer: IpAddr, _: &[&str]) -> IpAddr {
+        peer
+    }
+
+    fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>> {
         let account = match &asker.proof {
             Proof::Bearer(name) => Some(name.expose().clone()),
             Proof::Cookie(_) | Proof::None => None,
@@ -44,7 +48,7 @@ impl Gate for TestGate {
         ready(Ok(Who {
             account,
             proof: asker.proof,
-            address: asker.peer,
+            address: asker.address,
         }))
     }
 

@@ -1,0 +1,151 @@
+//! The way in: every connection begins in the fast lane, and goes over to the routes when it asks for
+//! something else than a poll.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use actix_http::HttpService;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
+};
+use actix_web::dev::{AppConfig, ServiceResponse};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::calm::{Meter, Metered, unless_in_circles};
+use crate::app::App;
+use crate::transport::Wire;
+use crate::transport::lane::{Lane, LaneTimes, Left};
+use crate::web;
+
+/// How long a request's head may take to arrive.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept; more than the pause between two polls of a slow client.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long an answer may stand still on its way to a client that does not read.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What serves the connections of one thread. `ended` tells when the server ends.
+pub(super) fn service<E>(
+    app: App,
+    wire: Wire,
+    address: SocketAddr,
+    ended: impl Fn() -> E + Clone + 'static,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
+where
+    E: Future<Output = ()> + 'static,
+{
+    fn_factory(move || {
+        let lane = Lane::start(
+            wire.clone(),
+            LaneTimes {
+                head: HEAD_LIMIT,
+                keep_alive: KEEP_ALIVE,
+                write: WRITE_LIMIT,
+            },
+            ended(),
+        );
+        let routes = routes(app.clone(), wire.clone());
+        let routes = HttpService::build()
+            .graceful_shutdown_signal(ended.clone())
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD_LIMIT)
+            // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
+            .h1_allow_half_closed(false)
+            .local_addr(address)
+            .h1(map_config(routes, |()| AppConfig::default()))
+            .new_service(());
+        async move {
+            let routes = Rc::new(routes.await?);
+            Ok(fn_service(move |stream: TcpStream| {
+                let (lane, routes) = (lane.clone(), Rc::clone(&routes));
+                async move {
+                    let peer = stream.peer_addr().ok();
+                    let left = lane.serve(stream, peer.map(|peer| peer.ip())).await;
+                    if let Left::Handed(stream, read) = left {
+                        let meter = Meter::default();
+                        let stream = Metered::new(Reread::new(read, stream), meter.clone());
+                        match unless_in_circles(routes.call((stream, peer)), meter).await {
+                            Some(Ok(())) => {}
+                            Some(Err(error)) => tracing::debug!(%error, "a connection"),
+                            None => tracing::warn!(?peer, "a connection sent too far ahead: cut"),
+                        }
+                    }
+                    Ok(())
+                }
+            }))
+        }
+    })
+}
+
+fn routes(
+    app: App,
+    wire: Wire,
+) -> impl ServiceFactory<
+    actix_http::Request,
+    Config = AppConfig,
+    Response = ServiceResponse,
+    Error = actix_web::Error,
+    InitError = (),
+> {
+    actix_web::App::new()
+        .app_data(actix_web::web::Data::new(app))
+        .configure(move |config| wire.routes(config))
+        .configure(web::configure)
+        .into_factory()
+}
+
+/// A stream of which a piece was read already.
+struct Reread {
+    read: Vec<u8>,
+    stream: TcpStream,
+}
+
+impl Reread {
+    fn new(read: Vec<u8>, stream: TcpStream) -> Self {
+        Self { read, stream }
+    }
+}
+
+impl AsyncRead for Reread {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, into);
+        }
+        let length = self.read.len().min(into.remaining());
+        into.put_slice(&self.read[..length]);
+        self.read.drain(..length);
+        if self.read.is_empty() {
+            self.read = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Reread {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
