@@ -1,275 +1,309 @@
-/* The one global of our pages: texts, page data, requests, and the subscription to rooms (wire.md).
-   ES5, no libraries: it must run in PhantomJS 2.1.1 and IE11. */
+/* Longshore.subscribe follows rooms by what gets through: WebSocket, event stream, long or plain polling; see
+   docs/push.md. ES5, for any page. With longshore-tabs.js tabs share one connection. */
 var Longshore = (function () {
-  'use strict';
+'use strict';
 
-  var HOLD_SECONDS = 25;          // proxies cut longer holds
-  var GRACE_MS = 15000;           // on top of the hold, before a poll counts as lost
-  var FIRST_RETRY_MS = 500;
-  var LONGEST_RETRY_MS = 20000;
-  var HIDDEN_PAUSE_MS = 5000;     // between polls of a tab that nobody sees
-  var EMPTY_PAUSE_MS = 1000;      // where empty answers come at once, though they should be held
+var PROOF_MS = 4000;  // for a transport's proof
+var PATIENCE_MS = 10000;  // for an answer, on top of the hold
+var RETRY_MS = 500;
+var MOST_RETRY_MS = 20000;
+var DENIED_MS = 60000;
+var POLL_MS = 3000;  // between plain polls
+var HIDDEN_MS = 30000;  // between polls that nobody sees
+var WATCH_MS = 20000;  // between looks whether a stream lives
+var CLIMB_MS = 600000;  // then a better transport is tried again; doubles
+var KINDS = ['message', 'node', 'log', 'release', 'vote', 'presence', 'cursor', 'gap', 'retry'];
+var scripts = document.getElementsByTagName('script');
+var base = /^(.*)\/assets\/longshore\.js|/.exec((document.currentScript || scripts[scripts.length - 1]).src)[1] || '';
 
-  function byId(id) { return document.getElementById(id); }
+function now() { return Date.now(); }
+function unique() { return Math.random().toString(36).slice(2, 12); }
+function backoff(failures) { return Math.random() * Math.min(MOST_RETRY_MS, RETRY_MS * Math.pow(2, failures)); }
+function within(all) { return function (one) { return all.indexOf(one) >= 0; }; }
 
-  function readJson(id) {
-    var block = byId(id);
-    try { return block ? JSON.parse(block.textContent) : {}; } catch (error) { return {}; }
+/* The log's number at a cursor's end; it may pass 2^53. */
+function number(cursor) { return /\.(\d+)$|$/.exec(cursor)[1] || ''; }
+function isAfter(id, last) { return !last || id.length > last.length || (id.length === last.length && id > last); }
+
+function parse(text) { try { return JSON.parse(text) || {}; } catch (error) { return {}; } }
+
+/* localStorage may be missing, full or forbidden. Without a value it reads. */
+function stored(key, value) {
+  try {
+    if (value) { localStorage.setItem(key, JSON.stringify(value)); }
+    return JSON.parse(localStorage.getItem(key));
+  } catch (error) { return null; }
+}
+
+/* done(status, JSON, Retry-After in ms); gives what aborts. */
+function get(url, patience, done) {
+  var xhr = new XMLHttpRequest();
+  var timer = setTimeout(function () { abort(); done(0, {}, 0); }, patience);
+  function abort() {
+    clearTimeout(timer);
+    xhr.onload = xhr.onerror = null;
+    xhr.abort();
   }
+  xhr.open('GET', url, true);
+  xhr.onload = xhr.onerror = function () {
+    clearTimeout(timer);
+    done(xhr.status, parse(xhr.responseText), xhr.getResponseHeader('Retry-After') * 1000 || 0);
+  };
+  xhr.send();
+  return abort;
+}
 
-  var texts = readJson('page-text');
-
-  /* The text of a key, its {name} placeholders filled from args. */
-  function text(key, args) {
-    var found = texts.hasOwnProperty(key) ? texts[key] : key;
-    return found.replace(/\{(\w+)\}/g, function (whole, name) {
-      return args && args.hasOwnProperty(name) ? String(args[name]) : whole;
+function asReply(said, cursor) {
+  return { cursor: cursor, gap: said.gap || said.rooms, retry: said.retry, messages: said.id ? [said] : [] };
+}
+/* Streams tell frame(reply, whether that proves both directions) and end(). */
+var OPEN = {
+  websocket: function (url, frame, end) {
+    var link = document.createElement('a');
+    link.href = url('/ws');
+    var socket = new WebSocket(link.href.replace(/^http/, 'ws'));
+    function ping() { socket.send('{"ping":1}'); }
+    socket.onopen = ping;  // proxies answer the handshake and swallow frames
+    socket.onmessage = function (event) {
+      var said = parse(event.data);
+      frame(asReply(said, said.cursor), 'pong' in said);
+    };
+    socket.onclose = end;
+    return { ping: ping, close: function () { socket.onopen = null; socket.close(); } };
+  },
+  sse: function (url, frame, end) {
+    var events = new EventSource(url('/events'));
+    KINDS.forEach(function (kind) {
+      events.addEventListener(kind, function (event) { frame(asReply(parse(event.data), event.lastEventId), true); });
     });
+    events.onerror = end;
+    return { close: function () { events.close(); } };
+  }
+};
+
+function subscribe(options) {
+  var order = options.transports || ['websocket', 'sse', 'longpoll', 'poll'];
+  var may = within(order);
+  var ways = order.filter(function (way) { return OPEN[way]; });
+  var polls = may('longpoll') || may('poll');
+  var host = options.url === undefined ? base : options.url;
+  var ours = within(options.rooms);
+  var key = 'longshore ' + host + ' ' + order;
+  var memory = stored(key) || {};  // way: what worked; next: when to climb
+  var at = memory.next > now() ? ways.concat(memory.way).indexOf(memory.way) : 0;
+  var cuts = at && memory.way === 'poll' ? 3 : 0;  // polls that were cut or not held
+  var holds, flight, began, timer, told, isOpen, tabs, notBefore = 0, failures = 0, drops = 0, reopenAt = 0;
+  var start = options.after || 'now', last = number(start);
+  // What longshore-tabs.js works on.
+  var link = {
+    options: options, host: host, order: order, names: [options.client || 'tab-' + unique()], rooms: options.rooms,
+    afters: [start], cursor: start, stream: null, live: '', tell: tell, restart: restart
+  };
+
+  function call(name, one, two) {
+    try { if (options[name]) { options[name](one, two); } } catch (error) { console.error(error); }
+  }
+  function mayHold() { return may('longpoll') && (cuts < 3 || !may('poll')); }
+  function isSeen() { return !document.hidden || (tabs && tabs.isSeen()); }
+  function tell(state) {
+    var by = state !== 'on' ? '' : link.live || (mayHold() ? 'longpoll' : 'poll');
+    if (told === state + by) { return; }
+    told = state + by;
+    if (tabs) { tabs.tell(state); }
+    call('onState', state, by);
   }
 
-  /* element('p', {'class': 'x', text: 'y'}, [children]) */
-  function element(tag, attributes, children) {
-    var made = document.createElement(tag);
-    Object.keys(attributes || {}).forEach(function (name) {
-      if (name === 'text') { made.textContent = attributes.text; } else { made.setAttribute(name, attributes[name]); }
+  /* The next page begins there. */
+  function settle(way) {
+    if (memory.way === way && memory.next > now()) { return; }
+    var pause = memory.way === way ? Math.min(memory.pause * 2, 24 * CLIMB_MS) : CLIMB_MS;
+    stored(key, memory = { way: way, next: now() + pause, pause: pause });
+  }
+
+  /* Sources overlap, each from a point that was reached: by its id every message is taken once, in order. */
+  function take(reply) {
+    var next = reply.gap || isAfter(number(reply.cursor), number(link.cursor)) ? reply.cursor : link.cursor;
+    var gap = (reply.gap || []).filter(ours);
+    if (tabs) { tabs.pass(reply, next); }
+    if (next.split('.')[0] !== link.cursor.split('.')[0]) { last = ''; }  // another log
+    if (gap.length) { call('onGap', gap); }
+    reply.messages.forEach(function (message) {
+      if (isOpen && ours(message.room) && isAfter(message.id, last)) {
+        last = message.id;
+        call('onMessage', message);
+      }
     });
-    (children || []).forEach(function (child) { if (child) { made.appendChild(child); } });
-    return made;
+    link.cursor = next;
+    link.afters = [next];
+    if (isAfter(number(next), last)) { last = number(next); }
   }
 
-  function clear(node) { while (node.firstChild) { node.removeChild(node.firstChild); } }
-
-  function csrf() {
-    var field = document.querySelector('input[name="csrf"]');
-    return field ? field.value : '';
+  function stop() {
+    clearTimeout(timer);
+    flight = flight && flight();
   }
-
-  function form(fields) {
-    return Object.keys(fields).map(function (name) {
-      return encodeURIComponent(name) + '=' + encodeURIComponent(fields[name]);
+  function later(asked, pause) {
+    stop();
+    notBefore = asked ? now() + asked : 0;
+    timer = setTimeout(poll, asked || pause, 0);
+  }
+  function restart() {
+    if (link.stream) { link.stream.drop(); }
+    if (isOpen) { poll(0); }
+  }
+  function url(path) {
+    return host + path + '?' + ['name', 'room', 'after'].map(function (key) {
+      return link[key + 's'].map(function (value) { return key + '=' + encodeURIComponent(value); }).join('&');
     }).join('&');
   }
 
-  /* One request. options: {form | json, timeout ms, accept}; done(error, answer, xhr), where error is null or
-     {status, code, message} and answer the parsed JSON, or the text where it is none. */
-  function request(method, url, options, done) {
-    var xhr = new XMLHttpRequest();
-    var ended = false;
-    function end(error, answer) {
-      if (!ended) { ended = true; done(error, answer, xhr); }
-    }
-    xhr.open(method, url, true);
-    xhr.timeout = options.timeout || 60000;
-    xhr.setRequestHeader('Accept', options.accept || 'application/json');
-    if (method !== 'GET') { xhr.setRequestHeader('X-CSRF-Token', csrf()); }
-    xhr.onload = function () {
-      var answer = xhr.responseText;
-      var isJson = /json/.test(xhr.getResponseHeader('Content-Type') || '');
-      try { if (isJson && answer) { answer = JSON.parse(answer); } } catch (error) { answer = null; }
-      if (xhr.status >= 200 && xhr.status < 300 && !(isJson && answer === null)) { return end(null, answer); }
-      var said = isJson && answer ? answer : {};
-      end({ status: xhr.status, code: said.code || '', message: said.message || text('js.request.failed') }, answer);
-    };
-    xhr.onerror = xhr.ontimeout = xhr.onabort = function () {
-      end({ status: 0, code: '', message: text('js.request.failed') }, null);
-    };
-    if (options.json) {
-      xhr.setRequestHeader('Content-Type', 'application/json');
-      xhr.send(JSON.stringify(options.json));
-    } else if (options.form) {
-      xhr.setRequestHeader('Content-Type', 'application/x-www-form-urlencoded');
-      xhr.send(form(options.form));
-    } else {
-      xhr.send();
-    }
-    return xhr;
-  }
-
-  /* Ids are decimal strings that may pass 2^53: the longer is the greater, then the alphabet decides. */
-  function isAfter(id, last) {
-    if (!last) { return true; }
-    return id.length === last.length ? id > last : id.length > last.length;
-  }
-
-  function retryAfter(xhr) {
-    var said = xhr.getResponseHeader('Retry-After');
-    if (!said) { return 0; }
-    var seconds = /^\d+$/.test(said) ? Number(said) : (Date.parse(said) - Date.now()) / 1000;
-    return seconds > 0 ? Math.min(seconds, 300) * 1000 : 0;
-  }
-
-  /* Follows rooms until close(). options:
-       rooms      list of room names
-       client     this client's name; one of its own for each tab when left out
-       after      cursor to go on from; 'now' when left out
-       onMessage  (message), each once, in the log's order
-       onGap      (rooms): messages were lost, reload the page's state
-       onState    ('connecting' | 'on' | 'waiting' | 'off' | 'denied')
-     The cursor moves on only after the handlers ran, so a reply that dies on its way is asked for again. */
-  function subscribe(options) {
-    var cursor = options.after || 'now';
-    var client = options.client || 'page-' + Math.random().toString(36).slice(2, 12);
-    var rooms = options.rooms.map(function (room) { return '&room=' + encodeURIComponent(room); }).join('');
-    var closed = false;
-    var state = '';
-    var failures = 0;
-    var lastId = '';
-    var hold = 0;                  // the first poll does not wait, so that "live" shows at once
-    var timer = null;
-    var flight = null;
-    var quickEmpty = 0;
-
-    function tell(next) {
-      if (state !== next) {
-        state = next;
-        if (options.onState) { options.onState(next); }
-      }
-    }
-
-    function guarded(handler, argument) {
-      // One message that a page cannot digest must not hold up all that follow.
-      try { if (handler) { handler(argument); } } catch (error) { if (window.console) { console.error(error); } }
-    }
-
-    function later(pause) {
-      window.clearTimeout(timer);
-      if (!closed) { timer = window.setTimeout(poll, pause); }
-    }
-
-    function take(reply) {
-      if (reply.gap && reply.gap.length) {
-        lastId = '';
-        guarded(options.onGap, reply.gap);
-      }
-      (reply.messages || []).forEach(function (message) {
-        if (isAfter(message.id, lastId)) {
-          guarded(options.onMessage, message);
-          lastId = message.id;
-        }
-      });
-      if (reply.cursor) { cursor = reply.cursor; }
-    }
-
-    function failed(xhr) {
-      var asked = xhr ? retryAfter(xhr) : 0;
-      var ceiling = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * Math.pow(2, failures));
-      failures += 1;
-      hold = 0;
-      tell('waiting');
-      later(asked || Math.random() * ceiling);
-    }
-
-    function refused(status) {
-      if (status === 401 || status === 403) {
-        tell('denied');
-        close();
-        return true;
-      }
-      if (status === 400 && cursor !== 'now') {   // a cursor that this server cannot read
-        cursor = 'now';
-        lastId = '';
-        guarded(options.onGap, options.rooms);
-      }
-      return false;
-    }
-
-    function pauseAfter(reply, took, held) {
-      if (reply.retry) { return reply.retry; }
-      if (reply.more) { return 0; }
-      if (!reply.status && held && took < EMPTY_PAUSE_MS) {
-        quickEmpty += 1;
-        return quickEmpty > 2 ? EMPTY_PAUSE_MS : 0;
-      }
-      quickEmpty = 0;
-      return document.hidden ? HIDDEN_PAUSE_MS : 0;
-    }
-
-    /* The one place that knows how messages come; other transports take its place. */
-    function poll() {
-      if (closed || flight) { return; }
-      var began = Date.now();
-      var held = hold;
-      var url = '/get_msg?name=' + encodeURIComponent(client) + rooms + '&after=' + encodeURIComponent(cursor) + '&wait=' + held;
-      flight = request('GET', url, { timeout: held * 1000 + GRACE_MS }, function (error, reply, xhr) {
+  /* The first is not held: it gives a cursor, or says why not. */
+  function poll(hold) {
+    stop();
+    began = now();
+    flight = get(url('/get_msg') + '&wait=' + hold, hold * 1000 + (hold && !holds ? PROOF_MS / 2 : PATIENCE_MS),
+      function (status, reply, asked) {
         flight = null;
-        if (closed) { return; }
-        if (error || !reply || typeof reply !== 'object') {
-          if (!error || !refused(error.status)) { failed(xhr); }
-          return;
-        }
-        failures = 0;
-        hold = HOLD_SECONDS;
-        tell('on');
-        take(reply);
-        later(pauseAfter(reply, Date.now() - began, held));
+        if (status === 200 && reply.cursor) { answered(reply, hold); } else { refused(status, hold, asked); }
       });
+  }
+
+  function answered(reply, hold) {
+    failures = 0;
+    if (hold && now() - began > hold * 800) {
+      holds = true;
+      cuts = 0;
+    } else if (hold && !reply.status && !reply.retry && !reply.gap) { cuts += 1; }
+    if (polls && !link.live) { tell('on'); }
+    take(reply);
+    if (!isOpen) { return; }
+    if (link.live) {  // what did the stream miss?
+      if (reply.messages.length) { link.stream.end(); }
+    } else if (reply.retry) {
+      later(reply.retry);
+    } else if (reply.more) {
+      poll(0);
+    } else {
+      tryStream();
+      if (!polls) { return link.stream || later(0, Math.max(0, reopenAt - now())); }
+      if (!isSeen()) { return later(0, HIDDEN_MS); }
+      if (!mayHold()) { return later(0, POLL_MS * (0.75 + Math.random() / 2)); }
+      if (hold && cuts) { return later(0, RETRY_MS); }
+      poll(holds && now() >= reopenAt ? options.wait || 25 : 2);
+    }
+  }
+
+  function refused(status, hold, asked) {
+    var isDenied = /40[013]|422/.test(status);
+    if (link.live) { return status || link.stream.end(); }
+    if (isDenied && tabs && tabs.refused()) { return poll(0); }
+    if (hold && /^0|50[24]/.test(status)) { cuts += holds ? 1 : 2; }
+    if (isDenied || failures || !hold) { tell(isDenied ? 'denied' : 'waiting'); }
+    later(asked, isDenied ? DENIED_MS * (0.5 + Math.random()) : backoff(failures));
+    failures += 1;
+  }
+
+  function tryStream() {
+    if (memory.next && now() > memory.next) { memory.next = at = cuts = 0; }
+    var way = tabs && tabs.isLed() ? 'tab' : now() >= reopenAt && ways[at];
+    if (at >= ways.length && (holds || !mayHold())) { settle(mayHold() ? 'longpoll' : 'poll'); }
+    if (way && !link.stream && (isSeen() || !polls || way !== 'sse')) { open(way, OPEN[way] || tabs.open); }
+  }
+
+  function open(way, opener) {
+    var heard = 0, asked = 0, proof, watch, pipe;
+    var mine = link.stream = { way: way, frame: frame, end: end, drop: drop, check: check };
+
+    function drop() {
+      clearTimeout(proof);
+      clearInterval(watch);
+      link.stream = null;
+      link.live = '';
+      if (pipe) { pipe.close(); }
+    }
+    function end() {
+      if (link.stream !== mine) { return; }
+      var worked = link.live;
+      drop();
+      drops += 1;
+      if (way === 'tab') {
+        tabs.ended(worked);
+      } else if ((worked || failures || asked) && drops < 5) {  // the server was away
+        reopenAt = now() + (asked || backoff(drops));
+      } else {
+        at += 1;
+        drops = reopenAt = 0;
+      }
+      if (!polls && at >= ways.length) { at = 0; reopenAt = now() + backoff(4); }
+      if (worked || !polls) { later(asked, backoff(0)); } else { tryStream(); }
+    }
+    function frame(reply, isProof) {
+      if (link.stream !== mine) { return; }
+      heard = now();
+      asked = reply.retry || asked;
+      if (reply.cursor) { take(reply); }
+      if (!isProof || link.live || link.stream !== mine) { return; }
+      clearTimeout(proof);
+      stop();
+      link.live = way;
+      if (way !== 'tab') { settle(way); }
+      tell('on');
+      watch = setInterval(function () {
+        drops = 0;
+        if (at && polls && now() > memory.next) { restart(); } else if (isSeen() || way === 'tab') { check(); }
+      }, WATCH_MS);
+    }
+    function check() {
+      var since = now();
+      if (!pipe.ping) { return poll(0); }
+      pipe.ping();
+      clearTimeout(proof);
+      proof = setTimeout(function () { if (heard < since) { end(); } }, PROOF_MS);
     }
 
-    function wake() {
-      if (!closed && !document.hidden && !flight) { later(0); }
-    }
+    proof = setTimeout(end, PROOF_MS);
+    try { pipe = opener(url, frame, end); } catch (error) { end(); }
+  }
 
-    function close() {
-      if (closed) { return; }
-      closed = true;
-      window.clearTimeout(timer);
-      document.removeEventListener('visibilitychange', wake);
-      window.removeEventListener('online', wake);
-      window.removeEventListener('pageshow', wake);
-      if (flight) { flight.abort(); }
-      if (state !== 'denied') { tell('off'); }
+  function wake() {
+    if (isSeen() || link.live === 'tab') {
+      if (link.live) { link.stream.check(); } else if (now() >= notBefore && (!flight || now() - began > PROOF_MS)) { poll(0); }
+    } else if (link.live === 'sse' && polls) {  // of six connections; a WebSocket may stay
+      link.stream.drop();
+      later(0, HIDDEN_MS);
     }
-
-    document.addEventListener('visibilitychange', wake);
-    window.addEventListener('online', wake);
-    window.addEventListener('pageshow', wake);
+  }
+  function begin() {
+    if (isOpen) { return wake(); }
+    isOpen = true;
     tell('connecting');
-    later(0);
-    return { close: close, cursor: function () { return cursor; } };
+    tabs = Longshore.tabs && options.share !== false ? Longshore.tabs(link, stored) : null;
+    later(0, tabs ? 20 : 0);  // a leader begins when it knows
+  }
+  function rest() {
+    isOpen = false;
+    stop();
+    restart();
+    tabs = tabs && tabs.close();
+  }
+  function listen(how) {
+    document[how]('visibilitychange', wake);
+    window[how]('online', wake);
+    window[how]('pagehide', rest);
+    window[how]('pageshow', begin);
   }
 
-  /* Shows a subscription's state in the element #live; give it as onState. */
-  function showLive(state) {
-    var live = byId('live');
-    if (live) {
-      live.hidden = false;             // without scripts nothing is live
-      live.setAttribute('data-state', state);
-      live.querySelector('span').textContent = text('js.live.' + state);
-    }
-  }
-
-  /* Reads this page anew and swaps the elements with these ids, leaving the rest as it is. */
-  function refresh(ids, done) {
-    request('GET', window.location.href, { accept: 'text/html' }, function (error, answer) {
-      if (error || typeof answer !== 'string') { return; }
-      var fresh = document.implementation.createHTMLDocument('');
-      fresh.documentElement.innerHTML = answer;
-      ids.forEach(function (id) {
-        var now = byId(id);
-        var next = fresh.getElementById(id);
-        if (now && next) { now.parentNode.replaceChild(document.importNode(next, true), now); }
-      });
-      if (Longshore.times) { Longshore.times(); }
-      if (done) { done(); }
-    });
-  }
-
-  function setBadge(badge, state) {
-    badge.className = 'badge is-' + state;
-    badge.setAttribute('data-state', state);
-    badge.querySelector('.badge-text').textContent = text('state.' + state);
-  }
-
-  function toast(message) {
-    var box = byId('toasts');
-    var shown = element('div', { 'class': 'toast', text: message });
-    box.appendChild(shown);
-    window.setTimeout(function () { box.removeChild(shown); }, 5000);
-  }
-
+  listen('addEventListener');
+  begin();
   return {
-    text: text, element: element, clear: clear, byId: byId, csrf: csrf, request: request,
-    subscribe: subscribe, showLive: showLive, refresh: refresh, setBadge: setBadge, toast: toast,
-    page: readJson('page-data')
+    cursor: function () { return link.cursor; },
+    close: function () {
+      listen('removeEventListener');
+      rest();
+      tell('off');
+    }
   };
+}
+
+return { subscribe: subscribe, within: within, number: number, isAfter: isAfter, unique: unique };
 }());

@@ -2,6 +2,7 @@
 
 mod data_folder;
 mod message_log;
+mod presence;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
 use crate::ssh::Timeouts;
 use crate::store::{Durability, Retention, Store, StoreError, events, logins};
+use crate::vote::Votes;
 
 pub use data_folder::DataFolder;
 use message_log::MessageLog;
@@ -201,6 +203,7 @@ impl App {
         };
         let dropped = self.0.store.write(|conn| events::trim(conn, retention))?;
         message_log::tell_dropped(&self.0.hub, dropped);
+        Votes::of(&self.0.store).sweep()?;
         self.0.store.write(logins::sweep)
     }
 }

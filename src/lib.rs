@@ -16,12 +16,14 @@
 //! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
 //! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies |
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
+//! | [`vote`] | votes: questions, ballots, counts | store, secret |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
 //! | [`transport`] | the wire: long polling, plain polling | hub, auth |
 //! | [`app`] | every shared handle, built once | all above but transport |
-//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`) |
+//! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
+//! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`), metrics |
 //! | [`cli`] | a file a subcommand | app and what it uses, server |
-//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport |
+//! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport, metrics |
 
 pub mod app;
 pub mod auth;
@@ -32,6 +34,7 @@ pub mod git;
 pub mod hub;
 pub mod i18n;
 pub mod limits;
+pub mod metrics;
 pub mod proxies;
 pub mod secret;
 pub mod server;
@@ -39,4 +42,5 @@ pub mod settings;
 pub mod ssh;
 pub mod store;
 pub mod transport;
+pub mod vote;
 pub mod web;

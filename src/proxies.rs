@@ -2,7 +2,7 @@
 //! addresses are one sender's.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,19 @@ impl From<Network> for String {
 }
 
 impl Network {
-    fn has(&self, address: IpAddr) -> bool {
+    /// Every IPv4 address of this machine itself.
+    pub const V4_LOOPBACK: Self = Self {
+        address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
+        bits: 8,
+    };
+    /// The IPv6 address of this machine itself.
+    pub const V6_LOOPBACK: Self = Self {
+        address: IpAddr::V6(Ipv6Addr::LOCALHOST),
+        bits: 128,
+    };
+
+    /// Whether the address lies in it.
+    pub fn has(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 let differ = u32::from(own) ^ u32::from(other);
@@ -117,7 +129,8 @@ impl Proxies {
         sender
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Whether this is a proxy whose word counts.
+    pub fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.has(address))
     }
 }

@@ -12,12 +12,14 @@ use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::transport::{Bounds, Wire};
 
 mod calm;
 mod descriptors;
 mod front;
 mod gate;
+mod seen;
 
 /// How long running releases may take to stop when the platform ends.
 const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
@@ -29,6 +31,7 @@ const BACKLOG: u32 = 4096;
 /// A server that has its port and does not answer yet.
 pub struct Bound {
     app: App,
+    metrics: Metrics,
     server: Server,
     address: SocketAddr,
 }
@@ -52,17 +55,24 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let ended = builder.graceful_shutdown_signal();
     let listener = listener(listen)?;
     let address = listener.local_addr()?;
-    let shared = app.clone();
+    let metrics = Metrics::new(app.clone(), Arc::clone(wire.traffic()));
+    let site = front::Site {
+        app: app.clone(),
+        wire,
+        metrics: metrics.clone(),
+        address,
+    };
     let builder = builder.listen("longshore", listener, move || {
         let ended = ended.clone();
         let ended = move || {
             let ended = ended.clone();
             async move { ended.notified().await }
         };
-        front::service(shared.clone(), wire.clone(), address, ended)
+        front::service(site.clone(), ended)
     })?;
     Ok(Bound {
         app,
+        metrics,
         server: builder.run(),
         address,
     })
@@ -88,9 +98,16 @@ impl Bound {
     /// Serves and releases until SIGTERM or SIGINT. Then parked polls are answered, running
     /// releases stopped, and what is being answered is finished.
     pub async fn run(self) -> io::Result<()> {
-        let Self { app, server, .. } = self;
+        let Self {
+            app,
+            metrics,
+            server,
+            ..
+        } = self;
         app.engine().start()?;
+        let sampling = actix_web::rt::spawn(metrics.keep_history());
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
+        let telling = actix_web::rt::spawn(app.clone().tell_presence());
         let handle = server.handle();
         let ending = app.clone();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -114,6 +131,8 @@ impl Bound {
         });
         let result = server.await;
         sweeping.abort();
+        sampling.abort();
+        telling.abort();
         result
     }
 }

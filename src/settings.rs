@@ -123,6 +123,8 @@ pub struct Settings {
     pub body_seconds: u64,
     /// Within how many seconds clients are told to come back when the server ends.
     pub drain_seconds: u64,
+    /// From where `/metrics` may be read without a login.
+    pub metrics_from: Vec<Network>,
     /// When a message counts as accepted.
     pub log_sync: LogSync,
 }
@@ -163,6 +165,7 @@ impl Default for Settings {
             connections: 20_000,
             body_seconds: 30,
             drain_seconds: 5,
+            metrics_from: vec![Network::V4_LOOPBACK, Network::V6_LOOPBACK],
             log_sync: LogSync::Process,
         }
     }

@@ -12,25 +12,27 @@ use std::time::{Duration, Instant};
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite};
 
-use crate::proxies::Proxies;
+use crate::proxies::{FORWARDED_FOR, Proxies};
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
 use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
 
+mod accounts;
 mod error;
 mod identity;
+mod known;
 mod limiter;
 mod password;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use crate::proxies::FORWARDED_FOR;
 pub use error::{AuthError, Result};
 pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
 pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 pub use source::Source;
 
+use known::Known;
 use limiter::LoginLimiter;
 
 /// How long a one-time link can be used.
@@ -71,6 +73,7 @@ struct Inner {
     secure: bool,
     proxies: Proxies,
     limiter: LoginLimiter,
+    known: Known,
     hashing: password::Turns,
 }
 
@@ -89,6 +92,7 @@ impl Auth {
             own_origins,
             proxies: options.proxies.clone(),
             limiter: LoginLimiter::default(),
+            known: Known::default(),
             hashing: password::Turns::default(),
         }))
     }
@@ -184,7 +188,7 @@ impl Auth {
         match user.filter(|_| right) {
             Some(user) => {
                 limiter.forget(name, address);
-                let login = self.0.store.write(|conn| {
+                let login = self.taking(|conn| {
                     logins::sweep(conn)?;
                     self.close(conn, old)?;
                     self.open(conn, user)
@@ -201,16 +205,14 @@ impl Auth {
 
     /// Logs in by a one-time link, which is used up.
     pub fn enter(&self, link: &str, old: &Proof) -> Result<Login> {
-        self.0
-            .store
-            .write(|conn| {
-                let Some(Some(user)) = logins::take_link(conn, &fingerprint(link))? else {
-                    return Ok(None);
-                };
-                self.close(conn, old)?;
-                self.open(conn, user).map(Some)
-            })?
-            .ok_or(AuthError::LinkExpired)
+        self.taking(|conn| {
+            let Some(Some(user)) = logins::take_link(conn, &fingerprint(link))? else {
+                return Ok(None);
+            };
+            self.close(conn, old)?;
+            self.open(conn, user).map(Some)
+        })?
+        .ok_or(AuthError::LinkExpired)
     }
 
     /// Whether a set-up link can still be used.
@@ -246,7 +248,14 @@ impl Auth {
 
     /// Ends the session that `proof` shows.
     pub fn log_out(&self, proof: &Proof) -> Result<()> {
-        Ok(self.0.store.write(|conn| self.close(conn, proof))?)
+        self.taking(|conn| self.close(conn, proof))
+    }
+
+    /// A write that takes a right away, or may.
+    fn taking<T>(&self, queries: impl FnOnce(&mut Conn) -> crate::store::Result<T>) -> Result<T> {
+        let done = self.0.store.write(queries);
+        self.0.known.forget();
+        Ok(done?)
     }
 
     fn open(&self, conn: &mut Conn, user: User) -> crate::store::Result<Login> {
@@ -276,6 +285,7 @@ impl Auth {
 
     /// Who shows `proof`; none for a proof that is unknown, expired, or of a disabled account.
     pub fn who(&self, proof: &Proof) -> Result<Option<Identity>> {
+        let look = self.0.known.look();
         let found = match proof {
             Proof::None => None,
             Proof::Cookie(token) => self
@@ -289,7 +299,14 @@ impl Auth {
                 .read(|conn| logins::token_owner(conn, &fingerprint(token.expose())))?
                 .map(|user| Identity::new(&user, Via::Token, None)),
         };
+        self.0.known.keep(proof, look, found.as_ref());
         Ok(found)
+    }
+
+    /// Who shows `proof`, where that was found out at most a second ago and nobody has lost a right in
+    /// this process since; else ask [`who`](Self::who). Does not block: for the polls of the wire.
+    pub fn known(&self, proof: &Proof) -> Option<Identity> {
+        self.0.known.get(proof, Instant::now())
     }
 
     /// The reverse proxies whose word about a request's origin counts.

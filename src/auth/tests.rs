@@ -127,3 +127,94 @@ fn names_of_accounts_are_checked() {
         Err(AuthError::Store(StoreError::Taken { field: "name" }))
     ));
 }
+
+/// Somebody who is logged in and known, and what takes that away.
+type Loss = (&'static str, fn(&Auth, &Login));
+
+#[test]
+fn whoever_loses_a_right_is_not_known_any_more() {
+    let horse = || secret("correct horse");
+    let losses: [Loss; 5] = [
+        ("log out", |auth, ann| auth.log_out(&cookie(ann)).unwrap()),
+        ("another login", |auth, ann| {
+            let again = secret("correct horse");
+            drop(auth.log_in("ann", &again, HERE, &cookie(ann)).unwrap());
+        }),
+        ("a link", |auth, ann| {
+            let link = auth.login_link("ann").unwrap();
+            drop(auth.enter(link.expose(), &cookie(ann)).unwrap());
+        }),
+        ("disabled", |auth, _| {
+            auth.set_disabled("ann", true).unwrap()
+        }),
+        ("another role", |auth, _| {
+            auth.set_role("ann", Role::Viewer).unwrap()
+        }),
+    ];
+    for (what, lose) in losses {
+        let (_folder, auth) = auth();
+        auth.add_user("ann", &horse(), Role::Admin).unwrap();
+        let ann = auth.log_in("ann", &horse(), HERE, &Proof::None).unwrap();
+        assert!(auth.known(&cookie(&ann)).is_none(), "{what}: nobody asked");
+        assert!(auth.who(&cookie(&ann)).unwrap().is_some());
+        assert_eq!(auth.known(&cookie(&ann)).unwrap().name, "ann", "{what}");
+        let swapped = Proof::Bearer(ann.token.clone());
+        assert!(auth.known(&swapped).is_none(), "a session is no token");
+        lose(&auth, &ann);
+        assert!(auth.known(&cookie(&ann)).is_none(), "{what}");
+        let left = auth.who(&cookie(&ann)).unwrap();
+        let role = (what == "another role").then_some(Role::Viewer);
+        assert_eq!(left.map(|ann| ann.role), role, "{what}");
+    }
+}
+
+#[test]
+fn a_deleted_token_is_not_known_any_more() {
+    let (_folder, auth) = auth();
+    auth.add_user("ann", &secret("correct horse"), Role::Admin)
+        .unwrap();
+    let token = Proof::Bearer(auth.create_token("ann").unwrap());
+    assert!(auth.who(&token).unwrap().is_some() && auth.known(&token).is_some());
+    assert_eq!(auth.revoke_tokens("ann").unwrap(), 1);
+    assert!(auth.known(&token).is_none() && auth.who(&token).unwrap().is_none());
+    assert!(auth.revoke_tokens("bob").is_err());
+}
+
+#[test]
+fn a_look_that_began_before_a_loss_does_not_count_after_it() {
+    let (_folder, auth) = auth();
+    auth.add_user("ann", &secret("correct horse"), Role::Admin)
+        .unwrap();
+    let token = Proof::Bearer(auth.create_token("ann").unwrap());
+    let ann = auth.who(&token).unwrap();
+    let look = auth.0.known.look();
+    auth.set_disabled("ann", true).unwrap();
+    auth.0.known.keep(&token, look, ann.as_ref());
+    assert!(auth.known(&token).is_none());
+}
+
+#[test]
+fn what_another_process_takes_away_is_known_for_a_second_at_most() {
+    let (folder, auth) = auth();
+    auth.add_user("ann", &secret("correct horse"), Role::Admin)
+        .unwrap();
+    let token = Proof::Bearer(auth.create_token("ann").unwrap());
+    let asked = Instant::now();
+    assert!(auth.who(&token).unwrap().is_some());
+    let answered = Instant::now();
+    let store = Store::open(&folder.path().join("longshore.db"), Durability::Process).unwrap();
+    let other = Auth::new(
+        store,
+        &AuthOptions {
+            login_days: 14,
+            public_urls: Vec::new(),
+            proxies: Proxies::default(),
+        },
+    );
+    other.set_disabled("ann", true).unwrap();
+    let known = |at| auth.0.known.get(&token, at).is_some();
+    assert!(known(asked), "this process has not heard of it");
+    assert!(!known(answered + known::FRESH));
+    assert!(auth.who(&token).unwrap().is_none());
+    assert!(!known(asked), "whoever asked in between told everybody");
+}

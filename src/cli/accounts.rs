@@ -25,6 +25,27 @@ pub(super) fn add_user(
     say(&format!("Added {} ({})", user.name, user.role))
 }
 
+pub(super) fn set_disabled(place: &Place, name: &str, disabled: bool) -> Result<(), CliError> {
+    let auth = open_accounts(&place.settings()?, &place.data)?;
+    auth.set_disabled(name, disabled)?;
+    say(&format!(
+        "{} {name}",
+        if disabled { "Disabled" } else { "Enabled" }
+    ))
+}
+
+pub(super) fn set_role(place: &Place, name: &str, role: Role) -> Result<(), CliError> {
+    let auth = open_accounts(&place.settings()?, &place.data)?;
+    auth.set_role(name, role)?;
+    say(&format!("{name} is {role} now"))
+}
+
+pub(super) fn revoke_tokens(place: &Place, name: &str) -> Result<(), CliError> {
+    let auth = open_accounts(&place.settings()?, &place.data)?;
+    let tokens = auth.revoke_tokens(name)?;
+    say(&format!("Deleted {tokens} tokens of {name}"))
+}
+
 pub(super) fn create_token(place: &Place, name: &str) -> Result<(), CliError> {
     let auth = open_accounts(&place.settings()?, &place.data)?;
     say(auth.create_token(name)?.expose())

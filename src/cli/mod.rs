@@ -69,12 +69,42 @@ enum UserCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Disable an account: its logins and tokens open nothing within a second.
+    Disable {
+        /// The account.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Enable a disabled account again.
+    Enable {
+        /// The account.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give an account another role.
+    Role {
+        /// The account.
+        name: String,
+        /// What it may do: admin, deployer or viewer.
+        role: Role,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Make an API token for an account and print it; it is shown this once.
     Create {
+        /// The account.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Delete all API tokens of an account.
+    Revoke {
         /// The account.
         name: String,
         #[command(flatten)]
@@ -174,6 +204,18 @@ impl Cli {
                 password_stdin,
                 place,
             }) => accounts::add_user(&place, &name, role, password_stdin),
+            Command::User(UserCommand::Disable { name, place }) => {
+                accounts::set_disabled(&place, &name, true)
+            }
+            Command::User(UserCommand::Enable { name, place }) => {
+                accounts::set_disabled(&place, &name, false)
+            }
+            Command::User(UserCommand::Role { name, role, place }) => {
+                accounts::set_role(&place, &name, role)
+            }
+            Command::Token(TokenCommand::Revoke { name, place }) => {
+                accounts::revoke_tokens(&place, &name)
+            }
             Command::Token(TokenCommand::Create { name, place }) => {
                 accounts::create_token(&place, &name)
             }

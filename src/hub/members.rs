@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     TooManyClients,
+    message::Message,
     queue::Queue,
     ring::Ring,
-    room::{ClientId, RoomName},
+    room::{ClientId, Family, RoomName},
     state::{Client, ClientKey, Membership, ParkedPoll, Room, RoomKey, State},
 };
 
@@ -17,6 +18,22 @@ use super::{
 const SLICE: usize = 256;
 
 impl State {
+    /// See [`Hub::fullest_rooms`](super::Hub::fullest_rooms).
+    pub(super) fn fullest_rooms(&self, most: usize) -> Vec<(RoomName, usize)> {
+        let mut rooms: Vec<(usize, RoomKey)> = self
+            .rooms
+            .iter()
+            .map(|(key, room)| (room.members.len(), key))
+            .filter(|(members, _)| *members > 0)
+            .collect();
+        rooms.sort_unstable_by(|one, other| other.cmp(one));
+        rooms.truncate(most);
+        rooms
+            .into_iter()
+            .filter_map(|(members, key)| Some((self.rooms.get(key)?.name.clone(), members)))
+            .collect()
+    }
+
     /// The room `name`, made where it is not in memory. Rooms have members: the caller joins it.
     pub(super) fn room_key(&mut self, name: &RoomName) -> RoomKey {
         if let Some(key) = self.room_keys.get(name) {
@@ -25,7 +42,7 @@ impl State {
         // Everything after the head will pass through here, so the ring vouches from the head on.
         let key = self.rooms.insert(Room {
             name: name.clone(),
-            ring: Ring::new(self.head),
+            ring: Ring::new(name, self.head),
             members: Vec::new(),
         });
         self.room_keys.insert(name.clone(), key);
@@ -124,6 +141,37 @@ impl State {
                 }
             }
         }
+    }
+
+    /// The clients that poll `room` or did lately, with the moment until when each surely did.
+    pub(super) fn visitors(
+        &self,
+        room: &RoomName,
+        now: Instant,
+    ) -> impl Iterator<Item = (Arc<ClientId>, Instant)> + use<'_> {
+        let key = self.room_keys.get(room).copied();
+        let members = key.and_then(|key| self.rooms.get(key)).into_iter();
+        let members = members.flat_map(|room| room.members.iter());
+        members.filter_map(move |member| {
+            let client = self.clients.get(*member)?;
+            let polls = |poll: &ParkedPoll| key.is_some_and(|key| poll.rooms.contains(&key));
+            let seen = match client.polls.iter().any(polls) {
+                true => now,
+                false => client.used,
+            };
+            Some((Arc::clone(&client.id), seen))
+        })
+    }
+
+    /// The messages of `rooms` in `(after, up_to]` that no log has: the newest of rooms of presence.
+    pub(super) fn unlogged(&self, rooms: &[RoomName], after: u64, up_to: u64) -> Vec<Arc<Message>> {
+        rooms
+            .iter()
+            .filter(|name| name.family() == Family::Presence)
+            .filter_map(|name| self.rooms.get(*self.room_keys.get(name)?)?.ring.newest())
+            .filter(|message| after < message.number && message.number <= up_to)
+            .cloned()
+            .collect()
     }
 
     /// Forgets clients that nobody used for `idle`: one slice of them at a call, from the first to the

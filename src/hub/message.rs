@@ -1,6 +1,6 @@
 //! One message, its JSON written once and shared by every reply that carries it.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
@@ -66,6 +66,8 @@ pub struct Message {
     pub from: String,
     /// When it was accepted.
     pub at: DateTime<Utc>,
+    /// When the hub took it; none where it was read from the log.
+    pub(super) published: Option<Instant>,
     encoded: Box<str>,
     data: Range<usize>,
 }
@@ -112,9 +114,15 @@ impl Message {
             kind,
             from,
             at,
+            published: None,
             encoded: encoded.into_boxed_str(),
             data,
         }
+    }
+
+    /// Whether it was published after `moment`.
+    pub fn is_newer(&self, moment: Instant) -> bool {
+        self.published.is_some_and(|at| at > moment)
     }
 
     /// The wire's object, `{"id","room","kind","from","data","at"}`.

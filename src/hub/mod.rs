@@ -16,6 +16,7 @@ mod cursor;
 mod log;
 mod members;
 mod message;
+mod meter;
 #[cfg(test)]
 mod model_test;
 mod pick;
@@ -23,6 +24,7 @@ mod poll;
 #[cfg(test)]
 mod poll_test;
 mod positions;
+mod presence;
 mod queue;
 mod ring;
 mod room;
@@ -48,8 +50,10 @@ pub use alarm::Alarm;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
 pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};
+pub use meter::{Histogram, LATENCY_BOUNDS, Meter, Reading};
 pub use poll::{Batch, Poll, PollError};
 pub use positions::Positions;
+pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
 use state::State;
@@ -140,6 +144,7 @@ struct Inner {
     draining: AtomicBool,
     ended: watch::Sender<bool>,
     positions: Positions,
+    meter: Arc<Meter>,
 }
 
 impl Hub {
@@ -156,23 +161,28 @@ impl Hub {
         options: HubOptions,
     ) -> Result<Hub, BadBirth> {
         cursor::check_birth(birth)?;
+        let meter = Arc::<Meter>::default();
         Ok(Hub(Arc::new(Inner {
             log,
             birth: birth.into(),
-            state: Mutex::new(State::new(head, options.clone())),
+            state: Mutex::new(State::new(head, options.clone(), Arc::clone(&meter))),
             draining: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             positions: Positions::new(options.clients),
             options,
+            meter,
         })))
     }
 
     /// Gives committed messages to their rooms. Called by the log's one writer, right after each
     /// commit, in the order of their numbers; they need not be contiguous. Never blocks.
     pub fn publish(&self, messages: Vec<Message>) {
+        self.0.meter.published(messages.len());
+        let now = std::time::Instant::now();
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        for message in messages {
+        for mut message in messages {
+            message.published = Some(now);
             state.publish(message, &mut wakers);
         }
         drop(state);
@@ -203,6 +213,26 @@ impl Hub {
             return Position::Start;
         }
         Position::After(vec![self.cursor(cursor.number.min(head))])
+    }
+
+    /// The cursor behind `message`: whoever has handled it and all before it goes on from there.
+    pub fn behind(&self, message: &Message) -> Cursor {
+        self.cursor(message.number)
+    }
+
+    /// The one cursor that says the same as `position`: now, the oldest of several, or the one that
+    /// this log did not write. None for the start, which has no number.
+    pub fn oldest(&self, position: &Position) -> Option<Cursor> {
+        let cursors = match position {
+            Position::Now => return Some(self.now()),
+            Position::Start => return None,
+            Position::After(cursors) => cursors,
+        };
+        let head = self.head();
+        let foreign = |cursor: &&Cursor| *cursor.birth != *self.0.birth || cursor.number > head;
+        let oldest = || cursors.iter().min_by_key(|cursor| cursor.number);
+        let chosen = cursors.iter().find(foreign).or_else(oldest);
+        Some(chosen.cloned().unwrap_or_else(|| self.cursor(head)))
     }
 
     /// Answers every parked poll at once with a time to come back, and holds none from now on.
@@ -251,6 +281,16 @@ impl Hub {
             polls: state.polls(),
             rooms: state.rooms(),
         }
+    }
+
+    /// What the hub has counted.
+    pub fn meter(&self) -> &Meter {
+        &self.0.meter
+    }
+
+    /// The rooms with the most clients, at most `most`, the fullest first.
+    pub fn fullest_rooms(&self, most: usize) -> Vec<(RoomName, usize)> {
+        self.lock().fullest_rooms(most)
     }
 
     /// Where clients that bring no cursor go on from.

@@ -45,14 +45,26 @@ pub(super) fn pick<'a>(
     picked
 }
 
-/// The same from a page of the log.
-pub(super) fn pick_page(page: Page, up_to: u64, limit: Limit) -> Picked {
+/// The same from a page of the log and from messages that no log has.
+pub(super) fn pick_page(
+    page: Page,
+    unlogged: Vec<Arc<Message>>,
+    up_to: u64,
+    limit: Limit,
+) -> Picked {
     let end = page.end;
-    let messages: Vec<_> = page.messages.into_iter().map(Arc::new).collect();
+    let mut messages: Vec<_> = page.messages.into_iter().map(Arc::new).collect();
+    let last = match messages.last() {
+        Some(last) if !end => last.number,
+        _ => up_to,
+    };
+    // What lies behind the page is for the next one.
+    messages.extend(unlogged.into_iter().filter(|m| m.number <= last));
+    messages.sort_by_key(|m| m.number);
     let mut picked = pick(messages.iter(), up_to, limit);
     if !end && !picked.more {
         picked.more = true;
-        picked.reaches = messages.last().map_or(up_to, |last| last.number);
+        picked.reaches = last;
     }
     picked
 }

@@ -152,7 +152,8 @@ impl Hub {
                 Found::Behind { head } => {
                     held = true;
                     let (page, marks) = self.read(&poll.rooms, after, head, limit).await?;
-                    let picked = pick_page(page, head, limit);
+                    let unlogged = self.lock().unlogged(&poll.rooms, after, head);
+                    let picked = pick_page(page, unlogged, head, limit);
                     let gap = match tell_gaps {
                         true => gaps(&poll.rooms, &marks, after, picked.reaches),
                         false => Vec::new(),

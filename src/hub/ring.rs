@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::message::Message;
+use super::{
+    message::Message,
+    room::{Family, RoomName},
+};
 
 /// Holds every message of its room after `floor`; older ones are the log's.
 #[derive(Debug)]
@@ -10,16 +13,25 @@ pub(super) struct Ring {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
     floor: u64,
+    /// The newest message says everything: older ones are of no use and missed by nobody.
+    newest_only: bool,
 }
 
 impl Ring {
     /// An empty ring of a room that had nothing after `floor`.
-    pub(super) fn new(floor: u64) -> Ring {
+    pub(super) fn new(room: &RoomName, floor: u64) -> Ring {
+        let newest_only = room.family() == Family::Presence;
         Ring {
             messages: VecDeque::new(),
             bytes: 0,
-            floor,
+            floor: if newest_only { 0 } else { floor },
+            newest_only,
         }
+    }
+
+    /// The newest message.
+    pub(super) fn newest(&self) -> Option<&Arc<Message>> {
+        self.messages.back()
     }
 
     pub(super) fn floor(&self) -> u64 {
@@ -27,6 +39,12 @@ impl Ring {
     }
 
     pub(super) fn push(&mut self, message: Arc<Message>, most: usize, most_bytes: usize) {
+        if self.newest_only {
+            self.messages.clear();
+            self.bytes = message.encoded().len();
+            self.messages.push_back(message);
+            return;
+        }
         self.bytes += message.encoded().len();
         self.messages.push_back(message);
         while self.messages.len() > most || self.bytes > most_bytes {

@@ -9,8 +9,10 @@ use super::{
     cursor::Resolved,
     log::Limit,
     message::Message,
+    meter::Meter,
     pick::{Picked, merge, pick},
     poll::Poll,
+    presence::Leases,
     queue::Queue,
     ring::Ring,
     room::{ClientId, RoomName},
@@ -94,10 +96,12 @@ pub(super) struct State {
     pub(super) swept: Instant,
     /// Where the round of sweeping goes on, while there is one.
     pub(super) swept_to: Option<usize>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) leases: Leases,
 }
 
 impl State {
-    pub(super) fn new(head: u64, options: HubOptions) -> State {
+    pub(super) fn new(head: u64, options: HubOptions, meter: Arc<Meter>) -> State {
         State {
             head,
             draining: false,
@@ -110,6 +114,8 @@ impl State {
             polls_begun: 0,
             swept: Instant::now(),
             swept_to: None,
+            meter,
+            leases: Leases::new(Instant::now(), head > 0),
         }
     }
 
@@ -131,17 +137,19 @@ impl State {
         };
         let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
         room.ring.push(Arc::clone(&message), most, most_bytes);
+        let mut overflows = 0;
         for member in &room.members {
             let Some(client) = self.clients.get_mut(*member) else {
                 continue;
             };
-            client.queue.offer(&message);
+            overflows += u64::from(!client.queue.offer(&message));
             for poll in &mut client.polls {
                 if poll.rooms.contains(&key) {
                     wakers.extend(poll.waker.take());
                 }
             }
         }
+        self.meter.overflowed(overflows);
     }
 
     /// Retention dropped the messages of `name` up to `up_to`: no cache may serve them any more.

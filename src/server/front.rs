@@ -15,11 +15,14 @@ use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
 };
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::web::Data;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::calm::{Meter, Metered, unless_in_circles};
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::transport::Wire;
 use crate::transport::lane::{Lane, LaneTimes, Left};
 use crate::web;
@@ -31,11 +34,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an answer may stand still on its way to a client that does not read.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
+/// What is served, and where.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) app: App,
+    pub(super) wire: Wire,
+    pub(super) metrics: Metrics,
+    pub(super) address: SocketAddr,
+}
+
 /// What serves the connections of one thread. `ended` tells when the server ends.
 pub(super) fn service<E>(
-    app: App,
-    wire: Wire,
-    address: SocketAddr,
+    site: Site,
     ended: impl Fn() -> E + Clone + 'static,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
 where
@@ -43,7 +53,7 @@ where
 {
     fn_factory(move || {
         let lane = Lane::start(
-            wire.clone(),
+            site.wire.clone(),
             LaneTimes {
                 head: HEAD_LIMIT,
                 keep_alive: KEEP_ALIVE,
@@ -51,15 +61,14 @@ where
             },
             ended(),
         );
-        let routes = routes(app.clone(), wire.clone());
         let routes = HttpService::build()
             .graceful_shutdown_signal(ended.clone())
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(HEAD_LIMIT)
             // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
             .h1_allow_half_closed(false)
-            .local_addr(address)
-            .h1(map_config(routes, |()| AppConfig::default()))
+            .local_addr(site.address)
+            .h1(map_config(routes(site.clone()), |()| AppConfig::default()))
             .new_service(());
         async move {
             let routes = Rc::new(routes.await?);
@@ -67,8 +76,10 @@ where
                 let (lane, routes) = (lane.clone(), Rc::clone(&routes));
                 async move {
                     let peer = stream.peer_addr().ok();
-                    let left = lane.serve(stream, peer.map(|peer| peer.ip())).await;
+                    let left = lane.serve(stream).await;
                     if let Left::Handed(stream, read) = left {
+                        // The routes have no limit of their own for a client that does not read.
+                        give_up_when_stuck(&stream);
                         let meter = Meter::default();
                         let stream = Metered::new(Reread::new(read, stream), meter.clone());
                         match unless_in_circles(routes.call((stream, peer)), meter).await {
@@ -85,8 +96,7 @@ where
 }
 
 fn routes(
-    app: App,
-    wire: Wire,
+    site: Site,
 ) -> impl ServiceFactory<
     actix_http::Request,
     Config = AppConfig,
@@ -95,10 +105,19 @@ fn routes(
     InitError = (),
 > {
     actix_web::App::new()
-        .app_data(actix_web::web::Data::new(app))
-        .configure(move |config| wire.routes(config))
+        .app_data(Data::new(site.app))
+        .app_data(Data::new(site.metrics))
+        .configure(move |config| site.wire.routes(config))
         .configure(web::configure)
         .into_factory()
+}
+
+/// Has the system end a connection that takes nothing of what is written to it.
+fn give_up_when_stuck(stream: &TcpStream) {
+    let limit = u32::try_from(WRITE_LIMIT.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = set_tcp_user_timeout(stream, limit) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT");
+    }
 }
 
 /// A stream of which a piece was read already.

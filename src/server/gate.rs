@@ -1,19 +1,21 @@
 //! What the wire asks of the house: who is there, what they may, and where messages go.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use serde_json::Value;
 
+use super::seen::Seen;
 use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
-use crate::hub::{Family, RoomName};
+use crate::hub::{Family, Kind, RoomName};
 use crate::limits::Sender;
 use crate::proxies::household;
 use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::vote::{VoteError, Voter, Votes, read_choice};
 
 /// `Retry-After` is told in whole seconds, rounded up, and never as none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
@@ -21,11 +23,15 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// The app as the wire's gate.
 pub(super) struct AppGate {
     app: App,
+    seen: Arc<Seen>,
 }
 
 impl AppGate {
     pub(super) fn new(app: App) -> Self {
-        Self { app }
+        Self {
+            app,
+            seen: Arc::default(),
+        }
     }
 
     /// Runs a check off the async threads.
@@ -36,6 +42,27 @@ impl AppGate {
         match self.app.blocking(question).await {
             Ok(answer) => answer,
             Err(Busy) => Err(Refusal::new(Code::Unavailable, "", "the server is busy")),
+        }
+    }
+
+    /// Writes what a client says as it is.
+    fn say(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
+        let appended = self.app.store().append(NewEvent {
+            room: draft.room.as_str().to_owned(),
+            kind: draft.kind.as_str().to_owned(),
+            sender: draft.from,
+            data: Value::from(draft.content).to_string(),
+            at: Moment::now(),
+        });
+        match appended {
+            Ok(written) => later(async move {
+                match written.await {
+                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
+                    Ok(Err(error)) => Err(not_written(&error)),
+                    Err(_) => Err(not_written(&NotWritten::Closed)),
+                }
+            }),
+            Err(error) => ready(Err(not_written(&error))),
         }
     }
 
@@ -112,12 +139,8 @@ fn is_of_releases(room: &RoomName) -> bool {
 
 /// Whether somebody who is logged in may read a room of releases: every account sees every
 /// project.
-fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
-    let name = match room.family() {
-        Family::Presence => room.rest().unwrap_or_default(),
-        _ => room.as_str(),
-    };
-    let Some(id) = name.strip_prefix("release/") else {
+fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
+    let Some(id) = release_of(room) else {
         return Ok(());
     };
     let unknown = || {
@@ -128,11 +151,33 @@ fn may_see(app: &App, room: &RoomName) -> Result<(), Refusal> {
         )
     };
     let id: ReleaseId = id.parse().map_err(|_| unknown())?;
+    let asked = Instant::now();
     match app.store().read(|conn| releases::find(conn, id)) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            seen.keep(id, asked);
+            Ok(())
+        }
         Err(StoreError::NotFound { .. }) => Err(unknown()),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Whether the last look at all these rooms still counts.
+fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
+    let now = Instant::now();
+    rooms.iter().all(|room| match release_of(room) {
+        Some(id) => id.parse().is_ok_and(|id| seen.has(id, now)),
+        None => true,
+    })
+}
+
+/// The id in the name of a release's room, or of who is in it.
+fn release_of(room: &RoomName) -> Option<&str> {
+    let name = match room.family() {
+        Family::Presence => room.rest().unwrap_or_default(),
+        _ => room.as_str(),
+    };
+    name.strip_prefix("release/")
 }
 
 fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
@@ -140,18 +185,21 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
 }
 
 impl Gate for AppGate {
-    fn sender(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
-        household(self.app.auth().proxies().sender(peer, forwarded))
-    }
-
-    fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>> {
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+        let proxies = self.app.auth().proxies();
         let who = Who {
             account: None,
-            address: asker.address,
+            address: asker
+                .peer
+                .map(|peer| household(proxies.sender(peer, &asker.forwarded))),
             proof: asker.proof,
         };
         if matches!(who.proof, Proof::None) {
             return ready(Ok(who));
+        }
+        if let Some(identity) = self.app.auth().known(&who.proof) {
+            let account = Some(identity.name);
+            return ready(Ok(Who { account, ..who }));
         }
         later(async move {
             self.ask(move |app| {
@@ -187,14 +235,24 @@ impl Gate for AppGate {
         if who.account.is_none() {
             return ready(Err(login_needed(&first)));
         }
-        let proof = who.proof.clone();
+        // Both were found out a moment ago: a hall of pollers need not queue for the database.
+        if self.app.auth().known(&who.proof).is_some() && was_seen(&self.seen, &of_releases) {
+            return ready(Ok(()));
+        }
+        let (proof, seen) = (who.proof.clone(), Arc::clone(&self.seen));
         later(async move {
             self.ask(move |app| match identity(app, &proof)? {
-                Some(_) => of_releases.iter().try_for_each(|room| may_see(app, room)),
+                Some(_) => of_releases
+                    .iter()
+                    .try_for_each(|room| may_see(app, &seen, room)),
                 None => Err(login_needed(&first)),
             })
             .await
         })
+    }
+
+    fn source(&self, request: &HttpRequest) -> Source {
+        self.app.auth().source(request)
     }
 
     fn may_publish<'a>(
@@ -225,22 +283,40 @@ impl Gate for AppGate {
     }
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
-        let appended = self.app.store().append(NewEvent {
-            room: draft.room.as_str().to_owned(),
-            kind: draft.kind.as_str().to_owned(),
-            sender: draft.from,
-            data: Value::from(draft.content).to_string(),
-            at: Moment::now(),
-        });
-        match appended {
-            Ok(written) => later(async move {
-                match written.await {
-                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
-                    Ok(Err(error)) => Err(not_written(&error)),
-                    Err(_) => Err(not_written(&NotWritten::Closed)),
-                }
-            }),
-            Err(error) => ready(Err(not_written(&error))),
+        if draft.kind != Kind::Vote {
+            return self.say(draft);
         }
+        later(async move {
+            let ballot = draft.clone();
+            match self.ask(move |app| cast(app, &ballot)).await? {
+                Some(number) => Ok(number),
+                None => self.say(draft).await,
+            }
+        })
+    }
+}
+
+/// Takes what a client says in a vote's room for its ballot and gives its message's number. None where
+/// nothing is asked there: then it is a room like those of the chat.
+fn cast(app: &App, draft: &Draft) -> Result<Option<u64>, Refusal> {
+    let invalid = |field, message| Refusal::new(Code::Invalid, field, message);
+    let votes = Votes::of(app.store());
+    let name = draft.room.rest().unwrap_or_default();
+    let found = votes.find(name).map_err(|error| unavailable(&error))?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    let choice = read_choice(&draft.content)
+        .map_err(|field| invalid(field, "a ballot is {\"choice\":N}, with N from 1"))?;
+    let voter = match (draft.is_account, draft.from.as_str()) {
+        (true, account) => Voter::account(account),
+        (false, "") => return Err(invalid("name", "a ballot needs a login or a name")),
+        (false, name) => Voter::program(name),
+    };
+    match votes.cast(name, &voter, choice) {
+        Ok((_, number)) => Ok(u64::try_from(number).ok()),
+        Err(VoteError::NoSuchOption) => Err(invalid("choice", "there is no such option")),
+        Err(VoteError::Store(error)) => Err(unavailable(&error)),
+        Err(error) => Err(invalid("room", &error.to_string())),
     }
 }

@@ -95,13 +95,15 @@ pub fn birth(conn: &mut Conn) -> Result<String> {
 
 /// The last number given, 0 when none was.
 pub fn head(conn: &mut Conn) -> Result<i64> {
-    let last: Option<i64> = events::table
-        .select(diesel::dsl::max(events::number))
-        .first(conn)?;
-    let dropped: Option<i64> = room_marks::table
-        .select(diesel::dsl::max(room_marks::dropped_to))
-        .first(conn)?;
-    Ok(last.max(dropped).unwrap_or(0))
+    #[derive(QueryableByName)]
+    struct Last {
+        #[diesel(sql_type = BigInt)]
+        seq: i64,
+    }
+    // The highest number that is kept says too little: retention drops, and some are never kept.
+    let last = diesel::sql_query("SELECT seq FROM sqlite_sequence WHERE name = 'events'");
+    let last: Option<Last> = last.get_result(conn).optional()?;
+    Ok(last.map_or(0, |last| last.seq))
 }
 
 /// Writes `new` in order and gives each its number.
@@ -115,6 +117,13 @@ pub(super) fn append(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
                 .get_result(conn)?)
         })
         .collect()
+}
+
+/// Numbers `new`, in order, and keeps nothing of it but that the numbers are gone.
+pub(super) fn number(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
+    let numbers = append(conn, new)?;
+    diesel::delete(events::table.filter(events::number.eq_any(&numbers))).execute(conn)?;
+    Ok(numbers)
 }
 
 /// Messages of `rooms` with numbers in `(after, up_to]`, oldest first, at most `limit`.

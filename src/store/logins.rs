@@ -87,6 +87,11 @@ pub fn token_owner(conn: &mut Conn, fingerprint: &str) -> Result<Option<User>> {
         .optional()?)
 }
 
+/// Deletes the API tokens of `user`; gives their number.
+pub fn remove_tokens(conn: &mut Conn, user: UserId) -> Result<usize> {
+    Ok(diesel::delete(api_tokens::table.filter(api_tokens::user_id.eq(user))).execute(conn)?)
+}
+
 /// Adds a one-time link: to log `user` in, or, without one, to set the installation up.
 pub fn add_link(
     conn: &mut Conn,

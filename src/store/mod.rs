@@ -28,6 +28,7 @@ mod schema;
 pub mod servers;
 pub mod users;
 mod values;
+pub mod votes;
 mod writer;
 
 pub use events::{Event, NewEvent, Retention};
@@ -355,14 +356,32 @@ impl Store {
         &self,
         queries: impl FnOnce(&mut Conn, &mut Vec<NewEvent>) -> Result<T>,
     ) -> Result<(T, Vec<i64>)> {
-        let mut conn = self.connection()?;
-        let turn = self.turns.take();
-        let (value, new, numbers) = conn.immediate_transaction(|conn| {
+        self.in_turn(|conn| {
             let mut pushed = Vec::new();
             let value = queries(conn, &mut pushed)?;
             let numbers = events::append(conn, &pushed)?;
-            Ok::<_, StoreError>((value, pushed, numbers))
+            Ok((value, pushed, numbers))
+        })
+    }
+
+    /// Publishes messages in the one order, with numbers that are never given again, without keeping
+    /// them: who does not get them now never will.
+    pub fn announce(&self, messages: Vec<NewEvent>) -> Result<()> {
+        self.in_turn(|conn| {
+            let numbers = events::number(conn, &messages)?;
+            Ok(((), messages, numbers))
         })?;
+        Ok(())
+    }
+
+    /// One transaction, and the publishing of the messages that it numbered.
+    fn in_turn<T>(
+        &self,
+        queries: impl FnOnce(&mut Conn) -> Result<(T, Vec<NewEvent>, Vec<i64>)>,
+    ) -> Result<(T, Vec<i64>)> {
+        let mut conn = self.connection()?;
+        let turn = self.turns.take();
+        let (value, new, numbers) = conn.immediate_transaction(queries)?;
         if !numbers.is_empty()
             && let Some(publish) = self.publish.get()
         {

@@ -131,6 +131,14 @@ pub fn active_ones(conn: &mut Conn) -> Result<Vec<Release>> {
         .load(conn)?)
 }
 
+/// How many releases there are in each state that has any.
+pub fn count_by_state(conn: &mut Conn) -> Result<Vec<(ReleaseState, i64)>> {
+    Ok(releases::table
+        .group_by(releases::state)
+        .select((releases::state, diesel::dsl::count_star()))
+        .load(conn)?)
+}
+
 /// The release with this id.
 pub fn find(conn: &mut Conn, id: ReleaseId) -> Result<Release> {
     releases::table

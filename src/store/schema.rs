@@ -158,6 +158,35 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    votes (name) {
+        name -> Text,
+        question -> Text,
+        state -> Text,
+        organiser -> Text,
+        version -> BigInt,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    vote_options (vote, place) {
+        vote -> Text,
+        place -> Integer,
+        text -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
+    ballots (vote, voter) {
+        vote -> Text,
+        voter -> Text,
+        place -> Integer,
+    }
+}
+
 diesel::joinable!(project_servers -> projects (project_id));
 diesel::joinable!(project_servers -> servers (server_id));
 diesel::joinable!(releases -> projects (project_id));

@@ -49,6 +49,22 @@ pub fn by_name(conn: &mut Conn, name: &str) -> Result<Option<User>> {
         .optional()?)
 }
 
+/// Disables an account or enables it again.
+pub fn set_disabled(conn: &mut Conn, id: UserId, disabled: bool) -> Result<()> {
+    diesel::update(users::table.find(id))
+        .set(users::disabled.eq(disabled))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Gives an account another role.
+pub fn set_role(conn: &mut Conn, id: UserId, role: Role) -> Result<()> {
+    diesel::update(users::table.find(id))
+        .set(users::role.eq(role))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// Whether there is no account at all, as in a new installation.
 pub fn none(conn: &mut Conn) -> Result<bool> {
     Ok(users::table.count().get_result::<i64>(conn)? == 0)

@@ -1,10 +1,13 @@
-//! What a poll's query asks for.
+//! What a poll's or a stream's query asks for.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use url::form_urlencoded;
 
-use super::refusal::{Code, Refusal};
+use super::{
+    refusal::{Code, Refusal},
+    traffic::Way,
+};
 use crate::hub::{Position, RoomName};
 
 /// More rooms than that are not even read; how many a poll may have is the hub's to say.
@@ -31,9 +34,81 @@ pub(super) enum Contract {
     },
 }
 
+/// What a stream's query asks for: the full contract's poll, again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subscribe {
+    pub(super) name: String,
+    pub(super) rooms: Vec<RoomName>,
+    pub(super) after: Position,
+}
+
 impl Ask {
+    /// How its answer comes.
+    pub(super) fn way(&self) -> Way {
+        match self.contract {
+            Contract::Course => Way::Course,
+            Contract::Full { .. } => Way::of_wait(self.wait),
+        }
+    }
+
     /// Reads a query. Unknown parameters are passed over; of `name` and `wait` the first counts.
     pub(super) fn parse(query: &str) -> Result<Ask, Refusal> {
+        let Query {
+            name,
+            wait,
+            rooms,
+            afters,
+        } = Query::read(query)?;
+        let contract = match (rooms.is_empty(), afters.is_empty()) {
+            (true, true) => Contract::Course,
+            (true, false) => {
+                let message = "a poll with a cursor names its rooms";
+                return Err(Refusal::new(Code::Malformed, "room", message));
+            }
+            (false, _) => Contract::Full {
+                rooms,
+                after: position(&afters)?,
+            },
+        };
+        Ok(Ask {
+            name,
+            wait: wait.map_or(Ok(WAIT), |wait| seconds(&wait))?,
+            contract,
+        })
+    }
+}
+
+impl Subscribe {
+    /// Reads a query. No room means `chat`, no cursor means now. `last`, what a stream that broke off
+    /// had come to, goes before the query's own cursors: those are as old as the page.
+    pub(super) fn parse(query: &str, last: Option<&str>) -> Result<Subscribe, Refusal> {
+        let Query {
+            name,
+            mut rooms,
+            afters,
+            ..
+        } = Query::read(query)?;
+        if rooms.is_empty() {
+            rooms.push(RoomName::chat());
+        }
+        let after = match last.filter(|last| !last.is_empty()) {
+            Some(last) => Position::parse([last])
+                .map_err(|bad| Refusal::new(Code::Malformed, "last-event-id", bad.to_string()))?,
+            None => position(&afters)?,
+        };
+        Ok(Subscribe { name, rooms, after })
+    }
+}
+
+struct Query<'a> {
+    name: String,
+    wait: Option<Cow<'a, str>>,
+    rooms: Vec<RoomName>,
+    afters: Vec<Cow<'a, str>>,
+}
+
+impl Query<'_> {
+    fn read(query: &str) -> Result<Query<'_>, Refusal> {
         let (mut name, mut wait) = (None, None);
         let (mut rooms, mut afters) = (Vec::new(), Vec::new());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -59,23 +134,17 @@ impl Ask {
             "name",
             "the client's name is missing",
         ))?;
-        let contract = match (rooms.is_empty(), afters.is_empty()) {
-            (true, true) => Contract::Course,
-            (true, false) => {
-                let message = "a poll with a cursor names its rooms";
-                return Err(Refusal::new(Code::Malformed, "room", message));
-            }
-            (false, _) => Contract::Full {
-                rooms,
-                after: Position::parse(afters.iter().map(|after| &**after))?,
-            },
-        };
-        Ok(Ask {
+        Ok(Query {
             name,
-            wait: wait.map_or(Ok(WAIT), |wait| seconds(&wait))?,
-            contract,
+            wait,
+            rooms,
+            afters,
         })
     }
+}
+
+fn position(afters: &[Cow<'_, str>]) -> Result<Position, Refusal> {
+    Ok(Position::parse(afters.iter().map(|after| &**after))?)
 }
 
 fn seconds(text: &str) -> Result<Duration, Refusal> {
@@ -116,6 +185,22 @@ mod tests {
         let rooms = vec![RoomName::chat(), RoomName::parse("vote/x").unwrap()];
         let after = Position::Now;
         assert_eq!(ask.contract, Contract::Full { rooms, after });
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_where_it_broke_off() {
+        let chat = vec![RoomName::chat()];
+        let parse = |query, last| Subscribe::parse(query, last).unwrap();
+        let plain = parse("name=a", None);
+        assert_eq!((plain.rooms, plain.after), (chat.clone(), Position::Now));
+        let after = |text| Position::parse([text]).unwrap();
+        assert_eq!(parse("name=a&after=b.1", None).after, after("b.1"));
+        assert_eq!(parse("name=a&after=b.1", Some("")).after, after("b.1"));
+        assert_eq!(parse("name=a&after=b.1", Some("b.7")).after, after("b.7"));
+        assert_eq!(parse("name=a", Some("start")).after, Position::Start);
+        let refusal = Subscribe::parse("name=a", Some("x")).unwrap_err();
+        let sought = Refusal::new(Code::Malformed, "last-event-id", refusal.to_string());
+        assert_eq!(refusal, sought);
     }
 
     #[test]

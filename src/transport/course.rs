@@ -84,6 +84,7 @@ pub(super) async fn get_msg(
         address: who.address,
         over: Instant::now() + wait,
     };
+    let came = std::time::Instant::now();
     let (given, cursor) = match carried {
         Carried::Nothing => call.by_memory().await?,
         Carried::Cursor(cursor) => {
@@ -96,6 +97,9 @@ pub(super) async fn get_msg(
         }
     };
     wire.gate.may_read(who, &rooms).await?;
+    if let Some(message) = &given {
+        wire.hub.meter().delivered(message, message.is_newer(came));
+    }
     let mut response = wire.reply(reply::course(given.as_deref()));
     if let Err(error) = response.add_cookie(&cookie(call.client.name(), &cursor)) {
         tracing::error!(%error, "a course poll's cookie could not be written");

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use futures_util::future::{Either, LocalBoxFuture, Ready};
 
 use super::refusal::Refusal;
-use crate::auth::Proof;
+use crate::auth::{self, Proof, Source};
 use crate::hub::{Kind, RoomName};
 
 /// An answer that is there at once or comes later. What is known without waiting costs no allocation:
@@ -25,11 +25,25 @@ pub fn later<'a, T>(answer: impl Future<Output = T> + 'a) -> Soon<'a, T> {
 
 /// What a request shows of its sender.
 #[derive(Clone, Debug, Default)]
-pub struct Asker {
+pub struct Asker<'a> {
     /// A login, perhaps.
     pub proof: Proof,
-    /// Where it came from; see [`Gate::sender`].
-    pub address: Option<IpAddr>,
+    /// The other end of the connection: the sender, or the proxy in front of this server.
+    pub peer: Option<IpAddr>,
+    /// The lines of `X-Forwarded-For`, in their order. Anybody may write them: whether they count is
+    /// the gate's to know.
+    pub forwarded: Vec<&'a str>,
+}
+
+impl<'a> Asker<'a> {
+    /// What `request` shows.
+    pub fn of(request: &'a HttpRequest) -> Asker<'a> {
+        Asker {
+            proof: Proof::of(request),
+            peer: request.peer_addr().map(|peer| peer.ip()),
+            forwarded: auth::forwarded(request),
+        }
+    }
 }
 
 /// Who is asking.
@@ -39,7 +53,7 @@ pub struct Who {
     pub account: Option<String>,
     /// What showed it, so that it can be looked at again: a login may end while a poll is held.
     pub proof: Proof,
-    /// Where the request came from; see [`Gate::sender`].
+    /// Where the request came from, as far as that can be trusted.
     pub address: Option<IpAddr>,
 }
 
@@ -52,23 +66,20 @@ pub struct Draft {
     pub kind: Kind,
     /// The account, else the name that was given, else empty.
     pub from: String,
+    /// Whether `from` is an account.
+    pub is_account: bool,
     /// The content: at least one byte, at most 64 KiB.
     pub content: String,
 }
 
 /// Knows logins, rights, modes and the log.
 pub trait Gate: Send + Sync + 'static {
-    /// What counts as the sender's address, where the other end of the connection is `peer` and the
-    /// lines of `X-Forwarded-For` are these: anybody may write them, so they count only where a
-    /// trusted proxy did.
-    fn sender(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr;
-
     /// Who asks. Without a proof, or with one that is not valid, the asker is anonymous:
     /// whether that will do is for the rooms to say.
     ///
     /// # Errors
     /// A [`Refusal`] where it cannot be found out.
-    fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>>;
+    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>>;
 
     /// Whether `who` may read all of `rooms` at this moment. Asked at each poll, and again before a
     /// held answer is written; must see a right that was taken away in between.
@@ -77,6 +88,9 @@ pub trait Gate: Send + Sync + 'static {
     /// 401 where a login is needed, 403 where it does not suffice (or the room's mode is off).
     fn may_read<'a>(&'a self, who: &'a Who, rooms: &'a [RoomName])
     -> Soon<'a, Result<(), Refusal>>;
+
+    /// Where the page is from that sent this request. What comes from another site's is refused.
+    fn source(&self, request: &HttpRequest) -> Source;
 
     /// Whether this request may publish `draft`: the origin rules, the room's mode, rates. A yes
     /// counts as a message of its sender.

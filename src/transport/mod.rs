@@ -1,19 +1,27 @@
-//! The wire: long polling and plain polling, in the course's contract and in the full one. Knows the
-//! hub, and asks a [`Gate`] who is there and what they may.
+//! The wire: long polling, plain polling, Server-Sent Events and WebSockets, in the course's contract
+//! and in the full one. Knows the hub, and asks a [`Gate`] who is there and what they may.
 //!
 //! Every answer on these paths is JSON (or the course's `OK`), errors too. What a held poll was allowed
-//! at its beginning is checked again before its answer is written.
+//! at its beginning is checked again before its answer is written. A stream is polls one after the
+//! other: its response body asks the hub when the connection takes more, so nothing piles up here.
 
 mod ask;
 pub mod course;
+mod course_socket;
+mod events;
+mod frame;
 mod gate;
 pub mod lane;
+mod origin;
 mod poll;
 mod refusal;
 mod reply;
 mod send;
+mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,11 +34,11 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
-use crate::auth::{self, Proof};
 use crate::hub::Hub;
 
 pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
 pub use refusal::{Code, Refusal};
+pub use traffic::{Present, Traffic, Way};
 
 /// The most bytes of one message's decoded content.
 pub const CONTENT_BYTES: usize = 64 << 10;
@@ -58,6 +66,7 @@ impl Default for Bounds {
 pub struct Wire {
     hub: Hub,
     gate: Arc<dyn Gate>,
+    traffic: Arc<Traffic>,
     bounds: Bounds,
 }
 
@@ -67,6 +76,7 @@ impl Wire {
         Wire {
             hub,
             gate,
+            traffic: Arc::default(),
             bounds: Bounds::default(),
         }
     }
@@ -74,16 +84,6 @@ impl Wire {
     /// The same with other bounds.
     pub fn bounded(self, bounds: Bounds) -> Wire {
         Wire { bounds, ..self }
-    }
-
-    /// What a request shows of its sender.
-    fn asker(&self, request: &HttpRequest) -> Asker {
-        let peer = request.peer_addr().map(|peer| peer.ip());
-        let forwarded = auth::forwarded(request);
-        Asker {
-            proof: Proof::of(request),
-            address: peer.map(|peer| self.gate.sender(peer, &forwarded)),
-        }
     }
 
     /// A poll's answer. While the server goes down, its connection ends with it.
@@ -100,6 +100,11 @@ impl Wire {
         }
     }
 
+    /// What is counted on the wire.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
     /// Adds the routes, each with and without its trailing slash:
     /// `.configure(|config| wire.routes(config))`.
     ///
@@ -112,10 +117,24 @@ impl Wire {
             .route(web::get().to(poll::get_msg))
             .default_service(web::to(|request| wrong_method(request, Method::GET)));
         let send_msg = web::resource(["/send_msg", "/send_msg/"])
-            .app_data(wire)
+            .app_data(wire.clone())
             .route(web::post().to(send::send_msg))
             .default_service(web::to(|request| wrong_method(request, Method::POST)));
         config.service(get_msg).service(send_msg);
+        let events = web::get().to(events::events);
+        let ws = web::get().to(socket::ws);
+        let chat = web::get().to(course_socket::chat);
+        for (paths, route) in [
+            (["/events", "/events/"], events),
+            (["/ws", "/ws/"], ws),
+            (["/chat", "/chat/"], chat),
+        ] {
+            let stream = web::resource(paths)
+                .app_data(wire.clone())
+                .route(route)
+                .default_service(web::to(|request| wrong_method(request, Method::GET)));
+            config.service(stream);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `GET /get_msg`, in both contracts.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -9,9 +9,12 @@ use super::{
     ask::{Ask, Contract},
     course,
     gate::Asker,
+    origin,
     refusal::Refusal,
     reply,
+    traffic::Way,
 };
+use crate::auth::Proof;
 use crate::hub::{Alarm, Batch, ClientId, Poll, Position, RoomName};
 
 /// The actix route. The request itself is let go before the poll is held, so that what is parked stays
@@ -20,30 +23,47 @@ pub(super) async fn get_msg(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
+    let answer = answer(request, &wire).await;
+    wire.traffic.count(&answer);
+    answer
+}
+
+async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
+    origin::is_ours(wire, &request)?;
+    let ask = Ask::parse(request.query_string())?;
+    let way = ask.way();
     let Ask {
         name,
         wait,
         contract,
-    } = Ask::parse(request.query_string())?;
-    let asker = wire.asker(&request);
+    } = ask;
     match contract {
         Contract::Course => {
-            let who = wire.gate.who(asker).await?;
+            let who = wire.gate.who(Asker::of(&request)).await?;
             let client = ClientId::new(who.account.clone(), &name)?;
             let cookie = course::Carried::read(&request, &name);
             drop(request);
-            course::get_msg(&wire, &who, client, cookie, wait).await
+            let _present = wire.traffic.enter(way);
+            course::get_msg(wire, &who, client, cookie, wait).await
         }
         Contract::Full { rooms, after } => {
+            let Asker {
+                proof,
+                peer,
+                forwarded,
+            } = Asker::of(&request);
+            let forwarded = forwarded.into_iter().map(str::to_owned).collect();
             drop(request);
             let asked = Asked {
-                asker,
+                proof,
+                peer,
+                forwarded,
                 name,
                 rooms,
                 after,
                 wait,
             };
-            let batch = full(&wire, asked, &mut Alarm::default()).await?;
+            let batch = full(wire, asked, &mut Alarm::default()).await?;
             Ok(wire.reply(reply::batch(&batch)))
         }
     }
@@ -51,7 +71,9 @@ pub(super) async fn get_msg(
 
 /// A poll of the full contract, as it came in.
 pub(super) struct Asked {
-    pub(super) asker: Asker,
+    pub(super) proof: Proof,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) forwarded: Vec<String>,
     pub(super) name: String,
     pub(super) rooms: Vec<RoomName>,
     pub(super) after: Position,
@@ -61,15 +83,23 @@ pub(super) struct Asked {
 /// Authorise, hold, authorise again.
 pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result<Batch, Refusal> {
     let Asked {
-        asker,
+        proof,
+        peer,
+        forwarded,
         name,
         rooms,
         after,
         wait,
     } = asked;
+    let asker = Asker {
+        proof,
+        peer,
+        forwarded: forwarded.iter().map(String::as_str).collect(),
+    };
     let who = wire.gate.who(asker).await?;
     let client = ClientId::new(who.account.clone(), &name)?;
     wire.gate.may_read(&who, &rooms).await?;
+    let _present = wire.traffic.enter(Way::of_wait(wait));
     let poll = Poll {
         client,
         address: who.address,
@@ -83,5 +113,6 @@ pub(super) async fn full(wire: &Wire, asked: Asked, alarm: &mut Alarm) -> Result
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
+    wire.hub.meter().answered(&batch);
     Ok(batch)
 }

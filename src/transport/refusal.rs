@@ -9,7 +9,7 @@ use actix_web::{
         header::{self, HeaderValue},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::reply;
 use crate::hub::{BadCursor, BadName, BadRoom, PollError, TooManyClients};
@@ -29,6 +29,8 @@ pub enum Code {
     Slow,
     /// 413: the content is too large.
     TooLarge,
+    /// 426: the path is a WebSocket.
+    Upgrade,
     /// 422: a value is out of bounds.
     Invalid,
     /// 429: too many clients or messages.
@@ -38,6 +40,18 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Code; 8] = [
+        Code::Malformed,
+        Code::Login,
+        Code::Forbidden,
+        Code::Method,
+        Code::TooLarge,
+        Code::Invalid,
+        Code::TooMany,
+        Code::Unavailable,
+    ];
+
     /// The word of it in the answer's `code`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,6 +61,7 @@ impl Code {
             Code::Method => "method_not_allowed",
             Code::Slow => "too_slow",
             Code::TooLarge => "too_large",
+            Code::Upgrade => "upgrade_required",
             Code::Invalid => "invalid",
             Code::TooMany => "too_many",
             Code::Unavailable => "unavailable",
@@ -62,6 +77,7 @@ impl Code {
             Code::Method => StatusCode::METHOD_NOT_ALLOWED,
             Code::Slow => StatusCode::REQUEST_TIMEOUT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::Upgrade => StatusCode::UPGRADE_REQUIRED,
             Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -111,17 +127,27 @@ impl Refusal {
         {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
+        if self.code == Code::Upgrade {
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            let version = HeaderValue::from_static("13");
+            headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        }
         response
     }
 
     /// The answer's JSON.
     pub(super) fn body(&self) -> String {
-        let body = json!({
+        self.object().to_string()
+    }
+
+    /// The wire's object, `{"code","field","message"}`.
+    pub(super) fn object(&self) -> Value {
+        json!({
             "code": self.code.as_str(),
             "field": self.field,
             "message": self.message,
-        });
-        body.to_string()
+        })
     }
 
     /// The answer's `Retry-After`.

@@ -1,14 +1,17 @@
 //! Answers, written by hand around messages that are already encoded.
 
-use std::fmt::Write;
+use std::{convert::Infallible, fmt::Write};
 
 use actix_web::{
     HttpResponse,
+    body::BodyStream,
     http::{
         StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
     },
+    web,
 };
+use futures_util::Stream;
 
 use crate::hub::{Batch, Message};
 
@@ -25,13 +28,27 @@ pub(super) fn text(body: &str) -> HttpResponse {
     answer(StatusCode::OK, "text/plain; charset=utf-8", body.to_owned())
 }
 
+/// An event stream, written as its pieces come.
+pub(super) fn events(
+    pieces: impl Stream<Item = Result<web::Bytes, Infallible>> + 'static,
+) -> HttpResponse {
+    let body = BodyStream::new(Box::pin(pieces));
+    let mut response = HttpResponse::new(StatusCode::OK).set_body(body);
+    head(&mut response, "text/event-stream");
+    response.map_into_boxed_body()
+}
+
 fn answer(status: StatusCode, kind: &'static str, body: String) -> HttpResponse {
     let mut response = HttpResponse::new(status).set_body(body);
+    head(&mut response, kind);
+    response.map_into_boxed_body()
+}
+
+fn head<B>(response: &mut HttpResponse<B>, kind: &'static str) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(ACCEL, HeaderValue::from_static("no"));
-    response.map_into_boxed_body()
 }
 
 /// The full contract's body.

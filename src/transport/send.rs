@@ -14,14 +14,14 @@ use url::form_urlencoded;
 
 use super::{
     CONTENT_BYTES, Wire,
-    gate::Draft,
+    gate::{Asker, Draft},
     refusal::{Code, Refusal},
     reply,
 };
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
-const BODY_BYTES: usize = 6 * CONTENT_BYTES + (16 << 10);
+pub(super) const BODY_BYTES: usize = 6 * CONTENT_BYTES + (16 << 10);
 /// A body that is too large is read to its end up to here, so that its sender hears why.
 const DRAINED_BYTES: usize = 4 << 20;
 
@@ -31,8 +31,9 @@ pub(super) async fn send_msg(
     payload: web::Payload,
     wire: web::Data<Wire>,
 ) -> HttpResponse {
-    let sent = accept(&request, payload, &wire).await;
-    let mut response = sent.unwrap_or_else(|refusal| refusal.response());
+    let answer = accept(&request, payload, &wire).await;
+    wire.traffic.count(&answer);
+    let mut response = answer.unwrap_or_else(|refusal| refusal.response());
     wire.close_if_draining(&mut response);
     response
 }
@@ -45,17 +46,31 @@ async fn accept(
     let body = tokio::time::timeout(wire.bounds.body_time, read(request, payload))
         .await
         .map_err(|_| Refusal::new(Code::Slow, "", "the body came too slowly"))??;
+    let fields = Fields::parse(header(request, CONTENT_TYPE), &body)?;
+    let number = publish(wire, request, fields).await?;
+    Ok(match wants_json(header(request, ACCEPT)) {
+        true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
+        false => reply::text("OK"),
+    })
+}
+
+/// Publishes what a client sent, whatever way it came: all checks, then the log. The message's number.
+/// `request` is what the client showed of itself, at this call or at its socket's beginning.
+pub(super) async fn publish(
+    wire: &Wire,
+    request: &HttpRequest,
+    fields: Fields,
+) -> Result<u64, Refusal> {
     if wire.hub.is_draining() {
         let message = "the server is going down; send it again";
         let refusal = Refusal::new(Code::Unavailable, "", message);
         return Err(refusal.retry_after(wire.hub.drain_retry()));
     }
-    let kind = header(request, CONTENT_TYPE);
     let Sent {
         content,
         room,
         name,
-    } = Sent::parse(kind, &body, wire.bounds.content)?;
+    } = fields.check(wire.bounds.content)?;
     let kind = match room.family() {
         Family::Chat => Kind::Message,
         Family::Vote => Kind::Vote,
@@ -64,19 +79,16 @@ async fn accept(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(wire.asker(request)).await?;
+    let who = wire.gate.who(Asker::of(request)).await?;
     let draft = Draft {
         room,
         kind,
+        is_account: who.account.is_some(),
         from: who.account.clone().unwrap_or(name),
         content,
     };
     wire.gate.may_publish(request, &who, &draft).await?;
-    let number = wire.gate.append(draft).await?;
-    Ok(match wants_json(header(request, ACCEPT)) {
-        true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
-        false => reply::text("OK"),
-    })
+    wire.gate.append(draft).await
 }
 
 struct Sent {
@@ -85,23 +97,50 @@ struct Sent {
     name: String,
 }
 
-impl Sent {
-    fn parse(kind: &str, body: &[u8], most: usize) -> Result<Sent, Refusal> {
+/// What a client sent, still to be checked.
+#[derive(Default)]
+pub(super) struct Fields {
+    pub(super) content: Option<String>,
+    pub(super) room: Option<String>,
+    pub(super) name: Option<String>,
+}
+
+impl Fields {
+    fn parse(kind: &str, body: &[u8]) -> Result<Fields, Refusal> {
         let kind = kind.split(';').next().unwrap_or("").trim();
-        let fields = match kind.to_ascii_lowercase().as_str() {
-            "application/json" => json_fields(body)?,
-            "" | "application/x-www-form-urlencoded" => form_fields(body),
+        match kind.to_ascii_lowercase().as_str() {
+            "application/json" => {
+                let bad = |_| Refusal::new(Code::Malformed, "", "the body is not a JSON object");
+                Fields::take(&mut serde_json::from_slice(body).map_err(bad)?)
+            }
+            "" | "application/x-www-form-urlencoded" => Ok(form_fields(body)),
             _ => {
                 let message = "send a form or JSON";
-                return Err(Refusal::new(Code::Malformed, "", message));
+                Err(Refusal::new(Code::Malformed, "", message))
             }
+        }
+    }
+
+    /// Takes the fields out of a JSON object.
+    pub(super) fn take(object: &mut Map<String, Value>) -> Result<Fields, Refusal> {
+        let mut text = |field: &'static str| match object.remove(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Refusal::new(
+                Code::Malformed,
+                field,
+                format!("{field} is a string"),
+            )),
         };
-        let Fields {
-            content,
-            room,
-            name,
-        } = fields;
-        let Some(content) = content else {
+        Ok(Fields {
+            content: text("content")?,
+            room: text("room")?,
+            name: text("name")?,
+        })
+    }
+
+    fn check(self, most: usize) -> Result<Sent, Refusal> {
+        let Some(content) = self.content else {
             let message = "the content is missing";
             return Err(Refusal::new(Code::Malformed, "content", message));
         };
@@ -115,22 +154,16 @@ impl Sent {
         if content.len() > most {
             return Err(too_large(most));
         }
-        if let Some(name) = &name {
+        if let Some(name) = &self.name {
             ClientId::new(None, name)?;
         }
+        let room = self.room.map(|room| RoomName::parse(&room));
         Ok(Sent {
             content,
-            room: room.map_or(Ok(RoomName::chat()), |room| RoomName::parse(&room))?,
-            name: name.unwrap_or_default(),
+            room: room.unwrap_or(Ok(RoomName::chat()))?,
+            name: self.name.unwrap_or_default(),
         })
     }
-}
-
-#[derive(Default)]
-struct Fields {
-    content: Option<String>,
-    room: Option<String>,
-    name: Option<String>,
 }
 
 fn form_fields(body: &[u8]) -> Fields {
@@ -145,25 +178,6 @@ fn form_fields(body: &[u8]) -> Fields {
         field.get_or_insert_with(|| value.into_owned());
     }
     fields
-}
-
-fn json_fields(body: &[u8]) -> Result<Fields, Refusal> {
-    let bad = |_| Refusal::new(Code::Malformed, "", "the body is not a JSON object");
-    let mut object: Map<String, Value> = serde_json::from_slice(body).map_err(bad)?;
-    let mut text = |field: &'static str| match object.remove(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Refusal::new(
-            Code::Malformed,
-            field,
-            format!("{field} is a string"),
-        )),
-    };
-    Ok(Fields {
-        content: text("content")?,
-        room: text("room")?,
-        name: text("name")?,
-    })
 }
 
 /// The whole body, by hand: actix's own extractors would answer with errors of their own.

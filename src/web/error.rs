@@ -22,6 +22,7 @@ use crate::deploy::DeployError;
 use crate::i18n;
 use crate::secret::VaultError;
 use crate::store::StoreError;
+use crate::vote::VoteError;
 
 mod answer;
 
@@ -75,6 +76,9 @@ pub enum Error {
     /// See [`VaultError`].
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// See [`VoteError`].
+    #[error(transparent)]
+    Vote(#[from] VoteError),
     /// A template failed.
     #[error("template: {0:#}")]
     Template(#[from] minijinja::Error),
@@ -173,6 +177,11 @@ impl Error {
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
+    }
+
+    /// The JSON that a script gets at an address of pages.
+    pub fn respond_to_script(&self, visitor: &Visitor) -> HttpResponse {
+        self.json(visitor, &self.answer())
     }
 
     fn json(&self, visitor: &Visitor, answer: &Answer) -> HttpResponse {

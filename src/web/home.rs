@@ -1,40 +1,153 @@
-//! The chat page.
+//! The chat pages: the course's room and rooms with names of their own.
 
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+use serde_json::{Value, json};
 
 use super::error::{Error, Result};
+use super::guest;
 use super::input::query;
 use super::render::{self, context};
 use super::visitor::Visitor;
 use crate::app::Busy;
 use crate::chat::{self, Refused};
-use crate::hub::ClientId;
+use crate::hub::{ClientId, RoomName};
+use crate::store::{Event, StoreError, events};
 use crate::transport::course;
 
-/// `GET /home/?name=`: a client's chat page, which starts from now; without a name it asks for one.
-pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
-    let account = visitor.identity().map(|identity| identity.name.clone());
+/// How many messages somebody sees who comes in.
+const LAST: i64 = 50;
+
+/// Whether `visitor` may use chats and votes as they are set.
+pub fn check_access(visitor: &Visitor) -> Result<()> {
     let access = visitor.app().settings().chat;
-    chat::may_use(access, account.is_some()).map_err(|refused| match refused {
+    chat::may_use(access, visitor.identity().is_some()).map_err(|refused| match refused {
         Refused::LoginNeeded => Error::NotLoggedIn,
         Refused::Off => Error::NoSuchAddress,
-    })?;
-    let hub = visitor.app().hub();
-    let cursor = hub.now().to_string();
-    let name = query(&request, "name").unwrap_or_default();
-    if ClientId::new(account.clone(), &name).is_err() {
-        let status = match name.is_empty() {
-            true => StatusCode::OK,
-            false => StatusCode::UNPROCESSABLE_ENTITY,
+    })
+}
+
+/// `GET /home/?name=`: a client's chat page, which starts from now; without a name it asks for one.
+/// With `room=NAME` it is the page of that room.
+pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
+    check_access(&visitor)?;
+    let asked = query(&request, "room").unwrap_or_default();
+    let asked = asked.trim().trim_start_matches('#');
+    let Some(room) = room_of(asked) else {
+        let asking = Asking {
+            room: asked,
+            room_is_bad: true,
+            ..Asking::default()
         };
-        let asking = context! { name => "", cursor };
-        return render::page(&visitor, status, "chat.html", "chat", asking);
+        return ask(&visitor, &request, asking);
+    };
+    let name = query(&request, "name").unwrap_or_default();
+    enter(&visitor, &request, &room, &name).await
+}
+
+/// `GET /chat/{name}`: the page of the room `chat/NAME`. An account comes in by its own name.
+pub async fn room(visitor: Visitor, request: HttpRequest, path: web::Path<String>) -> Result {
+    check_access(&visitor)?;
+    let room = room_of(&path).ok_or(Error::NoSuchAddress)?;
+    let account = || visitor.identity().map(|identity| identity.name.clone());
+    let name = query(&request, "name").or_else(account);
+    enter(&visitor, &request, &room, &name.unwrap_or_default()).await
+}
+
+/// The room that a person calls `name`; the course's where it is empty.
+fn room_of(name: &str) -> Option<RoomName> {
+    match name {
+        "" | "chat" => Some(RoomName::chat()),
+        name => RoomName::parse(&format!("chat/{name}")).ok(),
     }
-    let cookie = course::enter(hub, account, &name).map_err(|_| Busy)?;
-    let mut page = render::found(&visitor, "chat.html", "chat", context! { name, cursor })?;
-    if let Err(error) = page.add_cookie(&cookie) {
+}
+
+#[derive(Default)]
+struct Asking<'a> {
+    room: &'a str,
+    room_is_bad: bool,
+    name_is_bad: bool,
+}
+
+/// Asks for a name, and where to.
+fn ask(visitor: &Visitor, request: &HttpRequest, asking: Asking<'_>) -> Result {
+    let status = match asking.room_is_bad || asking.name_is_bad {
+        false => StatusCode::OK,
+        true => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let context = context! {
+        name => "",
+        room => asking.room,
+        room_is_bad => asking.room_is_bad,
+        name_is_bad => asking.name_is_bad,
+        known_name => guest::name(request).unwrap_or_default(),
+    };
+    render::page(visitor, status, "chat.html", "chat", context)
+}
+
+async fn enter(visitor: &Visitor, request: &HttpRequest, room: &RoomName, name: &str) -> Result {
+    let account = visitor.identity().map(|identity| identity.name.clone());
+    if ClientId::new(account.clone(), name).is_err() {
+        let asking = Asking {
+            room: room.rest().unwrap_or_default(),
+            name_is_bad: !name.is_empty(),
+            ..Asking::default()
+        };
+        return ask(visitor, request, asking);
+    }
+    let hub = visitor.app().hub();
+    let cookie = match room.rest() {
+        None => Some(course::enter(hub, account.clone(), name).map_err(|_| Busy)?),
+        Some(_) => None,
+    };
+    // Before the snapshot: what comes after it is polled.
+    let cursor = hub.now().to_string();
+    let here = hub.presence(room);
+    // Whoever comes back by the same browser is no second person.
+    let is_own = guest::name(request).as_deref() == Some(name);
+    let is_taken = account.is_none() && !is_own && here.has_guest(name);
+    let of = room.as_str().to_owned();
+    let last = visitor
+        .ask(move |app| app.store().read(|conn| events::last(conn, &of, LAST)))
+        .await?;
+    let context = context! {
+        name,
+        room => room.rest().unwrap_or_default(),
+        is_taken,
+        data => json!({
+            "name": name,
+            "account": account,
+            "room": room.as_str(),
+            "cursor": cursor,
+            "here": here.data(room),
+            "messages": messages(last)?,
+        }),
+    };
+    let mut page = render::found(visitor, "chat.html", "chat", context)?;
+    if let Some(cookie) = cookie
+        && let Err(error) = page.add_cookie(&cookie)
+    {
         tracing::error!(%error, "the client's position could not be written");
     }
     Ok(page)
+}
+
+/// The log's rows as the wire has them.
+fn messages(events: Vec<Event>) -> Result<Vec<Value>> {
+    let message = |event: Event| {
+        let data: Value =
+            serde_json::from_str(&event.data).map_err(|error| StoreError::Corrupt {
+                what: format!("message {}", event.number),
+                cause: error.to_string(),
+            })?;
+        Ok(json!({
+            "id": event.number.to_string(),
+            "room": event.room,
+            "kind": event.kind,
+            "from": event.sender,
+            "data": data,
+            "at": event.at,
+        }))
+    };
+    events.into_iter().map(message).collect()
 }

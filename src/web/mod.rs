@@ -27,9 +27,11 @@ mod error;
 mod flash;
 mod forms;
 mod guard;
+mod guest;
 mod home;
 mod input;
 mod login;
+mod metrics;
 mod paging;
 mod projects;
 mod releases;
@@ -40,6 +42,7 @@ mod servers;
 #[cfg(test)]
 mod tests;
 mod visitor;
+mod votes;
 
 /// Adds every route of this module, and an answer for every address that nobody knows: whoever
 /// serves more must add it before.

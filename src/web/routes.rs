@@ -6,7 +6,7 @@ use actix_web::{Resource, Route};
 
 use super::api;
 use super::error::{Error, Result};
-use super::{assets, credentials, home, login, projects, releases, servers};
+use super::{assets, credentials, home, login, metrics, projects, releases, servers, votes};
 
 /// A resource at `path`, which is written without a slash at its end.
 fn at(path: &str) -> Resource {
@@ -42,9 +42,30 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(at("/preferences").route(post().to(login::prefer)))
         .service(at("/language").route(post().to(login::prefer)))
         .service(at("/home").route(get().to(home::show)))
+        .service(at("/metrics").route(get().to(metrics::text)))
+        .service(at("/admin/push").route(get().to(metrics::page)))
+        .service(at("/chat/{name}").route(get().to(home::room)))
+        .configure(of_votes)
         .configure(pages)
         .service(web::scope("/api/v1").configure(api_v1))
         .default_service(web::to(nothing_here));
+}
+
+fn of_votes(config: &mut ServiceConfig) {
+    config
+        .service(
+            at("/vote")
+                .route(get().to(votes::list))
+                .route(post().to(votes::open)),
+        )
+        .service(
+            at("/vote/{name}")
+                .route(get().to(votes::show))
+                .route(post().to(votes::cast)),
+        )
+        .service(at("/vote/{name}/question").route(post().to(votes::set)))
+        .service(at("/vote/{name}/close").route(post().to(votes::close)))
+        .service(at("/vote/{name}/reopen").route(post().to(votes::reopen)));
 }
 
 fn pages(config: &mut ServiceConfig) {
@@ -129,6 +150,7 @@ impl Entity<'_> {
 }
 
 fn api_v1(config: &mut ServiceConfig) {
+    use super::metrics;
     use api::{credentials, projects, releases, servers};
     config
         .service(
@@ -179,6 +201,7 @@ fn api_v1(config: &mut ServiceConfig) {
         .service(at("/releases/{id}/cancel").route(post().to(releases::cancel)))
         .service(at("/releases/{id}/rollback").route(post().to(releases::roll_back)))
         .service(at("/releases/{id}/tree").route(get().to(releases::tree)))
+        .service(at("/push").route(get().to(metrics::live)))
         .service(at("/releases/{id}/nodes/{key}/log").route(get().to(releases::log)))
         .default_service(web::to(nothing_here));
 }

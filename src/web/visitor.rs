@@ -16,6 +16,8 @@ use crate::store::Role;
 
 /// Where the JSON API lies.
 pub const API: &str = "/api";
+/// What monitoring reads; a program too.
+const METRICS: &str = "/metrics";
 
 /// The sender of a request; the guard puts it there, handlers take it as an argument.
 #[derive(Clone)]
@@ -110,10 +112,11 @@ impl Visitor {
 
     /// Whether answers are JSON.
     pub fn is_api(&self) -> bool {
-        self.0
-            .path
-            .strip_prefix(API)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        let is_below = |base| {
+            let rest = self.0.path.strip_prefix(base);
+            rest.is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(['/', '?']))
+        };
+        is_below(API) || is_below(METRICS)
     }
 
     /// Whether the same request can be made again by opening its address.

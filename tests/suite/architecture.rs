@@ -144,7 +144,7 @@ fn map() -> BTreeMap<String, BTreeSet<String>> {
 /// What a row's last cell allows. `app` is above everything but the edges, which come after it.
 fn allowed(module: &str, rows: &BTreeMap<String, String>) -> BTreeSet<String> {
     let cell = &rows[module];
-    let edges = ["web", "cli", "server", "transport"];
+    let edges = ["web", "cli", "server", "transport", "metrics"];
     let below_app = || -> BTreeSet<String> {
         rows.keys()
             .filter(|name| *name != "app" && !edges.contains(&name.as_str()))

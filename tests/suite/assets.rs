@@ -39,6 +39,26 @@ fn scripts_are_es5() {
 }
 
 #[test]
+fn the_library_is_small_and_asks_for_nothing_new() {
+    const MOST_BYTES: usize = 12_000;
+    let library = std::fs::read_to_string(root().join("assets/longshore.js")).unwrap();
+    assert!(library.len() < MOST_BYTES, "{} bytes", library.len());
+    for file in ["longshore.js", "longshore-tabs.js", "page.js"] {
+        let text = std::fs::read_to_string(root().join("assets").join(file)).unwrap();
+        for newer in [
+            "Promise",
+            "fetch(",
+            "new Map",
+            "new Set",
+            "Symbol",
+            ".includes(",
+        ] {
+            assert!(!text.contains(newer), "{file}: {newer}");
+        }
+    }
+}
+
+#[test]
 fn the_gate_refuses_what_came_after_es5() {
     let folder = tempfile::tempdir().unwrap();
     let newer = [

@@ -38,11 +38,11 @@ enum Came {
 }
 
 impl Connection {
-    pub(super) fn new(lane: Lane, stream: TcpStream, peer: Option<IpAddr>) -> Connection {
+    pub(super) fn new(lane: Lane, stream: TcpStream) -> Connection {
         Connection {
+            peer: stream.peer_addr().ok().map(|peer| peer.ip()),
             lane,
             stream,
-            peer,
             alarm: Alarm::default(),
             early: Vec::new(),
             place: None,
@@ -65,15 +65,11 @@ impl Connection {
         }
     }
 
-    fn sender(&self, forwarded: &[&str]) -> Option<IpAddr> {
-        Some(self.lane.0.wire.gate.sender(self.peer?, forwarded))
-    }
-
     /// The next request, where it comes within `patience`.
     async fn next(&mut self, patience: Duration) -> Came {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
-            return match request::read(&early, |lines| self.sender(lines)) {
+            return match request::read(&early, self.peer) {
                 Some(asked) => Came::Poll(asked),
                 None => Came::Other(early),
             };
@@ -84,8 +80,7 @@ impl Connection {
             let mut head = ReadBuf::new(&mut buffers.head);
             match Pin::new(&mut self.stream).poll_read(cx, &mut head) {
                 Step::Ready(Ok(())) if !head.filled().is_empty() => {
-                    let asked = request::read(head.filled(), |lines| self.sender(lines));
-                    return Step::Ready(match asked {
+                    return Step::Ready(match request::read(head.filled(), self.peer) {
                         Some(asked) => Came::Poll(asked),
                         None => Came::Other(head.filled().to_vec()),
                     });
@@ -125,6 +120,7 @@ impl Connection {
         let Some(answer) = answer else {
             return false;
         };
+        self.lane.0.wire.traffic.count(&answer);
         let close = self.lane.is_ending() || self.lane.0.wire.hub.is_draining();
         let written = {
             let mut buffers = self.lane.0.buffers.borrow_mut();

@@ -14,7 +14,6 @@ mod response;
 use std::{
     cell::{Cell, RefCell},
     future::Future,
-    net::IpAddr,
     rc::Rc,
     task::Waker,
     time::Duration,
@@ -104,9 +103,9 @@ impl Lane {
         lane
     }
 
-    /// Serves a connection from `peer` until it is over or has a request that is not the lane's.
-    pub async fn serve(&self, stream: TcpStream, peer: Option<IpAddr>) -> Left {
-        Connection::new(self.clone(), stream, peer).serve().await
+    /// Serves a connection until it is over or has a request that is not the lane's.
+    pub async fn serve(&self, stream: TcpStream) -> Left {
+        Connection::new(self.clone(), stream).serve().await
     }
 
     fn is_ending(&self) -> bool {

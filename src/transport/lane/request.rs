@@ -2,19 +2,19 @@
 
 use std::net::IpAddr;
 
-use crate::auth::{FORWARDED_FOR, Proof};
+use crate::auth::Proof;
+use crate::proxies::FORWARDED_FOR;
 use crate::transport::{
     ask::{Ask, Contract},
-    gate::Asker,
     poll::Asked,
 };
 
 /// More headers than that are the routes' to judge.
 const HEADERS: usize = 32;
 
-/// Reads what came in; `sender` makes an address of the lines of `X-Forwarded-For`. `None`: not the
-/// lane's (or not whole, or not sound): the routes', which know all of HTTP.
-pub(super) fn read(bytes: &[u8], sender: impl FnOnce(&[&str]) -> Option<IpAddr>) -> Option<Asked> {
+/// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
+/// of HTTP.
+pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {
@@ -23,15 +23,14 @@ pub(super) fn read(bytes: &[u8], sender: impl FnOnce(&[&str]) -> Option<IpAddr>)
         _ => return None,
     }
     let query = query(&request)?;
-    let (proof, forwarded) = shown(request.headers)?;
+    let (proof, forwarded) = sender(request.headers)?;
     let ask = Ask::parse(query).ok()?;
     match ask.contract {
         Contract::Course => None,
         Contract::Full { rooms, after } => Some(Asked {
-            asker: Asker {
-                proof,
-                address: sender(&forwarded),
-            },
+            proof,
+            peer,
+            forwarded,
             name: ask.name,
             rooms,
             after,
@@ -50,16 +49,21 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
     (!query.contains('#')).then_some(query)
 }
 
-/// What the headers show, and the lines of `X-Forwarded-For`; `None` where one of them asks for more
-/// than the lane can do.
-fn shown<'a>(headers: &[httparse::Header<'a>]) -> Option<(Proof, Vec<&'a str>)> {
+/// What the headers show of the sender: its proof, and the lines of `X-Forwarded-For`. `None` where a
+/// header asks for more than the lane can do.
+fn sender(headers: &[httparse::Header<'_>]) -> Option<(Proof, Vec<String>)> {
     let (mut hosts, mut authorization, mut cookies) = (0, None, [""; 4]);
-    let mut forwarded = Vec::new();
-    let mut cookie_headers = 0;
+    let (mut cookie_headers, mut forwarded) = (0, Vec::new());
+    let (mut host, mut origin, mut referer) = (&b""[..], None, None);
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("host") => hosts += 1,
+            4 if is("host") => {
+                hosts += 1;
+                host = header.value;
+            }
+            6 if is("origin") => origin = origin.or(Some(header.value)),
+            7 if is("referer") => referer = referer.or(Some(header.value)),
             6 if is("cookie") => {
                 *cookies.get_mut(cookie_headers)? = std::str::from_utf8(header.value).ok()?;
                 cookie_headers += 1;
@@ -70,15 +74,28 @@ fn shown<'a>(headers: &[httparse::Header<'a>]) -> Option<(Proof, Vec<&'a str>)> 
             10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => {
                 return None;
             }
+            15 if is(FORWARDED_FOR) => {
+                forwarded.push(std::str::from_utf8(header.value).unwrap_or("?").to_owned());
+            }
             6 if is("expect") => return None,
             7 if is("upgrade") => return None,
             14 if is("content-length") => return None,
-            15 if is(FORWARDED_FOR) => forwarded.push(std::str::from_utf8(header.value).ok()?),
             17 if is("transfer-encoding") => return None,
             _ => {}
         }
     }
-    (hosts == 1).then(|| (Proof::shown(authorization, cookies), forwarded))
+    let is_plain = hosts == 1 && is_from_here(host, origin.or(referer));
+    is_plain.then(|| (Proof::shown(authorization, cookies), forwarded))
+}
+
+/// Whether no page sent the request, or one that plainly is of this host. All others are the routes'
+/// to judge, which know this server's other names.
+fn is_from_here(host: &[u8], stated: Option<&[u8]>) -> bool {
+    let Some(stated) = stated else { return true };
+    let http = stated.strip_prefix(b"http://");
+    let at = http.or_else(|| stated.strip_prefix(b"https://"));
+    let path = at.and_then(|at| at.strip_prefix(host));
+    !host.is_empty() && path.is_some_and(|path| matches!(path.first(), None | Some(b'/')))
 }
 
 #[cfg(test)]
@@ -89,7 +106,7 @@ mod tests {
     const POLL: &str = "GET /get_msg?name=ann&room=chat&after=b.7 HTTP/1.1\r\nHost: here\r\n";
 
     fn read_text(text: &str) -> Option<Asked> {
-        read(text.as_bytes(), |lines| lines.last()?.parse().ok())
+        read(text.as_bytes(), None)
     }
 
     #[test]
@@ -98,19 +115,28 @@ mod tests {
         assert_eq!(asked.name, "ann");
         assert_eq!(asked.rooms, [RoomName::chat()]);
         assert_eq!(asked.after, Position::parse(["b.7"]).unwrap());
-        assert!(matches!(asked.asker.proof, Proof::None));
+        assert!(matches!(asked.proof, Proof::None));
         let slash = POLL.replace("/get_msg?", "/get_msg/?");
         assert!(read_text(&format!("{slash}\r\n")).is_some());
     }
 
     #[test]
+    fn a_page_of_this_host_may_ask() {
+        for own in [
+            "Origin: http://here",
+            "Referer: https://here/page?x=http://there",
+            "Referer: http://there/\r\nOrigin: https://here",
+        ] {
+            assert!(
+                read_text(&format!("{POLL}{own}\r\n\r\n")).is_some(),
+                "{own}"
+            );
+        }
+    }
+
+    #[test]
     fn it_carries_its_proof() {
-        let with = |header: &str| {
-            read_text(&format!("{POLL}{header}\r\n\r\n"))
-                .unwrap()
-                .asker
-                .proof
-        };
+        let with = |header: &str| read_text(&format!("{POLL}{header}\r\n\r\n")).unwrap().proof;
         match with("cookie: a=b; longshore_session=tok") {
             Proof::Cookie(token) => assert_eq!(token.expose(), "tok"),
             other => panic!("{other:?}"),
@@ -119,15 +145,6 @@ mod tests {
             Proof::Bearer(token) => assert_eq!(token.expose(), "tok"),
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn it_carries_its_address() {
-        let asked = read_text(&format!(
-            "{POLL}X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\n\r\n"
-        ));
-        let address = asked.unwrap().asker.address.unwrap();
-        assert_eq!(address.to_string(), "192.0.2.2");
     }
 
     #[test]
@@ -156,6 +173,11 @@ mod tests {
             whole.replace("Host: here", "Host: here\r\nTransfer-Encoding: chunked"),
             whole.replace("Host: here", "Host: here\r\nExpect: 100-continue"),
             whole.replace("Host: here", "Host: here\r\n folded: x"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: http://there"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: http://hereabouts"),
+            whole.replace("Host: here", "Host: here\r\nOrigin: null"),
+            whole.replace("Host: here", "Host: here\r\nReferer: http://there/here"),
+            whole.replace("Host: here", "Host:\r\nOrigin: http://"),
             format!("{whole}{whole}"),
         ] {
             assert!(read_text(&other).is_none(), "{other}");

@@ -7,7 +7,7 @@ mod send;
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::auth::Proof;
+use crate::auth::{Proof, Source};
 use crate::hub::{Family, HubOptions, RoomName, test_log::MemoryLog};
 
 /// A bearer token is taken for an account's name; rooms of releases want one; a foreign `Origin` may not publish; `shut` takes
@@ -36,10 +36,6 @@ struct TestGate {
 }
 
 impl Gate for TestGate {
-    fn sender(&self, peer: IpAddr, _: &[&str]) -> IpAddr {
-        peer
-    }
-
     fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>> {
         let account = match &asker.proof {
             Proof::Bearer(name) => Some(name.expose().clone()),
@@ -48,7 +44,7 @@ impl Gate for TestGate {
         ready(Ok(Who {
             account,
             proof: asker.proof,
-            address: asker.address,
+            address: asker.peer,
         }))
     }
 
@@ -67,6 +63,13 @@ impl Gate for TestGate {
                 false => Ok(()),
             }
         })
+    }
+
+    fn source(&self, request: &HttpRequest) -> Source {
+        match request.headers().contains_key("origin") {
+            true => Source::Foreign,
+            false => Source::Unstated,
+        }
     }
 
     fn may_publish<'a>(

@@ -10,6 +10,7 @@ use crate::deploy::{DeployError, Said};
 use crate::git::GitError;
 use crate::store::StoreError;
 use crate::store::projects::Sharing;
+use crate::vote::VoteError;
 
 /// An error as it is answered.
 pub struct Answer {
@@ -82,6 +83,7 @@ impl Error {
             Self::Auth(error) => auth_answer(error),
             Self::Store(error) => store_answer(error),
             Self::Deploy(error) => deploy_answer(error),
+            Self::Vote(error) => vote_answer(error),
             Self::Vault(_) | Self::Template(_) => internal(),
         }
     }
@@ -141,6 +143,19 @@ fn store_answer(error: &StoreError) -> Answer {
         StoreError::Database(_) | StoreError::Open { .. } | StoreError::Corrupt { .. } => {
             internal()
         }
+    }
+}
+
+fn vote_answer(error: &VoteError) -> Answer {
+    use StatusCode as S;
+    let new = Answer::new;
+    match error {
+        VoteError::Unknown => new(S::NOT_FOUND, "not_found"),
+        VoteError::Closed => new(S::CONFLICT, "vote_closed"),
+        VoteError::NoSuchOption => new(S::UNPROCESSABLE_ENTITY, "unknown_choice").field("choice"),
+        VoteError::NotOrganiser => new(S::FORBIDDEN, "vote_not_yours"),
+        VoteError::TooMany => new(S::CONFLICT, "vote_too_many"),
+        VoteError::Store(error) => store_answer(error),
     }
 }
 

@@ -1,0 +1,85 @@
+//! The course's WebSocket, `/chat/`: plain texts, from everybody to everybody.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use rand::{Rng, distr::Alphanumeric};
+use url::form_urlencoded;
+
+use super::{
+    CONTENT_BYTES, Wire,
+    ask::Subscribe,
+    frame::{Closing, Frames},
+    gate::Asker,
+    refusal::Refusal,
+    send::{self, Fields},
+    socket::{Dialect, Line, Upgrade},
+    stream::Subscription,
+};
+use crate::hub::{Batch, Kind, Position, RoomName};
+
+/// `GET /chat/`, from now on. The course's page gives no name; who gives one speaks under it.
+pub(super) async fn chat(
+    request: HttpRequest,
+    payload: web::Payload,
+    wire: web::Data<Wire>,
+) -> Result<HttpResponse, Refusal> {
+    let upgrade = Upgrade::new(&wire, &request, payload, CONTENT_BYTES)?;
+    let mut pairs = form_urlencoded::parse(request.query_string().as_bytes());
+    let name = pairs.find(|(key, _)| key == "name");
+    let name = name.map(|(_, name)| name.into_owned());
+    let subscribe = Subscribe {
+        name: name.clone().unwrap_or_else(nobody),
+        rooms: vec![RoomName::chat()],
+        after: Position::Now,
+    };
+    let who = wire.gate.who(Asker::of(&request)).await?;
+    let subscription = Subscription::open(&wire, who, subscribe).await?;
+    let line = Line {
+        wire: Wire::clone(&wire),
+        request,
+    };
+    Ok(upgrade.talk(line, subscription.beside_others(), Plain { name }))
+}
+
+/// A name for a client that has none, so that it has a queue to itself.
+fn nobody() -> String {
+    let mark = rand::rng().sample_iter(Alphanumeric).take(20);
+    format!("/chat/{}", mark.map(char::from).collect::<String>())
+}
+
+struct Plain {
+    name: Option<String>,
+}
+
+impl Dialect for Plain {
+    fn open(&mut self, _: &str, out: &mut Frames) {
+        // A frame at once shows proxies and clients that the socket is there; pages do not see it.
+        out.ping();
+    }
+
+    fn tell(&mut self, _: &str, batch: &Batch, out: &mut Frames) {
+        for message in &batch.messages {
+            if let (Kind::Message, Some(text)) = (message.kind, message.text()) {
+                out.text(&text);
+            }
+        }
+    }
+
+    fn tell_retry(&mut self, _: u128, _: &mut Frames) {}
+
+    fn tell_refusal(&mut self, _: &Refusal, _: &mut Frames) {}
+
+    /// Whatever cannot be said ends the socket: there is no frame that could tell it.
+    async fn answer(&mut self, line: &Line, text: String, out: &mut Frames) {
+        if text.is_empty() {
+            return;
+        }
+        let fields = Fields {
+            content: Some(text),
+            room: None,
+            name: self.name.clone(),
+        };
+        if let Err(refusal) = send::publish(&line.wire, &line.request, fields).await {
+            out.close(Closing::of(&refusal), &refusal.to_string());
+        }
+    }
+}

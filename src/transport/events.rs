@@ -1,0 +1,135 @@
+//! `GET /events`: Server-Sent Events.
+
+use std::{convert::Infallible, fmt::Write, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, http::header::HeaderName, web};
+use futures_util::stream;
+use rand::Rng;
+use serde_json::json;
+
+use super::{
+    Wire,
+    ask::Subscribe,
+    gate::Asker,
+    origin,
+    refusal::Refusal,
+    reply,
+    stream::{Subscription, Turn},
+};
+use crate::hub::{Batch, Hub};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// A comment at the beginning, since old proxies and browsers hold the first kilobytes back.
+const PRELUDE: usize = 2048;
+
+/// Authorise, then stream.
+pub(super) async fn events(
+    request: HttpRequest,
+    wire: web::Data<Wire>,
+) -> Result<HttpResponse, Refusal> {
+    origin::is_ours(&wire, &request)?;
+    let last = request.headers().get(LAST_EVENT_ID);
+    let last = last.map(|last| last.to_str().unwrap_or("?"));
+    let subscribe = Subscribe::parse(request.query_string(), last)?;
+    let who = wire.gate.who(Asker::of(&request)).await?;
+    drop(request);
+    let subscription = Subscription::open(&wire, who, subscribe).await?;
+    let events = Events {
+        hub: wire.hub.clone(),
+        subscription,
+        at: At::Beginning,
+    };
+    Ok(reply::events(stream::unfold(
+        events,
+        |mut events| async move {
+            let text = events.next().await?;
+            Some((Ok::<_, Infallible>(web::Bytes::from(text)), events))
+        },
+    )))
+}
+
+enum At {
+    Beginning,
+    Middle,
+    End,
+}
+
+struct Events {
+    hub: Hub,
+    subscription: Subscription,
+    at: At,
+}
+
+impl Events {
+    /// The next piece of the stream; none at its end.
+    async fn next(&mut self) -> Option<String> {
+        let mut text = String::new();
+        match self.at {
+            At::End => return None,
+            At::Beginning => {
+                self.at = At::Middle;
+                opening(&mut text, &self.subscription.position());
+                return Some(text);
+            }
+            At::Middle => {}
+        }
+        match self.subscription.next().await {
+            Turn::Batch { before, batch } => told(&mut text, &self.hub, &before, &batch),
+            Turn::Idle => text.push_str(":\n\n"),
+            Turn::Retry(retry) => {
+                self.at = At::End;
+                come_back(&mut text, retry);
+                text.push('\n');
+            }
+            Turn::Refused(refusal) => {
+                self.at = At::End;
+                event(&mut text, None, "refused", &refusal.body());
+            }
+        }
+        Some(text)
+    }
+}
+
+fn opening(text: &mut String, position: &str) {
+    let _ = writeln!(text, ":{:PRELUDE$}", "");
+    // Else all clients of a server that breaks down come back in the same moment.
+    let spread = Duration::from_millis(rand::rng().random_range(1000..=3000));
+    come_back(text, spread);
+    let data = json!({ "cursor": position }).to_string();
+    event(text, Some(position), "cursor", &data);
+}
+
+/// A batch as events. Each one's id is a position of its own, so that a stream which breaks off between
+/// two of them goes on from there.
+fn told(text: &mut String, hub: &Hub, before: &str, batch: &Batch) {
+    if !batch.gap.is_empty() {
+        let behind = batch.cursor.to_string();
+        let cursor = match batch.messages.is_empty() {
+            true => &behind,
+            false => before,
+        };
+        let rooms: Vec<&str> = batch.gap.iter().map(|room| room.as_str()).collect();
+        let data = json!({ "rooms": rooms, "cursor": cursor }).to_string();
+        event(text, Some(cursor), "gap", &data);
+    }
+    for message in &batch.messages {
+        let id = hub.behind(message).to_string();
+        event(text, Some(&id), message.kind.as_str(), message.encoded());
+    }
+}
+
+fn come_back(text: &mut String, after: Duration) {
+    let _ = writeln!(text, "retry: {}", after.as_millis());
+}
+
+fn event(text: &mut String, id: Option<&str>, name: &str, data: &str) {
+    if let Some(id) = id {
+        let _ = writeln!(text, "id: {id}");
+    }
+    let _ = writeln!(text, "event: {name}");
+    // JSON has line breaks between its tokens alone.
+    for line in data.split(['\r', '\n']) {
+        let _ = writeln!(text, "data: {line}");
+    }
+    text.push('\n');
+}

@@ -1,0 +1,39 @@
+//! Another site's page may use nothing of the wire.
+
+use actix_web::HttpRequest;
+
+use super::{
+    Wire,
+    refusal::{Code, Refusal},
+};
+use crate::auth::{Proof, Source};
+
+/// Refuses what another site's page asks for.
+///
+/// # Errors
+/// 403.
+pub(super) fn is_ours(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
+    match wire.gate.source(request) {
+        Source::Foreign => Err(refusal("the request comes from another site's page")),
+        Source::Own | Source::Unstated => Ok(()),
+    }
+}
+
+/// The same for a WebSocket, to which no same-origin rule of the browser applies: with a login cookie
+/// it has to say where it comes from.
+///
+/// # Errors
+/// 403.
+pub(super) fn is_our_socket(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
+    is_ours(wire, request)?;
+    match (wire.gate.source(request), Proof::of(request)) {
+        (Source::Unstated, Proof::Cookie(_)) => {
+            Err(refusal("a WebSocket with a login cookie needs an Origin"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(message: &str) -> Refusal {
+    Refusal::new(Code::Forbidden, "origin", message)
+}

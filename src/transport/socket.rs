@@ -1,0 +1,295 @@
+//! WebSockets: the loop that all share, and `/ws`, which speaks JSON.
+
+use std::{collections::VecDeque, convert::Infallible};
+
+use actix_web::{HttpRequest, HttpResponse, body::BodyStream, web};
+use actix_ws::AggregatedMessageStream;
+use futures_util::stream;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Wire,
+    ask::Subscribe,
+    frame::{Closing, Frames},
+    gate::Asker,
+    origin,
+    refusal::{Code, Refusal},
+    send::{self, BODY_BYTES, Fields},
+    stream::{Subscription, Turn},
+};
+use crate::hub::{Batch, Cursor};
+
+/// A client that acknowledges is sent no more than so many messages that it has not acknowledged.
+const UNACKNOWLEDGED: usize = 256;
+/// And no more than so many bytes of them.
+const UNACKNOWLEDGED_BYTES: usize = 256 << 10;
+
+/// What is said on a socket.
+pub(super) trait Dialect {
+    /// What the server says first.
+    fn open(&mut self, position: &str, out: &mut Frames);
+    /// Tells a batch.
+    fn tell(&mut self, before: &str, batch: &Batch, out: &mut Frames);
+    /// Tells that the client should come back after so many milliseconds.
+    fn tell_retry(&mut self, milliseconds: u128, out: &mut Frames);
+    /// Tells why the socket is about to be closed.
+    fn tell_refusal(&mut self, refusal: &Refusal, out: &mut Frames);
+    /// The client said something.
+    async fn answer(&mut self, line: &Line, text: String, out: &mut Frames);
+    /// Whether nothing more is to be told until the client has said something.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+/// What a socket knows of its client.
+pub(super) struct Line {
+    pub(super) wire: Wire,
+    /// What began it: whatever the client publishes is judged by this, anew each time.
+    pub(super) request: HttpRequest,
+}
+
+/// A connection that is about to become a socket.
+pub(super) struct Upgrade {
+    response: HttpResponse,
+    heard: AggregatedMessageStream,
+}
+
+impl Upgrade {
+    /// Shakes hands. Of one message at most `limit` bytes are taken.
+    ///
+    /// # Errors
+    /// 403 for another site's page, 426 where the request is not a WebSocket's.
+    pub(super) fn new(
+        wire: &Wire,
+        request: &HttpRequest,
+        payload: web::Payload,
+        limit: usize,
+    ) -> Result<Upgrade, Refusal> {
+        origin::is_our_socket(wire, request)?;
+        let (response, _, heard) = actix_ws::handle(request, payload).map_err(|_| {
+            let message = "this path is a WebSocket of version 13";
+            Refusal::new(Code::Upgrade, "upgrade", message)
+        })?;
+        let heard = heard
+            .max_frame_size(limit)
+            .aggregate_continuations()
+            .max_continuation_size(limit);
+        Ok(Upgrade { response, heard })
+    }
+
+    /// The answer that goes on as the socket.
+    ///
+    /// The socket's own body takes the place of the one that `actix_ws` made, which would copy what
+    /// is sent into buffers of its own: this one makes frames when the connection takes more.
+    pub(super) fn talk(
+        self,
+        line: Line,
+        subscription: Subscription,
+        dialect: impl Dialect + 'static,
+    ) -> HttpResponse {
+        let socket = Socket {
+            line,
+            subscription,
+            heard: self.heard,
+            dialect,
+            at: At::Beginning,
+        };
+        let response = self.response.map_body(|_, replaced| {
+            // The replaced body's drop is what ends `heard`.
+            let socket = stream::unfold((socket, replaced), |(mut socket, replaced)| async move {
+                let frames = socket.next().await?;
+                Some((Ok::<_, Infallible>(frames.into_bytes()), (socket, replaced)))
+            });
+            BodyStream::new(Box::pin(socket))
+        });
+        response.map_into_boxed_body()
+    }
+}
+
+enum At {
+    Beginning,
+    Middle,
+    End,
+}
+
+struct Socket<D> {
+    line: Line,
+    subscription: Subscription,
+    heard: AggregatedMessageStream,
+    dialect: D,
+    at: At,
+}
+
+impl<D: Dialect> Socket<D> {
+    /// The next frames; none at the end.
+    async fn next(&mut self) -> Option<Frames> {
+        let mut out = Frames::default();
+        match self.at {
+            At::End => return None,
+            At::Beginning => {
+                self.at = At::Middle;
+                self.dialect.open(&self.subscription.position(), &mut out);
+            }
+            At::Middle => {}
+        }
+        while out.is_empty() && !out.is_closed() {
+            self.subscription.pause(self.dialect.is_full());
+            tokio::select! {
+                turn = self.subscription.next() => self.turn(turn, &mut out),
+                heard = self.heard.recv() => {
+                    if let Some(text) = out.hear(heard) {
+                        self.dialect.answer(&self.line, text, &mut out).await;
+                    }
+                }
+            }
+        }
+        if out.is_closed() {
+            self.at = At::End;
+        }
+        (!out.is_empty()).then_some(out)
+    }
+
+    fn turn(&mut self, turn: Turn, out: &mut Frames) {
+        match turn {
+            Turn::Batch { before, batch } => self.dialect.tell(&before, &batch, out),
+            Turn::Idle => out.ping(),
+            Turn::Retry(retry) => {
+                self.dialect.tell_retry(retry.as_millis(), out);
+                out.close(Closing::Away, "come back");
+            }
+            Turn::Refused(refusal) => {
+                self.dialect.tell_refusal(&refusal, out);
+                out.close(Closing::of(&refusal), &refusal.to_string());
+            }
+        }
+    }
+}
+
+/// `GET /ws`.
+pub(super) async fn ws(
+    request: HttpRequest,
+    payload: web::Payload,
+    wire: web::Data<Wire>,
+) -> Result<HttpResponse, Refusal> {
+    let upgrade = Upgrade::new(&wire, &request, payload, BODY_BYTES)?;
+    let subscribe = Subscribe::parse(request.query_string(), None)?;
+    let name = subscribe.name.clone();
+    let who = wire.gate.who(Asker::of(&request)).await?;
+    let subscription = Subscription::open(&wire, who, subscribe).await?;
+    let wire = Wire::clone(&wire);
+    let dialect = Json {
+        wire: wire.clone(),
+        name,
+        unacknowledged: None,
+    };
+    Ok(upgrade.talk(Line { wire, request }, subscription, dialect))
+}
+
+/// The full contract's frames.
+struct Json {
+    wire: Wire,
+    name: String,
+    /// What was sent since the client's first acknowledgement, with its sizes.
+    unacknowledged: Option<VecDeque<(Cursor, usize)>>,
+}
+
+impl Dialect for Json {
+    fn open(&mut self, position: &str, out: &mut Frames) {
+        out.text(&json!({ "cursor": position }).to_string());
+    }
+
+    fn tell(&mut self, before: &str, batch: &Batch, out: &mut Frames) {
+        if !batch.gap.is_empty() {
+            let behind = batch.cursor.to_string();
+            let cursor = match batch.messages.is_empty() {
+                true => &behind,
+                false => before,
+            };
+            let rooms: Vec<&str> = batch.gap.iter().map(|room| room.as_str()).collect();
+            out.text(&json!({ "gap": rooms, "cursor": cursor }).to_string());
+        }
+        for message in &batch.messages {
+            let cursor = self.wire.hub.behind(message);
+            // The wire's object, with one key more.
+            let encoded = message.encoded();
+            let object = encoded.strip_suffix('}').unwrap_or(encoded);
+            let text = format!(r#"{object},"cursor":"{cursor}"}}"#);
+            out.text(&text);
+            if let Some(sent) = &mut self.unacknowledged {
+                sent.push_back((cursor, text.len()));
+            }
+        }
+    }
+
+    fn tell_retry(&mut self, milliseconds: u128, out: &mut Frames) {
+        out.text(&format!(r#"{{"retry":{milliseconds}}}"#));
+    }
+
+    fn tell_refusal(&mut self, refusal: &Refusal, out: &mut Frames) {
+        out.text(&refusal.body());
+    }
+
+    async fn answer(&mut self, line: &Line, text: String, out: &mut Frames) {
+        let mut object: Map<String, Value> = match serde_json::from_str(&text) {
+            Ok(object) => object,
+            Err(_) => {
+                let refusal = Refusal::new(Code::Malformed, "", "the frame is not a JSON object");
+                return out.text(&refusal.body());
+            }
+        };
+        let reference = object.remove("ref");
+        let mut answer = match self.handle(line, object).await {
+            Ok(None) => return,
+            Ok(Some(answer)) => answer,
+            Err(refusal) => refusal.object(),
+        };
+        if let (Some(reference), Some(answer)) = (reference, answer.as_object_mut()) {
+            answer.insert("ref".to_owned(), reference);
+        }
+        out.text(&answer.to_string());
+    }
+
+    fn is_full(&self) -> bool {
+        self.unacknowledged.as_ref().is_some_and(|sent| {
+            let bytes: usize = sent.iter().map(|(_, bytes)| bytes).sum();
+            sent.len() > UNACKNOWLEDGED || bytes > UNACKNOWLEDGED_BYTES
+        })
+    }
+}
+
+impl Json {
+    async fn handle(
+        &mut self,
+        line: &Line,
+        mut object: Map<String, Value>,
+    ) -> Result<Option<Value>, Refusal> {
+        if let Some(echo) = object.remove("ping") {
+            return Ok(Some(json!({ "pong": echo })));
+        }
+        if let Some(cursor) = object.remove("ack") {
+            self.acknowledge(&cursor)?;
+            return Ok(None);
+        }
+        if !object.contains_key("content") {
+            let message = "a frame has content, ack or ping";
+            return Err(Refusal::new(Code::Malformed, "content", message));
+        }
+        let mut fields = Fields::take(&mut object)?;
+        fields.name.get_or_insert_with(|| self.name.clone());
+        let number = send::publish(&line.wire, &line.request, fields).await?;
+        Ok(Some(json!({ "id": number.to_string(), "sent": true })))
+    }
+
+    /// Everything up to `cursor` has arrived. One that was not given on this socket, since it began
+    /// to acknowledge, says nothing.
+    fn acknowledge(&mut self, cursor: &Value) -> Result<(), Refusal> {
+        let bad = || Refusal::new(Code::Malformed, "ack", "not a cursor");
+        let cursor = Cursor::parse(cursor.as_str().ok_or_else(bad)?).map_err(|_| bad())?;
+        let sent = self.unacknowledged.get_or_insert_default();
+        if let Some(at) = sent.iter().position(|(given, _)| *given == cursor) {
+            sent.drain(..=at);
+        }
+        Ok(())
+    }
+}

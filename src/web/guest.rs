@@ -1,0 +1,48 @@
+//! What a browser keeps of somebody who need not log in: a token that makes it one voter, and the name
+//! that its person gave last.
+
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::visitor::Visitor;
+use crate::secret::{Secret, new_token};
+
+const TOKEN: &str = "longshore_guest";
+const NAME: &str = "longshore_name";
+/// How long a browser keeps the token.
+const LIFE: Duration = Duration::days(365);
+/// A token's length, in characters.
+const TOKEN_CHARS: usize = 43;
+
+/// The token that `request` brings along.
+pub fn token(request: &HttpRequest) -> Option<Secret<String>> {
+    let cookie = request.cookie(TOKEN)?;
+    let is_token = cookie.value().len() == TOKEN_CHARS && cookie.value().is_ascii();
+    is_token.then(|| Secret::new(cookie.value().to_owned()))
+}
+
+/// The same, made where there is none; [`keep_token`] gives it to the browser.
+pub fn token_or_new(request: &HttpRequest) -> Secret<String> {
+    token(request).unwrap_or_else(new_token)
+}
+
+/// The name that the browser's person gave last. `chat.js` writes the cookie: the answers of the course's
+/// contract set none but its own.
+pub fn name(request: &HttpRequest) -> Option<String> {
+    Some(request.cookie(NAME)?.value().to_owned())
+}
+
+/// Lets the browser keep `token`.
+pub fn keep_token(visitor: &Visitor, token: &Secret<String>, response: &mut HttpResponse) {
+    let urls = &visitor.app().settings().public_urls;
+    let cookie = Cookie::build(TOKEN, token.expose().clone())
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(!urls.is_empty() && urls.iter().all(|url| url.starts_with("https:")))
+        .max_age(LIFE)
+        .finish();
+    if let Err(error) = response.add_cookie(&cookie) {
+        tracing::error!(%error, "a cookie could not be written");
+    }
+}

@@ -1,0 +1,92 @@
+//! The platform's numbers: for Prometheus, and for the admin's page.
+//!
+//! The page asks for its numbers once a [`STEP`](crate::metrics::STEP) while somebody looks, and does
+//! not subscribe to a room: what shows whether the push works must not depend on it, and numbers of
+//! a moment want neither log nor replay.
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde_json::json;
+
+use super::error::{Error, Result};
+use super::input::query;
+use super::render::{self, context};
+use super::visitor::Visitor;
+use crate::auth::forwarded;
+use crate::metrics::{KEPT, Metrics, STEP};
+use crate::store::Role;
+use crate::transport::Way;
+
+/// The format that Prometheus reads.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The most rooms that are shown.
+const ROOMS: usize = 10;
+/// What proxies write into a request. One that has any of them came from somewhere else than the other
+/// end of its connection.
+const FORWARDING: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "forwarded",
+    "via",
+];
+
+/// `GET /metrics`: for an admin, and for the addresses of the setting `metrics_from`.
+pub async fn text(visitor: Visitor, request: HttpRequest, metrics: web::Data<Metrics>) -> Result {
+    if !comes_from_there(&visitor, &request) {
+        visitor.require(Role::Admin)?;
+    }
+    let text = visitor.ask(move |_| metrics.text()).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, OPEN_METRICS))
+        .body(text))
+}
+
+/// Whether the request comes from an address of the setting. Behind a reverse proxy on the same
+/// machine everybody's connection is from loopback: a forwarded request counts only where a trusted
+/// proxy says whose it is.
+fn comes_from_there(visitor: &Visitor, request: &HttpRequest) -> bool {
+    let auth = visitor.app().auth();
+    let Some(peer) = request.peer_addr() else {
+        return false;
+    };
+    let headers = request.headers();
+    let is_forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
+    let is_told = auth.proxies().trust(peer.ip().to_canonical()) && !forwarded(request).is_empty();
+    if is_forwarded && !is_told {
+        return false;
+    }
+    let allowed = &visitor.app().settings().metrics_from;
+    auth.sender(request)
+        .is_some_and(|sender| allowed.iter().any(|network| network.has(sender)))
+}
+
+/// `GET /admin/push`: the page.
+pub async fn page(visitor: Visitor) -> Result {
+    visitor.require(Role::Admin)?;
+    let ways = Way::ALL.map(Way::as_str);
+    let page = json!({ "step": STEP.as_millis() as u64, "kept": KEPT, "ways": ways });
+    render::found(
+        &visitor,
+        "push.html",
+        "push",
+        context! { ways, data => page },
+    )
+}
+
+/// `GET /api/v1/push?after=NUMBER`: the samples after that one, and what is there at this moment.
+pub async fn live(visitor: Visitor, request: HttpRequest, metrics: web::Data<Metrics>) -> Result {
+    visitor.require(Role::Admin)?;
+    let after = match query(&request, "after") {
+        Some(number) => number.parse().map_err(|_| Error::Parameter("after"))?,
+        None => 0,
+    };
+    let census = metrics.census();
+    Ok(HttpResponse::Ok().json(json!({
+        "clients": census.clients,
+        "polls": census.polls,
+        "rooms": census.rooms,
+        "fullest": metrics.fullest_rooms(ROOMS),
+        "samples": metrics.samples(after),
+    })))
+}
