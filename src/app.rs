@@ -6,7 +6,7 @@ mod presence;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -14,6 +14,7 @@ use crate::auth::{Auth, AuthOptions};
 use crate::deploy::{self, DeployError, Engine};
 use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
+use crate::limits::{Rate, Rates};
 use crate::proxies::Proxies;
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
@@ -28,7 +29,9 @@ use message_log::MessageLog;
 const BLOCKING_CALLS: usize = 64;
 /// How long a blocking call waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
-/// How often what has grown old is swept out.
+/// How often what has grown old is swept out of the memory.
+const MEMORY_SWEEP: Duration = Duration::from_secs(5);
+/// How often what has grown old is swept out of the store.
 const SWEEP: Duration = Duration::from_secs(60);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -78,6 +81,7 @@ struct Parts {
     vault: Vault,
     auth: Auth,
     hub: Hub,
+    rates: Rates,
     engine: Engine,
     turns: Semaphore,
     /// Holds the data folder's lock as long as the app lives.
@@ -94,7 +98,9 @@ impl App {
         let auth = Auth::new(store.clone(), &auth_options(&settings));
         let hub = open_hub(&store, &settings)?;
         let engine = open_engine(&folder, &store, &vault, &settings)?;
+        let rates = rates(&settings);
         Ok(Self(Arc::new(Parts {
+            rates,
             settings,
             store,
             vault,
@@ -131,6 +137,11 @@ impl App {
         &self.0.hub
     }
 
+    /// How much each sender may send.
+    pub fn rates(&self) -> &Rates {
+        &self.0.rates
+    }
+
     /// The release engine. Blocking.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
@@ -157,6 +168,23 @@ impl App {
 
     /// Sweeps out what has grown old, for ever; run it beside the server.
     pub async fn sweep(self) {
+        tokio::join!(self.sweep_memory(), self.sweep_store());
+    }
+
+    async fn sweep_memory(&self) {
+        let mut ticks = tokio::time::interval(MEMORY_SWEEP);
+        loop {
+            ticks.tick().await;
+            // Slice by slice: whoever waits for the hub comes in between.
+            while self.0.hub.sweep() {
+                tokio::task::yield_now().await;
+            }
+            self.0.hub.positions().sweep();
+            self.0.rates.sweep(Instant::now());
+        }
+    }
+
+    async fn sweep_store(&self) {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
@@ -199,6 +227,10 @@ fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
         u64::try_from(head).unwrap_or(0),
         HubOptions {
             queue: settings.queue_messages,
+            clients: settings.clients as usize,
+            address_clients: settings.address_clients as usize,
+            rooms: settings.poll_rooms as usize,
+            drain: Duration::from_secs(settings.drain_seconds),
             ..HubOptions::default()
         },
     )?;
@@ -207,6 +239,18 @@ fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
         publisher.publish(message_log::messages(events));
     }));
     Ok(hub)
+}
+
+fn rates(settings: &Settings) -> Rates {
+    let client = Rate {
+        per_second: settings.client_messages_second,
+        burst: settings.client_messages_burst,
+    };
+    let address = Rate {
+        per_second: settings.address_messages_second,
+        burst: settings.address_messages_burst,
+    };
+    Rates::new(client, address)
 }
 
 fn open_engine(

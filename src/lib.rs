@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
 //! | [`proxies`] | where a request came from, behind reverse proxies | – |
+//! | [`limits`] | how often somebody may do something | proxies |
 //! | [`settings`] | one TOML file, `LONGSHORE_*` variables, flags | proxies |
 //! | [`i18n`] | the Chinese and English catalogues | – |
 //! | [`hub`] | rooms, per-client bounded queues, cursors, replay, gaps | – |
@@ -32,6 +33,7 @@ pub mod deploy;
 pub mod git;
 pub mod hub;
 pub mod i18n;
+pub mod limits;
 pub mod metrics;
 pub mod proxies;
 pub mod secret;

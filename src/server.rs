@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -11,8 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::metrics::Metrics;
-use crate::transport::Wire;
+use crate::transport::{Bounds, Wire};
 
+mod calm;
+mod descriptors;
 mod front;
 mod gate;
 mod seen;
@@ -34,8 +38,17 @@ pub struct Bound {
 
 /// Takes the port. Port 0 takes a free one.
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
-    let wire = Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone())));
+    let settings = app.settings();
+    let connections = descriptors::raise(settings.connections as usize);
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let wire =
+        Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone()))).bounded(Bounds {
+            content: settings.message_bytes as usize,
+            body_time: Duration::from_secs(settings.body_seconds),
+        });
     let builder = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(connections.div_ceil(workers))
         .backlog(BACKLOG)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals();
@@ -115,6 +128,7 @@ impl Bound {
                     "a release did not stop in time; it is interrupted at the next start"
                 );
             }
+            ending.hub().end();
             handle.stop(true).await;
         });
         let result = server.await;

@@ -10,15 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxies::Network;
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 /// The prefix of the variables that override the file: `LONGSHORE_LISTEN` is `listen`.
 pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
+
+/// `off` lifts the bounds on counts and rates.
+const LIMITS: &str = "LONGSHORE_LIMITS";
 
 /// Variables with the prefix that are not settings.
 const NOT_SETTINGS: [&str; 4] = [
     "LONGSHORE_DATA",
     "LONGSHORE_SETTINGS",
     "LONGSHORE_LOG",
-    "LONGSHORE_LIMITS",
+    LIMITS,
 ];
 
 /// Who may read and write chat and vote rooms.
@@ -93,6 +100,29 @@ pub struct Settings {
     pub room_bytes: u64,
     /// How many days a room keeps its messages.
     pub room_days: u32,
+    /// How many clients there may be at once.
+    pub clients: u32,
+    /// How many clients may come from one address (of IPv6: one /64).
+    pub address_clients: u32,
+    /// How many rooms one poll may have.
+    pub poll_rooms: u32,
+    /// How many bytes a message may have; at most 65536.
+    pub message_bytes: u32,
+    /// How many messages a client may send in a second on the long run; a message of more than 4 KiB
+    /// counts as several.
+    pub client_messages_second: u32,
+    /// How many messages a client may send at once.
+    pub client_messages_burst: u32,
+    /// How many messages all clients of one address without a login may send in a second.
+    pub address_messages_second: u32,
+    /// How many messages all clients of one address without a login may send at once.
+    pub address_messages_burst: u32,
+    /// How many connections may be open at once; fewer where the system allows fewer files.
+    pub connections: u32,
+    /// How long the body of a message may take to arrive, in seconds.
+    pub body_seconds: u64,
+    /// Within how many seconds clients are told to come back when the server ends.
+    pub drain_seconds: u64,
     /// From where `/metrics` may be read without a login.
     pub metrics_from: Vec<Network>,
     /// When a message counts as accepted.
@@ -124,6 +154,17 @@ impl Default for Settings {
             room_messages: 1000,
             room_bytes: 16 << 20,
             room_days: 7,
+            clients: 100_000,
+            address_clients: 10_000,
+            poll_rooms: 32,
+            message_bytes: 65_536,
+            client_messages_second: 20,
+            client_messages_burst: 100,
+            address_messages_second: 200,
+            address_messages_burst: 1000,
+            connections: 20_000,
+            body_seconds: 30,
+            drain_seconds: 5,
             metrics_from: vec![Network::V4_LOOPBACK, Network::V6_LOOPBACK],
             log_sync: LogSync::Process,
         }
@@ -194,7 +235,20 @@ impl Settings {
         if let Some(path) = file {
             table.extend(read_file(path)?);
         }
+        let mut limits = true;
         for (name, text) in variables {
+            if name == LIMITS {
+                limits = match text.as_str() {
+                    "" | "on" => true,
+                    "off" => false,
+                    _ => {
+                        return Err(SettingsError::Bounds {
+                            name: LIMITS,
+                            why: "must be on or off",
+                        });
+                    }
+                };
+            }
             if NOT_SETTINGS.contains(&name.as_str()) {
                 continue;
             }
@@ -206,7 +260,24 @@ impl Settings {
         }
         let settings: Self = table.try_into().map_err(invalid)?;
         settings.check()?;
-        Ok(settings)
+        Ok(match limits {
+            true => settings,
+            false => settings.unlimited(),
+        })
+    }
+
+    /// Without bounds on counts and rates, for benchmarks.
+    fn unlimited(self) -> Self {
+        Self {
+            clients: u32::MAX,
+            address_clients: u32::MAX,
+            client_messages_second: u32::MAX,
+            client_messages_burst: u32::MAX,
+            address_messages_second: u32::MAX,
+            address_messages_burst: u32::MAX,
+            connections: u32::MAX,
+            ..self
+        }
     }
 
     /// Settings in which no key is left out, so that each variable's type is known.
@@ -216,47 +287,6 @@ impl Settings {
             git_ca_file: Some(PathBuf::new()),
             ..defaults.clone()
         }
-    }
-
-    fn check(&self) -> Result<(), SettingsError> {
-        let at_least_one = [
-            ("login_days", u64::from(self.login_days)),
-            ("git_stall_seconds", self.git_stall_seconds),
-            ("ssh_connect_seconds", self.ssh_connect_seconds),
-            ("ssh_idle_seconds", self.ssh_idle_seconds),
-            ("command_seconds", self.command_seconds),
-            ("step_seconds", self.step_seconds),
-            ("releases_at_once", self.releases_at_once as u64),
-            ("servers_at_once", self.servers_at_once as u64),
-            ("queue_messages", self.queue_messages as u64),
-            ("room_messages", u64::from(self.room_messages)),
-            ("room_days", u64::from(self.room_days)),
-        ];
-        for (name, value) in at_least_one {
-            if value == 0 {
-                return Err(SettingsError::Bounds {
-                    name,
-                    why: "must be at least 1",
-                });
-            }
-        }
-        let is_origin = |url: &String| {
-            url::Url::parse(url)
-                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        };
-        if !self.public_urls.iter().all(is_origin) {
-            return Err(SettingsError::Bounds {
-                name: "public_urls",
-                why: "must be addresses such as https://deploy.example.com",
-            });
-        }
-        if self.servers_at_once > 64 || self.releases_at_once > 64 {
-            return Err(SettingsError::Bounds {
-                name: "servers_at_once, releases_at_once",
-                why: "must be at most 64",
-            });
-        }
-        Ok(())
     }
 
     /// How long a git host may be silent.
@@ -307,85 +337,5 @@ fn parse_variable(like: Option<&toml::Value>, text: &str) -> toml::Value {
             })
         }
         Some(_) => literal().unwrap_or_else(plain),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect::<Vec<_>>()
-            .into_iter()
-    }
-
-    #[test]
-    fn variables_go_over_the_file_and_the_file_over_the_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("longshore.toml");
-        std::fs::write(&path, "listen = \"127.0.0.1:9000\"\nchat = \"off\"\n").unwrap();
-        let settings = Settings::load(
-            Some(&path),
-            variables(&[
-                ("LONGSHORE_CHAT", "open"),
-                (
-                    "LONGSHORE_PUBLIC_URLS",
-                    "https://a.example, https://b.example",
-                ),
-                ("LONGSHORE_RUN_AS", "builder"),
-                ("LONGSHORE_GIT_ALLOW_HTTP", "true"),
-                ("LONGSHORE_LIMITS", "off"),
-                ("PATH", "/bin"),
-            ]),
-        )
-        .unwrap();
-        assert_eq!(settings.listen.port(), 9000);
-        assert_eq!(settings.chat, ChatAccess::Open);
-        assert_eq!(
-            settings.public_urls,
-            ["https://a.example", "https://b.example"]
-        );
-        assert_eq!(settings.run_as.as_deref(), Some("builder"));
-        assert!(settings.git_allow_http);
-        assert_eq!(settings.queue_messages, 256);
-    }
-
-    #[test]
-    fn wrong_settings_are_named() {
-        for (name, value, expected) in [
-            ("LONGSHORE_LISTEN", "nowhere", "listen"),
-            ("LONGSHORE_CHAT", "sometimes", "chat"),
-            ("LONGSHORE_QUEUE_MESSAGES", "0", "queue_messages"),
-            ("LONGSHORE_QUEUE_MESSAGES", "many", "queue_messages"),
-            ("LONGSHORE_LISTNE", "1", "listne"),
-            ("LONGSHORE_PUBLIC_URLS", "deploy.example", "public_urls"),
-            (
-                "LONGSHORE_TRUSTED_PROXIES",
-                "proxy.local",
-                "trusted_proxies",
-            ),
-        ] {
-            let error = Settings::load(None, variables(&[(name, value)]))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(expected), "{name}={value}: {error}");
-            assert!(!error.contains('\n'), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_documentation_lists_every_setting_with_its_default() {
-        let documented = include_str!("../docs/settings.md");
-        let table = toml::Table::try_from(Settings::with_every_key(&Settings::default())).unwrap();
-        for (key, value) in table {
-            let row = match key.as_str() {
-                "run_as" | "git_ca_file" => format!("| `{key}` | – |"),
-                _ => format!("| `{key}` | `{}` |", serde_json::to_string(&value).unwrap()),
-            };
-            assert!(documented.contains(&row), "docs/settings.md lacks {row}");
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Who is in which room: clients join by polling, leave by polling elsewhere, and are swept when idle.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -14,6 +14,10 @@ use super::{
     room::{ClientId, Family, RoomName},
     state::{Client, ClientKey, Membership, ParkedPoll, Room, RoomKey, State},
 };
+
+/// So many places are looked at in one go: the lock must not be held for long, however many clients
+/// have gone.
+const SLICE: usize = 256;
 
 impl State {
     /// See [`Hub::fullest_rooms`](super::Hub::fullest_rooms).
@@ -32,12 +36,10 @@ impl State {
             .collect()
     }
 
-    pub(super) fn room_key(&mut self, name: &RoomName, used: Instant) -> RoomKey {
-        if let Some(key) = self.room_keys.get(name).copied() {
-            if let Some(room) = self.rooms.get_mut(key) {
-                room.used = used;
-            }
-            return key;
+    /// The room `name`, made where it is not in memory. Rooms have members: the caller joins it.
+    pub(super) fn room_key(&mut self, name: &RoomName) -> RoomKey {
+        if let Some(key) = self.room_keys.get(name) {
+            return *key;
         }
         // Everything after the head will pass through here, so the ring vouches from the head on.
         let key = self.rooms.insert(Room {
@@ -45,7 +47,6 @@ impl State {
             ring: Ring::new(name, self.head),
             linger: Linger::default(),
             members: Vec::new(),
-            used,
         });
         self.room_keys.insert(name.clone(), key);
         key
@@ -54,13 +55,21 @@ impl State {
     pub(super) fn client_key(
         &mut self,
         id: &Arc<ClientId>,
+        address: Option<IpAddr>,
         now: Instant,
     ) -> Result<ClientKey, TooManyClients> {
         if let Some(key) = self.client_keys.get(id) {
             return Ok(*key);
         }
         if self.clients.len() >= self.options.clients {
-            return Err(TooManyClients);
+            return Err(TooManyClients::InAll);
+        }
+        if let Some(address) = address {
+            let clients = self.addresses.entry(address).or_default();
+            if *clients >= self.options.address_clients {
+                return Err(TooManyClients::OfAddress);
+            }
+            *clients += 1;
         }
         let id = Arc::clone(id);
         let key = self.clients.insert(Client {
@@ -68,6 +77,7 @@ impl State {
             queue: Queue::new(self.options.queue, self.head),
             memberships: Vec::new(),
             polls: Vec::new(),
+            address,
             used: now,
             gave_up: false,
         });
@@ -118,6 +128,13 @@ impl State {
             return;
         };
         parted.members.swap_remove(place);
+        // What was said there is the log's; else who wanders through ever new rooms fills the memory.
+        if parted.members.is_empty() {
+            if let Some(room) = self.rooms.remove(room) {
+                self.room_keys.remove(&room.name);
+            }
+            return;
+        }
         let Some(moved) = parted.members.get(place).copied() else {
             return;
         };
@@ -162,40 +179,43 @@ impl State {
             .collect()
     }
 
-    /// Forgets clients and rooms that nobody used for `idle`; at most once in a tenth of it.
-    pub(super) fn sweep(&mut self, now: Instant) {
-        let idle = self.options.idle;
-        if now.duration_since(self.swept) < idle / 10 {
+    /// Forgets clients that nobody used for `idle`: one slice of them at a call, from the first to the
+    /// last in a round, a round at most once in a tenth of `idle`. Whether the round goes on.
+    pub(super) fn sweep(&mut self, now: Instant) -> bool {
+        let from = match self.swept_to {
+            Some(from) => from,
+            None if now.duration_since(self.swept) < self.options.idle / 10 => return false,
+            None => 0,
+        };
+        self.swept = now;
+        let to = from + SLICE;
+        (from..to).for_each(|key| self.sweep_client(key, now));
+        let goes_on = to < self.clients.places();
+        self.swept_to = goes_on.then_some(to);
+        goes_on
+    }
+
+    fn sweep_client(&mut self, key: ClientKey, now: Instant) {
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if !client.polls.is_empty() || now.duration_since(client.used) < self.options.idle {
             return;
         }
-        self.swept = now;
-        let gone: Vec<ClientKey> = self
-            .clients
-            .iter()
-            .filter(|(_, c)| c.polls.is_empty() && now.duration_since(c.used) >= idle)
-            .map(|(key, _)| key)
-            .collect();
-        for key in gone {
-            let rooms: Vec<RoomKey> = match self.clients.get(key) {
-                Some(client) => client.memberships.iter().map(|m| m.room).collect(),
-                None => continue,
-            };
-            for room in rooms {
-                self.part(key, room);
-            }
-            if let Some(client) = self.clients.remove(key) {
-                self.client_keys.remove(&client.id);
-            }
+        let rooms: Vec<RoomKey> = client.memberships.iter().map(|m| m.room).collect();
+        for room in rooms {
+            self.part(key, room);
         }
-        let empty: Vec<RoomKey> = self
-            .rooms
-            .iter()
-            .filter(|(_, r)| r.members.is_empty() && now.duration_since(r.used) >= idle)
-            .map(|(key, _)| key)
-            .collect();
-        for key in empty {
-            if let Some(room) = self.rooms.remove(key) {
-                self.room_keys.remove(&room.name);
+        let Some(client) = self.clients.remove(key) else {
+            return;
+        };
+        self.client_keys.remove(&client.id);
+        if let Some(address) = client.address
+            && let Some(clients) = self.addresses.get_mut(&address)
+        {
+            *clients -= 1;
+            if *clients == 0 {
+                self.addresses.remove(&address);
             }
         }
     }

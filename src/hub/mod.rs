@@ -37,13 +37,16 @@ pub(crate) mod test_log;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
 
 use rand::Rng;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use alarm::Alarm;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
@@ -73,7 +76,12 @@ pub struct HubOptions {
     pub polls: usize,
     /// Clients with a queue.
     pub clients: usize,
-    /// A queue or a room that nobody used for that long is swept; whatever was in it is the log's.
+    /// Clients with a queue that one address brought here.
+    pub address_clients: usize,
+    /// Rooms of one poll.
+    pub rooms: usize,
+    /// A client that nobody used for that long is swept, its queue and its places in rooms with it;
+    /// whatever was there is the log's.
     pub idle: Duration,
     /// The longest that a message in a large, busy room waits for others, so that one reply carries
     /// several; nothing waits unless somebody runs [`Hub::keep_pace`].
@@ -92,6 +100,8 @@ impl Default for HubOptions {
             reply_bytes: (64 << 10) - 512,
             polls: 4,
             clients: 100_000,
+            address_clients: 10_000,
+            rooms: 32,
             idle: Duration::from_secs(120),
             linger: Duration::from_millis(30),
             drain: Duration::from_secs(5),
@@ -106,10 +116,16 @@ impl HubOptions {
     }
 }
 
-/// The hub has as many clients as its options allow.
+/// There are as many clients as the hub's options allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many clients")]
-pub struct TooManyClients;
+pub enum TooManyClients {
+    /// From everywhere together.
+    #[error("too many clients")]
+    InAll,
+    /// From one address.
+    #[error("too many clients from this address")]
+    OfAddress,
+}
 
 /// What the hub holds at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +147,9 @@ struct Inner {
     birth: Birth,
     options: HubOptions,
     state: Mutex<State>,
+    /// Set once, under the lock; read without it.
+    draining: AtomicBool,
+    ended: watch::Sender<bool>,
     positions: Positions,
     meter: Arc<Meter>,
     /// A room began to linger.
@@ -156,6 +175,8 @@ impl Hub {
             log,
             birth,
             state: Mutex::new(State::new(head, options.clone(), Arc::clone(&meter))),
+            draining: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
             positions: Positions::new(options.clients),
             lingering: Notify::new(),
             options,
@@ -231,13 +252,39 @@ impl Hub {
     /// Answers every parked poll at once with a time to come back, and holds none from now on.
     pub fn drain(&self) {
         let mut wakers = Vec::new();
-        self.lock().drain(&mut wakers);
+        let mut state = self.lock();
+        self.0.draining.store(true, Ordering::Relaxed);
+        state.drain(&mut wakers);
+        drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Whether [`Hub::drain`] was called.
     pub fn is_draining(&self) -> bool {
-        self.lock().draining
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// The drain is over: whoever was still made to wait is let go.
+    pub fn end(&self) {
+        self.0.ended.send_replace(true);
+    }
+
+    /// Waits for [`Hub::end`].
+    pub async fn ended(&self) {
+        let mut ended = self.0.ended.subscribe();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// When a client that is sent away by [`Hub::drain`] is to come back: another moment for each, so
+    /// that they do not come together.
+    pub fn drain_retry(&self) -> Duration {
+        self.options().drain_retry()
+    }
+
+    /// Forgets a slice of the clients that nobody uses. Call it again at once while it says
+    /// yes (there is more), and then now and then: polls sweep too, but there may be none.
+    pub fn sweep(&self) -> bool {
+        self.lock().sweep(tokio::time::Instant::now())
     }
 
     /// What the hub holds at this moment.

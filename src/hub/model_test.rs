@@ -132,6 +132,7 @@ impl World {
 
     fn asks(&self, client: usize, after: Position, wait: u64) -> Poll {
         Poll {
+            address: None,
             client: Arc::new(self.clients[client].id.clone()),
             rooms: rooms(self.clients[client].rooms).into(),
             after,

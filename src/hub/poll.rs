@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll as Step, Waker},
     time::Duration,
@@ -30,6 +31,8 @@ const LEAST_ENCODED: usize = 80;
 pub struct Poll {
     /// Who asks.
     pub client: Arc<ClientId>,
+    /// Where from, for the bound on an address's clients; `None` is not counted.
+    pub address: Option<IpAddr>,
     /// Its rooms, each once. Whether the client may read them is for the caller to know.
     pub rooms: Arc<[RoomName]>,
     /// Where it goes on from.
@@ -55,7 +58,7 @@ pub struct Batch {
     pub more: bool,
     /// A newer poll of the same client ended this one.
     pub superseded: bool,
-    /// Wait that long before the next poll.
+    /// Wait that long before the next poll: on every answer while the hub drains.
     pub retry: Option<Duration>,
     /// The answer was held or read from the log, so what was checked before may no longer hold.
     pub held: bool,
@@ -67,6 +70,12 @@ pub enum PollError {
     /// The hub has as many clients as it may.
     #[error(transparent)]
     Full(#[from] TooManyClients),
+    /// The poll names more rooms than a poll may.
+    #[error("a poll has at most {most} rooms")]
+    Rooms {
+        /// So many it may.
+        most: usize,
+    },
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -114,6 +123,10 @@ impl Hub {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub async fn poll_by(&self, alarm: &mut Alarm, poll: Poll) -> Result<Batch, PollError> {
+        let most = self.options().rooms;
+        if poll.rooms.len() > most {
+            return Err(PollError::Rooms { most });
+        }
         let limit = Limit {
             messages: poll
                 .messages
@@ -152,10 +165,7 @@ impl Hub {
                 Found::Picked(picked) => self.filled(picked, Vec::new()),
                 Found::Nothing { head } => self.batch(head),
                 Found::Superseded => self.superseded(asked),
-                Found::Draining { head } => Batch {
-                    retry: Some(self.options().drain_retry()),
-                    ..self.batch(head)
-                },
+                Found::Draining { head } => self.batch(head),
                 Found::Behind { head } => {
                     held = true;
                     let (page, marks) = self.read(&poll.rooms, after, head, limit).await?;
@@ -186,15 +196,7 @@ impl Hub {
     ) -> Result<(Seat<'_>, Start), TooManyClients> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        let registered = state.register(
-            &poll.client,
-            &poll.rooms,
-            &poll.after,
-            self.birth(),
-            poll.may_be_superseded,
-            &mut wakers,
-        );
-        let (key, resolved) = registered?;
+        let (key, resolved) = state.register(poll, self.birth(), &mut wakers)?;
         let waker = (!poll.wait.is_zero()).then_some(cx.waker());
         let mut found = |after| Start::At(after, state.find(key, after, limit, waker));
         let start = match resolved {
@@ -261,7 +263,7 @@ impl Hub {
             gap: Vec::new(),
             more: false,
             superseded: false,
-            retry: None,
+            retry: self.is_draining().then(|| self.options().drain_retry()),
             held: false,
         }
     }

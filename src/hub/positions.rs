@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{TooManyClients, cursor::Cursor, room::ClientId};
+use super::{cursor::Cursor, room::ClientId};
 
 /// A position that nobody asked for that long is forgotten; the client then starts from now.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -36,33 +36,37 @@ impl Positions {
     }
 
     /// The client's position; a client that has none gets `now`.
-    ///
-    /// # Errors
-    /// [`TooManyClients`] where there is no room for another.
-    pub fn get_or_set(&self, client: &ClientId, now: Cursor) -> Result<Cursor, TooManyClients> {
+    pub fn get_or_set(&self, client: &ClientId, now: Cursor) -> Cursor {
         if let Some(kept) = self.lock().get_mut(client) {
             kept.used = Instant::now();
-            return Ok(kept.at.clone());
+            return kept.at.clone();
         }
-        self.set(client, now.clone())?;
-        Ok(now)
+        self.set(client, now.clone());
+        now
     }
 
-    /// Puts the client at `at`, wherever it was.
-    ///
-    /// # Errors
-    /// [`TooManyClients`] where there is no room for another.
-    pub fn set(&self, client: &ClientId, at: Cursor) -> Result<(), TooManyClients> {
+    /// Puts the client at `at`, wherever it was. Where there are too many, those that were used last
+    /// are kept.
+    pub fn set(&self, client: &ClientId, at: Cursor) {
         let used = Instant::now();
         let mut kept = self.lock();
-        if kept.len() >= self.most && !kept.contains_key(client) {
-            kept.retain(|_, kept| used.duration_since(kept.used) < IDLE);
-            if kept.len() >= self.most {
-                return Err(TooManyClients);
-            }
+        if kept.len() >= self.most.max(1) && !kept.contains_key(client) {
+            // A tenth at once, so that not every newcomer costs a look at all.
+            let mut times: Vec<Instant> = kept.values().map(|kept| kept.used).collect();
+            let last_to_go = times.len() / 10;
+            let (_, oldest, _) = times.select_nth_unstable(last_to_go);
+            let oldest = *oldest;
+            kept.retain(|_, kept| kept.used > oldest);
         }
         kept.insert(client.clone(), Kept { at, used });
-        Ok(())
+    }
+
+    /// Forgets the positions that nobody asked for in a day.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut kept = self.lock();
+        kept.retain(|_, kept| now.duration_since(kept.used) < IDLE);
+        kept.shrink_to_fit();
     }
 
     /// Moves the client from `from` to `to`. `false` where it is no longer at `from`: another reply

@@ -45,6 +45,11 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
+    /// How many places there are, taken and free: keys are below it.
+    pub(super) fn places(&self) -> usize {
+        self.places.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.places
             .iter()

@@ -1,18 +1,19 @@
 //! What the hub's one lock guards: rooms, clients, their queues and parked polls. Nothing here waits.
 
-use std::{collections::HashMap, sync::Arc, task::Waker};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, task::Waker};
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
     HubOptions, TooManyClients,
-    cursor::{Birth, Position, Resolved},
+    cursor::{Birth, Resolved},
     linger::Linger,
     log::Limit,
     message::Message,
     meter::Meter,
     pick::{Picked, merge, pick},
+    poll::Poll,
     presence::Leases,
     queue::Queue,
     ring::Ring,
@@ -49,8 +50,8 @@ pub(super) struct Room {
     pub(super) name: RoomName,
     pub(super) ring: Ring,
     pub(super) linger: Linger,
+    /// Never empty for long: the last one that leaves takes the room along.
     pub(super) members: Vec<ClientKey>,
-    pub(super) used: Instant,
 }
 
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(super) struct Client {
     pub(super) queue: Queue,
     pub(super) memberships: Vec<Membership>,
     pub(super) polls: Vec<ParkedPoll>,
+    /// Where its first poll came from: there it counts.
+    pub(super) address: Option<IpAddr>,
     pub(super) used: Instant,
     /// Its last poll was abandoned.
     pub(super) gave_up: bool,
@@ -91,11 +94,16 @@ pub(super) struct State {
     pub(super) room_keys: HashMap<RoomName, RoomKey>,
     pub(super) clients: Slab<Client>,
     pub(super) client_keys: HashMap<Arc<ClientId>, ClientKey>,
+    /// How many clients each address has; none with zero.
+    pub(super) addresses: HashMap<IpAddr, usize>,
     pub(super) polls_begun: u64,
     /// Rooms whose messages wait for company; somebody wakes them in time while `paced`.
     pub(super) lingering: Vec<RoomKey>,
     pub(super) paced: bool,
+    /// When the last slice was swept.
     pub(super) swept: Instant,
+    /// Where the round of sweeping goes on, while there is one.
+    pub(super) swept_to: Option<usize>,
     pub(super) meter: Arc<Meter>,
     pub(super) leases: Leases,
 }
@@ -110,10 +118,12 @@ impl State {
             room_keys: HashMap::new(),
             clients: Slab::new(),
             client_keys: HashMap::new(),
+            addresses: HashMap::new(),
             polls_begun: 0,
             lingering: Vec::new(),
             paced: false,
             swept: Instant::now(),
+            swept_to: None,
             meter,
             leases: Leases::new(Instant::now(), head > 0),
         }
@@ -127,8 +137,11 @@ impl State {
             return;
         }
         let message = Arc::new(message);
-        let key = self.room_key(&message.room, Instant::now());
         self.head = message.number;
+        // Where nobody is, nothing is kept: who comes later reads the log.
+        let Some(key) = self.room_keys.get(&message.room).copied() else {
+            return;
+        };
         let Some(room) = self.rooms.get_mut(key) else {
             return;
         };
@@ -186,26 +199,23 @@ impl State {
     /// position is resolved in the same breath, and a cursor acknowledges.
     pub(super) fn register(
         &mut self,
-        id: &Arc<ClientId>,
-        names: &[RoomName],
-        after: &Position,
+        poll: &Poll,
         birth: Birth,
-        may_be_superseded: bool,
         wakers: &mut Vec<Waker>,
     ) -> Result<(PollKey, Resolved), TooManyClients> {
         let now = Instant::now();
         self.sweep(now);
-        let key = self.client_key(id, now)?;
-        let rooms = names.iter().map(|name| self.room_key(name, now)).collect();
+        let key = self.client_key(&poll.client, poll.address, now)?;
+        let rooms = poll.rooms.iter().map(|name| self.room_key(name)).collect();
         self.polls_begun += 1;
         let number = self.polls_begun;
-        let resolved = after.resolve(birth, self.head);
+        let resolved = poll.after.resolve(birth, self.head);
         if let Some(client) = self.clients.get_mut(key) {
             client.used = now;
             client.polls.push(ParkedPoll {
                 number,
                 rooms,
-                may_be_superseded,
+                may_be_superseded: poll.may_be_superseded,
                 superseded: false,
                 waker: None,
             });

@@ -20,6 +20,7 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::calm::{Meter, Metered, unless_in_circles};
 use crate::app::App;
 use crate::metrics::Metrics;
 use crate::transport::Wire;
@@ -79,9 +80,12 @@ where
                     if let Left::Handed(stream, read) = left {
                         // The routes have no limit of their own for a client that does not read.
                         give_up_when_stuck(&stream);
-                        let ended = routes.call((Reread::new(read, stream), peer)).await;
-                        if let Err(error) = ended {
-                            tracing::debug!(%error, "a connection");
+                        let meter = Meter::default();
+                        let stream = Metered::new(Reread::new(read, stream), meter.clone());
+                        match unless_in_circles(routes.call((stream, peer)), meter).await {
+                            Some(Ok(())) => {}
+                            Some(Err(error)) => tracing::debug!(%error, "a connection"),
+                            None => tracing::warn!(?peer, "a connection sent too far ahead: cut"),
                         }
                     }
                     Ok(())

@@ -1,7 +1,7 @@
 //! What the wire asks of the house: who is there, what they may, and where messages go.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use serde_json::Value;
@@ -11,9 +11,14 @@ use crate::app::{App, Busy};
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
 use crate::hub::{Family, Kind, RoomName};
+use crate::limits::Sender;
+use crate::proxies::household;
 use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 use crate::vote::{VoteError, Voter, Votes, read_choice};
+
+/// `Retry-After` is told in whole seconds, rounded up, and never as none.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The app as the wire's gate.
 pub(super) struct AppGate {
@@ -73,6 +78,30 @@ impl AppGate {
                 ),
             }
         })
+    }
+
+    /// Whether the sender may send that much now; a yes counts.
+    fn rate(&self, who: &Who, draft: &Draft) -> Result<(), Refusal> {
+        let sender = match (&who.account, who.address) {
+            (Some(account), _) => Sender::Account(account),
+            (None, Some(address)) => Sender::Stranger {
+                address,
+                name: &draft.from,
+            },
+            // Only a test without a connection has no address.
+            (None, None) => return Ok(()),
+        };
+        self.app
+            .rates()
+            .message(sender, draft.content.len(), Instant::now())
+            .map_err(|wait| {
+                Refusal::new(
+                    Code::TooMany,
+                    "",
+                    "too many messages; send them more slowly",
+                )
+                .retry_after(wait.max(SHORTEST_WAIT))
+            })
     }
 }
 
@@ -162,7 +191,7 @@ impl Gate for AppGate {
             account: None,
             address: asker
                 .peer
-                .map(|peer| proxies.sender(peer, &asker.forwarded)),
+                .map(|peer| household(proxies.sender(peer, &asker.forwarded))),
             proof: asker.proof,
         };
         if matches!(who.proof, Proof::None) {
@@ -247,7 +276,9 @@ impl Gate for AppGate {
                 "origin",
                 "a request with a login cookie needs an Origin or Referer",
             )),
-            Source::Own | Source::Unstated => self.mode(&draft.room, who),
+            Source::Own | Source::Unstated => self
+                .mode(&draft.room, who)
+                .and_then(|()| self.rate(who, draft)),
         })
     }
 

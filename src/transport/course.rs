@@ -1,33 +1,34 @@
 //! The course's contract: `name` alone, room `chat`, one message a reply. A cookie is its cursor; a
 //! client that keeps no cookies has a position in memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     cookie::{Cookie, SameSite},
-    http::StatusCode,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Wire, gate::Who, refusal::Refusal, reply};
-use crate::hub::{Batch, ClientId, Cursor, Hub, Kind, Message, Poll, Position, RoomName};
+use crate::hub::{
+    Batch, ClientId, Cursor, Hub, Kind, Message, Poll, PollError, Position, RoomName,
+};
 
-/// How long an answer waits where the log is out of reach or the server is going down: the course's
-/// page stops at anything but a success, and comes back at once.
+/// How long an answer waits where the log is out of reach: the course's page stops at anything but a
+/// success, and comes back at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A client opens `/home`: both its positions, the cookie's and the one in memory, are now. Set the
 /// cookie on the page's answer.
 ///
 /// # Errors
-/// 422 for a name out of bounds, 429 where there is no room for another client.
+/// 422 for a name out of bounds.
 pub fn enter(hub: &Hub, account: Option<String>, name: &str) -> Result<Cookie<'static>, Refusal> {
     let client = ClientId::new(account, name)?;
     let now = hub.now();
-    hub.positions().set(&client, now.clone())?;
+    hub.positions().set(&client, now.clone());
     Ok(cookie(name, &now))
 }
 
@@ -80,6 +81,7 @@ pub(super) async fn get_msg(
     let call = Call {
         hub: &wire.hub,
         client,
+        address: who.address,
         over: Instant::now() + wait,
     };
     let came = std::time::Instant::now();
@@ -98,7 +100,7 @@ pub(super) async fn get_msg(
     if let Some(message) = &given {
         wire.hub.meter().delivered(message, message.is_newer(came));
     }
-    let mut response = reply::json(StatusCode::OK, reply::course(given.as_deref()));
+    let mut response = wire.reply(reply::course(given.as_deref()));
     if let Err(error) = response.add_cookie(&cookie(call.client.name(), &cursor)) {
         tracing::error!(%error, "a course poll's cookie could not be written");
     }
@@ -110,6 +112,7 @@ type Given = (Option<Arc<Message>>, Cursor);
 struct Call<'a> {
     hub: &'a Hub,
     client: ClientId,
+    address: Option<IpAddr>,
     over: Instant,
 }
 
@@ -122,6 +125,7 @@ impl Call<'_> {
             let poll = Poll {
                 client: Arc::new(self.client.clone()),
                 rooms: Arc::new([RoomName::chat()]),
+                address: self.address,
                 after: position,
                 wait,
                 messages: 1,
@@ -129,18 +133,24 @@ impl Call<'_> {
             };
             let batch = match self.hub.poll(poll).await {
                 Ok(batch) => batch,
-                Err(crate::hub::PollError::Full(full)) => return Err(full.into()),
-                Err(crate::hub::PollError::Log(error)) => {
+                Err(PollError::Log(error)) => {
                     tracing::error!(%error, "a course poll could not be answered");
                     tokio::time::sleep(PAUSE).await;
                     return Ok((None, cursor));
                 }
+                Err(error) => return Err(error.into()),
             };
             let over = batch.messages.is_empty() && batch.gap.is_empty() && !batch.more;
             let message = chat_message(&batch);
             cursor = batch.cursor;
-            if batch.retry.is_some() && message.is_none() {
-                tokio::time::sleep_until(self.over.min(Instant::now() + PAUSE)).await;
+            if let Some(retry) = batch.retry
+                && message.is_none()
+                && !batch.held
+            {
+                // It cannot be told to wait, so it is made to. Who was parked when the drain began was
+                // answered at once, and comes back to here.
+                let over = self.over.min(Instant::now() + retry);
+                let _ = tokio::time::timeout_at(over, self.hub.ended()).await;
             }
             if message.is_some() || over {
                 return Ok((message, cursor));
@@ -154,7 +164,7 @@ impl Call<'_> {
     async fn by_memory(&self) -> Result<Given, Refusal> {
         let positions = self.hub.positions();
         loop {
-            let at = positions.get_or_set(&self.client, self.hub.now())?;
+            let at = positions.get_or_set(&self.client, self.hub.now());
             let position = Position::After(vec![at.clone()]);
             let (message, cursor) = self.next(position, at.clone()).await?;
             if positions.advance(&self.client, &at, &cursor) || message.is_none() {

@@ -23,13 +23,13 @@ mod stream;
 mod tests;
 mod traffic;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     dev::Service as _,
     http::{
-        Method,
+        ConnectionType, Method, StatusCode,
         header::{ALLOW, HeaderValue},
     },
     web::{self, ServiceConfig},
@@ -44,12 +44,31 @@ pub use traffic::{Present, Traffic, Way};
 /// The most bytes of one message's decoded content.
 pub const CONTENT_BYTES: usize = 64 << 10;
 
+/// What a request may bring, and how long that may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of a message's decoded content; at most [`CONTENT_BYTES`].
+    pub content: usize,
+    /// How long a body may take to arrive.
+    pub body_time: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            content: CONTENT_BYTES,
+            body_time: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Wire {
     hub: Hub,
     gate: Arc<dyn Gate>,
     traffic: Arc<Traffic>,
+    bounds: Bounds,
 }
 
 impl Wire {
@@ -59,6 +78,26 @@ impl Wire {
             hub,
             gate,
             traffic: Arc::default(),
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// The same with other bounds.
+    pub fn bounded(self, bounds: Bounds) -> Wire {
+        Wire { bounds, ..self }
+    }
+
+    /// A poll's answer. While the server goes down, its connection ends with it.
+    fn reply(&self, body: String) -> HttpResponse {
+        let mut response = reply::json(StatusCode::OK, body);
+        self.close_if_draining(&mut response);
+        response
+    }
+
+    fn close_if_draining(&self, response: &mut HttpResponse) {
+        if self.hub.is_draining() {
+            let head = response.head_mut();
+            head.set_connection_type(ConnectionType::Close);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
     Wire,
@@ -64,7 +64,7 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
                 wait,
             };
             let batch = full(wire, asked, &mut Habit::default()).await?;
-            Ok(reply::json(StatusCode::OK, reply::batch(&batch)))
+            Ok(wire.reply(reply::batch(&batch)))
         }
     }
 }
@@ -124,6 +124,7 @@ pub(super) async fn full(wire: &Wire, asked: Asked, habit: &mut Habit) -> Result
     let poll = Poll {
         client,
         rooms: Arc::clone(&rooms),
+        address: who.address,
         after,
         wait,
         messages: usize::MAX,

@@ -25,6 +25,8 @@ pub enum Code {
     Forbidden,
     /// 405: another method is needed.
     Method,
+    /// 408: the body came too slowly.
+    Slow,
     /// 413: the content is too large.
     TooLarge,
     /// 426: the path is a WebSocket.
@@ -58,6 +60,7 @@ impl Code {
             Code::Login => "unauthorized",
             Code::Forbidden => "forbidden",
             Code::Method => "method_not_allowed",
+            Code::Slow => "too_slow",
             Code::TooLarge => "too_large",
             Code::Upgrade => "upgrade_required",
             Code::Invalid => "invalid",
@@ -73,6 +76,7 @@ impl Code {
             Code::Login => StatusCode::UNAUTHORIZED,
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Code::Slow => StatusCode::REQUEST_TIMEOUT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Upgrade => StatusCode::UPGRADE_REQUIRED,
             Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
@@ -199,6 +203,7 @@ impl From<PollError> for Refusal {
     fn from(error: PollError) -> Refusal {
         match error {
             PollError::Full(full) => full.into(),
+            PollError::Rooms { .. } => Refusal::new(Code::Invalid, "room", error.to_string()),
             PollError::Log(error) => {
                 tracing::error!(%error, "a poll could not be answered");
                 Refusal::new(Code::Unavailable, "", "the message log cannot be read")

@@ -30,21 +30,25 @@ pub(super) async fn send_msg(
     request: HttpRequest,
     payload: web::Payload,
     wire: web::Data<Wire>,
-) -> Result<HttpResponse, Refusal> {
-    let answer = accept(request, payload, &wire).await;
+) -> HttpResponse {
+    let answer = accept(&request, payload, &wire).await;
     wire.traffic.count(&answer);
-    answer
+    let mut response = answer.unwrap_or_else(|refusal| refusal.response());
+    wire.close_if_draining(&mut response);
+    response
 }
 
 async fn accept(
-    request: HttpRequest,
+    request: &HttpRequest,
     payload: web::Payload,
     wire: &Wire,
 ) -> Result<HttpResponse, Refusal> {
-    let body = read(&request, payload).await?;
-    let fields = Fields::parse(header(&request, CONTENT_TYPE), &body)?;
-    let number = publish(wire, &request, fields).await?;
-    Ok(match wants_json(header(&request, ACCEPT)) {
+    let body = tokio::time::timeout(wire.bounds.body_time, read(request, payload))
+        .await
+        .map_err(|_| Refusal::new(Code::Slow, "", "the body came too slowly"))??;
+    let fields = Fields::parse(header(request, CONTENT_TYPE), &body)?;
+    let number = publish(wire, request, fields).await?;
+    Ok(match wants_json(header(request, ACCEPT)) {
         true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
         false => reply::text("OK"),
     })
@@ -59,13 +63,14 @@ pub(super) async fn publish(
 ) -> Result<u64, Refusal> {
     if wire.hub.is_draining() {
         let message = "the server is going down; send it again";
-        return Err(Refusal::new(Code::Unavailable, "", message));
+        let refusal = Refusal::new(Code::Unavailable, "", message);
+        return Err(refusal.retry_after(wire.hub.drain_retry()));
     }
     let Sent {
         content,
         room,
         name,
-    } = fields.check()?;
+    } = fields.check(wire.bounds.content)?;
     let kind = match room.family() {
         Family::Chat => Kind::Message,
         Family::Vote => Kind::Vote,
@@ -134,7 +139,7 @@ impl Fields {
         })
     }
 
-    fn check(self) -> Result<Sent, Refusal> {
+    fn check(self, most: usize) -> Result<Sent, Refusal> {
         let Some(content) = self.content else {
             let message = "the content is missing";
             return Err(Refusal::new(Code::Malformed, "content", message));
@@ -146,8 +151,8 @@ impl Fields {
                 "the content is empty",
             ));
         }
-        if content.len() > CONTENT_BYTES {
-            return Err(too_large());
+        if content.len() > most {
+            return Err(too_large(most));
         }
         if let Some(name) = &self.name {
             ClientId::new(None, name)?;
@@ -179,7 +184,7 @@ fn form_fields(body: &[u8]) -> Fields {
 async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<Vec<u8>, Refusal> {
     let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0);
     if announced > DRAINED_BYTES {
-        return Err(too_large());
+        return Err(too_large(CONTENT_BYTES));
     }
     let (mut body, mut read) = (Vec::with_capacity(announced.min(BODY_BYTES)), 0);
     while let Some(piece) = payload.next().await {
@@ -194,13 +199,13 @@ async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<Vec<u8
         }
     }
     match read > BODY_BYTES {
-        true => Err(too_large()),
+        true => Err(too_large(CONTENT_BYTES)),
         false => Ok(body),
     }
 }
 
-fn too_large() -> Refusal {
-    let message = "the content has at most 64 KiB";
+fn too_large(most: usize) -> Refusal {
+    let message = format!("the content has at most {most} bytes");
     Refusal::new(Code::TooLarge, "content", message)
 }
 

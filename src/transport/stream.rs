@@ -148,6 +148,7 @@ impl Subscription {
         let poll = Poll {
             client: Arc::new(self.client.clone()),
             rooms: rooms_polled.into(),
+            address: self.who.address,
             after,
             wait: HOLD,
             messages: usize::MAX,

@@ -107,7 +107,7 @@ async fn clients_are_bounded() {
             .unwrap();
     }
     let third = bench.hub.poll(poll("c", &["chat"], "now", 0)).await;
-    assert!(matches!(third, Err(PollError::Full(TooManyClients))));
+    assert!(matches!(third, Err(PollError::Full(TooManyClients::InAll))));
 }
 
 const IDLE: Duration = Duration::from_millis(50);

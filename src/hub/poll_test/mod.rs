@@ -2,6 +2,7 @@
 //! would show.
 
 mod answers;
+mod bounds;
 mod keeping;
 
 use std::{
@@ -63,6 +64,7 @@ impl Bench {
 fn poll(name: &str, rooms: &[&str], after: &str, wait: u64) -> Poll {
     Poll {
         client: ClientId::new(None, name).unwrap().into(),
+        address: None,
         rooms: rooms.iter().map(|name| room(name)).collect(),
         after: Position::parse([after]).unwrap(),
         wait: Duration::from_secs(wait),

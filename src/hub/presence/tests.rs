@@ -76,6 +76,7 @@ impl Bench {
 fn ask(client: ClientId, rooms: &[&str], after: Position) -> Poll {
     Poll {
         client: client.into(),
+        address: None,
         rooms: rooms.iter().map(|name| room(name)).collect(),
         after,
         wait: Duration::ZERO,

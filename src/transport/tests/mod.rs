@@ -36,7 +36,7 @@ struct TestGate {
 }
 
 impl Gate for TestGate {
-    fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
+    fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>> {
         let account = match &asker.proof {
             Proof::Bearer(name) => Some(name.expose().clone()),
             Proof::Cookie(_) | Proof::None => None,
