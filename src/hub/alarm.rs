@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll as Step},
+    task::{Context, Poll as Step, Waker},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -15,12 +15,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug)]
 pub struct Alarm {
     sleep: Pin<Box<Sleep>>,
+    /// Until when the timer stands, and whom it wakes.
+    set: Option<(Instant, Waker)>,
 }
 
 impl Default for Alarm {
     fn default() -> Alarm {
         Alarm {
             sleep: Box::pin(sleep_until(Instant::now())),
+            set: None,
         }
     }
 }
@@ -29,12 +32,23 @@ impl Alarm {
     /// Whether `due` has come; where not, the one who asks is woken when it does (and perhaps
     /// earlier). Every call may name another moment.
     pub fn is_due(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
+        if let Some((until, waker)) = &self.set
+            && *until <= due
+            && waker.will_wake(cx.waker())
+            && Instant::now() < *until
+        {
+            return false;
+        }
+        self.set = None;
         if self.sleep.deadline() > due {
             self.sleep.as_mut().reset(due);
         }
         loop {
             match self.sleep.as_mut().poll(cx) {
-                Step::Pending => return false,
+                Step::Pending => {
+                    self.set = Some((self.sleep.deadline(), cx.waker().clone()));
+                    return false;
+                }
                 Step::Ready(()) if self.sleep.deadline() >= due => return true,
                 Step::Ready(()) => self.sleep.as_mut().reset(due),
             }

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
@@ -75,8 +76,8 @@ impl State {
         let key = self.clients.insert(Client {
             id: Arc::clone(&id),
             queue: Queue::new(self.options.queue, self.head),
-            memberships: Vec::new(),
-            polls: Vec::new(),
+            memberships: SmallVec::new(),
+            polls: SmallVec::new(),
             address,
             used: now,
             gave_up: false,

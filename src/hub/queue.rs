@@ -13,6 +13,8 @@ pub(super) struct Queue {
     inlet: mpsc::Sender<Arc<Message>>,
     outlet: mpsc::Receiver<Arc<Message>>,
     taken: VecDeque<Arc<Message>>,
+    /// Messages in the inlet, so that an empty one is not touched.
+    came: usize,
     /// Holds everything of the client's rooms after this number.
     floor: u64,
     /// The inlet was full: something after `floor` is missing.
@@ -27,6 +29,7 @@ impl Queue {
             inlet,
             outlet,
             taken: VecDeque::new(),
+            came: 0,
             floor: head,
             overflowed: false,
         }
@@ -36,7 +39,10 @@ impl Queue {
     /// beyond the missing message would be of no use.
     pub(super) fn offer(&mut self, message: &Arc<Message>) -> bool {
         if !self.overflowed {
-            self.overflowed = self.inlet.try_send(Arc::clone(message)).is_err();
+            match self.inlet.try_send(Arc::clone(message)) {
+                Ok(()) => self.came += 1,
+                Err(_) => self.overflowed = true,
+            }
         }
         !self.overflowed
     }
@@ -45,12 +51,16 @@ impl Queue {
     pub(super) fn settle(&mut self, head: u64) {
         if self.overflowed {
             while self.outlet.try_recv().is_ok() {}
+            self.came = 0;
             self.taken.clear();
             self.floor = head;
             self.overflowed = false;
             return;
         }
-        while let Ok(message) = self.outlet.try_recv() {
+        while self.came > 0
+            && let Ok(message) = self.outlet.try_recv()
+        {
+            self.came -= 1;
             self.taken.push_back(message);
         }
         while self.taken.len() > self.inlet.max_capacity() {

@@ -1,6 +1,10 @@
 //! Names of rooms and of clients: the two things a stranger may choose, so both are bounded here.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, OnceLock},
+};
 
 /// The longest NAME in a room's name and the longest client name, in characters.
 pub const NAME_CHARS: usize = 64;
@@ -8,10 +12,10 @@ pub const NAME_CHARS: usize = 64;
 /// A room's name as the wire spells it: `chat`, `chat/NAME`, `vote/NAME`, `presence/ROOM`,
 /// `release/ID`, `releases`. Cheap to clone; equal names are equal rooms.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomName(Arc<str>);
+pub struct RoomName(Arc<str>, Family);
 
 /// What a room is about, which decides who may read it and who may publish to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// `chat` and `chat/NAME`.
     Chat,
@@ -39,18 +43,18 @@ impl RoomName {
     /// [`BadRoom`] where it is none of the six forms.
     pub fn parse(text: &str) -> Result<RoomName, BadRoom> {
         family_of(text)
-            .map(|_| RoomName(text.into()))
+            .map(|family| RoomName(text.into(), family))
             .ok_or(BadRoom)
     }
 
     /// The course's room, `chat`.
     pub fn chat() -> RoomName {
-        RoomName("chat".into())
+        RoomName("chat".into(), Family::Chat)
     }
 
     /// The dashboard's room, `releases`.
     pub fn releases() -> RoomName {
-        RoomName("releases".into())
+        RoomName("releases".into(), Family::Releases)
     }
 
     /// The room of one release, `release/ID`.
@@ -68,7 +72,7 @@ impl RoomName {
 
     /// What the room is about.
     pub fn family(&self) -> Family {
-        family_of(&self.0).unwrap_or(Family::Chat)
+        self.1
     }
 
     /// The part after the first slash: the NAME, ROOM or ID. `None` for `chat` and `releases`.
@@ -116,10 +120,18 @@ impl fmt::Debug for RoomName {
 
 /// One browser tab or program: the pair of account and name, so that nobody can use another's queue
 /// by knowing its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientId {
+    /// Of the other two, made once: a client is looked up at every poll.
+    hash: u64,
     account: Option<String>,
     name: String,
+}
+
+impl Hash for ClientId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 /// A client name out of bounds.
@@ -136,7 +148,10 @@ impl ClientId {
         if !is_client_name(name) {
             return Err(BadName);
         }
+        // Keyed at random, since strangers choose names.
+        static KEY: OnceLock<RandomState> = OnceLock::new();
         Ok(ClientId {
+            hash: KEY.get_or_init(RandomState::new).hash_one((&account, name)),
             account,
             name: name.to_owned(),
         })

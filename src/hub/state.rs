@@ -58,8 +58,8 @@ pub(super) struct Room {
 pub(super) struct Client {
     pub(super) id: Arc<ClientId>,
     pub(super) queue: Queue,
-    pub(super) memberships: Vec<Membership>,
-    pub(super) polls: Vec<ParkedPoll>,
+    pub(super) memberships: SmallVec<[Membership; 1]>,
+    pub(super) polls: SmallVec<[ParkedPoll; 1]>,
     /// Where its first poll came from: there it counts.
     pub(super) address: Option<IpAddr>,
     pub(super) used: Instant,

@@ -84,20 +84,20 @@ pub(super) struct Asked {
 #[derive(Default)]
 pub(super) struct Habit {
     pub(super) alarm: Alarm,
-    client: Option<Arc<ClientId>>,
+    client: Option<(Arc<str>, Arc<ClientId>)>,
 }
 
 impl Habit {
-    fn client(&mut self, account: Option<&str>, name: &str) -> Result<Arc<ClientId>, Refusal> {
-        match &self.client {
-            Some(client) if client.account() == account && client.name() == name => {
-                Ok(Arc::clone(client))
-            }
-            _ => {
-                let client = ClientId::new(account.map(str::to_owned), name)?;
-                Ok(Arc::clone(self.client.insert(Arc::new(client))))
-            }
+    fn client(&mut self, account: Option<&str>, name: &Arc<str>) -> Result<Arc<ClientId>, Refusal> {
+        if let Some((last, client)) = &self.client
+            && Arc::ptr_eq(last, name)
+            && client.account() == account
+        {
+            return Ok(Arc::clone(client));
         }
+        let client = Arc::new(ClientId::new(account.map(str::to_owned), name)?);
+        self.client = Some((Arc::clone(name), Arc::clone(&client)));
+        Ok(client)
     }
 }
 

@@ -41,11 +41,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub const ALL: [Code; 9] = [
+    pub const ALL: [Code; 10] = [
         Code::Malformed,
         Code::Login,
         Code::Forbidden,
         Code::Method,
+        Code::Slow,
         Code::TooLarge,
         Code::Upgrade,
         Code::Invalid,

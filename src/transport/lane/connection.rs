@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    HEAD_BYTES, Lane, Left, Place,
+    Buffers, HEAD_BYTES, Lane, Left, Place,
     request::{self, Usual},
 };
 use crate::transport::poll::{self, Asked, Habit};
@@ -71,7 +71,12 @@ impl Connection {
     async fn next(&mut self, patience: Duration) -> Came {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
-            return match request::read(&early, self.peer, &mut self.usual) {
+            return match request::read(
+                &early,
+                self.peer,
+                &mut self.usual,
+                &mut self.lane.0.buffers.borrow_mut().rooms,
+            ) {
                 Some(asked) => Came::Poll(asked),
                 None => Came::Other(early),
             };
@@ -79,11 +84,12 @@ impl Connection {
         let over = Instant::now() + patience;
         poll_fn(|cx| {
             let mut buffers = self.lane.0.buffers.borrow_mut();
-            let mut head = ReadBuf::new(&mut buffers.head);
+            let Buffers { head, rooms, .. } = &mut *buffers;
+            let mut head = ReadBuf::new(head);
             match Pin::new(&mut self.stream).poll_read(cx, &mut head) {
                 Step::Ready(Ok(())) if !head.filled().is_empty() => {
                     return Step::Ready(
-                        match request::read(head.filled(), self.peer, &mut self.usual) {
+                        match request::read(head.filled(), self.peer, &mut self.usual, rooms) {
                             Some(asked) => Came::Poll(asked),
                             None => Came::Other(head.filled().to_vec()),
                         },

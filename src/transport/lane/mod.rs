@@ -15,6 +15,7 @@ use std::{
     cell::{Cell, RefCell},
     future::Future,
     rc::Rc,
+    sync::Arc,
     task::Waker,
     time::Duration,
 };
@@ -22,6 +23,7 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::Wire;
+use crate::hub::RoomName;
 use connection::Connection;
 use response::Clock;
 
@@ -68,6 +70,8 @@ struct Buffers {
     body: String,
     answer: Vec<u8>,
     clock: Clock,
+    /// What was asked for last.
+    rooms: Arc<[RoomName]>,
 }
 
 impl Lane {
@@ -85,6 +89,7 @@ impl Lane {
                 body: String::new(),
                 answer: Vec::new(),
                 clock: Clock::default(),
+                rooms: Arc::default(),
             }),
         }));
         let ending = lane.clone();

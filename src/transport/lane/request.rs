@@ -15,7 +15,12 @@ const HEADERS: usize = 32;
 
 /// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
 /// of HTTP.
-pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>, usual: &mut Usual) -> Option<Asked> {
+pub(super) fn read(
+    bytes: &[u8],
+    peer: Option<IpAddr>,
+    usual: &mut Usual,
+    shared: &mut Arc<[RoomName]>,
+) -> Option<Asked> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut headers) {
@@ -25,7 +30,7 @@ pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>, usual: &mut Usual) -> Opt
     }
     let query = query(&request)?;
     let (proof, forwarded) = sender(request.headers)?;
-    let (name, rooms, wait, after) = usual.read(query)?;
+    let (name, rooms, wait, after) = usual.read(query, shared)?;
     Some(Asked {
         proof,
         peer,
@@ -41,19 +46,26 @@ pub(super) fn read(bytes: &[u8], peer: Option<IpAddr>, usual: &mut Usual) -> Opt
 /// the cursor is read.
 #[derive(Default)]
 pub(super) struct Usual {
-    before: Box<str>,
-    behind: Box<str>,
+    /// The query without its cursor, which stood at `at`.
+    query: Box<str>,
+    at: usize,
     name: Option<Arc<str>>,
     rooms: Arc<[RoomName]>,
     wait: Duration,
 }
 
 impl Usual {
-    fn read(&mut self, query: &str) -> Option<(Arc<str>, Arc<[RoomName]>, Duration, Position)> {
+    /// Reads a query. `shared` are the rooms that another connection asked for last: those who ask for
+    /// the same rooms share one list.
+    fn read(
+        &mut self,
+        query: &str,
+        shared: &mut Arc<[RoomName]>,
+    ) -> Option<(Arc<str>, Arc<[RoomName]>, Duration, Position)> {
         let parts = around_cursor(query);
         if let Some((before, cursor, behind)) = parts
             && let Some(name) = &self.name
-            && (before, behind) == (&*self.before, &*self.behind)
+            && self.query.split_at_checked(self.at) == Some((before, behind))
         {
             let after = Position::parse([cursor]).ok()?;
             return Some((Arc::clone(name), Arc::clone(&self.rooms), self.wait, after));
@@ -62,11 +74,14 @@ impl Usual {
         let Contract::Full { rooms, after } = ask.contract else {
             return None;
         };
-        let (name, rooms): (Arc<str>, Arc<[RoomName]>) = (ask.name.into(), rooms.into());
+        if **shared != *rooms {
+            *shared = rooms.into();
+        }
+        let (name, rooms) = (Arc::<str>::from(ask.name), Arc::clone(shared));
         *self = match parts {
             Some((before, _, behind)) => Usual {
-                before: before.into(),
-                behind: behind.into(),
+                query: [before, behind].concat().into(),
+                at: before.len(),
                 name: Some(Arc::clone(&name)),
                 rooms: Arc::clone(&rooms),
                 wait: ask.wait,
@@ -158,7 +173,8 @@ mod tests {
     const POLL: &str = "GET /get_msg?name=ann&room=chat&after=b.7 HTTP/1.1\r\nHost: here\r\n";
 
     fn read_text(text: &str) -> Option<Asked> {
-        read(text.as_bytes(), None, &mut Usual::default())
+        let mut shared = Arc::default();
+        read(text.as_bytes(), None, &mut Usual::default(), &mut shared)
     }
 
     #[test]
@@ -201,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_usual_query_gives_what_a_new_one_gives() {
-        let mut usual = Usual::default();
+        let (mut usual, mut shared) = (Usual::default(), Arc::default());
         let queries = [
             "name=ann&room=chat&after=b.7",
             "name=ann&room=chat&after=b.8",
@@ -218,15 +234,15 @@ mod tests {
             "name=ann&room=chat&after=b.9",
         ];
         for query in queries.iter().chain(&queries) {
-            let fresh = Usual::default().read(query).unwrap();
-            assert_eq!(usual.read(query).unwrap(), fresh, "{query}");
+            let fresh = Usual::default().read(query, &mut Arc::default()).unwrap();
+            assert_eq!(usual.read(query, &mut shared).unwrap(), fresh, "{query}");
         }
         for bad in [
             "name=ann&room=chat&after=",
             "name=ann&room=chat&after=b",
             "name=ann",
         ] {
-            assert!(usual.read(bad).is_none(), "{bad}");
+            assert!(usual.read(bad, &mut shared).is_none(), "{bad}");
         }
     }
 
