@@ -150,8 +150,8 @@ impl World {
                 self.hub.publish(messages);
             }
             Act::Poll { client, arrives } => {
-                let from = self.clients[client].cursor.clone();
-                let poll = self.asks(client, Position::After(vec![from.clone()]), 0);
+                let from = self.clients[client].cursor;
+                let poll = self.asks(client, Position::After(vec![from]), 0);
                 let batch = self.hub.poll(poll).await.unwrap();
                 self.check(self.clients[client].rooms, from.number, &batch, true);
                 if arrives {
@@ -159,8 +159,8 @@ impl World {
                 }
             }
             Act::Park { client, arrives } => {
-                let from = self.clients[client].cursor.clone();
-                let poll = self.asks(client, Position::After(vec![from.clone()]), 60);
+                let from = self.clients[client].cursor;
+                let poll = self.asks(client, Position::After(vec![from]), 60);
                 let hub = self.hub.clone();
                 let answer = tokio::spawn(async move { hub.poll(poll).await });
                 let rooms = self.clients[client].rooms;
@@ -178,8 +178,8 @@ impl World {
             }
             Act::Move { client, rooms } => self.clients[client].rooms = rooms,
             Act::Late { client } => {
-                let from = self.clients[client].before.clone();
-                let poll = self.asks(client, Position::After(vec![from.clone()]), 0);
+                let from = self.clients[client].before;
+                let poll = self.asks(client, Position::After(vec![from]), 0);
                 let batch = self.hub.poll(poll).await.unwrap();
                 self.check(self.clients[client].rooms, from.number, &batch, true);
             }

@@ -39,9 +39,9 @@ impl Positions {
     pub fn get_or_set(&self, client: &ClientId, now: Cursor) -> Cursor {
         if let Some(kept) = self.lock().get_mut(client) {
             kept.used = Instant::now();
-            return kept.at.clone();
+            return kept.at;
         }
-        self.set(client, now.clone());
+        self.set(client, now);
         now
     }
 
@@ -74,7 +74,7 @@ impl Positions {
     pub fn advance(&self, client: &ClientId, from: &Cursor, to: &Cursor) -> bool {
         match self.lock().get_mut(client) {
             Some(kept) if kept.at == *from => {
-                kept.at = to.clone();
+                kept.at = *to;
                 kept.used = Instant::now();
                 true
             }

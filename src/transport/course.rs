@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub fn enter(hub: &Hub, account: Option<String>, name: &str) -> Result<Cookie<'static>, Refusal> {
     let client = ClientId::new(account, name)?;
     let now = hub.now();
-    hub.positions().set(&client, now.clone());
+    hub.positions().set(&client, now);
     Ok(cookie(name, &now))
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn get_msg(
         }
         Carried::Garbage => {
             let now = call.hub.now();
-            call.next(Position::After(vec![now.clone()]), now).await?
+            call.next(Position::After(vec![now]), now).await?
         }
     };
     wire.gate.may_read(who, &rooms).await?;
@@ -155,7 +155,7 @@ impl Call<'_> {
             if message.is_some() || over {
                 return Ok((message, cursor));
             }
-            position = Position::After(vec![cursor.clone()]);
+            position = Position::After(vec![cursor]);
         }
     }
 
@@ -165,8 +165,8 @@ impl Call<'_> {
         let positions = self.hub.positions();
         loop {
             let at = positions.get_or_set(&self.client, self.hub.now());
-            let position = Position::After(vec![at.clone()]);
-            let (message, cursor) = self.next(position, at.clone()).await?;
+            let position = Position::After(vec![at]);
+            let (message, cursor) = self.next(position, at).await?;
             if positions.advance(&self.client, &at, &cursor) || message.is_none() {
                 return Ok((message, cursor));
             }

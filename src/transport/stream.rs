@@ -131,7 +131,7 @@ impl Subscription {
             return Turn::Idle;
         }
         let before = self.position();
-        self.after = after(batch.cursor.clone());
+        self.after = after(batch.cursor);
         match batch.messages.is_empty() && batch.gap.is_empty() {
             true => Turn::Idle,
             false => Turn::Batch { before, batch },

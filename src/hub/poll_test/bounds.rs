@@ -114,15 +114,15 @@ async fn positions_are_bounded_and_the_latest_are_kept() {
     let client = |number: usize| ClientId::new(None, &number.to_string()).unwrap();
     let first = bench.hub.now();
     for number in 0..1000 {
-        positions.set(&client(number), first.clone());
+        positions.set(&client(number), first);
     }
     bench.say("chat", "later");
     let later = bench.hub.now();
-    assert_eq!(positions.get_or_set(&client(999), later.clone()), first);
-    assert_eq!(positions.get_or_set(&client(950), later.clone()), first);
-    assert_eq!(positions.get_or_set(&client(0), later.clone()), later);
+    assert_eq!(positions.get_or_set(&client(999), later), first);
+    assert_eq!(positions.get_or_set(&client(950), later), first);
+    assert_eq!(positions.get_or_set(&client(0), later), later);
     positions.sweep();
-    assert_eq!(positions.get_or_set(&client(999), later.clone()), first);
+    assert_eq!(positions.get_or_set(&client(999), later), first);
 }
 
 #[tokio::test]

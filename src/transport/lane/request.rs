@@ -30,7 +30,12 @@ pub(super) fn read(
     }
     let query = query(&request)?;
     let (proof, forwarded) = sender(request.headers)?;
-    let (name, rooms, wait, after) = usual.read(query, shared)?;
+    let Wanted {
+        name,
+        rooms,
+        wait,
+        after,
+    } = usual.read(query, shared)?;
     Some(Asked {
         proof,
         peer,
@@ -40,6 +45,15 @@ pub(super) fn read(
         after,
         wait,
     })
+}
+
+/// What a query wants.
+#[derive(Debug, PartialEq)]
+struct Wanted {
+    name: Arc<str>,
+    rooms: Arc<[RoomName]>,
+    wait: Duration,
+    after: Position,
 }
 
 /// What a connection asked last. Its next query is mostly the same but for the cursor, and then only
@@ -57,18 +71,19 @@ pub(super) struct Usual {
 impl Usual {
     /// Reads a query. `shared` are the rooms that another connection asked for last: those who ask for
     /// the same rooms share one list.
-    fn read(
-        &mut self,
-        query: &str,
-        shared: &mut Arc<[RoomName]>,
-    ) -> Option<(Arc<str>, Arc<[RoomName]>, Duration, Position)> {
+    fn read(&mut self, query: &str, shared: &mut Arc<[RoomName]>) -> Option<Wanted> {
         let parts = around_cursor(query);
         if let Some((before, cursor, behind)) = parts
             && let Some(name) = &self.name
             && self.query.split_at_checked(self.at) == Some((before, behind))
         {
             let after = Position::parse([cursor]).ok()?;
-            return Some((Arc::clone(name), Arc::clone(&self.rooms), self.wait, after));
+            return Some(Wanted {
+                name: Arc::clone(name),
+                rooms: Arc::clone(&self.rooms),
+                wait: self.wait,
+                after,
+            });
         }
         let ask = Ask::parse(query).ok()?;
         let Contract::Full { rooms, after } = ask.contract else {
@@ -88,7 +103,12 @@ impl Usual {
             },
             None => Usual::default(),
         };
-        Some((name, rooms, ask.wait, after))
+        Some(Wanted {
+            name,
+            rooms,
+            wait: ask.wait,
+            after,
+        })
     }
 }
 
