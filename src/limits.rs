@@ -37,6 +37,10 @@ impl Rate {
     /// for that. What costs more than the whole burst may be done with a full bucket.
     fn take(self, full: Option<Instant>, cost: u32, now: Instant) -> Result<Instant, Duration> {
         let full = full.map_or(now, |full| full.max(now));
+        // Faster than the clock can tell: it bounds nothing, also where another thread's `now` is later.
+        if self.interval().is_zero() {
+            return Ok(full);
+        }
         let cost = self.interval() * cost.min(self.burst);
         let most = self.interval() * self.burst;
         let spent = full.duration_since(now) + cost;
@@ -176,6 +180,17 @@ mod tests {
             address: IpAddr::from(address.to_be_bytes()),
             name,
         }
+    }
+
+    #[test]
+    fn a_rate_without_bounds_refuses_nobody() {
+        let rate = Rate {
+            per_second: u32::MAX,
+            burst: u32::MAX,
+        };
+        let now = Instant::now();
+        let later = now + Duration::from_millis(3);
+        assert_eq!(rate.take(Some(later), 17, now), Ok(later));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::fixture::{Connection, Longshore, Place, Proxy, ProxyKind, messages};
 /// What "at once" is on a slow machine; what a proxy holds back comes with the end of the hold.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
+/// A listener whose speaker fell silent ends too.
+const GIVEN_UP: Duration = Duration::from_secs(120);
+
 fn chat() -> Longshore {
     Longshore::settings().start()
 }
@@ -108,8 +111,9 @@ fn listen(proxy: &Proxy, room: &str) -> Vec<(String, Instant)> {
     let mut ear = Connection::new(proxy);
     let mut cursor = "start".to_owned();
     let mut heard: Vec<(String, Instant)> = Vec::new();
-    let mut polls = 0;
+    let (mut polls, begun) = (0, Instant::now());
     while heard.last().is_none_or(|(text, _)| text != LAST) {
+        assert!(begun.elapsed() < GIVEN_UP, "{:?}: {heard:?}", proxy.kind);
         let ask = [
             ("name", room),
             ("room", room),

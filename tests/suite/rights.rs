@@ -204,7 +204,7 @@ fn a_parked_poll_does_not_survive_its_right() {
         });
         let queries = [
             format!("name=long&room=chat&after={after}&wait=60"),
-            format!("name=two&room=releases&room=chat&room=presence/chat&after={after}&wait=60"),
+            format!("name=two&room=releases&room=chat&room=chat/other&after={after}&wait=60"),
             "name=course&wait=60".to_owned(),
         ];
         let held = queries.map(|query| ann.park(&query));
