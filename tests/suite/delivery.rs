@@ -241,6 +241,7 @@ impl Reader {
     /// Everything in the reader's rooms after its start came to it once and in order, and each reply
     /// alone was whole: nothing between its two cursors is missing but what its gap names.
     pub fn check(&self, log: &[Taken], dropped: impl Fn(&Taken) -> bool) {
+        let heard_of: BTreeSet<u64> = log.iter().map(|taken| taken.number).collect();
         let mine = |taken: &&Taken| self.rooms.contains(&taken.room);
         let log: Vec<&Taken> = log.iter().filter(mine).collect();
         let mut told = BTreeSet::new();
@@ -262,7 +263,11 @@ impl Reader {
                 "{}: {missing:?}: {seen:?}",
                 self.name
             );
-            assert!(gap.is_subset(&lost), "{}: {lost:?}: {seen:?}", self.name);
+            // Numbers have no holes: one that nobody heard of was accepted by a server that was killed
+            // before it could say so, and was dropped before anybody read it. Its gap is told rightly.
+            let unheard = (after + 1..=reaches).any(|number| !heard_of.contains(&number));
+            let rightly = unheard || gap.is_subset(&lost);
+            assert!(rightly, "{}: {lost:?}: {seen:?}", self.name);
             told.extend(gap.iter().map(|room| (*room, after, reaches)));
         }
         let start = self.seen.first().map_or(0, |seen| seen.after);
