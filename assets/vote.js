@@ -5,6 +5,8 @@
   var room = 'vote/' + page.name;
   var vote = page.vote;              // {version, open, question, options, counts, total}, or none yet
   var choice = page.choice;
+  var counted = choice;              // the choice that the server has
+  var casting = false;
   var address = window.location.pathname;
   var bars = Longshore.byId('bars');
 
@@ -74,7 +76,7 @@
     if (isNew) {
       vote.question = told.question;
       vote.options = told.options;
-      choice = null;
+      choice = counted = null;
       rebuild();
     }
     draw();
@@ -86,19 +88,27 @@
       if (error || !state || !state.vote) { return; }
       if (!vote) { return window.location.reload(); }
       vote = state.vote;
-      choice = state.choice;
+      choice = counted = state.choice;
       rebuild();
       draw();
     });
   }
 
+  /* One ballot at a time, since two on their way may overtake each other; the last choice goes next. */
   function cast(chosen) {
-    var before = choice;
     choice = chosen;
     draw();
+    if (!casting) { send(chosen, counted); }
+  }
+
+  function send(chosen, before) {
+    casting = true;
     Longshore.request('POST', address, { form: { choice: chosen } }, function (error, told) {
-      if (!error) { return take(told); }
-      if (choice === chosen) { choice = before; }
+      casting = false;
+      if (!error) { counted = chosen; take(told); }
+      if (choice !== chosen && choice !== null) { return send(choice, counted); }
+      if (!error) { return; }
+      choice = before;
       draw();
       Longshore.toast(error.message);
     });
