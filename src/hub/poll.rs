@@ -150,7 +150,11 @@ impl Hub {
         loop {
             let found = match first.take() {
                 Some(found) => found,
-                None => poll_fn(|cx| Step::Ready(seat.find(after, limit, &poll, cx))).await,
+                None => {
+                    let wait = !poll.wait.is_zero();
+                    poll_fn(|cx| Step::Ready(seat.look(after, limit, wait.then_some(cx.waker()))))
+                        .await
+                }
             };
             let found = match found {
                 Found::Nothing { head } if !poll.wait.is_zero() => {
@@ -270,11 +274,7 @@ impl Hub {
 }
 
 impl Seat<'_> {
-    fn find(&mut self, after: u64, limit: Limit, poll: &Poll, cx: &Context<'_>) -> Found {
-        let waker = (!poll.wait.is_zero()).then_some(cx.waker());
-        self.look(after, limit, waker)
-    }
-
+    /// What there is after `after`; where nothing is, `waker` is woken by the next message.
     fn look(&mut self, after: u64, limit: Limit, waker: Option<&Waker>) -> Found {
         let mut state = self.hub.lock();
         let found = state.find(self.key, after, limit, waker);
