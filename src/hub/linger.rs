@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a reply costs, about; a room waits no longer than all its replies would take.
+/// What a reply costs, about, on a slow machine; a room waits no longer than all its replies would take.
 const REPLY: Duration = Duration::from_micros(25);
 /// Smaller rooms never wait: there is little to save.
 const FEWEST: usize = 64;

@@ -7,13 +7,15 @@ use tokio::time::Instant;
 
 use super::{
     TooManyClients,
+    client::{Client, ClientKey, Membership, ParkedPoll},
     linger::Linger,
     message::Message,
+    pick::ReadPage,
     presence::{AWAY, GRACE},
     queue::Queue,
     ring::Ring,
     room::{ClientId, Family, RoomName},
-    state::{Client, ClientKey, Membership, ParkedPoll, Room, RoomKey, State},
+    state::{Room, RoomKey, State},
 };
 
 /// So many places are looked at in one go: the lock must not be held for long, however many clients
@@ -75,10 +77,11 @@ impl State {
         let id = Arc::clone(id);
         let key = self.clients.insert(Client {
             id: Arc::clone(&id),
-            queue: Queue::new(self.options.queue, self.head),
+            queue: Queue::new(self.head),
             memberships: SmallVec::new(),
             polls: SmallVec::new(),
             address,
+            asked: Arc::default(),
             used: now,
             gave_up: false,
         });
@@ -134,6 +137,8 @@ impl State {
             if let Some(room) = self.rooms.remove(room) {
                 self.room_keys.remove(&room.name);
             }
+            // The next room may have its key.
+            self.shared = None;
             return;
         }
         let Some(moved) = parted.members.get(place).copied() else {
@@ -178,6 +183,33 @@ impl State {
             .filter(|message| after < message.number && message.number <= up_to)
             .cloned()
             .collect()
+    }
+
+    /// Brings what was read of the log between `after` and `up_to` into the rings, so that those who
+    /// come back to the same rooms after a restart need not read it again.
+    pub(super) fn refill(
+        &mut self,
+        rooms: &[RoomName],
+        marks: &[u64],
+        after: u64,
+        up_to: u64,
+        page: &ReadPage,
+    ) {
+        if !page.end {
+            return;
+        }
+        let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
+        for (name, mark) in rooms.iter().zip(marks) {
+            let key = self.room_keys.get(name).copied();
+            let Some(room) = key.and_then(|key| self.rooms.get_mut(key)) else {
+                continue;
+            };
+            // Else there is a hole between what was read and what the ring has.
+            if room.ring.floor() <= up_to {
+                let own = page.messages.iter().filter(|m| m.room == *name);
+                room.ring.refill(own, after.max(*mark), most, most_bytes);
+            }
+        }
     }
 
     /// Forgets clients that nobody used for `idle`: one slice of them at a call, from the first to the

@@ -105,10 +105,10 @@ struct Latency {
 }
 
 impl Latency {
-    fn add(&self, micros: u64) {
+    fn add(&self, micros: u64, times: u64) {
         let bucket = LATENCY_BOUNDS.partition_point(|bound| *bound < micros);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(micros, Relaxed);
+        self.buckets[bucket].fetch_add(times, Relaxed);
+        self.micros.fetch_add(micros * times, Relaxed);
     }
 
     fn read(&self) -> Histogram {
@@ -131,28 +131,35 @@ impl Meter {
         }
     }
 
-    /// A reply is about to be handed to its client's socket.
-    pub fn answered(&self, batch: &Batch) {
+    /// A reply was handed to the sockets of `times` clients, or is about to be; `waited`: they were
+    /// there when its messages were published.
+    pub fn answered(&self, batch: &Batch, waited: bool, times: u64) {
         if !batch.gap.is_empty() {
-            self.gaps.fetch_add(batch.gap.len() as u64, Relaxed);
+            self.gaps.fetch_add(batch.gap.len() as u64 * times, Relaxed);
         }
         if batch.superseded {
-            self.superseded.fetch_add(1, Relaxed);
+            self.superseded.fetch_add(times, Relaxed);
         }
-        self.deliver(batch.messages.iter().map(|m| &**m), batch.held);
+        self.deliver(batch.messages.iter().map(|m| &**m), waited, times);
     }
 
     /// One message is about to be handed to its client's socket; `waited`: the client was there when
     /// it was published.
     pub fn delivered(&self, message: &Message, waited: bool) {
-        self.deliver(std::iter::once(message), waited);
+        self.deliver(std::iter::once(message), waited, 1);
     }
 
-    fn deliver<'a>(&self, messages: impl ExactSizeIterator<Item = &'a Message>, waited: bool) {
+    fn deliver<'a>(
+        &self,
+        messages: impl ExactSizeIterator<Item = &'a Message>,
+        waited: bool,
+        times: u64,
+    ) {
         if messages.len() == 0 {
             return;
         }
-        self.delivered.fetch_add(messages.len() as u64, Relaxed);
+        let count = messages.len() as u64 * times;
+        self.delivered.fetch_add(count, Relaxed);
         let now = Instant::now();
         let latency = match waited {
             true => &self.waiting,
@@ -161,7 +168,7 @@ impl Meter {
         // What was read from the log was published at a time that nobody here remembers.
         for published in messages.filter_map(|message| message.published) {
             let took = now.saturating_duration_since(published);
-            latency.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            latency.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), times);
         }
     }
 
@@ -190,7 +197,7 @@ mod tests {
         let latency = Latency::default();
         assert_eq!(latency.read().quantile(0.5), None);
         for micros in [0, 100, 101, 250, 900, 20_000_000] {
-            latency.add(micros);
+            latency.add(micros, 1);
         }
         let read = latency.read();
         assert_eq!(read.buckets[..5], [2, 2, 0, 1, 0]);

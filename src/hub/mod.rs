@@ -12,7 +12,10 @@
 //! of the log, or a wake-up.
 
 mod alarm;
+mod bell;
+mod client;
 mod cursor;
+mod hold;
 mod linger;
 mod log;
 mod members;
@@ -41,25 +44,31 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
     time::Duration,
 };
 
 use rand::Rng;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use alarm::Alarm;
+pub use bell::{Bell, BellKey, Place};
+pub use client::Known;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
+pub use hold::{Held, Hold};
 pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};
 pub use meter::{Histogram, LATENCY_BOUNDS, Meter, Reading};
-pub use poll::{Batch, Poll, PollError};
+pub use poll::{Batch, Poll, PollError, jittered};
 pub use positions::Positions;
 pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
+use bell::{Bells, Calls};
 use cursor::Birth;
 use state::State;
+
+/// Reads of the log at once: polls that come back together after a restart would all read the same.
+const READERS: usize = 4;
 
 /// Sizes and times of a hub.
 #[derive(Clone, Debug)]
@@ -154,6 +163,9 @@ struct Inner {
     meter: Arc<Meter>,
     /// A room began to linger.
     lingering: Notify,
+    bells: Bells,
+    /// So many polls read the log at once; whoever waited for it looks into the memory first.
+    readers: Semaphore,
 }
 
 impl Hub {
@@ -179,6 +191,8 @@ impl Hub {
             ended: watch::Sender::new(false),
             positions: Positions::new(options.clients),
             lingering: Notify::new(),
+            bells: Bells::default(),
+            readers: Semaphore::new(READERS),
             options,
             meter,
         })))
@@ -189,18 +203,18 @@ impl Hub {
     pub fn publish(&self, messages: Vec<Message>) {
         self.0.meter.published(messages.len());
         let now = std::time::Instant::now();
-        let mut wakers = Vec::new();
+        let mut calls = Calls::default();
         let mut state = self.lock();
         for mut message in messages {
             message.published = Some(now);
-            state.publish(message, &mut wakers);
+            state.publish(message, &mut calls);
         }
         let lingering = !state.lingering.is_empty();
         drop(state);
         if lingering {
             self.0.lingering.notify_one();
         }
-        wakers.into_iter().for_each(Waker::wake);
+        self.call(calls);
     }
 
     /// Retention dropped the messages of `room` up to the number `up_to`; called after the log has
@@ -251,12 +265,12 @@ impl Hub {
 
     /// Answers every parked poll at once with a time to come back, and holds none from now on.
     pub fn drain(&self) {
-        let mut wakers = Vec::new();
+        let mut calls = Calls::default();
         let mut state = self.lock();
         self.0.draining.store(true, Ordering::Relaxed);
-        state.drain(&mut wakers);
+        state.drain(&mut calls);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        self.call(calls);
     }
 
     /// Whether [`Hub::drain`] was called.
@@ -315,6 +329,10 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics half-way through a change that another would trip over.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self, calls: Calls) {
+        self.0.bells.make(calls);
     }
 
     fn cursor(&self, number: u64) -> Cursor {

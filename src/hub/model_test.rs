@@ -6,12 +6,14 @@
 //! if and only if its mark lies between the two. So nothing is lost, nothing comes twice, nothing out of
 //! order, whatever the path: queue, ring or log; parked or not; overlapping, swallowed, after a restart.
 
+mod by_place;
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
-use tokio::task::JoinHandle;
 
 use super::{test_log::MemoryLog, *};
+use by_place::{Answer, Rung};
 
 const CLIENTS: usize = 4;
 
@@ -24,10 +26,11 @@ enum Act {
         client: usize,
         arrives: bool,
     },
-    /// A poll that stays until something comes.
+    /// A poll that stays until something comes; as a future, or held by a place.
     Park {
         client: usize,
         arrives: bool,
+        by_place: bool,
     },
     /// A parked poll's connection is cut.
     Cut {
@@ -61,7 +64,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => prop::collection::vec((0..4u8, 1..3u64), 1..12).prop_map(Act::Publish),
         6 => (client.clone(), arrives).prop_map(|(client, arrives)| Act::Poll { client, arrives }),
-        6 => (client.clone(), arrives).prop_map(|(client, arrives)| Act::Park { client, arrives }),
+        6 => (client.clone(), arrives, any::<bool>())
+            .prop_map(|(client, arrives, by_place)| Act::Park { client, arrives, by_place }),
         1 => client.clone().prop_map(|client| Act::Cut { client }),
         1 => (client.clone(), 1..16u8).prop_map(|(client, rooms)| Act::Move { client, rooms }),
         1 => client.clone().prop_map(|client| Act::Late { client }),
@@ -84,7 +88,7 @@ struct Parked {
     rooms: u8,
     from: Cursor,
     arrives: bool,
-    answer: JoinHandle<Result<Batch, PollError>>,
+    answer: Answer,
 }
 
 struct World {
@@ -92,6 +96,11 @@ struct World {
     hub: Hub,
     options: HubOptions,
     clients: Vec<Client>,
+    rung: Arc<Rung>,
+    bell: BellKey,
+    places: Place,
+    /// What the polls by place of each client share, as those of one connection do.
+    known: [Known; CLIENTS],
 }
 
 fn room(index: u8) -> RoomName {
@@ -122,7 +131,12 @@ impl World {
                 parked: Vec::new(),
             })
             .collect();
+        let rung = Arc::<Rung>::default();
         World {
+            bell: hub.add_bell(rung.clone()),
+            rung,
+            places: 0,
+            known: Default::default(),
             log,
             hub,
             options,
@@ -158,11 +172,23 @@ impl World {
                     self.arrive(client, batch.cursor);
                 }
             }
-            Act::Park { client, arrives } => {
+            Act::Park {
+                client,
+                arrives,
+                by_place,
+            } => {
                 let from = self.clients[client].cursor;
                 let poll = self.asks(client, Position::After(vec![from]), 60);
-                let hub = self.hub.clone();
-                let answer = tokio::spawn(async move { hub.poll(poll).await });
+                let answer = match by_place {
+                    true => {
+                        self.places += 1;
+                        self.hold(client, poll, self.places, None).await
+                    }
+                    false => {
+                        let hub = self.hub.clone();
+                        Answer::Coming(tokio::spawn(async move { hub.poll(poll).await }))
+                    }
+                };
                 let rooms = self.clients[client].rooms;
                 self.clients[client].parked.push(Parked {
                     rooms,
@@ -171,11 +197,11 @@ impl World {
                     answer,
                 });
             }
-            Act::Cut { client } => {
-                if let Some(parked) = self.clients[client].parked.pop() {
-                    parked.answer.abort();
-                }
-            }
+            Act::Cut { client } => match self.clients[client].parked.pop().map(|p| p.answer) {
+                Some(Answer::Coming(answer)) => answer.abort(),
+                Some(Answer::Held(_, hold)) => self.hub.let_go(hold),
+                Some(Answer::There(_)) | None => {}
+            },
             Act::Move { client, rooms } => self.clients[client].rooms = rooms,
             Act::Late { client } => {
                 let from = self.clients[client].before;
@@ -204,9 +230,14 @@ impl World {
             }
             Act::Restart => {
                 let parked = self.clients.iter_mut().flat_map(|c| c.parked.drain(..));
-                parked.for_each(|p| p.answer.abort());
+                parked.for_each(|p| match p.answer {
+                    Answer::Coming(answer) => answer.abort(),
+                    Answer::Held(..) | Answer::There(_) => {}
+                });
                 let (log, head) = (self.log.clone(), self.log.head());
                 self.hub = Hub::new(log, "birth", head, self.options.clone()).unwrap();
+                self.bell = self.hub.add_bell(self.rung.clone());
+                self.known = Default::default();
             }
         }
         self.gather().await;
@@ -220,11 +251,12 @@ impl World {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
+            self.answer_rung().await;
             // A read of the log runs on another thread; a poll that is due but not answered is one.
             let due = self.clients.iter().any(|c| {
                 c.parked
                     .iter()
-                    .any(|p| !p.answer.is_finished() && self.is_due(p))
+                    .any(|p| !p.answer.is_there() && self.is_due(p))
             });
             if !due && before == (self.log.reads.load(reads), self.hub.census()) {
                 break;
@@ -233,11 +265,18 @@ impl World {
         for client in 0..CLIENTS {
             let all = std::mem::take(&mut self.clients[client].parked);
             for parked in all {
-                if !parked.answer.is_finished() {
-                    self.clients[client].parked.push(parked);
-                    continue;
-                }
-                let batch = parked.answer.await.unwrap().unwrap();
+                let batch = match parked.answer {
+                    Answer::Coming(answer) if answer.is_finished() => {
+                        Arc::new(answer.await.unwrap().unwrap())
+                    }
+                    Answer::There(batch) => batch,
+                    answer => {
+                        self.clients[client]
+                            .parked
+                            .push(Parked { answer, ..parked });
+                        continue;
+                    }
+                };
                 if batch.superseded {
                     assert_eq!(batch.cursor, parked.from);
                     assert!(batch.messages.is_empty() && batch.gap.is_empty());

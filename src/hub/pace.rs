@@ -1,11 +1,10 @@
 //! Wakes rooms whose messages waited for company; see [`linger`](super::linger).
 
-use std::task::Waker;
-
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Hub,
+    bell::Calls,
     state::{RoomKey, State},
 };
 
@@ -14,12 +13,12 @@ struct Pacing<'a>(&'a Hub);
 
 impl Drop for Pacing<'_> {
     fn drop(&mut self) {
-        let mut wakers = Vec::new();
+        let mut calls = Calls::default();
         let mut state = self.0.lock();
         state.paced = false;
-        state.wake_due(None, &mut wakers);
+        state.wake_due(None, &mut calls);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        self.0.call(calls);
     }
 }
 
@@ -30,9 +29,9 @@ impl Hub {
         self.lock().paced = true;
         let _pacing = Pacing(self);
         loop {
-            let mut wakers = Vec::new();
-            let next = self.lock().wake_due(Some(Instant::now()), &mut wakers);
-            wakers.into_iter().for_each(Waker::wake);
+            let mut calls = Calls::default();
+            let next = self.lock().wake_due(Some(Instant::now()), &mut calls);
+            self.call(calls);
             let changed = self.0.lingering.notified();
             match next {
                 None => changed.await,
@@ -47,7 +46,7 @@ impl Hub {
 
 impl State {
     /// Wakes the rooms that are due at `now` (all that wait where it is none). When the next is.
-    fn wake_due(&mut self, now: Option<Instant>, wakers: &mut Vec<Waker>) -> Option<Instant> {
+    fn wake_due(&mut self, now: Option<Instant>, calls: &mut Calls) -> Option<Instant> {
         let mut next = None;
         for key in std::mem::take(&mut self.lingering) {
             let Some(room) = self.rooms.get_mut(key) else {
@@ -61,7 +60,7 @@ impl State {
                 }
                 (Some(_), _) => {
                     room.linger.wake();
-                    self.wake_room(key, wakers);
+                    self.wake_room(key, calls);
                 }
             }
         }
@@ -69,18 +68,13 @@ impl State {
     }
 
     /// Collects whom a message in the room wakes.
-    pub(super) fn wake_room(&mut self, key: RoomKey, wakers: &mut Vec<Waker>) {
+    pub(super) fn wake_room(&mut self, key: RoomKey, calls: &mut Calls) {
         let Some(room) = self.rooms.get(key) else {
             return;
         };
         for member in &room.members {
-            let Some(client) = self.clients.get_mut(*member) else {
-                continue;
-            };
-            for poll in &mut client.polls {
-                if poll.rooms.contains(&key) {
-                    wakers.extend(poll.waker.take());
-                }
+            if let Some(client) = self.clients.get_mut(*member) {
+                client.wake(key, calls);
             }
         }
     }

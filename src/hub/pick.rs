@@ -45,15 +45,30 @@ pub(super) fn pick<'a>(
     picked
 }
 
+/// A page of the log that was read.
+pub(super) struct ReadPage {
+    pub(super) messages: Vec<Arc<Message>>,
+    pub(super) end: bool,
+}
+
+impl From<Page> for ReadPage {
+    fn from(page: Page) -> ReadPage {
+        ReadPage {
+            messages: page.messages.into_iter().map(Arc::new).collect(),
+            end: page.end,
+        }
+    }
+}
+
 /// The same from a page of the log and from messages that no log has.
 pub(super) fn pick_page(
-    page: Page,
+    page: ReadPage,
     unlogged: Vec<Arc<Message>>,
     up_to: u64,
     limit: Limit,
 ) -> Picked {
     let end = page.end;
-    let mut messages: Vec<_> = page.messages.into_iter().map(Arc::new).collect();
+    let mut messages = page.messages;
     let last = match messages.last() {
         Some(last) if !end => last.number,
         _ => up_to,

@@ -4,20 +4,22 @@ use std::{
     future::poll_fn,
     net::IpAddr,
     sync::Arc,
-    task::{Context, Poll as Step, Waker},
+    task::{Context, Poll as Step},
     time::Duration,
 };
 
 use rand::Rng;
-use tokio::time::Instant;
+use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
     Hub, TooManyClients,
     alarm::Alarm,
+    bell::{Calls, SleeperRef},
+    client::Known,
     cursor::{Cursor, Position, Resolved},
-    log::{Limit, LogError, Page},
+    log::{Limit, LogError},
     message::Message,
-    pick::{Picked, gaps, pick_page},
+    pick::{Picked, ReadPage, gaps, pick_page},
     room::{ClientId, RoomName},
     state::{Found, PollKey},
 };
@@ -127,12 +129,7 @@ impl Hub {
         if poll.rooms.len() > most {
             return Err(PollError::Rooms { most });
         }
-        let limit = Limit {
-            messages: poll
-                .messages
-                .clamp(1, self.options().reply_bytes / LEAST_ENCODED + 1),
-            bytes: self.options().reply_bytes,
-        };
+        let limit = self.limit(poll.messages);
         let (mut seat, start) = poll_fn(|cx| Step::Ready(self.seat(&poll, limit, cx))).await?;
         let (asked, mut first) = match start {
             Start::Now => return Ok(self.batch(self.head())),
@@ -151,9 +148,12 @@ impl Hub {
             let found = match first.take() {
                 Some(found) => found,
                 None => {
-                    let wait = !poll.wait.is_zero();
-                    poll_fn(|cx| Step::Ready(seat.look(after, limit, wait.then_some(cx.waker()))))
-                        .await
+                    poll_fn(|cx| {
+                        let sleeper =
+                            (!poll.wait.is_zero()).then_some(SleeperRef::Task(cx.waker()));
+                        Step::Ready(seat.look(after, limit, sleeper))
+                    })
+                    .await
                 }
             };
             let found = match found {
@@ -166,14 +166,27 @@ impl Hub {
                 found => found,
             };
             let batch = match found {
-                Found::Picked(picked) => self.filled(picked, Vec::new()),
-                Found::Nothing { head } => self.batch(head),
-                Found::Superseded => self.superseded(asked),
-                Found::Draining { head } => self.batch(head),
                 Found::Behind { head } => {
                     held = true;
+                    let (_turn, waited) = self.turn_to_read().await;
+                    let head = match waited {
+                        false => head,
+                        // Whoever read meanwhile may have brought it into the memory.
+                        true => match seat.look(after, limit, None) {
+                            Found::Behind { head } => head,
+                            Found::Nothing { .. } => continue,
+                            found => {
+                                first = Some(found);
+                                continue;
+                            }
+                        },
+                    };
                     let (page, marks) = self.read(&poll.rooms, after, head, limit).await?;
-                    let unlogged = self.lock().unlogged(&poll.rooms, after, head);
+                    let unlogged = {
+                        let mut state = self.lock();
+                        state.refill(&poll.rooms, &marks, after, head, &page);
+                        state.unlogged(&poll.rooms, after, head)
+                    };
                     let picked = pick_page(page, unlogged, head, limit);
                     let gap = match tell_gaps {
                         true => gaps(&poll.rooms, &marks, after, picked.reaches),
@@ -185,6 +198,7 @@ impl Hub {
                     }
                     self.filled(picked, gap)
                 }
+                found => self.answer(found, asked),
             };
             return Ok(Batch { held, ..batch });
         }
@@ -198,11 +212,12 @@ impl Hub {
         limit: Limit,
         cx: &Context<'_>,
     ) -> Result<(Seat<'_>, Start), TooManyClients> {
-        let mut wakers = Vec::new();
+        let mut calls = Calls::default();
         let mut state = self.lock();
-        let (key, resolved) = state.register(poll, self.birth(), &mut wakers)?;
-        let waker = (!poll.wait.is_zero()).then_some(cx.waker());
-        let mut found = |after| Start::At(after, state.find(key, after, limit, waker));
+        let known = &mut Known::default();
+        let (key, resolved) = state.register(poll, self.birth(), known, &mut calls)?;
+        let sleeper = (!poll.wait.is_zero()).then_some(SleeperRef::Task(cx.waker()));
+        let mut found = |after| Start::At(after, state.find(key, after, limit, sleeper));
         let start = match resolved {
             Resolved::Now => Start::Now,
             Resolved::Unknown => Start::Unknown,
@@ -211,7 +226,7 @@ impl Hub {
         };
         let taken = state.is_in(key);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        self.call(calls);
         let seat = Seat {
             hub: self,
             key,
@@ -221,13 +236,32 @@ impl Hub {
         Ok((seat, start))
     }
 
+    /// The bounds of one reply that may have so many messages.
+    pub(super) fn limit(&self, messages: usize) -> Limit {
+        let bytes = self.options().reply_bytes;
+        Limit {
+            messages: messages.clamp(1, bytes / LEAST_ENCODED + 1),
+            bytes,
+        }
+    }
+
+    /// Waits until the log may be read; whether that took time.
+    async fn turn_to_read(&self) -> (Option<SemaphorePermit<'_>>, bool) {
+        let readers = &self.0.readers;
+        match readers.try_acquire() {
+            Ok(turn) => (Some(turn), false),
+            // It is never closed.
+            Err(_) => (readers.acquire().await.ok(), true),
+        }
+    }
+
     async fn read(
         &self,
         rooms: &[RoomName],
         after: u64,
         up_to: u64,
         limit: Limit,
-    ) -> Result<(Page, Vec<u64>), LogError> {
+    ) -> Result<(ReadPage, Vec<u64>), LogError> {
         let (log, rooms) = (self.log(), rooms.to_vec());
         let read = move || {
             let page = log.read(&rooms, after, up_to, limit)?;
@@ -235,7 +269,7 @@ impl Hub {
                 return Err(LogError("a page without messages is not the last".into()));
             }
             // After the page: what was dropped while it was read is then told, never passed over.
-            Ok((page, log.marks(&rooms)?))
+            Ok((ReadPage::from(page), log.marks(&rooms)?))
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(read) => read,
@@ -243,7 +277,7 @@ impl Hub {
         }
     }
 
-    fn filled(&self, picked: Picked, gap: Vec<RoomName>) -> Batch {
+    pub(super) fn filled(&self, picked: Picked, gap: Vec<RoomName>) -> Batch {
         Batch {
             messages: picked.messages,
             more: picked.more,
@@ -252,7 +286,7 @@ impl Hub {
         }
     }
 
-    fn superseded(&self, asked: u64) -> Batch {
+    pub(super) fn superseded(&self, asked: u64) -> Batch {
         Batch {
             superseded: true,
             retry: Some(Duration::from_millis(rand::rng().random_range(1000..=3000))),
@@ -260,7 +294,7 @@ impl Hub {
         }
     }
 
-    fn batch(&self, number: u64) -> Batch {
+    pub(super) fn batch(&self, number: u64) -> Batch {
         Batch {
             cursor: self.cursor(number),
             messages: Vec::new(),
@@ -274,10 +308,10 @@ impl Hub {
 }
 
 impl Seat<'_> {
-    /// What there is after `after`; where nothing is, `waker` is woken by the next message.
-    fn look(&mut self, after: u64, limit: Limit, waker: Option<&Waker>) -> Found {
+    /// What there is after `after`; where nothing is, `sleeper` is woken by the next message.
+    fn look(&mut self, after: u64, limit: Limit, sleeper: Option<SleeperRef<'_>>) -> Found {
         let mut state = self.hub.lock();
-        let found = state.find(self.key, after, limit, waker);
+        let found = state.find(self.key, after, limit, sleeper);
         self.taken = state.is_in(self.key);
         found
     }
@@ -293,7 +327,8 @@ impl Seat<'_> {
             if !std::mem::replace(&mut woken, true) && !over {
                 return Step::Pending;
             }
-            match self.look(after, limit, (!over).then_some(cx.waker())) {
+            let sleeper = (!over).then_some(SleeperRef::Task(cx.waker()));
+            match self.look(after, limit, sleeper) {
                 Found::Nothing { .. } if !over => Step::Pending,
                 found => Step::Ready(found),
             }
@@ -306,6 +341,6 @@ impl Seat<'_> {
 
 /// A random moment in the last tenth of `wait`, so that clients parked together do not come back
 /// together.
-fn jittered(wait: Duration) -> Duration {
+pub fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(rand::rng().random_range(0.9..1.0))
 }

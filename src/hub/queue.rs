@@ -7,64 +7,82 @@ use tokio::sync::mpsc;
 
 use super::message::Message;
 
-/// The bounded inlet and what was taken from it but not acknowledged yet.
+/// The bounded inlet and what was taken from it but not acknowledged yet. A client that is always
+/// parked when something comes is answered from its room's ring, and has no inlet at all.
 #[derive(Debug)]
 pub(super) struct Queue {
-    inlet: mpsc::Sender<Arc<Message>>,
-    outlet: mpsc::Receiver<Arc<Message>>,
-    taken: VecDeque<Arc<Message>>,
-    /// Messages in the inlet, so that an empty one is not touched.
-    came: usize,
+    channel: Option<Box<Channel>>,
     /// Holds everything of the client's rooms after this number.
     floor: u64,
     /// The inlet was full: something after `floor` is missing.
     overflowed: bool,
 }
 
+#[derive(Debug)]
+struct Channel {
+    inlet: mpsc::Sender<Arc<Message>>,
+    outlet: mpsc::Receiver<Arc<Message>>,
+    taken: VecDeque<Arc<Message>>,
+    /// Messages in the inlet, so that an empty one is not touched.
+    came: usize,
+}
+
 impl Queue {
-    /// A queue of at most `capacity` messages (and as many taken ones) that begins at `head`.
-    pub(super) fn new(capacity: usize, head: u64) -> Queue {
-        let (inlet, outlet) = mpsc::channel(capacity.max(1));
+    /// An empty queue that begins at `head`.
+    pub(super) fn new(head: u64) -> Queue {
         Queue {
-            inlet,
-            outlet,
-            taken: VecDeque::new(),
-            came: 0,
+            channel: None,
             floor: head,
             overflowed: false,
         }
     }
 
-    /// Puts a message in. A full queue is marked and takes nothing until it is settled: what it holds
-    /// beyond the missing message would be of no use.
-    pub(super) fn offer(&mut self, message: &Arc<Message>) -> bool {
+    /// Puts a message in; the queue has at most `capacity` (and as many taken ones). A full queue is
+    /// marked and takes nothing until it is settled: what it holds beyond the missing message would be
+    /// of no use.
+    pub(super) fn offer(&mut self, message: &Arc<Message>, capacity: usize) -> bool {
         if !self.overflowed {
-            match self.inlet.try_send(Arc::clone(message)) {
-                Ok(()) => self.came += 1,
+            let channel = self.channel.get_or_insert_with(|| Channel::new(capacity));
+            match channel.inlet.try_send(Arc::clone(message)) {
+                Ok(()) => channel.came += 1,
                 Err(_) => self.overflowed = true,
             }
         }
         !self.overflowed
     }
 
+    /// A message passes by that a parked poll of this client takes from the room's ring. `false` where
+    /// the queue holds others before it, and so has to hold this one too.
+    pub(super) fn pass(&mut self, number: u64) -> bool {
+        let is_empty = match &self.channel {
+            Some(channel) => channel.came == 0 && channel.taken.is_empty(),
+            None => true,
+        };
+        if is_empty && !self.overflowed {
+            self.floor = self.floor.max(number);
+        }
+        is_empty || self.overflowed
+    }
+
     /// Takes what has come in; after an overflow begins anew at `head`.
     pub(super) fn settle(&mut self, head: u64) {
         if self.overflowed {
-            while self.outlet.try_recv().is_ok() {}
-            self.came = 0;
-            self.taken.clear();
+            self.channel = None;
             self.floor = head;
             self.overflowed = false;
             return;
         }
-        while self.came > 0
-            && let Ok(message) = self.outlet.try_recv()
+        let Some(channel) = &mut self.channel else {
+            return;
+        };
+        while channel.came > 0
+            && let Ok(message) = channel.outlet.try_recv()
         {
-            self.came -= 1;
-            self.taken.push_back(message);
+            channel.came -= 1;
+            channel.taken.push_back(message);
         }
-        while self.taken.len() > self.inlet.max_capacity() {
-            if let Some(oldest) = self.taken.pop_front() {
+        while channel.taken.len() > channel.inlet.max_capacity() {
+            if let Some(oldest) = channel.taken.pop_front() {
                 self.floor = oldest.number;
             }
         }
@@ -72,8 +90,10 @@ impl Queue {
 
     /// The client has everything up to `number`. Only acknowledging removes.
     pub(super) fn acknowledge(&mut self, number: u64) {
-        while self.taken.front().is_some_and(|m| m.number <= number) {
-            self.taken.pop_front();
+        if let Some(channel) = &mut self.channel {
+            while channel.taken.front().is_some_and(|m| m.number <= number) {
+                channel.taken.pop_front();
+            }
         }
         self.floor = self.floor.max(number);
     }
@@ -83,7 +103,22 @@ impl Queue {
         if after < self.floor {
             return None;
         }
-        let first = self.taken.partition_point(|m| m.number <= after);
-        Some(self.taken.range(first..))
+        let taken = self.channel.as_ref().map(|channel| &channel.taken);
+        Some(taken.into_iter().flat_map(move |taken| {
+            let first = taken.partition_point(|m| m.number <= after);
+            taken.range(first..)
+        }))
+    }
+}
+
+impl Channel {
+    fn new(capacity: usize) -> Box<Channel> {
+        let (inlet, outlet) = mpsc::channel(capacity.max(1));
+        Box::new(Channel {
+            inlet,
+            outlet,
+            taken: VecDeque::new(),
+            came: 0,
+        })
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Ring {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
     floor: u64,
+    /// Retention dropped everything up to here since the ring was made.
+    forgotten: u64,
     /// The newest message says everything: older ones are of no use and missed by nobody.
     newest_only: bool,
 }
@@ -25,6 +27,7 @@ impl Ring {
             messages: VecDeque::new(),
             bytes: 0,
             floor: if newest_only { 0 } else { floor },
+            forgotten: 0,
             newest_only,
         }
     }
@@ -60,6 +63,35 @@ impl Ring {
             self.pop();
         }
         self.floor = self.floor.max(up_to);
+        self.forgotten = self.forgotten.max(up_to);
+    }
+
+    /// Takes back what the log had of this room between `from` and the floor, as far as there is room
+    /// for it: `older`, complete and in order. What was dropped since it was read stays dropped.
+    pub(super) fn refill<'a>(
+        &mut self,
+        older: impl DoubleEndedIterator<Item = &'a Arc<Message>>,
+        from: u64,
+        most: usize,
+        most_bytes: usize,
+    ) {
+        let from = from.max(self.forgotten);
+        if self.newest_only || self.floor <= from {
+            return;
+        }
+        for message in older.rev() {
+            if message.number > self.floor || message.number <= from {
+                continue;
+            }
+            let bytes = self.bytes + message.encoded().len();
+            if self.messages.len() >= most || bytes > most_bytes {
+                self.floor = message.number;
+                return;
+            }
+            self.bytes = bytes;
+            self.messages.push_front(Arc::clone(message));
+        }
+        self.floor = from;
     }
 
     fn pop(&mut self) -> bool {

@@ -1,13 +1,16 @@
 //! What the hub's one lock guards: rooms, clients, their queues and parked polls. Nothing here waits.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, task::Waker};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
     HubOptions, TooManyClients,
+    bell::{Calls, Sleeper, SleeperRef},
+    client::{Client, ClientKey, Known, ParkedPoll},
     cursor::{Birth, Resolved},
+    hold::Shared,
     linger::Linger,
     log::Limit,
     message::Message,
@@ -15,14 +18,12 @@ use super::{
     pick::{Picked, merge, pick},
     poll::Poll,
     presence::Leases,
-    queue::Queue,
     ring::Ring,
     room::{ClientId, RoomName},
     slab::Slab,
 };
 
 pub(super) type RoomKey = usize;
-pub(super) type ClientKey = usize;
 
 /// Names one poll in flight.
 #[derive(Clone, Copy, Debug)]
@@ -54,37 +55,6 @@ pub(super) struct Room {
     pub(super) members: Vec<ClientKey>,
 }
 
-#[derive(Debug)]
-pub(super) struct Client {
-    pub(super) id: Arc<ClientId>,
-    pub(super) queue: Queue,
-    pub(super) memberships: SmallVec<[Membership; 1]>,
-    pub(super) polls: SmallVec<[ParkedPoll; 1]>,
-    /// Where its first poll came from: there it counts.
-    pub(super) address: Option<IpAddr>,
-    pub(super) used: Instant,
-    /// Its last poll was abandoned.
-    pub(super) gave_up: bool,
-}
-
-/// A client's place in a room: its queue gets everything of the room after `since`.
-#[derive(Debug)]
-pub(super) struct Membership {
-    pub(super) room: RoomKey,
-    pub(super) since: u64,
-    /// Where the client stands in `Room::members`.
-    pub(super) place: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct ParkedPoll {
-    pub(super) number: u64,
-    pub(super) rooms: SmallVec<[RoomKey; 2]>,
-    pub(super) may_be_superseded: bool,
-    pub(super) superseded: bool,
-    pub(super) waker: Option<Waker>,
-}
-
 /// See the module.
 pub(super) struct State {
     pub(super) head: u64,
@@ -106,6 +76,8 @@ pub(super) struct State {
     pub(super) swept_to: Option<usize>,
     pub(super) meter: Arc<Meter>,
     pub(super) leases: Leases,
+    /// The last answer, as long as nothing was published, dropped or forgotten since.
+    pub(super) shared: Option<Shared>,
 }
 
 impl State {
@@ -126,18 +98,20 @@ impl State {
             swept_to: None,
             meter,
             leases: Leases::new(Instant::now(), head > 0),
+            shared: None,
         }
     }
 
     /// Puts a committed message into its room's ring and its members' queues; collects whom to wake.
     /// A number that is not above the head was published before and is passed over.
-    pub(super) fn publish(&mut self, message: Message, wakers: &mut Vec<Waker>) {
+    pub(super) fn publish(&mut self, message: Message, calls: &mut Calls) {
         if message.number <= self.head {
             tracing::error!(number = message.number, head = self.head, "published twice");
             return;
         }
         let message = Arc::new(message);
         self.head = message.number;
+        self.shared = None;
         // Where nobody is, nothing is kept: who comes later reads the log.
         let Some(key) = self.room_keys.get(&message.room).copied() else {
             return;
@@ -147,22 +121,28 @@ impl State {
         };
         let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
         room.ring.push(Arc::clone(&message), most, most_bytes);
-        let mut overflows = 0;
-        for member in &room.members {
-            if let Some(client) = self.clients.get_mut(*member) {
-                overflows += u64::from(!client.queue.offer(&message));
-            }
-        }
-        self.meter.overflowed(overflows);
         let waits = self.paced
             && !self.draining
             && !room
                 .linger
                 .arrive(Instant::now(), room.members.len(), self.options.linger);
-        match waits {
-            true if !self.lingering.contains(&key) => self.lingering.push(key),
-            true => {}
-            false => self.wake_room(key, wakers),
+        let mut overflows = 0;
+        for member in &room.members {
+            let Some(client) = self.clients.get_mut(*member) else {
+                continue;
+            };
+            let is_there = client.is_parked_in(key);
+            // Who waits here takes it from the ring.
+            if !is_there || !client.queue.pass(message.number) {
+                overflows += u64::from(!client.queue.offer(&message, self.options.queue));
+            }
+            if is_there && !waits {
+                client.wake(key, calls);
+            }
+        }
+        self.meter.overflowed(overflows);
+        if waits && !self.lingering.contains(&key) {
+            self.lingering.push(key);
         }
     }
 
@@ -175,6 +155,7 @@ impl State {
             return;
         };
         room.ring.forget(up_to);
+        self.shared = None;
         for member in &room.members {
             let Some(client) = self.clients.get_mut(*member) else {
                 continue;
@@ -188,44 +169,66 @@ impl State {
     }
 
     /// Answers every parked poll at once, and every later one.
-    pub(super) fn drain(&mut self, wakers: &mut Vec<Waker>) {
+    pub(super) fn drain(&mut self, calls: &mut Calls) {
         self.draining = true;
+        self.shared = None;
         for client in self.clients.iter_mut() {
-            wakers.extend(client.polls.iter_mut().filter_map(|p| p.waker.take()));
+            for poll in &mut client.polls {
+                calls.add(poll.sleeper.take());
+            }
         }
     }
 
     /// Registers a poll: from here on nothing that is published in its rooms passes it by. The
-    /// position is resolved in the same breath, and a cursor acknowledges.
+    /// position is resolved in the same breath, and a cursor acknowledges. `known` is who polled last
+    /// from there, and who does now.
     pub(super) fn register(
         &mut self,
         poll: &Poll,
         birth: Birth,
-        wakers: &mut Vec<Waker>,
+        known: &mut Known,
+        calls: &mut Calls,
     ) -> Result<(PollKey, Resolved), TooManyClients> {
         let now = Instant::now();
         self.sweep(now);
-        let key = self.client_key(&poll.client, poll.address, now)?;
-        let rooms = poll.rooms.iter().map(|name| self.room_key(name)).collect();
+        let key = match known.key(&poll.client, &self.clients) {
+            Some(key) => key,
+            None => self.client_key(&poll.client, poll.address, now)?,
+        };
+        let usual = self
+            .clients
+            .get(key)
+            .and_then(|c| c.usual_rooms(&poll.rooms));
+        let is_usual = usual.is_some();
+        let rooms = match usual {
+            Some(rooms) => rooms,
+            None => poll.rooms.iter().map(|name| self.room_key(name)).collect(),
+        };
         self.polls_begun += 1;
         let number = self.polls_begun;
         let resolved = poll.after.resolve(birth, self.head);
         if let Some(client) = self.clients.get_mut(key) {
             client.used = now;
+            known.remember(&client.id, key);
+            if !is_usual {
+                client.asked = Arc::clone(&poll.rooms);
+            }
             client.polls.push(ParkedPoll {
                 number,
                 rooms,
                 may_be_superseded: poll.may_be_superseded,
                 superseded: false,
-                waker: None,
+                sleeper: None,
             });
-            client.supersede(self.options.polls, wakers);
+            client.supersede(self.options.polls, calls);
             if let Resolved::After(number) = resolved {
                 client.queue.settle(self.head);
                 client.queue.acknowledge(number);
             }
         }
-        self.rejoin(key);
+        if !is_usual {
+            self.rejoin(key);
+        }
         Ok((
             PollKey {
                 client: key,
@@ -245,18 +248,33 @@ impl State {
 
     /// Whether the poll is still in flight.
     pub(super) fn is_in(&self, key: PollKey) -> bool {
-        let client = self.clients.get(key.client);
-        client.is_some_and(|client| client.polls.iter().any(|poll| poll.number == key.number))
+        self.parked(key).is_some()
     }
 
-    /// What there is after `after` for a registered poll. Where nothing is, `waker` is kept and woken
+    /// The rooms of a poll in flight.
+    pub(super) fn rooms_of(&self, key: PollKey) -> Option<SmallVec<[RoomKey; 2]>> {
+        Some(self.parked(key)?.rooms.clone())
+    }
+
+    /// Whether the poll is in flight for just these rooms, in this order.
+    pub(super) fn is_parked_for(&self, key: PollKey, rooms: &[RoomKey]) -> bool {
+        let waits = |poll: &ParkedPoll| !poll.superseded && *poll.rooms == *rooms;
+        self.parked(key).is_some_and(waits)
+    }
+
+    fn parked(&self, key: PollKey) -> Option<&ParkedPoll> {
+        let client = self.clients.get(key.client)?;
+        client.polls.iter().find(|poll| poll.number == key.number)
+    }
+
+    /// What there is after `after` for a registered poll. Where nothing is, `sleeper` is kept and woken
     /// by the next message; where there is an answer, the poll leaves.
     pub(super) fn find(
         &mut self,
         key: PollKey,
         after: u64,
         limit: Limit,
-        waker: Option<&Waker>,
+        sleeper: Option<SleeperRef<'_>>,
     ) -> Found {
         let head = self.head;
         let Some(client) = self.clients.get_mut(key.client) else {
@@ -293,7 +311,9 @@ impl State {
             client.leave(key.number);
             return Found::Draining { head };
         }
-        keep(&mut client.polls[at].waker, waker);
+        if let Some(sleeper) = sleeper {
+            Sleeper::keep(&mut client.polls[at].sleeper, sleeper);
+        }
         Found::Nothing { head }
     }
 
@@ -313,56 +333,8 @@ impl State {
     }
 }
 
-impl Client {
-    fn leave(&mut self, number: u64) {
-        self.polls.retain(|poll| poll.number != number);
-        self.used = Instant::now();
-        self.gave_up = false;
-    }
-
-    /// The queue's messages after `after`, where it holds all of them for these rooms.
-    fn cached(
-        &self,
-        rooms: &[RoomKey],
-        after: u64,
-    ) -> Option<impl Iterator<Item = &Arc<Message>> + use<'_>> {
-        let member = |room: &RoomKey| {
-            self.memberships
-                .iter()
-                .any(|m| m.room == *room && m.since <= after)
-        };
-        if !rooms.iter().all(member) {
-            return None;
-        }
-        self.queue.after(after)
-    }
-
-    /// Ends the oldest polls beyond `most`.
-    fn supersede(&mut self, most: usize, wakers: &mut Vec<Waker>) {
-        let counts = |poll: &&mut ParkedPoll| poll.may_be_superseded && !poll.superseded;
-        let alive = self.polls.iter_mut().filter(counts).count();
-        for poll in self
-            .polls
-            .iter_mut()
-            .filter(counts)
-            .take(alive.saturating_sub(most))
-        {
-            poll.superseded = true;
-            wakers.extend(poll.waker.take());
-        }
-    }
-}
-
 impl Slab<Room> {
     fn names(&self, key: RoomKey, name: &RoomName) -> bool {
         self.get(key).is_some_and(|room| room.name == *name)
-    }
-}
-
-fn keep(place: &mut Option<Waker>, waker: Option<&Waker>) {
-    let Some(waker) = waker else { return };
-    match place {
-        Some(kept) => kept.clone_from(waker),
-        None => *place = Some(waker.clone()),
     }
 }

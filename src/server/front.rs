@@ -1,5 +1,5 @@
-//! The way in: every connection begins in the fast lane, and goes over to the routes when it asks for
-//! something else than a poll.
+//! The way in: a connection that begins with a poll goes to the fast lane, until it asks for something
+//! else; all others are the routes'.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use super::calm::{Meter, Metered, unless_in_circles};
 use crate::app::App;
 use crate::metrics::Metrics;
 use crate::transport::Wire;
-use crate::transport::lane::{Lane, LaneTimes, Left};
+use crate::transport::lane::{HEAD_BYTES, Lane, LaneTimes, Left, is_for_the_lane};
 use crate::web;
 
 /// How long a request's head may take to arrive.
@@ -55,7 +55,6 @@ where
         let lane = Lane::start(
             site.wire.clone(),
             LaneTimes {
-                head: HEAD_LIMIT,
                 keep_alive: KEEP_ALIVE,
                 write: WRITE_LIMIT,
             },
@@ -70,29 +69,82 @@ where
             .local_addr(site.address)
             .h1(map_config(routes(site.clone()), |()| AppConfig::default()))
             .new_service(());
+        let ended = ended.clone();
         async move {
+            let lane = lane.map_err(|error| tracing::error!(%error, "no lane for long polls"))?;
             let routes = Rc::new(routes.await?);
             Ok(fn_service(move |stream: TcpStream| {
-                let (lane, routes) = (lane.clone(), Rc::clone(&routes));
+                let (lane, routes, ended) = (lane.clone(), Rc::clone(&routes), ended.clone());
                 async move {
-                    let peer = stream.peer_addr().ok();
-                    let left = lane.serve(stream).await;
-                    if let Left::Handed(stream, read) = left {
-                        // The routes have no limit of their own for a client that does not read.
-                        give_up_when_stuck(&stream);
-                        let meter = Meter::default();
-                        let stream = Metered::new(Reread::new(read, stream), meter.clone());
-                        match unless_in_circles(routes.call((stream, peer)), meter).await {
-                            Some(Ok(())) => {}
-                            Some(Err(error)) => tracing::debug!(%error, "a connection"),
-                            None => tracing::warn!(?peer, "a connection sent too far ahead: cut"),
+                    // Else the last piece of an answer waits until the client's system has
+                    // acknowledged the one before, which it takes its time for.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY");
+                    }
+                    let first = Box::pin(first_piece(&stream, ended()));
+                    let Some(read) = first.await else {
+                        return Ok(());
+                    };
+                    let left = match is_for_the_lane(&read) {
+                        true => lane.serve(stream, read).await,
+                        false => Ok(Left::Handed(stream, read)),
+                    };
+                    match left {
+                        Ok(Left::Over) => {}
+                        // Boxed, so that what is parked in the lane does not keep room for it here.
+                        Ok(Left::Handed(stream, read)) => {
+                            Box::pin(by_the_routes(&*routes, stream, read)).await;
                         }
+                        Err(error) => tracing::debug!(%error, "a connection"),
                     }
                     Ok(())
                 }
             }))
         }
     })
+}
+
+/// What the client sends first, where it does so in time and before the server ends.
+async fn first_piece(stream: &TcpStream, ended: impl Future<Output = ()>) -> Option<Vec<u8>> {
+    let readable = tokio::time::timeout(HEAD_LIMIT, async {
+        loop {
+            stream.readable().await.ok()?;
+            match piece(stream) {
+                Ok(read) if read.is_empty() => return None,
+                Ok(read) => return Some(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return None,
+            }
+        }
+    });
+    tokio::select! {
+        read = readable => read.ok().flatten(),
+        () = ended => None,
+    }
+}
+
+/// What has come, in no more memory than it needs.
+fn piece(stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = [0; HEAD_BYTES];
+    let length = stream.try_read(&mut head)?;
+    Ok(head[..length].to_vec())
+}
+
+async fn by_the_routes<S, E>(routes: &S, stream: TcpStream, read: Vec<u8>)
+where
+    S: Service<(Metered<Reread>, Option<SocketAddr>), Response = (), Error = E>,
+    E: std::fmt::Display,
+{
+    let peer = stream.peer_addr().ok();
+    // The routes have no limit of their own for a client that does not read.
+    give_up_when_stuck(&stream);
+    let meter = Meter::default();
+    let stream = Metered::new(Reread::new(read, stream), meter.clone());
+    match unless_in_circles(routes.call((stream, peer)), meter).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "a connection"),
+        None => tracing::warn!(?peer, "a connection sent too far ahead: cut"),
+    }
 }
 
 fn routes(

@@ -23,6 +23,14 @@ pub fn later<'a, T>(answer: impl Future<Output = T> + 'a) -> Soon<'a, T> {
     Either::Right(Box::pin(answer))
 }
 
+/// The answer, where it is there; else it is not asked for.
+pub(super) fn at_once<T>(answer: Soon<'_, T>) -> Option<T> {
+    match answer {
+        Either::Left(ready) => Some(ready.into_inner()),
+        Either::Right(_) => None,
+    }
+}
+
 /// What a request shows of its sender.
 #[derive(Clone, Debug, Default)]
 pub struct Asker<'a> {

@@ -134,6 +134,6 @@ pub(super) async fn full(wire: &Wire, asked: Asked, habit: &mut Habit) -> Result
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
-    wire.hub.meter().answered(&batch);
+    wire.hub.meter().answered(&batch, batch.held, 1);
     Ok(batch)
 }

@@ -123,7 +123,7 @@ impl Subscription {
                 return Turn::Refused(refusal);
             }
         };
-        self.wire.hub.meter().answered(&batch);
+        self.wire.hub.meter().answered(&batch, batch.held, 1);
         if let Some(retry) = batch.retry {
             return Turn::Retry(retry);
         }

@@ -61,6 +61,12 @@ pub enum Error {
     /// Fields are refused.
     #[error("refused fields")]
     Fields(FieldErrors),
+    /// The same was asked for too often.
+    #[error("too often; try again in {} s", .retry_after.as_secs())]
+    TooOften {
+        /// When it may be tried again.
+        retry_after: Duration,
+    },
     /// Too much to do at once.
     #[error(transparent)]
     Busy(#[from] Busy),

@@ -1,5 +1,7 @@
 //! The vote pages: what is asked, live bars, and the organiser's controls.
 
+use std::time::Instant;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -14,6 +16,8 @@ use super::input::{Fields, Form, Given};
 use super::render::{self, context, value};
 use super::visitor::Visitor;
 use crate::hub::RoomName;
+use crate::limits::Sender;
+use crate::proxies::household;
 use crate::secret::{Secret, fingerprint};
 use crate::vote::{Question, Vote, Voter, Votes, read_choice};
 
@@ -235,11 +239,33 @@ async fn take_ballot(
     let voter = voter_of(visitor, token.as_ref()).ok_or(refused("choice", "vote_cookie"))?;
     let choice = read_choice(&fields.line("choice").unwrap_or_default())
         .map_err(|_| refused("choice", "required"))?;
+    check_rate(visitor, request, token.as_ref())?;
     let name = room.rest().unwrap_or_default().to_owned();
     let (vote, _) = visitor
         .ask(move |app| Votes::of(app.store()).cast(&name, &voter, choice))
         .await?;
     Ok((vote, choice))
+}
+
+/// A ballot counts as a message of its voter, as on the wire.
+fn check_rate(
+    visitor: &Visitor,
+    request: &HttpRequest,
+    token: Option<&Secret<String>>,
+) -> Result<()> {
+    let app = visitor.app();
+    let sender = match (visitor.identity(), app.auth().sender(request), token) {
+        (Some(identity), _, _) => Sender::Account(&identity.name),
+        (None, Some(address), Some(token)) => Sender::Stranger {
+            address: household(address),
+            name: token.expose(),
+        },
+        // Only a test without a connection has no address.
+        (None, _, _) => return Ok(()),
+    };
+    app.rates()
+        .message(sender, 0, Instant::now())
+        .map_err(|retry_after| Error::TooOften { retry_after })
 }
 
 /// `POST /vote/{name}/question`: asks something, or something else.

@@ -210,3 +210,18 @@ fn bars(counts: &[u32]) -> String {
         json!(counts.join(","))
     )
 }
+
+#[test]
+fn ballots_have_a_rate_as_messages_do() {
+    let server = Longshore::settings()
+        .set("client_messages_second", "1")
+        .set("client_messages_burst", "3")
+        .start();
+    let (quick, calm) = (Visitor::of(&server), Visitor::of(&server));
+    quick.open("lunch");
+    let choices = ["1", "2"].iter().cycle().take(20);
+    let answers: Vec<Answer> = choices.map(|choice| quick.cast("lunch", choice)).collect();
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    calm.cast("lunch", "3").expect(200);
+}

@@ -243,3 +243,64 @@ async fn nothing_is_lost_between_threads() {
     let all = tokio::time::timeout(Duration::from_secs(60), clients.join_all());
     assert!(all.await.is_ok(), "somebody waits for what is there");
 }
+
+#[tokio::test]
+async fn those_who_come_back_after_a_restart_read_the_log_once_for_all() {
+    let before = bench(HubOptions::default());
+    for i in 0..50 {
+        before.say("chat", &format!("m{i}"));
+    }
+    let after = before.restarted();
+    let reads = after.log.reads.load(Ordering::Relaxed);
+    let back: Vec<_> = (0..500)
+        .map(|i| {
+            after.park(poll(
+                &format!("c{i}"),
+                &["chat"],
+                &format!("birth.{}", 20 + i % 30),
+                30,
+            ))
+        })
+        .collect();
+    for (i, answer) in back.into_iter().enumerate() {
+        let batch = answer.await.unwrap().unwrap();
+        assert_eq!(batch.messages.len(), 50 - (20 + i % 30));
+    }
+    let reads = after.log.reads.load(Ordering::Relaxed) - reads;
+    // Four at once, and a few more where the first one read less than others want.
+    assert!(reads <= 12, "{reads} reads for 500 clients");
+}
+
+#[tokio::test]
+async fn what_was_dropped_while_the_log_was_read_does_not_come_back() {
+    let before = bench(HubOptions::default());
+    for i in 0..10 {
+        before.say("chat", &format!("m{i}"));
+    }
+    let after = before.restarted();
+    let first = after
+        .hub
+        .poll(poll("a", &["chat"], "birth.2", 0))
+        .await
+        .unwrap();
+    assert_eq!(first.messages.len(), 8);
+    after.drop_up_to("chat", 6);
+    let reads = after.log.reads.load(Ordering::Relaxed);
+    let kept = after
+        .hub
+        .poll(poll("b", &["chat"], "birth.6", 0))
+        .await
+        .unwrap();
+    assert_eq!((kept.messages.len(), kept.gap.len()), (4, 0));
+    assert_eq!(
+        after.log.reads.load(Ordering::Relaxed),
+        reads,
+        "from the ring"
+    );
+    let gap = after
+        .hub
+        .poll(poll("c", &["chat"], "birth.4", 0))
+        .await
+        .unwrap();
+    assert_eq!((gap.messages.len(), gap.gap.len()), (4, 1));
+}

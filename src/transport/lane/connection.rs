@@ -1,185 +1,176 @@
-//! One connection of the lane: read, ask, write, again.
+//! One connection's row in the lane's table.
 
 use std::{
-    future::{Future, poll_fn},
-    io,
+    io::{self, Read, Write},
     net::IpAddr,
-    pin::{Pin, pin},
-    task::{Context, Poll as Step},
-    time::Duration,
+    sync::Arc,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Instant,
-};
+use mio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::{
-    Buffers, HEAD_BYTES, Lane, Left, Place,
-    request::{self, Usual},
+    Done,
+    deadlines::Deadline,
+    errand::Admitted,
+    request::{HEAD_BYTES, Usual},
 };
-use crate::transport::poll::{self, Asked, Habit};
+use crate::{
+    hub::{BadName, ClientId, Hold, Known},
+    transport::traffic::Present,
+};
 
 pub(super) struct Connection {
-    lane: Lane,
-    stream: TcpStream,
-    peer: Option<IpAddr>,
-    habit: Habit,
-    usual: Usual,
-    /// What came in while an answer was waited for: the client is ahead of it.
+    pub(super) stream: TcpStream,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) state: State,
+    /// Grows with every question, so that a late answer to an older one is known as such.
+    pub(super) turn: u32,
+    pub(super) deadline: Deadline,
+    pub(super) usual: Usual,
+    pub(super) known: Known,
+    client: Option<(Arc<str>, Arc<ClientId>)>,
+    /// What came while an answer was waited for: the client is ahead of it.
     early: Vec<u8>,
-    place: Option<Place>,
+    /// The socket may have more than what was read.
+    has_more: bool,
+    /// The client sends nothing more.
+    is_half: bool,
+    pub(super) done: oneshot::Sender<Done>,
 }
 
-enum Came {
-    Poll(Asked),
-    Other(Vec<u8>),
+pub(super) enum State {
+    /// Between two requests.
+    Idle,
+    /// A question about its poll is an errand; it is on the wire all the same.
+    Asking(Present),
+    Parked(Parked),
+    /// The rest of an answer that the socket did not take at once.
+    Writing {
+        rest: Vec<u8>,
+        close: bool,
+    },
+}
+
+/// A poll that waits at the hub.
+pub(super) struct Parked {
+    pub(super) hold: Hold,
+    pub(super) admitted: Box<Admitted>,
+    pub(super) present: Present,
+}
+
+/// What a read gave.
+pub(super) enum Came {
+    Bytes(usize),
     Nothing,
+    /// The client is gone.
+    End,
 }
 
 impl Connection {
-    pub(super) fn new(lane: Lane, stream: TcpStream) -> Connection {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: Option<IpAddr>,
+        read: Vec<u8>,
+        done: oneshot::Sender<Done>,
+    ) -> Connection {
         Connection {
-            peer: stream.peer_addr().ok().map(|peer| peer.ip()),
-            lane,
             stream,
-            habit: Habit::default(),
+            peer,
+            state: State::Idle,
+            turn: 0,
+            deadline: Deadline::default(),
             usual: Usual::default(),
-            early: Vec::new(),
-            place: None,
+            known: Known::default(),
+            client: None,
+            early: read,
+            has_more: true,
+            is_half: false,
+            done,
         }
     }
 
-    pub(super) async fn serve(mut self) -> Left {
-        let mut patience = self.lane.0.times.head;
-        loop {
-            match self.next(patience).await {
-                Came::Poll(asked) => {
-                    if !self.answer(asked).await {
-                        return Left::Over;
-                    }
-                }
-                Came::Other(read) => return Left::Handed(self.stream, read),
-                Came::Nothing => return Left::Over,
-            }
-            patience = self.lane.0.times.keep_alive;
-        }
+    /// The socket has something; `to_the_end`: its last.
+    pub(super) fn notice(&mut self, to_the_end: bool) {
+        self.has_more = true;
+        self.is_half |= to_the_end;
     }
 
-    /// The next request, where it comes within `patience`.
-    async fn next(&mut self, patience: Duration) -> Came {
+    /// Takes the next piece into `head`: what came early, else what the socket has.
+    pub(super) fn take(&mut self, head: &mut [u8]) -> Came {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
-            return match request::read(
-                &early,
-                self.peer,
-                &mut self.usual,
-                &mut self.lane.0.buffers.borrow_mut().rooms,
-            ) {
-                Some(asked) => Came::Poll(asked),
-                None => Came::Other(early),
-            };
+            let length = early.len().min(head.len());
+            head[..length].copy_from_slice(&early[..length]);
+            return Came::Bytes(length);
         }
-        let over = Instant::now() + patience;
-        poll_fn(|cx| {
-            let mut buffers = self.lane.0.buffers.borrow_mut();
-            let Buffers { head, rooms, .. } = &mut *buffers;
-            let mut head = ReadBuf::new(head);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut head) {
-                Step::Ready(Ok(())) if !head.filled().is_empty() => {
-                    return Step::Ready(
-                        match request::read(head.filled(), self.peer, &mut self.usual, rooms) {
-                            Some(asked) => Came::Poll(asked),
-                            None => Came::Other(head.filled().to_vec()),
-                        },
-                    );
+        self.read(head)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Came {
+        if !self.has_more {
+            return Came::Nothing;
+        }
+        loop {
+            match self.stream.read(into) {
+                Ok(0) => return Came::End,
+                Ok(length) => {
+                    // epoll(7): a short read has emptied a stream, but not told of its end.
+                    self.has_more = length == into.len() || self.is_half;
+                    return Came::Bytes(length);
                 }
-                Step::Ready(_) => return Step::Ready(Came::Nothing),
-                Step::Pending => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.has_more = false;
+                    return Came::Nothing;
+                }
+                Err(_) => return Came::End,
             }
-            if self.lane.is_ending() || self.habit.alarm.is_due(over, cx) {
-                return Step::Ready(Came::Nothing);
-            }
-            self.place
-                .get_or_insert_with(|| Place::of(&self.lane))
-                .keep(cx.waker());
-            Step::Pending
-        })
-        .await
-    }
-
-    /// Answers a poll; `false` where the connection is over.
-    async fn answer(&mut self, asked: Asked) -> bool {
-        let answer = {
-            let Connection {
-                lane,
-                stream,
-                habit,
-                early,
-                ..
-            } = self;
-            let mut full = pin!(poll::full(&lane.0.wire, asked, habit));
-            poll_fn(|cx| match full.as_mut().poll(cx) {
-                Step::Ready(answer) => Step::Ready(Some(answer)),
-                Step::Pending if is_gone(lane, stream, early, cx) => Step::Ready(None),
-                Step::Pending => Step::Pending,
-            })
-            .await
-        };
-        let Some(answer) = answer else {
-            return false;
-        };
-        self.lane.0.wire.traffic.count(&answer);
-        let close = self.lane.is_ending() || self.lane.0.wire.hub.is_draining();
-        let written = {
-            let mut buffers = self.lane.0.buffers.borrow_mut();
-            buffers.write(&answer, close);
-            let written = match self.stream.try_write(&buffers.answer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-                written => written,
-            };
-            let rest = written.map(|length| buffers.answer[length..].to_vec());
-            buffers.shrink();
-            rest
-        };
-        match written {
-            Ok(rest) => (rest.is_empty() || self.write(&rest).await) && !close,
-            Err(_) => false,
         }
     }
 
-    /// Writes what the socket did not take at once; `false` where the client does not take it either.
-    async fn write(&mut self, mut rest: &[u8]) -> bool {
-        let patience = self.lane.0.times.write;
-        while !rest.is_empty() {
-            let over = Instant::now() + patience;
-            let written = poll_fn(|cx| match Pin::new(&mut self.stream).poll_write(cx, rest) {
-                Step::Ready(written) => Step::Ready(written.unwrap_or(0)),
-                Step::Pending if self.habit.alarm.is_due(over, cx) => Step::Ready(0),
-                Step::Pending => Step::Pending,
-            })
-            .await;
-            if written == 0 {
-                return false;
+    /// Keeps what comes before the answer is there, up to the length of a head; more waits in the
+    /// socket. `false`: the client is gone.
+    pub(super) fn read_ahead(&mut self, head: &mut [u8]) -> bool {
+        while self.early.len() < HEAD_BYTES {
+            let room = (HEAD_BYTES - self.early.len()).min(head.len());
+            match self.read(&mut head[..room]) {
+                Came::Bytes(length) => self.early.extend_from_slice(&head[..length]),
+                Came::Nothing => return true,
+                Came::End => return false,
             }
-            rest = &rest[written..];
         }
         true
     }
-}
 
-/// Whether the client has closed. What it sends before it has its answer is kept, up to the length of
-/// a head; more waits in the socket.
-fn is_gone(lane: &Lane, stream: &mut TcpStream, early: &mut Vec<u8>, cx: &mut Context<'_>) -> bool {
-    let mut buffers = lane.0.buffers.borrow_mut();
-    while early.len() < HEAD_BYTES {
-        let mut read = ReadBuf::new(&mut buffers.head);
-        match Pin::new(&mut *stream).poll_read(cx, &mut read) {
-            Step::Ready(Ok(())) if !read.filled().is_empty() => early.extend(read.filled()),
-            Step::Ready(_) => return true,
-            Step::Pending => return false,
+    /// Writes as much as the socket takes; what is left.
+    pub(super) fn write<'a>(&mut self, mut rest: &'a [u8]) -> io::Result<&'a [u8]> {
+        while !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => rest = &rest[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
         }
+        Ok(rest)
     }
-    false
+
+    /// The client `name` of `account`, made once for polls that follow each other.
+    pub(super) fn client(
+        &mut self,
+        account: Option<&str>,
+        name: &Arc<str>,
+    ) -> Result<Arc<ClientId>, BadName> {
+        if let Some((last, client)) = &self.client
+            && Arc::ptr_eq(last, name)
+            && client.account() == account
+        {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(ClientId::new(account.map(str::to_owned), name)?);
+        self.client = Some((Arc::clone(name), Arc::clone(&client)));
+        Ok(client)
+    }
 }

@@ -10,8 +10,16 @@ use crate::transport::{
     poll::Asked,
 };
 
+/// The longest request head; longer ones are the routes'.
+pub const HEAD_BYTES: usize = 8 << 10;
 /// More headers than that are the routes' to judge.
 const HEADERS: usize = 32;
+
+/// Whether a connection that begins so may be one of the lane: a first look, so that pages and forms
+/// do not go by way of it.
+pub fn is_for_the_lane(read: &[u8]) -> bool {
+    read.starts_with(b"GET /get_msg")
+}
 
 /// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
 /// of HTTP.

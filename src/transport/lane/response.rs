@@ -3,31 +3,26 @@
 use std::{
     borrow::Cow,
     io::Write,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    super::{refusal::Refusal, reply},
-    Buffers,
-};
+use super::super::{refusal::Refusal, reply};
 use crate::hub::Batch;
 
 /// The text of the `Date` header, made once a second.
 #[derive(Default)]
-pub(super) struct Clock {
+struct Clock {
     second: u64,
     text: String,
 }
 
 impl Clock {
-    fn date(&mut self) -> &str {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        if since.as_secs() != self.second || self.text.is_empty() {
-            self.second = since.as_secs();
+    fn date(&mut self, second: u64) -> &str {
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
             let now = i64::try_from(self.second).ok();
             let now = now.and_then(|second| DateTime::<Utc>::from_timestamp(second, 0));
             // RFC 9110, 5.6.7.
@@ -40,9 +35,49 @@ impl Clock {
     }
 }
 
-impl Buffers {
-    /// Writes an answer into `answer`; the last one of its connection where `close`.
-    pub(super) fn write(&mut self, answer: &Result<Batch, Refusal>, close: bool) {
+/// Makes answers, one after the other in the same two buffers.
+#[derive(Default)]
+pub(super) struct Answers {
+    body: String,
+    answer: Vec<u8>,
+    clock: Clock,
+    /// What `answer` holds: so many have the same that it is made once.
+    made: Option<Made>,
+}
+
+struct Made {
+    batch: Arc<Batch>,
+    close: bool,
+    second: u64,
+}
+
+impl Answers {
+    /// An answer as bytes; the last one of its connection where `close`.
+    pub(super) fn bytes(&mut self, answer: &Result<Arc<Batch>, Refusal>, close: bool) -> &[u8] {
+        let second = seconds();
+        let is_made = |made: &Made, batch| {
+            Arc::ptr_eq(&made.batch, batch) && made.close == close && made.second == second
+        };
+        let made = match answer {
+            Ok(batch) => {
+                if self.made.as_ref().is_some_and(|made| is_made(made, batch)) {
+                    return &self.answer;
+                }
+                Some(Made {
+                    batch: Arc::clone(batch),
+                    close,
+                    second,
+                })
+            }
+            Err(_) => None,
+        };
+        self.shrink();
+        self.write(answer, close, second);
+        self.made = made;
+        &self.answer
+    }
+
+    fn write(&mut self, answer: &Result<Arc<Batch>, Refusal>, close: bool, second: u64) {
         self.body.clear();
         self.answer.clear();
         let (status, retry): (Cow<'static, str>, _) = match answer {
@@ -58,7 +93,7 @@ impl Buffers {
                 )
             }
         };
-        let (out, date, length) = (&mut self.answer, self.clock.date(), self.body.len());
+        let (out, date, length) = (&mut self.answer, self.clock.date(second), self.body.len());
         // Writing to a Vec cannot fail.
         let _ = write!(
             out,
@@ -76,9 +111,14 @@ impl Buffers {
     }
 
     /// Lets go of what an unusually large answer needed.
-    pub(super) fn shrink(&mut self) {
+    fn shrink(&mut self) {
         const USUAL: usize = 128 << 10;
         self.body.shrink_to(USUAL);
         self.answer.shrink_to(USUAL);
     }
+}
+
+fn seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }

@@ -79,6 +79,7 @@ impl Error {
             Self::TooLarge => new(S::PAYLOAD_TOO_LARGE, "too_large"),
             Self::ContentType => new(S::UNSUPPORTED_MEDIA_TYPE, "content_type"),
             Self::Fields(_) => new(S::UNPROCESSABLE_ENTITY, "refused"),
+            Self::TooOften { retry_after } => too_often(*retry_after),
             Self::Busy(_) => busy(),
             Self::Auth(error) => auth_answer(error),
             Self::Store(error) => store_answer(error),
@@ -97,18 +98,19 @@ fn busy() -> Answer {
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable").retry_after(Duration::from_secs(2))
 }
 
+fn too_often(retry_after: Duration) -> Answer {
+    let wait = retry_after.max(Duration::from_secs(1));
+    Answer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts")
+        .arg("seconds", wait.as_secs())
+        .retry_after(wait)
+}
+
 fn auth_answer(error: &AuthError) -> Answer {
     use StatusCode as S;
     let new = Answer::new;
     match error {
         AuthError::LoginFailed => new(S::UNAUTHORIZED, "login_failed").field("form"),
-        AuthError::TooManyAttempts { retry_after } => {
-            let seconds = retry_after.as_secs().max(1);
-            new(S::TOO_MANY_REQUESTS, "too_many_attempts")
-                .arg("seconds", seconds)
-                .field("form")
-                .retry_after(*retry_after)
-        }
+        AuthError::TooManyAttempts { retry_after } => too_often(*retry_after).field("form"),
         AuthError::LinkExpired => new(S::NOT_FOUND, "link_expired"),
         AuthError::AlreadySetUp => new(S::CONFLICT, "already_set_up"),
         AuthError::BadName => new(S::UNPROCESSABLE_ENTITY, "invalid_name").field("name"),

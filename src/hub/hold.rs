@@ -1,0 +1,247 @@
+//! Polls without futures: held by a place, woken through a bell, and answered many at a time.
+//!
+//! Where thousands are parked in one room, most have the same rooms and the same position, and so the
+//! same answer: it is made once for all whom one [`Hub::look`] finds.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{
+    Bell, BellKey, Hub, Place,
+    bell::{Calls, SleeperRef},
+    client::Known,
+    cursor::{Cursor, Position, Resolved},
+    log::Limit,
+    poll::{Batch, Poll, PollError},
+    state::{Found, PollKey, RoomKey, State},
+};
+
+/// A poll that is parked at its place. Whoever has it must look for its answer, or let it go.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    key: PollKey,
+    asked: u64,
+    after: u64,
+}
+
+/// What became of a poll.
+#[derive(Debug)]
+pub enum Held {
+    /// It is over.
+    Answer(Arc<Batch>),
+    /// Its place's bell is rung when there may be more.
+    Waits(Hold),
+    /// It is over without an answer: the memory does not reach back to `after`. [`Hub::poll`] does.
+    Behind {
+        /// Where it had come to.
+        after: Position,
+        /// Where it began: to be given to [`Hub::hold`] where it is held again.
+        asked: Cursor,
+    },
+}
+
+/// An answer, and whose it is too while nothing changes: polls of these rooms that go on from `after`
+/// or later, but before its `first` message.
+#[derive(Debug)]
+pub(super) struct Shared {
+    rooms: SmallVec<[RoomKey; 2]>,
+    after: u64,
+    first: u64,
+    batch: Arc<Batch>,
+}
+
+impl Hub {
+    /// Takes a bell for polls that are held by places; it is the hub's for good.
+    pub fn add_bell(&self, bell: Arc<dyn Bell>) -> BellKey {
+        self.0.bells.add(bell)
+    }
+
+    /// Answers `poll` at once, or parks it at `place` of `bell`, as [`Hub::poll`] does for a future.
+    /// Its time is for the caller to watch. `known` is for the polls of one connection to share;
+    /// `asked` is where the client itself wanted to go on from, where the poll has come further since.
+    ///
+    /// # Errors
+    /// [`PollError`] where the hub is full; the client's position is as before.
+    pub fn hold(
+        &self,
+        poll: &Poll,
+        (bell, place): (BellKey, Place),
+        known: &mut Known,
+        asked: Option<Cursor>,
+    ) -> Result<Held, PollError> {
+        let limit = self.limit_of(poll)?;
+        let mut calls = Calls::default();
+        let mut state = self.lock();
+        let (key, resolved) = state.register(poll, self.birth(), known, &mut calls)?;
+        let after = match resolved {
+            Resolved::Start => Some(0),
+            Resolved::After(number) => Some(number),
+            Resolved::Now | Resolved::Unknown => None,
+        };
+        let asked = asked.map_or(after.unwrap_or_default(), |asked| asked.number);
+        let found = match after {
+            Some(after) => {
+                let sleeper = (!poll.wait.is_zero()).then_some(SleeperRef::Place(bell, place));
+                self.find_shared(&mut state, key, after, limit, sleeper)
+            }
+            None => Seen::Found(Found::Nothing { head: state.head }),
+        };
+        let is_nothing = matches!(found, Seen::Found(Found::Nothing { .. }));
+        let waits = after.is_some() && !poll.wait.is_zero() && is_nothing;
+        if !waits {
+            state.leave(key, false);
+        }
+        drop(state);
+        self.call(calls);
+        let found = match found {
+            Seen::Shared(batch) => return Ok(Held::Answer(batch)),
+            Seen::Found(found) => found,
+        };
+        Ok(match found {
+            Found::Nothing { head } if waits => Held::Waits(Hold {
+                key,
+                asked,
+                after: head,
+            }),
+            Found::Behind { .. } => Held::Behind {
+                after: poll.after.clone(),
+                asked: self.cursor(asked),
+            },
+            found => {
+                let gap = match resolved {
+                    Resolved::Unknown => poll.rooms.to_vec(),
+                    _ => Vec::new(),
+                };
+                let batch = self.answer(found, asked);
+                Held::Answer(Arc::new(Batch { gap, ..batch }))
+            }
+        })
+    }
+
+    /// Looks for the answers of `holds`, in their order, each with its place at `bell`.
+    pub fn look(
+        &self,
+        bell: BellKey,
+        holds: impl IntoIterator<Item = (Place, Hold)>,
+        answers: &mut Vec<(Place, Held)>,
+    ) {
+        let limit = self.limit(usize::MAX);
+        let mut state = self.lock();
+        for (place, hold) in holds {
+            let sleeper = Some(SleeperRef::Place(bell, place));
+            let held = match self.find_shared(&mut state, hold.key, hold.after, limit, sleeper) {
+                Seen::Shared(batch) => Held::Answer(batch),
+                Seen::Found(found) => self.held(&mut state, found, hold),
+            };
+            answers.push((place, held));
+        }
+    }
+
+    /// What there is for a poll, made once for all who have the same.
+    fn find_shared(
+        &self,
+        state: &mut State,
+        key: PollKey,
+        after: u64,
+        limit: Limit,
+        sleeper: Option<SleeperRef<'_>>,
+    ) -> Seen {
+        if let Some(batch) = state.shared_for(key, after) {
+            state.leave(key, false);
+            return Seen::Shared(batch);
+        }
+        let rooms = state.rooms_of(key);
+        let found = state.find(key, after, limit, sleeper);
+        let (Found::Picked(picked), Some(rooms)) = (&found, rooms) else {
+            return Seen::Found(found);
+        };
+        let first = picked.messages.first().map_or(0, |message| message.number);
+        let batch = Arc::new(self.answer(found, after));
+        if !state.draining {
+            state.shared = Some(Shared {
+                rooms,
+                after,
+                first,
+                batch: Arc::clone(&batch),
+            });
+        }
+        Seen::Shared(batch)
+    }
+
+    /// The time of a hold is over: its answer is what there is, or nothing.
+    pub fn end_hold(&self, hold: Hold) -> Held {
+        let mut state = self.lock();
+        let found = state.find(hold.key, hold.after, self.limit(usize::MAX), None);
+        match found {
+            Found::Nothing { .. } => {
+                state.leave(hold.key, false);
+                Held::Answer(Arc::new(Batch {
+                    held: true,
+                    ..self.answer(found, hold.asked)
+                }))
+            }
+            found => self.held(&mut state, found, hold),
+        }
+    }
+
+    /// The client of a hold is gone.
+    pub fn let_go(&self, hold: Hold) {
+        self.lock().leave(hold.key, true);
+    }
+
+    fn held(&self, state: &mut State, found: Found, hold: Hold) -> Held {
+        match found {
+            Found::Nothing { head } => Held::Waits(Hold {
+                after: head,
+                ..hold
+            }),
+            Found::Behind { .. } => {
+                state.leave(hold.key, false);
+                Held::Behind {
+                    after: Position::After(vec![self.cursor(hold.after)]),
+                    asked: self.cursor(hold.asked),
+                }
+            }
+            found => Held::Answer(Arc::new(Batch {
+                held: true,
+                ..self.answer(found, hold.asked)
+            })),
+        }
+    }
+
+    /// The answer that was found; a poll that was superseded goes on from where it `asked`.
+    pub(super) fn answer(&self, found: Found, asked: u64) -> Batch {
+        match found {
+            Found::Picked(picked) => self.filled(picked, Vec::new()),
+            Found::Nothing { head } | Found::Draining { head } | Found::Behind { head } => {
+                self.batch(head)
+            }
+            Found::Superseded => self.superseded(asked),
+        }
+    }
+
+    fn limit_of(&self, poll: &Poll) -> Result<Limit, PollError> {
+        let most = self.options().rooms;
+        match poll.rooms.len() > most {
+            true => Err(PollError::Rooms { most }),
+            false => Ok(self.limit(poll.messages)),
+        }
+    }
+}
+
+/// What was found for a poll: an answer that others may have too, or anything else.
+enum Seen {
+    Shared(Arc<Batch>),
+    Found(Found),
+}
+
+impl State {
+    /// The answer that another poll had a moment ago, where it is this one's too.
+    fn shared_for(&self, key: PollKey, after: u64) -> Option<Arc<Batch>> {
+        let shared = self.shared.as_ref()?;
+        let is_same =
+            shared.after <= after && after < shared.first && self.is_parked_for(key, &shared.rooms);
+        is_same.then(|| Arc::clone(&shared.batch))
+    }
+}

@@ -1,0 +1,98 @@
+//! What other threads tell the lane's thread.
+
+use std::{
+    io, mem,
+    net::{IpAddr, TcpStream},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use mio::{Poll, Token, Waker};
+use tokio::sync::oneshot;
+
+use super::{Done, errand::Outcome};
+use crate::hub::{Bell, Place};
+
+/// The token of the inbox among those of the connections, which are their places.
+pub(super) const INBOX: Token = Token(usize::MAX);
+
+/// A connection that comes to the lane.
+pub(super) struct Comer {
+    pub(super) stream: TcpStream,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) read: Vec<u8>,
+    pub(super) done: oneshot::Sender<Done>,
+}
+
+/// What came since the last look.
+#[derive(Default)]
+pub(super) struct Mail {
+    pub(super) comers: Vec<Comer>,
+    /// Places whose polls may have an answer.
+    pub(super) rung: Vec<Place>,
+    pub(super) outcomes: Vec<Outcome>,
+    /// The server ends: connections close when they have no request to answer.
+    pub(super) ending: bool,
+    /// Nobody needs the lane any more.
+    pub(super) stopped: bool,
+    /// The thread was told to look, and has not looked yet.
+    told: bool,
+}
+
+/// See the module.
+pub(super) struct Inbox {
+    mail: Mutex<Mail>,
+    waker: Waker,
+}
+
+impl Inbox {
+    pub(super) fn new(poll: &Poll) -> io::Result<Inbox> {
+        Ok(Inbox {
+            mail: Mutex::default(),
+            waker: Waker::new(poll.registry(), INBOX)?,
+        })
+    }
+
+    /// Takes what came, in exchange for empty mail whose room is used again.
+    pub(super) fn look(&self, mail: &mut Mail) {
+        let mut kept = self.lock();
+        (mail.ending, mail.stopped, mail.told) = (kept.ending, kept.stopped, false);
+        mem::swap(mail, &mut kept);
+    }
+
+    pub(super) fn enter(&self, comer: Comer) {
+        self.tell(|mail| mail.comers.push(comer));
+    }
+
+    pub(super) fn report(&self, outcome: Outcome) {
+        self.tell(|mail| mail.outcomes.push(outcome));
+    }
+
+    pub(super) fn end(&self) {
+        self.tell(|mail| mail.ending = true);
+    }
+
+    pub(super) fn stop(&self) {
+        self.tell(|mail| mail.stopped = true);
+    }
+
+    fn tell(&self, put: impl FnOnce(&mut Mail)) {
+        let mut mail = self.lock();
+        put(&mut mail);
+        let was_told = mem::replace(&mut mail.told, true);
+        drop(mail);
+        if !was_told && let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "the lane could not be woken");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        // Nothing under the lock panics half-way through a change.
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell for Inbox {
+    fn ring(&self, places: &[Place]) {
+        self.tell(|mail| mail.rung.extend_from_slice(places));
+    }
+}

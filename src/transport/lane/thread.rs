@@ -1,0 +1,415 @@
+//! The lane's one loop.
+
+use std::{
+    io, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, event::Event};
+use slab::Slab;
+
+use super::{
+    Done, LaneTimes,
+    connection::{Came, Connection, Parked, State},
+    deadlines::Deadlines,
+    errand::{Admitted, Desk, Errand, Outcome, Question, Reported},
+    inbox::{Comer, INBOX, Inbox, Mail},
+    request::{self, HEAD_BYTES},
+    response::Answers,
+};
+use crate::{
+    hub::{Batch, BellKey, Held, Place, RoomName, jittered},
+    transport::{
+        Wire,
+        gate::{Asker, at_once},
+        poll::Asked,
+        traffic::{Present, Way},
+    },
+};
+
+/// Events of one look at the sockets.
+const EVENTS: usize = 1024;
+/// Answers that are made under one lock of the hub, and written before the sockets are looked at again:
+/// those who were answered come back meanwhile, and the next message finds them parked.
+const AT_ONCE: usize = 32;
+
+/// See the module.
+pub(super) struct Thread {
+    pub(super) poll: Poll,
+    inbox: Arc<Inbox>,
+    pub(super) wire: Wire,
+    pub(super) times: LaneTimes,
+    desk: Desk,
+    bell: BellKey,
+    pub(super) rows: Slab<Connection>,
+    pub(super) deadlines: Deadlines,
+    /// The moment of this turn.
+    pub(super) now: Instant,
+    pub(super) ending: bool,
+    head: Box<[u8]>,
+    pub(super) answers: Answers,
+    /// What was asked for last: those who ask for the same rooms share one list.
+    rooms: Arc<[RoomName]>,
+}
+
+impl Thread {
+    pub(super) fn new(
+        poll: Poll,
+        inbox: Arc<Inbox>,
+        wire: Wire,
+        times: LaneTimes,
+        desk: Desk,
+    ) -> Thread {
+        let now = Instant::now();
+        Thread {
+            poll,
+            bell: wire.hub.add_bell(Arc::clone(&inbox) as _),
+            inbox,
+            wire,
+            times,
+            desk,
+            rows: Slab::new(),
+            deadlines: Deadlines::new(now),
+            now,
+            ending: false,
+            head: vec![0; HEAD_BYTES].into_boxed_slice(),
+            answers: Answers::default(),
+            rooms: Arc::default(),
+        }
+    }
+
+    /// Runs until nobody needs the lane any more.
+    pub(super) fn run(mut self) {
+        let (mut events, mut mail) = (Events::with_capacity(EVENTS), Mail::default());
+        let mut rung: Vec<Place> = Vec::new();
+        let mut held: Vec<(Place, Held)> = Vec::new();
+        while !mail.stopped {
+            let wait = match rung.is_empty() {
+                true => self.deadlines.next(Instant::now()),
+                false => Some(Duration::ZERO),
+            };
+            if let Err(error) = self.poll.poll(&mut events, wait)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the lane cannot wait for its sockets: it ends");
+                return;
+            }
+            self.now = Instant::now();
+            let mut told = false;
+            for event in &events {
+                match event.token() {
+                    INBOX => told = true,
+                    Token(place) => self.on_socket(place as Place, event),
+                }
+            }
+            if told {
+                self.inbox.look(&mut mail);
+                self.on_mail(&mut mail);
+                rung.append(&mut mail.rung);
+            }
+            let first = rung.len().saturating_sub(AT_ONCE);
+            self.on_rung(&rung[first..], &mut held);
+            rung.truncate(first);
+            for (moment, place) in self.deadlines.take_up_to(self.now) {
+                self.on_deadline(moment, place);
+            }
+        }
+    }
+
+    fn on_mail(&mut self, mail: &mut Mail) {
+        for comer in mail.comers.drain(..) {
+            self.enter(comer);
+        }
+        for outcome in mail.outcomes.drain(..) {
+            self.on_outcome(outcome);
+        }
+        if mail.ending && !mem::replace(&mut self.ending, true) {
+            let idle = |(_, row): &(usize, &Connection)| matches!(row.state, State::Idle);
+            let idle: Vec<usize> = self.rows.iter().filter(idle).map(|(key, _)| key).collect();
+            idle.into_iter().for_each(|key| self.close(key as Place));
+        }
+    }
+
+    fn enter(&mut self, comer: Comer) {
+        let stream = mio::net::TcpStream::from_std(comer.stream);
+        let row = Connection::new(stream, comer.peer, comer.read, comer.done);
+        let key = self.rows.insert(row);
+        let row = &mut self.rows[key];
+        let registry = self.poll.registry();
+        let registered = registry.register(&mut row.stream, Token(key), Interest::READABLE);
+        match registered {
+            Ok(()) => self.go_on(key as Place),
+            Err(error) => {
+                tracing::error!(%error, "a connection could not be watched");
+                self.rows.remove(key);
+            }
+        }
+    }
+
+    fn on_socket(&mut self, place: Place, event: &Event) {
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            row.notice(event.is_read_closed() || event.is_error());
+        }
+        match &row.state {
+            State::Idle => self.go_on(place),
+            State::Asking(_) | State::Parked(_) => {
+                if !row.read_ahead(&mut self.head) {
+                    self.close(place);
+                }
+            }
+            State::Writing { .. } if event.is_writable() => self.write_on(place),
+            State::Writing { .. } => {}
+        }
+    }
+
+    /// Reads the next requests of a connection that is between two, until one has to wait.
+    pub(super) fn go_on(&mut self, place: Place) {
+        while let Some(row) = self.rows.get_mut(place as usize)
+            && matches!(row.state, State::Idle)
+        {
+            let length = match row.take(&mut self.head) {
+                Came::Bytes(length) => length,
+                Came::End => return self.close(place),
+                Came::Nothing if self.ending => return self.close(place),
+                Came::Nothing => {
+                    let due = self.deadlines.moment(self.now + self.times.keep_alive);
+                    return self.deadlines.set(&mut row.deadline, place, due);
+                }
+            };
+            let read = &self.head[..length];
+            match request::read(read, row.peer, &mut row.usual, &mut self.rooms) {
+                Some(asked) => self.admit(place, asked),
+                None => return self.hand_over(place, length),
+            }
+        }
+    }
+
+    /// The connection has a request for the routes.
+    fn hand_over(&mut self, place: Place, length: usize) {
+        let Some(mut row) = self.rows.try_remove(place as usize) else {
+            return;
+        };
+        let _ = self.poll.registry().deregister(&mut row.stream);
+        let read = self.head[..length].to_vec();
+        let _ = row.done.send(Done::Handed(row.stream.into(), read));
+    }
+
+    pub(super) fn close(&mut self, place: Place) {
+        let Some(row) = self.rows.try_remove(place as usize) else {
+            return;
+        };
+        if let State::Parked(parked) = row.state {
+            self.wire.hub.let_go(parked.hold);
+        }
+        let _ = row.done.send(Done::Over);
+    }
+
+    /// Asks who polls and whether they may; goes on where that is known.
+    fn admit(&mut self, place: Place, asked: Asked) {
+        let present = self.wire.traffic.enter(Way::of_wait(asked.wait));
+        let asker = Asker {
+            proof: asked.proof.clone(),
+            peer: asked.peer,
+            forwarded: asked.forwarded.iter().map(String::as_str).collect(),
+        };
+        let Some(who) = at_once(self.wire.gate.who(asker)) else {
+            return self.send(place, present, Question::Admit(Box::new(asked)));
+        };
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        let known = who.and_then(|who| Ok((row.client(who.account.as_deref(), &asked.name)?, who)));
+        let (client, who) = match known {
+            Ok(known) => known,
+            Err(refusal) => return self.refuse(place, refusal),
+        };
+        match at_once(self.wire.gate.may_read(&who, &asked.rooms)) {
+            Some(Ok(())) => {}
+            Some(Err(refusal)) => return self.refuse(place, refusal),
+            None => return self.send(place, present, Question::Admit(Box::new(asked))),
+        }
+        let admitted = Box::new(Admitted {
+            who,
+            client,
+            rooms: asked.rooms,
+            after: asked.after,
+            wait: asked.wait,
+            asked: None,
+            over: None,
+        });
+        self.hold(place, admitted, present);
+    }
+
+    /// Asks the hub.
+    fn hold(&mut self, place: Place, mut admitted: Box<Admitted>, present: Present) {
+        let left = match admitted.over {
+            Some(over) => {
+                Duration::from_millis(over.saturating_sub(self.deadlines.moment(self.now)))
+            }
+            None => admitted.wait,
+        };
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        let at = (self.bell, place);
+        let held = self
+            .wire
+            .hub
+            .hold(&admitted.poll(left), at, &mut row.known, admitted.asked);
+        match held {
+            Err(error) => self.refuse(place, error.into()),
+            Ok(Held::Answer(batch)) => self.answer(place, &batch),
+            Ok(Held::Behind { after, asked }) => {
+                (admitted.after, admitted.asked) = (after, Some(asked));
+                self.send(place, present, Question::Read(admitted));
+            }
+            Ok(Held::Waits(hold)) => {
+                let (now, wait) = (self.now, admitted.wait);
+                let over = admitted
+                    .over
+                    .get_or_insert_with(|| self.deadlines.moment(now + jittered(wait)));
+                self.deadlines.set(&mut row.deadline, place, *over);
+                row.state = State::Parked(Parked {
+                    hold,
+                    admitted,
+                    present,
+                });
+                // Whoever closed, or is ahead, has said so already.
+                if !row.read_ahead(&mut self.head) {
+                    self.close(place);
+                }
+            }
+        }
+    }
+
+    /// Puts a question to the thread of the routes.
+    fn send(&mut self, place: Place, present: Present, question: Question) {
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        row.turn = row.turn.wrapping_add(1);
+        row.deadline.clear();
+        row.state = State::Asking(present);
+        let errand = Errand {
+            place,
+            turn: row.turn,
+            question,
+        };
+        // Where nobody runs errands any more, the server has ended.
+        if self.desk.send(errand).is_err() {
+            self.close(place);
+        }
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome) {
+        let place = outcome.place;
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        if row.turn != outcome.turn || !matches!(row.state, State::Asking(_)) {
+            return;
+        }
+        let State::Asking(present) = mem::replace(&mut row.state, State::Idle) else {
+            return;
+        };
+        match outcome.answer {
+            Reported::Admitted(admitted) => self.hold(place, admitted, present),
+            Reported::Answered(Ok(batch)) => self.answer(place, &batch),
+            Reported::Answered(Err(refusal)) => self.refuse(place, refusal),
+        }
+        self.go_on(place);
+    }
+
+    /// The hub has something for the polls at `places`.
+    fn on_rung(&mut self, places: &[Place], held: &mut Vec<(Place, Held)>) {
+        let rows = &self.rows;
+        let holds = places.iter().filter_map(|place| {
+            let row = rows.get(*place as usize)?;
+            match &row.state {
+                State::Parked(parked) => Some((*place, parked.hold)),
+                _ => None,
+            }
+        });
+        self.wire.hub.look(self.bell, holds, held);
+        let mut counted: Option<(Arc<Batch>, u64)> = None;
+        for (place, held) in held.drain(..) {
+            let Some(batch) = self.on_held(place, held) else {
+                continue;
+            };
+            match &mut counted {
+                Some((last, times)) if Arc::ptr_eq(last, &batch) => *times += 1,
+                _ => {
+                    self.count(counted.replace((batch, 1)));
+                }
+            }
+        }
+        self.count(counted);
+    }
+
+    /// What came of a parked poll; the answer that was written and is still to be counted.
+    fn on_held(&mut self, place: Place, held: Held) -> Option<Arc<Batch>> {
+        let row = self.rows.get_mut(place as usize)?;
+        let batch = match held {
+            Held::Waits(hold) => {
+                if let State::Parked(parked) = &mut row.state {
+                    parked.hold = hold;
+                }
+                return None;
+            }
+            Held::Answer(batch) => batch,
+            Held::Behind { after, asked } => {
+                let State::Parked(mut parked) = mem::replace(&mut row.state, State::Idle) else {
+                    return None;
+                };
+                (parked.admitted.after, parked.admitted.asked) = (after, Some(asked));
+                self.send(place, parked.present, Question::Read(parked.admitted));
+                return None;
+            }
+        };
+        let State::Parked(parked) = mem::replace(&mut row.state, State::Idle) else {
+            return None;
+        };
+        let Parked {
+            admitted, present, ..
+        } = parked;
+        let may = at_once(self.wire.gate.may_read(&admitted.who, &admitted.rooms));
+        let written = match may {
+            Some(Ok(())) => {
+                self.write(place, &Ok(Arc::clone(&batch)));
+                Some(batch)
+            }
+            Some(Err(refusal)) => {
+                self.refuse(place, refusal);
+                None
+            }
+            None => {
+                self.send(place, present, Question::Confirm(admitted, batch));
+                None
+            }
+        };
+        self.go_on(place);
+        written
+    }
+
+    fn on_deadline(&mut self, moment: u64, place: Place) {
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        if !self.deadlines.is_over(&mut row.deadline, place, moment) {
+            return;
+        }
+        match &row.state {
+            State::Parked(parked) => {
+                let held = self.wire.hub.end_hold(parked.hold);
+                let batch = self.on_held(place, held);
+                self.count(batch.map(|batch| (batch, 1)));
+            }
+            State::Idle | State::Writing { .. } => self.close(place),
+            State::Asking(_) => {}
+        }
+    }
+}

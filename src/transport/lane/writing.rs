@@ -1,0 +1,93 @@
+//! How the lane writes: as much as a socket takes at once, and the rest when it takes more.
+
+use std::{mem, sync::Arc};
+
+use mio::{Interest, Token};
+
+use super::{connection::State, thread::Thread};
+use crate::{
+    hub::{Batch, Place},
+    transport::refusal::Refusal,
+};
+
+impl Thread {
+    /// Counts an answer that so many had who waited for it.
+    pub(super) fn count(&self, counted: Option<(Arc<Batch>, u64)>) {
+        if let Some((batch, times)) = counted {
+            self.wire.hub.meter().answered(&batch, true, times);
+        }
+    }
+
+    pub(super) fn answer(&mut self, place: Place, batch: &Arc<Batch>) {
+        self.wire.hub.meter().answered(batch, batch.held, 1);
+        self.write(place, &Ok(Arc::clone(batch)));
+    }
+
+    pub(super) fn refuse(&mut self, place: Place, refusal: Refusal) {
+        self.wire.traffic.refuse(&refusal);
+        self.write(place, &Err(refusal));
+    }
+
+    /// Writes an answer; the connection is between two requests then, or still writes, or is over.
+    pub(super) fn write(&mut self, place: Place, answer: &Result<Arc<Batch>, Refusal>) {
+        let close = self.ending || self.wire.hub.is_draining();
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        let bytes = self.answers.bytes(answer, close);
+        let rest = match row.write(bytes) {
+            Ok([]) if close => return self.close(place),
+            Ok([]) => {
+                row.state = State::Idle;
+                return;
+            }
+            Ok(rest) => rest.to_vec(),
+            Err(_) => return self.close(place),
+        };
+        row.state = State::Writing { rest, close };
+        self.watch_writing(place, true);
+    }
+
+    pub(super) fn write_on(&mut self, place: Place) {
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        let State::Writing { rest, close } = mem::replace(&mut row.state, State::Idle) else {
+            return;
+        };
+        match row.write(&rest).map(<[u8]>::to_vec) {
+            Ok(left) if left.is_empty() && close => self.close(place),
+            Ok(left) if left.is_empty() => {
+                self.watch_writing(place, false);
+                self.go_on(place);
+            }
+            Ok(left) => {
+                row.state = State::Writing { rest: left, close };
+                let due = self.deadlines.moment(self.now + self.times.write);
+                self.deadlines.set(&mut row.deadline, place, due);
+            }
+            Err(_) => self.close(place),
+        }
+    }
+
+    fn watch_writing(&mut self, place: Place, writes: bool) {
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        let interest = match writes {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        if writes {
+            let due = self.deadlines.moment(self.now + self.times.write);
+            self.deadlines.set(&mut row.deadline, place, due);
+        }
+        let registry = self.poll.registry();
+        if registry
+            .reregister(&mut row.stream, Token(place as usize), interest)
+            .is_err()
+        {
+            self.close(place);
+        }
+    }
+}
