@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use crate::auth::{Auth, AuthOptions};
-use crate::deploy::{self, DeployError, Engine};
+use crate::deploy::{self, DeployError, Engine, SshAccess};
 use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
 use crate::proxies::Proxies;
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
-use crate::ssh::Timeouts;
-use crate::store::{self, Durability, Retention, Store, StoreError, events, logins};
+use crate::ssh::{KeyFolders, Pool, PoolOptions, Timeouts};
+use crate::store::{self, Durability, Retention, Store, StoreError, audit, events, logins};
 use crate::vote::Votes;
 
 pub use data_folder::DataFolder;
@@ -205,7 +205,10 @@ impl App {
             message_log::tell_dropped(&self.0.hub, room, mark);
         })?;
         Votes::of(&self.0.store).sweep()?;
-        self.0.store.write(logins::sweep)
+        self.0.store.write(|conn| {
+            audit::sweep(conn, settings.audit_days)?;
+            logins::sweep(conn)
+        })
     }
 }
 
@@ -276,10 +279,7 @@ fn open_engine(
             work: folder.path("work"),
             logs: folder.private_folder("logs")?,
             run_as: settings.run_as.clone(),
-            ssh: Timeouts {
-                connect: Duration::from_secs(settings.ssh_connect_seconds),
-                idle: Duration::from_secs(settings.ssh_idle_seconds),
-            },
+            ssh: ssh_access(settings),
             command_limit: settings.command_limit(),
             step_limit: settings.step_limit(),
             releases_at_once: settings.releases_at_once,
@@ -287,6 +287,26 @@ fn open_engine(
             node_log_bytes: settings.node_log_bytes,
         },
     )?)
+}
+
+fn ssh_access(settings: &Settings) -> SshAccess {
+    SshAccess {
+        pool: Pool::new(PoolOptions {
+            connections: settings.ssh_connections,
+            opening: settings.ssh_connects_at_once,
+            rest: Duration::from_secs(settings.ssh_rest_seconds),
+        }),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(settings.ssh_connect_seconds),
+            idle: Duration::from_secs(settings.ssh_idle_seconds),
+        },
+        key_folders: KeyFolders::new(settings.ssh_key_folders.clone()),
+        agent: match (settings.ssh_agent, std::env::var_os("SSH_AUTH_SOCK")) {
+            (false, _) => deploy::Agent::Off,
+            (true, None) => deploy::Agent::Missing,
+            (true, Some(socket)) => deploy::Agent::At(socket.into()),
+        },
+    }
 }
 
 fn url_policy(settings: &Settings) -> UrlPolicy {

@@ -8,7 +8,7 @@ use super::error::{DeployError, StepError};
 use super::said::{Message, Said};
 use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
-use crate::ssh::{self, Cancel, Cause};
+use crate::ssh::{self, Cancel, Cause, Credential};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
@@ -58,8 +58,7 @@ impl Engine {
     }
 
     fn try_server(&self, server: &Server, check: &mut Check) -> Result<Message, StepError> {
-        let timeouts = self.options().ssh;
-        let opened = Destination::open(server, self.keyring(), &timeouts);
+        let opened = self.reach_anew(server);
         if let Err(StepError::Ssh(error)) = &opened
             && let Cause::UnknownHostKey { offered } | Cause::HostKeyChanged { offered, .. } =
                 &error.cause
@@ -77,7 +76,9 @@ impl Engine {
         destination.run(
             &script::inspect(&server.root),
             None,
-            self.options().command_limit.min(timeouts.idle),
+            self.options()
+                .command_limit
+                .min(self.keyring().timeouts(server).idle),
             &Cancel::new(),
             &mut |line| line.clone_into(&mut said),
         )?;
@@ -85,6 +86,19 @@ impl Engine {
             Some(user) => Said::new("note.logged_in", &said).arg("user", user).into(),
             None => Message::Plain(said),
         })
+    }
+
+    /// A connection of its own, to see whether one can be opened.
+    fn reach_anew(&self, server: &Server) -> Result<Destination, StepError> {
+        if server.kind == ServerKind::Local {
+            return Ok(Destination::Local);
+        }
+        let keyring = self.keyring();
+        let target = keyring.target(server)?;
+        let timeouts = keyring.timeouts(server);
+        let pool = &keyring.ssh.pool;
+        let leased = pool.lease_new(&target, &timeouts, &Cancel::new())?;
+        Ok(Destination::Ssh(Box::new(leased)))
     }
 
     /// Pins a server's host key: the one that a person saw, if the server still shows it.
@@ -96,10 +110,11 @@ impl Engine {
                 what: server.hostname,
             });
         }
-        let port = u16::try_from(server.port).unwrap_or_default();
-        let offered = ssh::host_key(&server.host, port, &self.options().ssh)?;
+        // Nobody logs in there: its own credential may be one that does not work yet.
+        let target = self.keyring().target_with(&server, Credential::nothing())?;
+        let offered = ssh::offered_key(&target, &self.keyring().timeouts(&server))?;
         same(fingerprint, &offered.fingerprint)?;
-        store.write(|conn| servers::set_host_key(conn, id, &offered.pin()))?;
+        store.write(|conn| servers::set_host_key(conn, id, Some(&offered.pin())))?;
         tracing::info!(server = server.hostname, key = %offered, "host key accepted");
         Ok(())
     }
@@ -155,7 +170,11 @@ impl Engine {
         if !url.is_ssh() {
             return Err(DeployError::NoHostKey { what: project.repo });
         }
-        let offered = git::host_key(&url, &self.keyring().policy, self.options().ssh.connect)?;
+        let offered = git::host_key(
+            &url,
+            &self.keyring().policy,
+            self.options().ssh.timeouts.connect,
+        )?;
         same(fingerprint, &offered.fingerprint)?;
         store.write(|conn| projects::set_host_key(conn, id, &offered.fingerprint))?;
         tracing::info!(

@@ -62,6 +62,12 @@ pub enum DeployError {
         /// The server or the repository.
         what: String,
     },
+    /// A credential for servers alone.
+    #[error("the credential {name} opens servers, not repositories")]
+    WrongCredential {
+        /// Its name.
+        name: String,
+    },
     /// The account of the setting `run_as` is not there.
     #[error("setting {0}")]
     Account(String),

@@ -40,6 +40,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::Check;
+pub use credentials::{Agent, SshAccess};
 pub use engine::{Engine, Order};
 pub use error::DeployError;
 pub use node_log::NodeLog;
@@ -48,8 +49,6 @@ pub use recorder::{RELEASES, room};
 pub use said::{Causes, Message, Said, Tell};
 pub use state::{node_may, outcome, release_may};
 pub use tree::{color, figure, release_data};
-
-use crate::ssh::Timeouts;
 
 /// Where the engine works and what its limits are.
 #[derive(Clone, Debug)]
@@ -60,8 +59,8 @@ pub struct Options {
     pub logs: PathBuf,
     /// The account that builds and platform hooks run as.
     pub run_as: Option<String>,
-    /// How long to wait for servers.
-    pub ssh: Timeouts,
+    /// How servers are reached.
+    pub ssh: SshAccess,
     /// How long one command may run.
     pub command_limit: Duration,
     /// How long any one step may take.

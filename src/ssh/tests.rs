@@ -1,8 +1,12 @@
 //! Tests on a real sshd: private, on a free loopback port, ended with the test.
 
+mod account;
+mod agent;
 mod exec;
 mod exec_end;
+mod jump;
 mod login;
 mod login_password;
+mod pool;
 pub(crate) mod sshd;
 mod transfer;

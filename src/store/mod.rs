@@ -18,6 +18,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use serde::Serialize;
 
+pub mod audit;
 mod boot;
 pub mod credentials;
 pub mod events;
@@ -81,6 +82,12 @@ pub enum StoreError {
         id: String,
         /// The names of what uses it, separated by commas.
         by: String,
+    },
+    /// The jump servers on a server's way come back to one of them, or are too many.
+    #[error("server {server}: its jump servers lead nowhere")]
+    JumpLoop {
+        /// The server.
+        server: ServerId,
     },
     /// The project has an active release already.
     #[error("release {active} of this project is still active")]

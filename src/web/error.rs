@@ -130,6 +130,7 @@ impl Error {
                 field: field.into(),
                 code: answer.code,
                 args: answer.args,
+                cause: None,
             })
         })
     }
@@ -144,6 +145,7 @@ impl Error {
                 field: "form".into(),
                 code: answer.code,
                 args: answer.args,
+                cause: None,
             }),
             None => return Err(self),
         };

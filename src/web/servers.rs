@@ -89,12 +89,21 @@ impl Shown {
 }
 
 async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Result {
-    let choices = visitor
-        .ask(|app| app.store().read(|conn| credentials::choices(conn, false)))
+    let (choices, jumps) = visitor
+        .ask(|app| {
+            app.store()
+                .read(|conn| Ok((credentials::choices(conn, false)?, servers::all(conn)?)))
+        })
         .await?;
     let choices: Vec<Value> = choices
         .into_iter()
         .map(|credential| context! { id => credential.id, label => credential.name })
+        .collect();
+    let own = present.map(|server| server.id);
+    let jumps: Vec<Value> = jumps
+        .into_iter()
+        .filter(|server| server.kind == ServerKind::Ssh && Some(server.id) != own)
+        .map(|server| context! { id => server.id, label => server.hostname })
         .collect();
     let action = match present {
         Some(server) => format!("{LIST}/{}/edit", server.id),
@@ -107,7 +116,7 @@ async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Resu
         is_new => present.is_none(),
         id => present.map(|server| server.id),
         name => present.map(|server| &server.hostname),
-        choices => context! { credentials => choices },
+        choices => context! { credentials => choices, jumps => jumps },
         check => shown.check,
     };
     render::page(visitor, shown.status, "servers/form.html", MENU, context)
@@ -180,12 +189,12 @@ pub async fn ask_delete(visitor: Visitor, Id(id): Id<ServerId>, request: HttpReq
         .ask(move |app| {
             app.store().read(|conn| {
                 let server = servers::find(conn, id)?;
-                Ok((server, servers::used_by(conn, &[id])?.remove(&id)))
+                Ok((server, servers::needed_by(conn, id)?))
             })
         })
         .await?;
     let item = (id, server.hostname.as_str());
-    deletion::ask(&visitor, &request, MENU, item, blocked.unwrap_or_default())
+    deletion::ask(&visitor, &request, MENU, item, blocked)
 }
 
 /// `POST /servers/{id}/delete`

@@ -134,6 +134,7 @@ fn store_answer(error: &StoreError) -> Answer {
         StoreError::NotFound { .. } => new(S::NOT_FOUND, "not_found"),
         StoreError::Taken { field } => new(S::UNPROCESSABLE_ENTITY, "taken").field(field),
         StoreError::InUse { by, .. } => new(S::CONFLICT, "in_use").arg("by", by),
+        StoreError::JumpLoop { .. } => new(S::UNPROCESSABLE_ENTITY, "jump_loop").field("jump_id"),
         StoreError::ReleaseActive { active } => {
             new(S::CONFLICT, "release_active").arg("id", active)
         }
@@ -179,6 +180,9 @@ fn deploy_answer(error: &DeployError) -> Answer {
         DeployError::NotKept { .. } => new(S::CONFLICT, "release_not_succeeded"),
         DeployError::FingerprintMismatch { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "host_key_mismatch").field("fingerprint")
+        }
+        DeployError::WrongCredential { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "wrong_credential").field("credential_id")
         }
         DeployError::NoHostKey { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "no_host_key").field("fingerprint")
