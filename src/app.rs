@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::{Auth, AuthOptions};
-use crate::deploy::{self, DeployError, Engine, SshAccess};
+use crate::deploy::{self, ByHand, DeployError, Engine, SshAccess};
 use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
@@ -27,6 +27,8 @@ use message_log::MessageLog;
 
 /// How many blocking calls run at once; more wait their turn.
 const BLOCKING_CALLS: usize = 64;
+/// How much is done on servers by hand at once, which may take minutes each.
+const BY_HAND: usize = 16;
 /// How long a blocking call waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 /// How often what has grown old is swept out of the memory.
@@ -84,6 +86,7 @@ struct Parts {
     rates: Rates,
     engine: Engine,
     turns: Semaphore,
+    hand_turns: Arc<Semaphore>,
     /// Holds the data folder's lock as long as the app lives.
     _folder: DataFolder,
 }
@@ -108,6 +111,7 @@ impl App {
             hub,
             engine,
             turns: Semaphore::new(BLOCKING_CALLS),
+            hand_turns: Arc::new(Semaphore::new(BY_HAND)),
             _folder: folder,
         })))
     }
@@ -164,6 +168,13 @@ impl App {
         tokio::task::spawn_blocking(move || work(&app))
             .await
             .map_err(|_| Busy)
+    }
+
+    /// A turn for work on a server by hand, which runs outside of [`blocking`](Self::blocking) as
+    /// long as the turn is held. [`Busy`] where too much is done already.
+    pub fn hand_turn(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        let turns = Arc::clone(&self.0.hand_turns);
+        turns.try_acquire_owned().map_err(|_| Busy)
     }
 
     /// Sweeps out what has grown old, for ever; run it beside the server.
@@ -324,6 +335,15 @@ pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError>
     let path = data_folder::private_file(data, "longshore.db")?;
     let store = Store::open(&path, Durability::Machine)?;
     Ok(Auth::new(store, &auth_options(settings)))
+}
+
+/// The servers of the installation at `data`, to be worked on by hand beside a running server.
+pub fn open_by_hand(settings: &Settings, data: &Path) -> Result<ByHand, AppError> {
+    data_folder::make(data)?;
+    let path = data_folder::private_file(data, "longshore.db")?;
+    let store = Store::open(&path, Durability::Machine)?;
+    let vault = Vault::open_or_create(&data.join("secret.key"))?;
+    Ok(ByHand::new(store, vault, ssh_access(settings)))
 }
 
 fn auth_options(settings: &Settings) -> AuthOptions {

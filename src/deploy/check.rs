@@ -5,10 +5,12 @@ use std::time::Instant;
 use super::destination::Destination;
 use super::engine::Engine;
 use super::error::{DeployError, StepError};
+use super::host_keys;
+use super::inspection::{self, Folder, Found};
 use super::said::{Message, Said};
 use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
-use crate::ssh::{self, Cancel, Cause, Credential};
+use crate::ssh::{Cancel, Cause};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
@@ -30,11 +32,8 @@ pub struct Check {
     pub message: Message,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
-}
-
-/// The fingerprint in a pinned key, which may have the key's kind before it.
-fn fingerprint_of(pinned: &str) -> &str {
-    pinned.rsplit(' ').next().unwrap_or(pinned)
+    /// What the server looks like, of one that was logged in to.
+    pub found: Option<Found>,
 }
 
 impl Engine {
@@ -72,6 +71,7 @@ impl Engine {
             check.fingerprint = Some(connection.host_key().fingerprint.clone());
             check.key_kind = Some(connection.host_key().kind.clone());
         }
+        check.found = self.inspect(server, &destination)?;
         let mut said = String::new();
         destination.run(
             &script::inspect(&server.root),
@@ -101,22 +101,43 @@ impl Engine {
         Ok(Destination::Ssh(Box::new(leased)))
     }
 
-    /// Pins a server's host key: the one that a person saw, if the server still shows it.
-    pub fn accept_server_key(&self, id: ServerId, fingerprint: &str) -> Result<(), DeployError> {
-        let store = &self.keyring().store;
-        let server = store.read(|conn| servers::find(conn, id))?;
-        if server.kind == ServerKind::Local {
-            return Err(DeployError::NoHostKey {
-                what: server.hostname,
-            });
+    /// Looks around on a server that was logged in to.
+    fn inspect(
+        &self,
+        server: &Server,
+        destination: &Destination,
+    ) -> Result<Option<Found>, StepError> {
+        let paths = self
+            .keyring()
+            .store
+            .read(|conn| projects::paths_on(conn, server.id))?;
+        let mut folders = vec![server.root.clone()];
+        folders.extend(paths.iter().map(|path| script::base(&server.root, path)));
+        let mut found = Found::default();
+        let limit = self.keyring().timeouts(server).idle;
+        let text = inspection::script(&folders);
+        let looked = destination.run(&text, None, limit, &Cancel::new(), &mut |line| {
+            found.hear(line);
+        });
+        match (looked, destination) {
+            // No shell there: files alone, by SFTP.
+            (_, Destination::Ssh(connection)) if !found.shell && !connection.is_broken() => {
+                let seen = connection.try_folder(&server.root, &Cancel::new());
+                let Ok((writable, free)) = seen else {
+                    return Ok(None);
+                };
+                found.user = Some(server.user.clone());
+                found.free_bytes = free;
+                found.folders.push(Folder {
+                    path: server.root.clone(),
+                    writable,
+                });
+            }
+            // What is wrong is said by the script that decides.
+            (Err(_), _) if !found.shell => return Ok(None),
+            _ => {}
         }
-        // Nobody logs in there: its own credential may be one that does not work yet.
-        let target = self.keyring().target_with(&server, Credential::nothing())?;
-        let offered = ssh::offered_key(&target, &self.keyring().timeouts(&server))?;
-        same(fingerprint, &offered.fingerprint)?;
-        store.write(|conn| servers::set_host_key(conn, id, Some(&offered.pin())))?;
-        tracing::info!(server = server.hostname, key = %offered, "host key accepted");
-        Ok(())
+        Ok(Some(found))
     }
 
     /// Fetches a project's repository.
@@ -133,7 +154,7 @@ impl Engine {
                 check.fingerprint = project
                     .host_key
                     .as_deref()
-                    .map(|pinned| fingerprint_of(pinned).to_owned());
+                    .map(|pinned| host_keys::fingerprint_of(pinned).to_owned());
                 let (branches, tags) = (refs.branches.len(), refs.tags.len());
                 let text = format!("{branches} branches, {tags} tags");
                 check.message = Said::new("note.refs", text)
@@ -175,7 +196,7 @@ impl Engine {
             &self.keyring().policy,
             self.options().ssh.timeouts.connect,
         )?;
-        same(fingerprint, &offered.fingerprint)?;
+        host_keys::same(fingerprint, &offered.fingerprint)?;
         store.write(|conn| projects::set_host_key(conn, id, &offered.fingerprint))?;
         tracing::info!(
             project = project.title,
@@ -184,14 +205,4 @@ impl Engine {
         );
         Ok(())
     }
-}
-
-fn same(accepted: &str, offered: &str) -> Result<(), DeployError> {
-    if fingerprint_of(accepted.trim()) == offered {
-        return Ok(());
-    }
-    Err(DeployError::FingerprintMismatch {
-        accepted: accepted.to_owned(),
-        offered: offered.to_owned(),
-    })
 }

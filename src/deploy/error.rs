@@ -62,6 +62,12 @@ pub enum DeployError {
         /// The server or the repository.
         what: String,
     },
+    /// The platform's own machine is no server to log in to.
+    #[error("{what} is this machine itself, which is not reached over SSH")]
+    ThisMachine {
+        /// The server.
+        what: String,
+    },
     /// A credential for servers alone.
     #[error("the credential {name} opens servers, not repositories")]
     WrongCredential {

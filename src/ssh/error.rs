@@ -209,6 +209,12 @@ pub enum Cause {
         /// What the reader said.
         cause: io::Error,
     },
+    /// What a command prints, or a file has, could not be taken here; it was ended.
+    #[error("what the server sends cannot be taken: {cause}")]
+    Output {
+        /// What the writer said.
+        cause: io::Error,
+    },
     /// A file or folder on the server.
     #[error("{path} on the server: {reason}")]
     RemoteFile {
@@ -245,6 +251,17 @@ impl Cause {
         Self::Agent {
             reason: "SSH_AUTH_SOCK is not set".to_owned(),
         }
+    }
+
+    /// Whether the server is another one than it was, or we are nobody there any more.
+    pub(super) fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::HostKeyChanged { .. }
+                | Self::UnknownHostKey { .. }
+                | Self::AuthenticationFailed { .. }
+                | Self::PasswordExpired { .. }
+        )
     }
 
     /// Whether the connection is as good after it as before.

@@ -15,8 +15,10 @@ mod credential;
 mod dial;
 mod error;
 mod exec;
+mod files;
 mod host_key;
 mod jump;
+mod known_hosts;
 mod lines;
 mod link;
 mod pool;
@@ -25,6 +27,7 @@ mod script;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;
+mod tree;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +37,9 @@ pub use command::{Command, Exit, Stream};
 pub use connection::Connection;
 pub use credential::Credential;
 pub use error::{Cause, Phase, SshError};
+pub use files::RemoteFile;
 pub use host_key::{HostKey, host_key, offered_key};
+pub use known_hosts::{Known, KnownHosts};
 pub use pool::{Leased, Pool, PoolOptions};
 pub use private_key::{KeyFolders, check_key, check_key_file};
 pub use script::quote;

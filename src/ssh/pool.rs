@@ -235,6 +235,11 @@ impl Pool {
                 if matches!(error.cause, Cause::TurnedAway) {
                     opening.what = Opened::TurnedAway;
                 }
+                if error.cause.is_denial() {
+                    // What was opened before the server became another one ends with it.
+                    let forgotten = self.0.lock().forgotten(want.key);
+                    drop(forgotten);
+                }
                 Err(error)
             }
         }

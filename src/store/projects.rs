@@ -254,6 +254,17 @@ pub fn exist(conn: &mut Conn) -> Result<bool> {
     )
 }
 
+/// The paths of the projects that release to a server.
+pub fn paths_on(conn: &mut Conn, server: ServerId) -> Result<Vec<String>> {
+    Ok(projects::table
+        .inner_join(project_servers::table)
+        .filter(project_servers::server_id.eq(server))
+        .order(projects::path)
+        .select(projects::path)
+        .distinct()
+        .load(conn)?)
+}
+
 /// Every project, by title.
 pub fn all(conn: &mut Conn) -> Result<Vec<Project>> {
     Ok(projects::table

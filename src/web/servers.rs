@@ -14,7 +14,7 @@ use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
 use crate::store::servers::{self, Server};
-use crate::store::{Role, ServerId, ServerKind, credentials};
+use crate::store::{AuditWay, Role, ServerId, ServerKind, credentials};
 
 const MENU: &str = "servers";
 const LIST: &str = "/servers";
@@ -227,9 +227,10 @@ pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 /// `POST /servers/{id}/host_key`
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
+    let by = visitor.by(AuditWay::Page)?;
     let fingerprint = fields.line("fingerprint").unwrap_or_default();
     visitor
-        .ask(move |app| app.engine().accept_server_key(id, &fingerprint))
+        .ask(move |app| app.engine().by_hand().accept_key(&by, id, &fingerprint))
         .await?;
     let flash = Flash::new("host_key_accepted", "");
     Ok(render::redirect_saying(

@@ -77,6 +77,7 @@ impl From<&Cause> for Said {
                 false => "failure.ssh.cancelled_runs",
             }),
             Cause::Input { cause } => said("failure.ssh.input").with("cause", input(cause)),
+            Cause::Output { cause } => said("failure.ssh.output").arg("cause", cause),
             Cause::RemoteFile { path, reason: why } => said("failure.ssh.remote_file")
                 .arg("path", path)
                 .with("reason", reason(why)),

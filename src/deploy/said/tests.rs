@@ -180,6 +180,7 @@ fn ssh() -> Vec<SshCause> {
         SshCause::Input {
             cause: io::Error::other(StepError::StepTimedOut(limit)),
         },
+        SshCause::Output { cause: system() },
         SshCause::RemoteFile {
             path: "/srv".into(),
             reason: reason(),

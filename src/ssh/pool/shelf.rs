@@ -165,15 +165,20 @@ impl<C> Shelf<C> {
         }
     }
 
+    /// Those of this key that rest, to be closed: what they were opened with holds no longer.
+    pub(super) fn forgotten(&mut self, key: Key) -> Vec<C> {
+        self.drained(|resting| resting.key == key)
+    }
+
     /// Those that have rested long enough, to be closed.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<C> {
         let rest = self.bounds.rest;
-        let (gone, kept) = std::mem::take(&mut self.resting)
-            .into_iter()
-            .partition(|resting| now.duration_since(resting.since) >= rest);
-        self.resting = kept;
-        let gone: Vec<Resting<C>> = gone;
-        gone.into_iter().map(|resting| resting.connection).collect()
+        self.drained(|resting| now.duration_since(resting.since) >= rest)
+    }
+
+    fn drained(&mut self, goes: impl FnMut(&mut Resting<C>) -> bool) -> Vec<C> {
+        let gone = self.resting.extract_if(.., goes);
+        gone.map(|resting| resting.connection).collect()
     }
 
     /// One that nobody has looked at for `pause`: it is out until it is [`kept`](Self::kept).
