@@ -1,6 +1,6 @@
 //! Trying servers and git hosts before anything depends on them, and accepting their host keys.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::destination::Destination;
 use super::engine::Engine;
@@ -13,6 +13,9 @@ use crate::git::{self, GitError};
 use crate::ssh::{Cancel, Cause};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
+
+/// How long looking around on a server may take.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -114,12 +117,15 @@ impl Engine {
         let mut folders = vec![server.root.clone()];
         folders.extend(paths.iter().map(|path| script::base(&server.root, path)));
         let mut found = Found::default();
-        let limit = self.keyring().timeouts(server).idle;
+        let limit = self.keyring().timeouts(server).idle.min(LOOK);
         let text = inspection::script(&folders);
         let looked = destination.run(&text, None, limit, &Cancel::new(), &mut |line| {
             found.hear(line);
         });
         match (looked, destination) {
+            (Err(error), Destination::Ssh(connection)) if connection.is_broken() => {
+                return Err(error);
+            }
             // No shell there: files alone, by SFTP.
             (_, Destination::Ssh(connection)) if !found.shell && !connection.is_broken() => {
                 let seen = connection.try_folder(&server.root, &Cancel::new());

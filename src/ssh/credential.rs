@@ -114,7 +114,7 @@ impl Login<'_> {
         key: &Secret<String>,
         passphrase: Option<&Secret<String>>,
     ) -> Result<(), Cause> {
-        let Opened { text, encrypted } = private_key::open(key, passphrase)?;
+        let Opened { text, encrypted } = private_key::look_at(key, passphrase)?;
         let passphrase = passphrase
             .filter(|_| encrypted)
             .map(|it| it.expose().as_str());
@@ -136,6 +136,7 @@ impl Login<'_> {
                 } if REFUSED.contains(&code) || fault.is_lost() => {
                     self.failed(fault, "key", accepted)
                 }
+                Fault::Failed { .. } if encrypted => Cause::PassphraseWrong,
                 Fault::Failed { reason, .. } => Cause::KeyNotUnderstood { reason },
                 fault => self.failed(fault, "key", accepted),
             })

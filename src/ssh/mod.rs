@@ -24,6 +24,7 @@ mod link;
 mod pool;
 mod private_key;
 mod script;
+mod sftp_tree;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;

@@ -22,9 +22,9 @@ pub(super) const LONGEST: usize = 64 * 1024;
 /// More rounds of its key derivation than any sane key has; each costs a few milliseconds.
 const MOST_ROUNDS: u32 = 2_000;
 
-/// A private key that can be used, as libssh2 takes it: plain line ends, one at its end.
+/// A private key as libssh2 takes it, looked at but not opened with its passphrase.
 pub(super) struct Opened {
-    /// The text.
+    /// The text: plain line ends, one at its end.
     pub(super) text: Secret<String>,
     /// Whether its passphrase is needed.
     pub(super) encrypted: bool,
@@ -36,26 +36,56 @@ pub(super) struct Opened {
 /// [`Cause::PassphraseMissing`], [`Cause::PassphraseWrong`], or [`Cause::KeyNotUnderstood`] with
 /// the reason. A passphrase for a key that needs none is not an error.
 pub fn check_key(key: &Secret<String>, passphrase: Option<&Secret<String>>) -> Result<(), Cause> {
-    open(key, passphrase).map(drop)
+    let text = normal(key);
+    let passphrase = given(passphrase);
+    match label(&text)? {
+        "OPENSSH PRIVATE KEY" => {
+            let key = openssh(&text)?;
+            match (key.is_encrypted(), passphrase) {
+                (false, _) => Ok(()),
+                (true, None) => Err(Cause::PassphraseMissing),
+                (true, Some(passphrase)) => key
+                    .decrypt(passphrase)
+                    .map(drop)
+                    .map_err(|_| Cause::PassphraseWrong),
+            }
+        }
+        label => open_pem(&text, label, passphrase),
+    }
 }
 
-/// See [`check_key`].
-pub(super) fn open(
+/// [`check_key`] for a login: deriving a key from a passphrase takes as long as the rest of the
+/// login, and libssh2 does it anyway.
+pub(super) fn look_at(
     key: &Secret<String>,
     passphrase: Option<&Secret<String>>,
 ) -> Result<Opened, Cause> {
-    let text = key.expose().trim().replace("\r\n", "\n") + "\n";
-    let passphrase = passphrase
-        .map(|passphrase| passphrase.expose().as_str())
-        .filter(|passphrase| !passphrase.is_empty());
+    let text = normal(key);
     let encrypted = match label(&text)? {
-        "OPENSSH PRIVATE KEY" => open_openssh(&text, passphrase)?,
-        label => open_pem(&text, label, passphrase)?,
+        "OPENSSH PRIVATE KEY" => openssh(&text)?.is_encrypted(),
+        label if is_encrypted_pem(&text, label) => true,
+        label => {
+            open_pem(&text, label, None)?;
+            false
+        }
     };
-    Ok(Opened {
-        text: Secret::new(text),
-        encrypted,
-    })
+    match encrypted && given(passphrase).is_none() {
+        true => Err(Cause::PassphraseMissing),
+        false => Ok(Opened {
+            text: Secret::new(text),
+            encrypted,
+        }),
+    }
+}
+
+fn normal(key: &Secret<String>) -> String {
+    key.expose().trim().replace("\r\n", "\n") + "\n"
+}
+
+fn given(passphrase: Option<&Secret<String>>) -> Option<&str> {
+    passphrase
+        .map(|passphrase| passphrase.expose().as_str())
+        .filter(|passphrase| !passphrase.is_empty())
 }
 
 /// The text of the key file at `path`.
@@ -161,8 +191,8 @@ fn label(text: &str) -> Result<&str, Cause> {
     }
 }
 
-/// OpenSSH's own format (its `PROTOCOL.key`); whether it is encrypted.
-fn open_openssh(text: &str, passphrase: Option<&str>) -> Result<bool, Cause> {
+/// A key in OpenSSH's own format (its `PROTOCOL.key`), of a kind that can be used.
+fn openssh(text: &str) -> Result<ssh_key::PrivateKey, Cause> {
     let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
     let key = STANDARD
         .decode(body)
@@ -174,21 +204,21 @@ fn open_openssh(text: &str, passphrase: Option<&str>) -> Result<bool, Cause> {
         Algorithm::Dsa => return Err(not_understood("DSA keys are no longer supported")),
         other => return Err(unusable(other.as_str())),
     }
-    if !key.is_encrypted() {
-        return Ok(false);
+    match key.kdf() {
+        Kdf::Bcrypt { rounds, .. } if *rounds > MOST_ROUNDS => {
+            Err(not_understood("its passphrase takes too long to check"))
+        }
+        _ => Ok(key),
     }
-    if matches!(key.kdf(), Kdf::Bcrypt { rounds, .. } if *rounds > MOST_ROUNDS) {
-        return Err(not_understood("its passphrase takes too long to check"));
-    }
-    let passphrase = passphrase.ok_or(Cause::PassphraseMissing)?;
-    key.decrypt(passphrase)
-        .map(|_| true)
-        .map_err(|_| Cause::PassphraseWrong)
 }
 
-/// PEM and PKCS #8; whether it is encrypted.
-fn open_pem(text: &str, label: &str, passphrase: Option<&str>) -> Result<bool, Cause> {
-    let encrypted = label == "ENCRYPTED PRIVATE KEY" || text.contains("Proc-Type: 4,ENCRYPTED");
+fn is_encrypted_pem(text: &str, label: &str) -> bool {
+    label == "ENCRYPTED PRIVATE KEY" || text.contains("Proc-Type: 4,ENCRYPTED")
+}
+
+/// PEM and PKCS #8.
+fn open_pem(text: &str, label: &str, passphrase: Option<&str>) -> Result<(), Cause> {
+    let encrypted = is_encrypted_pem(text, label);
     let passphrase = match encrypted {
         true => passphrase.ok_or(Cause::PassphraseMissing)?,
         false => "",
@@ -199,8 +229,7 @@ fn open_pem(text: &str, label: &str, passphrase: Option<&str>) -> Result<bool, C
             true => Cause::PassphraseWrong,
             false => not_understood("it is damaged"),
         })?;
-    check_kind(&key)?;
-    Ok(encrypted)
+    check_kind(&key)
 }
 
 fn check_kind(key: &PKey<Private>) -> Result<(), Cause> {

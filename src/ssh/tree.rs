@@ -1,5 +1,5 @@
 //! Whole folders to and from a server, as one tar stream through `tar` there: modes, times and
-//! links are kept, owners are not.
+//! links are kept, owners are not. Where there is no shell or no `tar`, file by file.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -14,6 +14,9 @@ use super::script::quote;
 
 /// A server that gives no sign of life ends it before.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a server may take to say whether it has `tar`.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// How many bytes of what the server's tar complains about are told.
 const COMPLAINT: usize = 500;
@@ -82,6 +85,23 @@ impl Connection {
         })
     }
 
+    /// Whether the server has a shell and `tar`. A server of files alone answers whatever it is asked
+    /// with nothing.
+    fn has_tar(&self, cancel: &Cancel) -> Result<bool, SshError> {
+        let mut said = String::new();
+        let asked = Command::new("command -v tar", ANSWER);
+        let exit = self.exec(asked, cancel, &mut |stream, line| {
+            if stream == Stream::Out {
+                line.clone_into(&mut said);
+            }
+        });
+        match exit {
+            Ok(exit) => Ok(exit.success() && said.ends_with("tar")),
+            Err(error) if matches!(error.cause, Cause::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Copies the folder `local` and all that is in it to `remote`.
     pub fn put_tree(
         &self,
@@ -96,6 +116,9 @@ impl Connection {
                 cause,
             })
         };
+        if !self.has_tar(cancel)? {
+            return self.put_tree_by_sftp(local, remote, cancel, progress);
+        }
         let (mut source, sink) = io::pipe().map_err(at)?;
         thread::scope(|scope| {
             let packing = scope.spawn(move || {
@@ -131,6 +154,9 @@ impl Connection {
                 cause,
             })
         };
+        if !self.has_tar(cancel)? {
+            return self.get_tree_by_sftp(remote, local, cancel, progress);
+        }
         std::fs::create_dir_all(local).map_err(at)?;
         let (source, mut sink) = io::pipe().map_err(at)?;
         thread::scope(|scope| {

@@ -79,6 +79,30 @@ fn a_tree_goes_there_and_back_as_it_is() {
 }
 
 #[test]
+fn without_a_shell_a_tree_goes_file_by_file() {
+    let sshd = Sshd::with(&["ed25519"], "ForceCommand internal-sftp\nMaxSessions 1");
+    let at = |name: &str| sshd.folder().join(name);
+    make(&at("tree"));
+    let connection = sshd.connect();
+    let remote = at("there");
+    let (remote, cancel) = (remote.to_str().unwrap(), Cancel::new());
+    let mut seen = 0;
+    for _ in 0..2 {
+        let sent = connection
+            .put_tree(&at("tree"), remote, &cancel, &mut |count| seen = count)
+            .unwrap();
+        assert_eq!((sent, seen), (300_008, 300_008));
+    }
+    assert_eq!(look(&at("there")), look(&at("tree")));
+    for _ in 0..2 {
+        connection
+            .get_tree(remote, &at("back"), &cancel, &mut |_| {})
+            .unwrap();
+    }
+    assert_eq!(look(&at("back")), look(&at("tree")));
+}
+
+#[test]
 fn a_file_keeps_its_mode_and_time_both_ways() {
     let sshd = Sshd::start();
     let at = |name: &str| sshd.folder().join(name);
@@ -166,7 +190,11 @@ fn a_server_cannot_write_outside_of_the_folder() {
     tar.into_inner().unwrap();
     let sshd = Sshd::with(
         &["ed25519"],
-        &format!("ForceCommand cat {}", archive.display()),
+        &format!(
+            "ForceCommand case $SSH_ORIGINAL_COMMAND in *'command -v'*) \
+             eval \"$SSH_ORIGINAL_COMMAND\" ;; *) cat {} ;; esac",
+            archive.display()
+        ),
     );
     let back = folder.path().join("back");
     let _ = sshd
