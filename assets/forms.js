@@ -94,6 +94,7 @@
   function showCheck(path, result, check) {
     Longshore.clear(result);
     result.appendChild(notice(check.ok ? 'success' : 'error', check.message || text('js.check.ok')));
+    showDetails(result, check.details || []);
     if (!check.fingerprint) { return; }
     var list = element('dl', { 'class': 'meta' });
     pair(list, text('js.check.fingerprint'), check.fingerprint);
@@ -102,6 +103,15 @@
     }
     result.appendChild(list);
     if (!check.ok && /^host_key_/.test(check.code || '')) { offerAccept(path, result, check.fingerprint); }
+  }
+
+  function showDetails(result, details) {
+    var list = element('dl', { 'class': 'meta' });
+    details.forEach(function (detail) {
+      list.appendChild(element('dt', { text: detail[0] }));
+      list.appendChild(element('dd', { text: detail[1] }));
+    });
+    if (details.length) { result.appendChild(list); }
   }
 
   function offerAccept(path, result, fingerprint) {

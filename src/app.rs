@@ -8,18 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::{Auth, AuthOptions};
-use crate::deploy::{self, DeployError, Engine};
+use crate::deploy::{self, ByHand, DeployError, Engine, SshAccess};
 use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
 use crate::proxies::Proxies;
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
-use crate::ssh::Timeouts;
-use crate::store::{self, Durability, Retention, Store, StoreError, events, logins};
+use crate::ssh::{KeyFolders, Pool, PoolOptions, Timeouts};
+use crate::store::{self, Durability, Retention, Store, StoreError, audit, events, logins};
 use crate::vote::Votes;
 
 pub use data_folder::DataFolder;
@@ -27,6 +27,8 @@ use message_log::MessageLog;
 
 /// How many blocking calls run at once; more wait their turn.
 const BLOCKING_CALLS: usize = 64;
+/// How much is done on servers by hand at once, which may take minutes each.
+const BY_HAND: usize = 16;
 /// How long a blocking call waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 /// How often what has grown old is swept out of the memory.
@@ -84,6 +86,7 @@ struct Parts {
     rates: Rates,
     engine: Engine,
     turns: Semaphore,
+    hand_turns: Arc<Semaphore>,
     /// Holds the data folder's lock as long as the app lives.
     _folder: DataFolder,
 }
@@ -108,6 +111,7 @@ impl App {
             hub,
             engine,
             turns: Semaphore::new(BLOCKING_CALLS),
+            hand_turns: Arc::new(Semaphore::new(BY_HAND)),
             _folder: folder,
         })))
     }
@@ -166,6 +170,13 @@ impl App {
             .map_err(|_| Busy)
     }
 
+    /// A turn for work on a server by hand, which runs outside of [`blocking`](Self::blocking) as
+    /// long as the turn is held. [`Busy`] where too much is done already.
+    pub fn hand_turn(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        let turns = Arc::clone(&self.0.hand_turns);
+        turns.try_acquire_owned().map_err(|_| Busy)
+    }
+
     /// Sweeps out what has grown old, for ever; run it beside the server.
     pub async fn sweep(self) {
         tokio::join!(self.sweep_memory(), self.sweep_store());
@@ -205,7 +216,10 @@ impl App {
             message_log::tell_dropped(&self.0.hub, room, mark);
         })?;
         Votes::of(&self.0.store).sweep()?;
-        self.0.store.write(logins::sweep)
+        self.0.store.write(|conn| {
+            audit::sweep(conn, settings.audit_days)?;
+            logins::sweep(conn)
+        })
     }
 }
 
@@ -276,10 +290,7 @@ fn open_engine(
             work: folder.path("work"),
             logs: folder.private_folder("logs")?,
             run_as: settings.run_as.clone(),
-            ssh: Timeouts {
-                connect: Duration::from_secs(settings.ssh_connect_seconds),
-                idle: Duration::from_secs(settings.ssh_idle_seconds),
-            },
+            ssh: ssh_access(settings),
             command_limit: settings.command_limit(),
             step_limit: settings.step_limit(),
             releases_at_once: settings.releases_at_once,
@@ -287,6 +298,26 @@ fn open_engine(
             node_log_bytes: settings.node_log_bytes,
         },
     )?)
+}
+
+fn ssh_access(settings: &Settings) -> SshAccess {
+    SshAccess {
+        pool: Pool::new(PoolOptions {
+            connections: settings.ssh_connections,
+            opening: settings.ssh_connects_at_once,
+            rest: Duration::from_secs(settings.ssh_rest_seconds),
+        }),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(settings.ssh_connect_seconds),
+            idle: Duration::from_secs(settings.ssh_idle_seconds),
+        },
+        key_folders: KeyFolders::new(settings.ssh_key_folders.clone()),
+        agent: match (settings.ssh_agent, std::env::var_os("SSH_AUTH_SOCK")) {
+            (false, _) => deploy::Agent::Off,
+            (true, None) => deploy::Agent::Missing,
+            (true, Some(socket)) => deploy::Agent::At(socket.into()),
+        },
+    }
 }
 
 fn url_policy(settings: &Settings) -> UrlPolicy {
@@ -304,6 +335,15 @@ pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError>
     let path = data_folder::private_file(data, "longshore.db")?;
     let store = Store::open(&path, Durability::Machine)?;
     Ok(Auth::new(store, &auth_options(settings)))
+}
+
+/// The servers of the installation at `data`, to be worked on by hand beside a running server.
+pub fn open_by_hand(settings: &Settings, data: &Path) -> Result<ByHand, AppError> {
+    data_folder::make(data)?;
+    let path = data_folder::private_file(data, "longshore.db")?;
+    let store = Store::open(&path, Durability::Machine)?;
+    let vault = Vault::open_or_create(&data.join("secret.key"))?;
+    Ok(ByHand::new(store, vault, ssh_access(settings)))
 }
 
 fn auth_options(settings: &Settings) -> AuthOptions {

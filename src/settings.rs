@@ -82,6 +82,21 @@ pub struct Settings {
     pub ssh_connect_seconds: u64,
     /// How long a transfer over SSH may stand still, in seconds.
     pub ssh_idle_seconds: u64,
+    /// Folders below which private keys for servers may be given as a path.
+    pub ssh_key_folders: Vec<PathBuf>,
+    /// Whether the keys of the platform's own SSH agent may be used.
+    pub ssh_agent: bool,
+    /// How many connections to servers may be open at once.
+    pub ssh_connections: usize,
+    /// How many connections may be opened at once at one sshd, which drops some when they are too
+    /// many (`MaxStartups`).
+    pub ssh_connects_at_once: usize,
+    /// How long an unused connection is kept, in seconds.
+    pub ssh_rest_seconds: u64,
+    /// How many bytes may be uploaded to a server in one request.
+    pub ssh_upload_bytes: u64,
+    /// How long it is kept what was done on servers by hand, in days.
+    pub audit_days: u32,
     /// How long one command (a hook, the build, the restart) may run, in seconds.
     pub command_seconds: u64,
     /// How long any one step may take, in seconds.
@@ -145,6 +160,13 @@ impl Default for Settings {
             git_stall_seconds: 60,
             ssh_connect_seconds: 10,
             ssh_idle_seconds: 60,
+            ssh_key_folders: Vec::new(),
+            ssh_agent: false,
+            ssh_connections: 256,
+            ssh_connects_at_once: 8,
+            ssh_rest_seconds: 60,
+            ssh_upload_bytes: 256 << 20,
+            audit_days: 365,
             command_seconds: 1800,
             step_seconds: 3600,
             releases_at_once: 4,

@@ -3,10 +3,12 @@
 mod accounts;
 mod demo;
 mod serve;
+mod ssh;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -52,6 +54,9 @@ enum Command {
     /// Manage API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Run commands and copy files on the installation's servers.
+    #[command(subcommand)]
+    Ssh(ssh::SshCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,9 +198,10 @@ impl CliError {
 }
 
 impl Cli {
-    /// Does what the command line says.
-    pub async fn run(self) -> Result<(), CliError> {
-        match self.command {
+    /// Does what the command line says; how the program is to end.
+    pub async fn run(self) -> Result<ExitCode, CliError> {
+        let done = match self.command {
+            Command::Ssh(command) => return ssh::run(command).await,
             Command::Serve { place, listen } => serve::run(&place, listen).await,
             Command::Demo { data, listen } => demo::run(data, listen).await,
             Command::User(UserCommand::Add {
@@ -219,6 +225,7 @@ impl Cli {
             Command::Token(TokenCommand::Create { name, place }) => {
                 accounts::create_token(&place, &name)
             }
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }

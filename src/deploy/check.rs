@@ -1,16 +1,21 @@
 //! Trying servers and git hosts before anything depends on them, and accepting their host keys.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::destination::Destination;
 use super::engine::Engine;
 use super::error::{DeployError, StepError};
+use super::host_keys;
+use super::inspection::{self, Folder, Found};
 use super::said::{Message, Said};
 use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
-use crate::ssh::{self, Cancel, Cause};
+use crate::ssh::{Cancel, Cause};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
+
+/// How long looking around on a server may take.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -30,11 +35,8 @@ pub struct Check {
     pub message: Message,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
-}
-
-/// The fingerprint in a pinned key, which may have the key's kind before it.
-fn fingerprint_of(pinned: &str) -> &str {
-    pinned.rsplit(' ').next().unwrap_or(pinned)
+    /// What the server looks like, of one that was logged in to.
+    pub found: Option<Found>,
 }
 
 impl Engine {
@@ -58,8 +60,7 @@ impl Engine {
     }
 
     fn try_server(&self, server: &Server, check: &mut Check) -> Result<Message, StepError> {
-        let timeouts = self.options().ssh;
-        let opened = Destination::open(server, self.keyring(), &timeouts);
+        let opened = self.reach_anew(server);
         if let Err(StepError::Ssh(error)) = &opened
             && let Cause::UnknownHostKey { offered } | Cause::HostKeyChanged { offered, .. } =
                 &error.cause
@@ -73,11 +74,14 @@ impl Engine {
             check.fingerprint = Some(connection.host_key().fingerprint.clone());
             check.key_kind = Some(connection.host_key().kind.clone());
         }
+        check.found = self.inspect(server, &destination)?;
         let mut said = String::new();
         destination.run(
             &script::inspect(&server.root),
             None,
-            self.options().command_limit.min(timeouts.idle),
+            self.options()
+                .command_limit
+                .min(self.keyring().timeouts(server).idle),
             &Cancel::new(),
             &mut |line| line.clone_into(&mut said),
         )?;
@@ -87,21 +91,59 @@ impl Engine {
         })
     }
 
-    /// Pins a server's host key: the one that a person saw, if the server still shows it.
-    pub fn accept_server_key(&self, id: ServerId, fingerprint: &str) -> Result<(), DeployError> {
-        let store = &self.keyring().store;
-        let server = store.read(|conn| servers::find(conn, id))?;
+    /// A connection of its own, to see whether one can be opened.
+    fn reach_anew(&self, server: &Server) -> Result<Destination, StepError> {
         if server.kind == ServerKind::Local {
-            return Err(DeployError::NoHostKey {
-                what: server.hostname,
-            });
+            return Ok(Destination::Local);
         }
-        let port = u16::try_from(server.port).unwrap_or_default();
-        let offered = ssh::host_key(&server.host, port, &self.options().ssh)?;
-        same(fingerprint, &offered.fingerprint)?;
-        store.write(|conn| servers::set_host_key(conn, id, &offered.pin()))?;
-        tracing::info!(server = server.hostname, key = %offered, "host key accepted");
-        Ok(())
+        let keyring = self.keyring();
+        let target = keyring.target(server)?;
+        let timeouts = keyring.timeouts(server);
+        let pool = &keyring.ssh.pool;
+        let leased = pool.lease_new(&target, &timeouts, &Cancel::new())?;
+        Ok(Destination::Ssh(Box::new(leased)))
+    }
+
+    /// Looks around on a server that was logged in to.
+    fn inspect(
+        &self,
+        server: &Server,
+        destination: &Destination,
+    ) -> Result<Option<Found>, StepError> {
+        let paths = self
+            .keyring()
+            .store
+            .read(|conn| projects::paths_on(conn, server.id))?;
+        let mut folders = vec![server.root.clone()];
+        folders.extend(paths.iter().map(|path| script::base(&server.root, path)));
+        let mut found = Found::default();
+        let limit = self.keyring().timeouts(server).idle.min(LOOK);
+        let text = inspection::script(&folders);
+        let looked = destination.run(&text, None, limit, &Cancel::new(), &mut |line| {
+            found.hear(line);
+        });
+        match (looked, destination) {
+            (Err(error), Destination::Ssh(connection)) if connection.is_broken() => {
+                return Err(error);
+            }
+            // No shell there: files alone, by SFTP.
+            (_, Destination::Ssh(connection)) if !found.shell && !connection.is_broken() => {
+                let seen = connection.try_folder(&server.root, &Cancel::new());
+                let Ok((writable, free)) = seen else {
+                    return Ok(None);
+                };
+                found.user = Some(server.user.clone());
+                found.free_bytes = free;
+                found.folders.push(Folder {
+                    path: server.root.clone(),
+                    writable,
+                });
+            }
+            // What is wrong is said by the script that decides.
+            (Err(_), _) if !found.shell => return Ok(None),
+            _ => {}
+        }
+        Ok(Some(found))
     }
 
     /// Fetches a project's repository.
@@ -118,7 +160,7 @@ impl Engine {
                 check.fingerprint = project
                     .host_key
                     .as_deref()
-                    .map(|pinned| fingerprint_of(pinned).to_owned());
+                    .map(|pinned| host_keys::fingerprint_of(pinned).to_owned());
                 let (branches, tags) = (refs.branches.len(), refs.tags.len());
                 let text = format!("{branches} branches, {tags} tags");
                 check.message = Said::new("note.refs", text)
@@ -155,8 +197,12 @@ impl Engine {
         if !url.is_ssh() {
             return Err(DeployError::NoHostKey { what: project.repo });
         }
-        let offered = git::host_key(&url, &self.keyring().policy, self.options().ssh.connect)?;
-        same(fingerprint, &offered.fingerprint)?;
+        let offered = git::host_key(
+            &url,
+            &self.keyring().policy,
+            self.options().ssh.timeouts.connect,
+        )?;
+        host_keys::same(fingerprint, &offered.fingerprint)?;
         store.write(|conn| projects::set_host_key(conn, id, &offered.fingerprint))?;
         tracing::info!(
             project = project.title,
@@ -165,14 +211,4 @@ impl Engine {
         );
         Ok(())
     }
-}
-
-fn same(accepted: &str, offered: &str) -> Result<(), DeployError> {
-    if fingerprint_of(accepted.trim()) == offered {
-        return Ok(());
-    }
-    Err(DeployError::FingerprintMismatch {
-        accepted: accepted.to_owned(),
-        offered: offered.to_owned(),
-    })
 }

@@ -1,21 +1,52 @@
 //! Opens stored credentials for the one moment in which they are used.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use crate::git::{GitCredential, RepoUrl, Source, UrlPolicy};
 use crate::secret::{Secret, Vault, VaultError};
-use crate::ssh::{Credential as SshCredential, Target};
+use crate::ssh::{
+    Cancel, Cause, Credential as SshCredential, KeyFolders, Leased, Pool, SshError, Target,
+    Timeouts,
+};
 use crate::store::credentials::{self, Credential, PASSPHRASE, SECRET};
 use crate::store::projects::Project;
-use crate::store::servers::Server;
+use crate::store::servers::{self, Server};
 use crate::store::{CredentialId, CredentialKind, Store};
 
-use super::error::DeployError;
+use super::error::{DeployError, StepError};
 
-/// Finds and opens credentials.
+/// How servers are reached.
+#[derive(Clone, Debug)]
+pub struct SshAccess {
+    /// What is open already.
+    pub pool: Pool,
+    /// How long to wait for a server that has no time-outs of its own.
+    pub timeouts: Timeouts,
+    /// Where key files of the platform's own may be.
+    pub key_folders: KeyFolders,
+    /// Where the SSH agent that may be used listens.
+    pub agent: Agent,
+}
+
+/// The platform's own SSH agent.
+#[derive(Clone, Debug)]
+pub enum Agent {
+    /// The settings do not allow it.
+    Off,
+    /// It is allowed, and there is none.
+    Missing,
+    /// Where it listens.
+    At(PathBuf),
+}
+
+/// Finds and opens credentials, and servers with them.
 #[derive(Clone)]
 pub(super) struct Keyring {
     pub(super) store: Store,
     pub(super) vault: Vault,
     pub(super) policy: UrlPolicy,
+    pub(super) ssh: SshAccess,
 }
 
 impl Keyring {
@@ -34,35 +65,88 @@ impl Keyring {
             .transpose()
     }
 
-    /// What opens `server`. Without a credential an empty password is tried, which sshd refuses
-    /// unless its operator allows it.
-    pub(super) fn target(&self, server: &Server) -> Result<Target, super::error::StepError> {
-        let credential = self
-            .find(server.credential_id)
-            .and_then(|credential| self.ssh_credential(credential.as_ref()))?;
-        Ok(Target {
-            host: server.host.clone(),
-            port: u16::try_from(server.port).unwrap_or_default(),
-            user: server.user.clone(),
-            credential,
-            host_key: server.host_key.clone(),
-        })
+    /// A connection to `server`, by way of its jump servers.
+    pub(super) fn lease(&self, server: &Server, cancel: &Cancel) -> Result<Leased, StepError> {
+        let target = self.target(server)?;
+        Ok(self
+            .ssh
+            .pool
+            .lease(&target, &self.timeouts(server), cancel)?)
     }
 
-    fn ssh_credential(
-        &self,
-        credential: Option<&Credential>,
-    ) -> Result<SshCredential, DeployError> {
-        let Some(credential) = credential else {
-            return Ok(SshCredential::Password(Secret::new(String::new())));
+    /// How long to wait for `server`.
+    pub(super) fn timeouts(&self, server: &Server) -> Timeouts {
+        let own = |seconds: Option<i32>| {
+            let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            seconds.map(Duration::from_secs)
         };
-        let secret = self.vault.open_text(&credential.secret, SECRET)?;
+        Timeouts {
+            connect: own(server.connect_seconds).unwrap_or(self.ssh.timeouts.connect),
+            idle: own(server.idle_seconds).unwrap_or(self.ssh.timeouts.idle),
+        }
+    }
+
+    /// What opens `server`. Without a credential an empty password is tried, which sshd refuses
+    /// unless its operator allows it.
+    pub(super) fn target(&self, server: &Server) -> Result<Target, DeployError> {
+        let credential = self.server_credential(server)?;
+        self.target_with(server, credential)
+    }
+
+    /// [`target`](Self::target) with another credential for `server` itself.
+    pub(super) fn target_with(
+        &self,
+        server: &Server,
+        credential: SshCredential,
+    ) -> Result<Target, DeployError> {
+        let jump = server.jump_id;
+        let way = self
+            .store
+            .read(|conn| servers::way(conn, server.id, jump))?;
+        let mut via = None;
+        for jump in way.iter().rev() {
+            via = Some(target(jump, self.server_credential(jump)?, via));
+        }
+        Ok(target(server, credential, via))
+    }
+
+    fn server_credential(&self, server: &Server) -> Result<SshCredential, DeployError> {
+        let found = self.find(server.credential_id)?;
+        self.ssh_credential(found.as_ref())
+            .map_err(|cause| match cause {
+                Denied::Here(error) => error,
+                Denied::Key(cause) => DeployError::Ssh(SshError {
+                    address: server.hostname.clone(),
+                    cause,
+                }),
+            })
+    }
+
+    fn ssh_credential(&self, credential: Option<&Credential>) -> Result<SshCredential, Denied> {
+        let Some(credential) = credential else {
+            return Ok(SshCredential::nothing());
+        };
+        let secret = || self.vault.open_text(&credential.secret, SECRET);
         Ok(match credential.kind {
             CredentialKind::SshKey | CredentialKind::GitSshKey => SshCredential::KeyInMemory {
-                key: secret,
+                key: secret()?,
                 passphrase: self.passphrase(credential)?,
             },
-            CredentialKind::Password | CredentialKind::GitToken => SshCredential::Password(secret),
+            CredentialKind::SshKeyFile => {
+                let path = Path::new(credential.path.as_deref().unwrap_or_default());
+                SshCredential::KeyFile {
+                    path: self.ssh.key_folders.find(path)?,
+                    passphrase: self.passphrase(credential)?,
+                }
+            }
+            CredentialKind::SshAgent => match &self.ssh.agent {
+                Agent::At(socket) => SshCredential::Agent(socket.clone()),
+                Agent::Off => return Err(Denied::Key(Cause::AgentOff)),
+                Agent::Missing => return Err(Denied::Key(Cause::no_agent())),
+            },
+            CredentialKind::Password | CredentialKind::GitToken => {
+                SshCredential::Password(secret()?)
+            }
         })
     }
 
@@ -99,6 +183,40 @@ impl Keyring {
                 key: secret,
                 passphrase: self.passphrase(credential)?,
             },
+            CredentialKind::SshKeyFile | CredentialKind::SshAgent => {
+                return Err(DeployError::WrongCredential {
+                    name: credential.name.clone(),
+                });
+            }
         })
+    }
+}
+
+/// Why a credential cannot be used.
+enum Denied {
+    Here(DeployError),
+    Key(Cause),
+}
+
+impl From<VaultError> for Denied {
+    fn from(error: VaultError) -> Self {
+        Self::Here(error.into())
+    }
+}
+
+impl From<Cause> for Denied {
+    fn from(cause: Cause) -> Self {
+        Self::Key(cause)
+    }
+}
+
+fn target(server: &Server, credential: SshCredential, via: Option<Target>) -> Target {
+    Target {
+        host: server.host.clone(),
+        port: u16::try_from(server.port).unwrap_or_default(),
+        user: server.user.clone(),
+        credential,
+        host_key: server.host_key.clone(),
+        via: via.map(Box::new),
     }
 }

@@ -9,30 +9,27 @@ use super::error::StepError;
 use super::local::{self, LocalCommand};
 use super::said::refusal::Refusal;
 use super::script::REFUSED;
-use crate::ssh::{Cancel, Cause, Command, Connection, Exit, Stream, Timeouts};
+use crate::ssh::{Cancel, Cause, Command, Exit, Leased, Stream};
 use crate::store::ServerKind;
 use crate::store::servers::Server;
 
 /// One server, reached. It does one thing at a time.
 pub(super) enum Destination {
     Local,
-    Ssh(Box<Connection>),
+    Ssh(Box<Leased>),
 }
 
 impl Destination {
-    /// Connects.
+    /// Connects, or takes a connection that is open already.
     pub(super) fn open(
         server: &Server,
         keyring: &Keyring,
-        timeouts: &Timeouts,
+        cancel: &Cancel,
     ) -> Result<Self, StepError> {
-        match server.kind {
-            ServerKind::Local => Ok(Self::Local),
-            ServerKind::Ssh => {
-                let target = keyring.target(server)?;
-                Ok(Self::Ssh(Box::new(Connection::open(&target, timeouts)?)))
-            }
-        }
+        Ok(match server.kind {
+            ServerKind::Local => Self::Local,
+            ServerKind::Ssh => Self::Ssh(Box::new(keyring.lease(server, cancel)?)),
+        })
     }
 
     /// Runs a script to its end. [`StepError::Command`] if that is not 0; a script of ours that

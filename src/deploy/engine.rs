@@ -80,6 +80,7 @@ impl Engine {
             store: store.clone(),
             vault,
             policy,
+            ssh: options.ssh.clone(),
         };
         let engine = Self(Arc::new(Inner {
             store,

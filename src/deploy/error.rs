@@ -62,6 +62,18 @@ pub enum DeployError {
         /// The server or the repository.
         what: String,
     },
+    /// The platform's own machine is no server to log in to.
+    #[error("{what} is this machine itself, which is not reached over SSH")]
+    ThisMachine {
+        /// The server.
+        what: String,
+    },
+    /// A credential for servers alone.
+    #[error("the credential {name} opens servers, not repositories")]
+    WrongCredential {
+        /// Its name.
+        name: String,
+    },
     /// The account of the setting `run_as` is not there.
     #[error("setting {0}")]
     Account(String),

@@ -12,14 +12,18 @@
 //! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
 //! | `worker`, `run`, `platform`, `rollout` | walking a plan |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
+//! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
 //! | `repository`, `check` | what a repository offers; trying servers and git hosts, accepting their keys |
 
+mod by_hand;
 mod check;
 mod credentials;
 mod destination;
 mod dispatcher;
 mod engine;
 mod error;
+mod host_keys;
+mod inspection;
 mod local;
 mod node_log;
 mod plan;
@@ -39,17 +43,19 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use by_hand::{By, ByHand, NewFile};
 pub use check::Check;
+pub use credentials::{Agent, SshAccess};
 pub use engine::{Engine, Order};
 pub use error::DeployError;
+pub use host_keys::{Import, ImportOutcome, Imported};
+pub use inspection::{Folder, Found, Tool};
 pub use node_log::NodeLog;
 pub use plan::{Spec, Step};
 pub use recorder::{RELEASES, room};
 pub use said::{Causes, Message, Said, Tell};
 pub use state::{node_may, outcome, release_may};
 pub use tree::{color, figure, release_data};
-
-use crate::ssh::Timeouts;
 
 /// Where the engine works and what its limits are.
 #[derive(Clone, Debug)]
@@ -60,8 +66,8 @@ pub struct Options {
     pub logs: PathBuf,
     /// The account that builds and platform hooks run as.
     pub run_as: Option<String>,
-    /// How long to wait for servers.
-    pub ssh: Timeouts,
+    /// How servers are reached.
+    pub ssh: SshAccess,
     /// How long one command may run.
     pub command_limit: Duration,
     /// How long any one step may take.

@@ -202,6 +202,9 @@ pub(super) mod tests {
                     host_key: None,
                     created_at: now,
                     updated_at: now,
+                    jump_id: None,
+                    connect_seconds: None,
+                    idle_seconds: None,
                 })
                 .collect(),
         }

@@ -112,7 +112,7 @@ impl Chain<'_> {
     fn destination(&mut self) -> Result<&Destination, StepError> {
         let opened = match self.destination.take() {
             Some(opened) => opened,
-            None => Destination::open(self.server, &self.run.keyring, &self.run.timeouts())?,
+            None => Destination::open(self.server, &self.run.keyring, self.run.stop.cancel())?,
         };
         Ok(self.destination.insert(opened))
     }

@@ -13,7 +13,7 @@ use super::plan::Spec;
 use super::recorder::Recorder;
 use super::said::Message;
 use crate::git::Mirrors;
-use crate::ssh::{Cancel, Timeouts};
+use crate::ssh::Cancel;
 use crate::store::releases::Release;
 use crate::store::{NodeState, StoreError};
 
@@ -86,10 +86,6 @@ pub(super) struct StepFrame<'a> {
 }
 
 impl Run {
-    pub(super) fn timeouts(&self) -> Timeouts {
-        self.options.ssh
-    }
-
     /// The work tree.
     pub(super) fn tree(&self) -> PathBuf {
         self.work.join("tree")

@@ -9,6 +9,10 @@ impl Settings {
             ("git_stall_seconds", self.git_stall_seconds),
             ("ssh_connect_seconds", self.ssh_connect_seconds),
             ("ssh_idle_seconds", self.ssh_idle_seconds),
+            ("ssh_connections", self.ssh_connections as u64),
+            ("ssh_connects_at_once", self.ssh_connects_at_once as u64),
+            ("ssh_rest_seconds", self.ssh_rest_seconds),
+            ("audit_days", u64::from(self.audit_days)),
             ("command_seconds", self.command_seconds),
             ("step_seconds", self.step_seconds),
             ("releases_at_once", self.releases_at_once as u64),
@@ -47,6 +51,16 @@ impl Settings {
                     why: "must be at least 1",
                 });
             }
+        }
+        if !self
+            .ssh_key_folders
+            .iter()
+            .all(|folder| folder.is_absolute())
+        {
+            return Err(SettingsError::Bounds {
+                name: "ssh_key_folders",
+                why: "must be absolute paths",
+            });
         }
         let is_origin = |url: &String| {
             url::Url::parse(url)

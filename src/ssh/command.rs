@@ -1,7 +1,7 @@
 //! What to run, and how it ended.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 /// What to run.
@@ -11,6 +11,8 @@ pub struct Command<'a> {
     /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
     /// interrupted by time limit or cancellation.
     pub stdin: Option<&'a mut dyn Read>,
+    /// Who takes what it prints on its standard output, byte by byte; `None`: it comes line by line.
+    pub stdout: Option<&'a mut dyn Write>,
     /// When it is killed.
     pub time_limit: Duration,
 }
@@ -21,6 +23,7 @@ impl<'a> Command<'a> {
         Self {
             text,
             stdin: None,
+            stdout: None,
             time_limit,
         }
     }
@@ -29,6 +32,15 @@ impl<'a> Command<'a> {
     pub fn stdin(self, stdin: &'a mut dyn Read) -> Self {
         Self {
             stdin: Some(stdin),
+            ..self
+        }
+    }
+
+    /// The same command, whose standard output goes to `stdout` as it is. A writer that blocks is
+    /// not interrupted by time limit or cancellation; one that fails ends the command.
+    pub fn stdout(self, stdout: &'a mut dyn Write) -> Self {
+        Self {
+            stdout: Some(stdout),
             ..self
         }
     }

@@ -1,22 +1,26 @@
 //! A logged-in connection.
 
+use std::cell::Cell;
 use std::fmt;
-use std::time::Instant;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use super::credential::log_in;
+use super::dial::dial;
 use super::error::{Cause, SshError};
 use super::host_key::{self, HostKey};
-use super::link::{Link, Patience};
-use super::{Target, Timeouts};
+use super::link::{Fault, Link, Patience};
+use super::{Cancel, Target, Timeouts};
 
 /// A logged-in connection to one server. It may move between threads but belongs to one at a
-/// time, and it does one thing at a time. After an error other than [`Cause::RemoteFile`],
-/// [`Cause::LocalFile`] or [`Cause::DiskFull`] it should be dropped and a new one opened.
+/// time, and it does one thing at a time. After an error it may be [broken](Self::is_broken): then it
+/// should be dropped and a new one opened.
 pub struct Connection {
     pub(super) link: Link,
     pub(super) target: Target,
     pub(super) timeouts: Timeouts,
     host_key: HostKey,
+    broken: Cell<bool>,
 }
 
 impl fmt::Debug for Connection {
@@ -30,23 +34,42 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// Connects, checks the host key, then logs in. No credential is sent to a server whose key
-    /// is not the pinned one.
+    /// is not the pinned one. A jump server on the way is connected to first, by the same rules.
     pub fn open(target: &Target, timeouts: &Timeouts) -> Result<Self, SshError> {
-        Self::open_inner(target, timeouts)
+        Self::open_unless(target, timeouts, &Cancel::new())
+    }
+
+    /// [`open`](Self::open), given up within 2 s of `cancel`.
+    pub fn open_unless(
+        target: &Target,
+        timeouts: &Timeouts,
+        cancel: &Cancel,
+    ) -> Result<Self, SshError> {
+        let (socket, until) = dial(target, timeouts, cancel)?;
+        let patience = Patience {
+            until: Some(until),
+            idle: None,
+            cancel: Some(cancel),
+        };
+        Self::log_in(socket, target, timeouts, patience)
             .map_err(|cause| SshError::at(&target.host, target.port, cause))
     }
 
-    fn open_inner(target: &Target, timeouts: &Timeouts) -> Result<Self, Cause> {
-        let until = Instant::now() + timeouts.connect;
+    fn log_in(
+        socket: OwnedFd,
+        target: &Target,
+        timeouts: &Timeouts,
+        patience: Patience<'_>,
+    ) -> Result<Self, Cause> {
         let pinned = target.host_key.as_deref();
-        let link = Link::open(&target.host, target.port, timeouts, until, pinned)?;
+        let link = Link::open(socket, timeouts, patience, pinned)?;
         let host_key = link.host_key()?;
         host_key::check(pinned, host_key.clone())?;
         log_in(
             &link,
             &target.user,
             &target.credential,
-            Patience::until(until),
+            patience,
             timeouts.connect,
         )?;
         Ok(Self {
@@ -54,6 +77,7 @@ impl Connection {
             target: target.clone(),
             timeouts: *timeouts,
             host_key,
+            broken: Cell::new(false),
         })
     }
 
@@ -62,7 +86,42 @@ impl Connection {
         &self.host_key
     }
 
+    /// Whether an error left it in a state in which nothing more should be done with it.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Whether nothing has come that nobody asked for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.link.is_quiet()
+    }
+
+    /// Whether the server answers within `limit`: it is asked for a channel, which starts nothing.
+    pub(super) fn is_there(&self, limit: Duration) -> bool {
+        let patience = Patience::until(Instant::now() + limit);
+        let session = &self.link.session;
+        let opened = self
+            .link
+            .drive_opening(patience, || Ok(session.channel_session()?));
+        match opened {
+            Ok(mut channel) => {
+                let closed = self.link.drive(patience, || Ok(channel.close()?));
+                let gone = self.link.drive(patience, || Ok(channel.wait_close()?));
+                closed.is_ok() && gone.is_ok()
+            }
+            // It answers that it has no more of them, which is an answer.
+            Err(fault) => matches!(fault, Fault::Failed { .. }) && !fault.is_lost(),
+        }
+    }
+
+    pub(super) fn mark_broken(&self) {
+        self.broken.set(true);
+    }
+
     pub(super) fn failed(&self, cause: Cause) -> SshError {
+        if !cause.is_harmless() {
+            self.mark_broken();
+        }
         SshError::at(&self.target.host, self.target.port, cause)
     }
 }

@@ -1,21 +1,20 @@
 //! What proves that we may log in, and the login itself.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
 
 use super::error::{Cause, Phase};
 use super::link::{Fault, Link, Patience};
+use super::private_key::{self, Opened};
 use crate::secret::Secret;
 
 /// `AUTHENTICATION_FAILED` and `PUBLICKEY_UNVERIFIED`: the server said no.
 const REFUSED: [ErrorCode; 2] = [ErrorCode::Session(-18), ErrorCode::Session(-19)];
 const PASSWORD_EXPIRED: ErrorCode = ErrorCode::Session(-15);
 
-const OPENSSH_KEY: &[u8] = b"openssh-key-v1\0";
+/// What was tried where an agent's keys were.
+const AGENT: &str = "key of the SSH agent";
 
 /// What proves that we may log in.
 #[derive(Debug, Clone)]
@@ -36,6 +35,15 @@ pub enum Credential {
         /// What opens it, if it is encrypted.
         passphrase: Option<Secret<String>>,
     },
+    /// The keys of the SSH agent that listens on this socket, one after the other.
+    Agent(PathBuf),
+}
+
+impl Credential {
+    /// Opens nothing but what anybody may enter.
+    pub fn nothing() -> Self {
+        Self::Password(Secret::new(String::new()))
+    }
 }
 
 /// Logs `user` in. Keys are looked at before anything is sent to the server.
@@ -55,13 +63,10 @@ pub(super) fn log_in(
     match credential {
         Credential::Password(password) => login.with_password(password),
         Credential::KeyFile { path, passphrase } => {
-            let key = fs::read_to_string(path).map_err(|cause| Cause::KeyUnreadable {
-                path: path.clone(),
-                cause,
-            })?;
-            login.with_key(&Secret::new(key), passphrase.as_ref())
+            login.with_key(&private_key::read(path)?, passphrase.as_ref())
         }
         Credential::KeyInMemory { key, passphrase } => login.with_key(key, passphrase.as_ref()),
+        Credential::Agent(socket) => login.with_agent(socket),
     }
 }
 
@@ -109,12 +114,7 @@ impl Login<'_> {
         key: &Secret<String>,
         passphrase: Option<&Secret<String>>,
     ) -> Result<(), Cause> {
-        let passphrase = passphrase.filter(|passphrase| !passphrase.expose().is_empty());
-        let key = Secret::new(key.expose().trim().replace("\r\n", "\n") + "\n");
-        let encrypted = is_encrypted(key.expose())?;
-        if encrypted && passphrase.is_none() {
-            return Err(Cause::PassphraseMissing);
-        }
+        let Opened { text, encrypted } = private_key::look_at(key, passphrase)?;
         let passphrase = passphrase
             .filter(|_| encrypted)
             .map(|it| it.expose().as_str());
@@ -128,7 +128,7 @@ impl Login<'_> {
         }
         self.link
             .drive(self.patience, || {
-                Ok(session.userauth_pubkey_memory(self.user, None, key.expose(), passphrase)?)
+                Ok(session.userauth_pubkey_memory(self.user, None, text.expose(), passphrase)?)
             })
             .map_err(|fault| match fault {
                 Fault::Failed {
@@ -140,6 +140,44 @@ impl Login<'_> {
                 Fault::Failed { reason, .. } => Cause::KeyNotUnderstood { reason },
                 fault => self.failed(fault, "key", accepted),
             })
+    }
+
+    /// The agent answers at once or not at all: what asks it cannot be interrupted.
+    fn with_agent(&self, socket: &Path) -> Result<(), Cause> {
+        let unusable = |error: ssh2::Error| Cause::Agent {
+            reason: error.message().to_owned(),
+        };
+        let accepted = self.accepted_methods()?;
+        if self.link.session.authenticated() {
+            return Ok(());
+        }
+        if !accepted.split(',').any(|offered| offered == "publickey") {
+            return Err(self.refused(AGENT, accepted));
+        }
+        let mut agent = self.link.session.agent().map_err(unusable)?;
+        agent.set_identity_path(socket).map_err(unusable)?;
+        agent.connect().map_err(unusable)?;
+        agent.list_identities().map_err(unusable)?;
+        let identities = agent.identities().map_err(unusable)?;
+        if identities.is_empty() {
+            return Err(Cause::Agent {
+                reason: "it holds no key".to_owned(),
+            });
+        }
+        for identity in identities {
+            match self
+                .link
+                .drive(self.patience, || Ok(agent.userauth(self.user, &identity)?))
+            {
+                Ok(()) => return Ok(()),
+                // A key that the server does not know, or that the agent does not sign with.
+                Err(fault @ Fault::Failed { .. }) if !fault.is_lost() => {}
+                // Servers hang up after some keys that they do not know.
+                Err(fault) if fault.is_lost() => break,
+                Err(fault) => return Err(self.failed(fault, AGENT, accepted)),
+            }
+        }
+        Err(self.refused(AGENT, accepted))
     }
 
     /// Asks by trying to log in with no credential at all, as RFC 4252 section 5.2 has it.
@@ -186,81 +224,5 @@ impl KeyboardInteractivePrompt for Answers<'_> {
                 .map_or_else(String::new, |password| password.expose().clone()),
         };
         prompts.iter().map(&mut answer).collect()
-    }
-}
-
-/// Whether a private key is encrypted; refuses what is no private key with words that help.
-fn is_encrypted(key: &str) -> Result<bool, Cause> {
-    let not_understood = |reason: &str| {
-        Err(Cause::KeyNotUnderstood {
-            reason: reason.to_owned(),
-        })
-    };
-    if key.starts_with("PuTTY-User-Key-File-") {
-        return not_understood(
-            "it is in PuTTY's format; convert it with `puttygen KEY.ppk -O private-openssh`",
-        );
-    }
-    if key.starts_with("ssh-") || key.starts_with("ecdsa-") || key.contains("BEGIN PUBLIC KEY") {
-        return not_understood("this is the public half; the private key is needed");
-    }
-    let Some(label) = key
-        .strip_prefix("-----BEGIN ")
-        .and_then(|rest| rest.split_once("-----\n"))
-        .map(|(label, _)| label)
-    else {
-        return not_understood("it has no `-----BEGIN … PRIVATE KEY-----` line");
-    };
-    if !key.contains(&format!("-----END {label}-----")) {
-        return not_understood("its end is missing");
-    }
-    match label {
-        "OPENSSH PRIVATE KEY" => match openssh_cipher(key) {
-            Some(cipher) => Ok(cipher != b"none"),
-            None => not_understood("it is damaged"),
-        },
-        "ENCRYPTED PRIVATE KEY" => Ok(true),
-        "DSA PRIVATE KEY" => not_understood("DSA keys are no longer supported"),
-        label if label.ends_with("PRIVATE KEY") => Ok(key.contains("Proc-Type: 4,ENCRYPTED")),
-        label => not_understood(&format!("it is a {label}")),
-    }
-}
-
-/// The cipher's name, the first field of OpenSSH's format (its `PROTOCOL.key`).
-fn openssh_cipher(key: &str) -> Option<Vec<u8>> {
-    let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
-    let body = STANDARD.decode(body.trim()).ok()?;
-    let (length, rest) = body.strip_prefix(OPENSSH_KEY)?.split_first_chunk()?;
-    Some(rest.get(..u32::from_be_bytes(*length) as usize)?.to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reason(key: &str) -> String {
-        is_encrypted(key).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn what_is_no_private_key_is_told_plainly() {
-        assert!(reason("PuTTY-User-Key-File-3: ssh-ed25519\n").contains("puttygen"));
-        assert!(reason("ssh-ed25519 AAAA me@here\n").contains("public half"));
-        assert!(reason("hello\n").contains("BEGIN"));
-        assert!(reason("-----BEGIN RSA PRIVATE KEY-----\nabc\n").contains("end is missing"));
-        let damaged =
-            "-----BEGIN OPENSSH PRIVATE KEY-----\n!!\n-----END OPENSSH PRIVATE KEY-----\n";
-        assert!(reason(damaged).contains("damaged"));
-        let other = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n";
-        assert!(reason(other).contains("CERTIFICATE"));
-    }
-
-    #[test]
-    fn encryption_is_seen_in_pem() {
-        let pem = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nabc\n\
-                   -----END RSA PRIVATE KEY-----\n";
-        assert!(is_encrypted(pem).unwrap());
-        let plain = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n";
-        assert!(!is_encrypted(plain).unwrap());
     }
 }

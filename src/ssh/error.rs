@@ -19,11 +19,17 @@ pub struct SshError {
 
 impl SshError {
     pub(super) fn at(host: &str, port: u16, cause: Cause) -> Self {
-        let address = match host.contains(':') {
+        Self {
+            address: Self::address(host, port),
+            cause,
+        }
+    }
+
+    pub(super) fn address(host: &str, port: u16) -> String {
+        match host.contains(':') {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
-        };
-        Self { address, cause }
+        }
     }
 }
 
@@ -36,6 +42,10 @@ pub enum Phase {
     Connect,
     /// The SSH handshake: the port is open, but nothing that speaks SSH answers in time.
     Handshake,
+    /// The way on from a jump server.
+    Jump,
+    /// A turn to connect: the pool has as many connections as it may.
+    Turn,
     /// The login.
     Authentication,
     /// The start of a command.
@@ -50,6 +60,8 @@ impl fmt::Display for Phase {
             Self::Lookup => "the host's name was not resolved",
             Self::Connect => "the host did not accept the connection",
             Self::Handshake => "the port is open but no SSH handshake was completed",
+            Self::Jump => "the jump server did not reach it",
+            Self::Turn => "too many connections are open or being opened",
             Self::Authentication => "the login was not answered",
             Self::Start => "the server did not start the command",
             Self::Transfer => "the server gave no sign of life during a file transfer",
@@ -89,6 +101,18 @@ pub enum Cause {
         /// What libssh2 said.
         reason: String,
     },
+    /// The server hung up before it said who it is: too many connections wait for their login
+    /// there, or it takes none from here.
+    #[error("the server turned the connection away; too many may be opened there at once")]
+    TurnedAway,
+    /// The jump server was reached but has no way to the next one.
+    #[error("the jump server opens no way to {to}: {reason}")]
+    NoWayOn {
+        /// `host:port` of the next one.
+        to: String,
+        /// What libssh2 said.
+        reason: String,
+    },
     /// Nobody has accepted this server's key yet; no credential was sent.
     #[error("the host key is not accepted yet: {offered}")]
     UnknownHostKey {
@@ -111,7 +135,7 @@ pub enum Cause {
     AuthenticationFailed {
         /// The login name.
         user: String,
-        /// `password` or `key`.
+        /// `password`, `key` or `key of the SSH agent`.
         tried: &'static str,
         /// The methods that the server accepts, by their SSH names, comma-separated.
         accepted: String,
@@ -131,6 +155,21 @@ pub enum Cause {
     /// The text is no private key that can be used.
     #[error("the private key cannot be used: {reason}")]
     KeyNotUnderstood {
+        /// Why.
+        reason: String,
+    },
+    /// The key file is in no folder that the settings allow.
+    #[error("the private key {} is in no folder of the setting ssh_key_folders", .path.display())]
+    KeyFolder {
+        /// Where the key file is.
+        path: PathBuf,
+    },
+    /// The settings do not allow the platform's own SSH agent.
+    #[error("the SSH agent may not be used here: the setting ssh_agent is off")]
+    AgentOff,
+    /// The platform's SSH agent is not there, or has nothing that helps.
+    #[error("the SSH agent cannot be used: {reason}")]
+    Agent {
         /// Why.
         reason: String,
     },
@@ -170,6 +209,12 @@ pub enum Cause {
         /// What the reader said.
         cause: io::Error,
     },
+    /// What a command prints, or a file has, could not be taken here; it was ended.
+    #[error("what the server sends cannot be taken: {cause}")]
+    Output {
+        /// What the writer said.
+        cause: io::Error,
+    },
     /// A file or folder on the server.
     #[error("{path} on the server: {reason}")]
     RemoteFile {
@@ -198,6 +243,37 @@ pub enum Cause {
         /// What broke it.
         reason: String,
     },
+}
+
+impl Cause {
+    /// There is no SSH agent.
+    pub fn no_agent() -> Self {
+        Self::Agent {
+            reason: "SSH_AUTH_SOCK is not set".to_owned(),
+        }
+    }
+
+    /// Whether the server is another one than it was, or we are nobody there any more.
+    pub(super) fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::HostKeyChanged { .. }
+                | Self::UnknownHostKey { .. }
+                | Self::AuthenticationFailed { .. }
+                | Self::PasswordExpired { .. }
+        )
+    }
+
+    /// Whether the connection is as good after it as before.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(
+            self,
+            Self::RemoteFile { .. }
+                | Self::LocalFile { .. }
+                | Self::DiskFull { .. }
+                | Self::Refused { .. }
+        )
+    }
 }
 
 fn fate(killed: bool) -> &'static str {

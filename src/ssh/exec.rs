@@ -57,6 +57,7 @@ impl Connection {
                 let killed = run.kill();
                 Err(match stop {
                     Stop::Input(cause) => Cause::Input { cause },
+                    Stop::Output(cause) => Cause::Output { cause },
                     Stop::Cancelled => Cause::Cancelled { killed },
                     _ => Cause::CommandTimedOut { limit, killed },
                 })
@@ -108,6 +109,7 @@ enum Stop {
     Cancelled,
     TimeLimit,
     Input(io::Error),
+    Output(io::Error),
     Lost(String),
 }
 
@@ -126,6 +128,8 @@ struct Run<'a, 'f> {
     connection: &'a Connection,
     channel: Channel,
     feed: Feed<'f>,
+    /// Who takes the standard output, if not `on_line`.
+    sink: Option<&'f mut dyn Write>,
     listener: Listener,
     out: Lines,
     err: Lines,
@@ -161,6 +165,7 @@ impl<'a, 'f> Run<'a, 'f> {
             connection,
             channel,
             feed,
+            sink: command.stdout,
             listener: Listener::new(&mark),
             out: Lines::default(),
             err: Lines::default(),
@@ -222,9 +227,14 @@ impl<'a, 'f> Run<'a, 'f> {
             let mut on_line = |line: &str| (self.on_line)(stream, line);
             match stream {
                 Stream::Out => {
-                    let lines = &mut self.out;
-                    self.listener
-                        .feed(bytes, &mut |bytes| lines.feed(bytes, &mut on_line));
+                    let (lines, sink) = (&mut self.out, &mut self.sink);
+                    let mut taken = Ok(());
+                    self.listener.feed(bytes, &mut |bytes| match sink {
+                        Some(sink) if taken.is_ok() => taken = sink.write_all(bytes),
+                        Some(_) => {}
+                        None => lines.feed(bytes, &mut on_line),
+                    });
+                    taken.map_err(Stop::Output)?;
                 }
                 Stream::Err => self.err.feed(bytes, &mut on_line),
             }
@@ -351,9 +361,12 @@ impl<'a, 'f> Run<'a, 'f> {
 
     fn flush(&mut self) {
         let mut on_out = |line: &str| (self.on_line)(Stream::Out, line);
-        let lines = &mut self.out;
-        self.listener
-            .finish(&mut |bytes| lines.feed(bytes, &mut on_out));
+        let (lines, sink) = (&mut self.out, &mut self.sink);
+        self.listener.finish(&mut |bytes| match sink {
+            // All that matters came before the command's end.
+            Some(sink) => drop(sink.write_all(bytes)),
+            None => lines.feed(bytes, &mut on_out),
+        });
         self.out.finish(&mut on_out);
         self.err
             .finish(&mut |line| (self.on_line)(Stream::Err, line));
@@ -384,15 +397,19 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Reads what comes within a moment, without feeding.
     fn drain(&mut self) {
         self.feed = Feed::Closed;
+        self.sink = None;
         let _ = self.follow(Instant::now() + DRAIN, &Cancel::new());
     }
 
     /// Closes the channel, so that the connection can run the next command.
     fn close(mut self) {
         let patience = Patience::until(Instant::now() + DRAIN);
-        let _ = self
+        let closed = self
             .connection
             .link
             .drive(patience, || Ok(self.channel.close()?));
+        if closed.is_err() {
+            self.connection.mark_broken();
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! Who a server is: its host key, shown to a person once and expected ever after.
 
 use std::fmt;
-use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use super::Timeouts;
+use super::credential::Credential;
+use super::dial::dial;
 use super::error::{Cause, SshError};
-use super::link::Link;
+use super::link::{Link, Patience};
+use super::{Cancel, Target, Timeouts};
 
 /// A server's public key, as much of it as is needed to know it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +57,26 @@ impl fmt::Display for HostKey {
 
 /// The key that the server at `host` and `port` shows now, to be shown to a person. Nobody logs in.
 pub fn host_key(host: &str, port: u16, timeouts: &Timeouts) -> Result<HostKey, SshError> {
-    let until = Instant::now() + timeouts.connect;
-    Link::open(host, port, timeouts, until, None)
+    offered_key(
+        &Target {
+            host: host.to_owned(),
+            port,
+            user: String::new(),
+            credential: Credential::nothing(),
+            host_key: None,
+            via: None,
+        },
+        timeouts,
+    )
+}
+
+/// The key that `target` shows now, whatever is pinned. Nobody logs in there; on its jump servers,
+/// whose keys must be the pinned ones, somebody does.
+pub fn offered_key(target: &Target, timeouts: &Timeouts) -> Result<HostKey, SshError> {
+    let (socket, until) = dial(target, timeouts, &Cancel::new())?;
+    Link::open(socket, timeouts, Patience::until(until), None)
         .and_then(|link| link.host_key())
-        .map_err(|cause| SshError::at(host, port, cause))
+        .map_err(|cause| SshError::at(&target.host, target.port, cause))
 }
 
 /// Refuses every key but the pinned one.

@@ -1,23 +1,25 @@
-//! One TCP connection that speaks SSH, driven without blocking.
+//! One connection that speaks SSH, driven without blocking.
 //!
 //! libssh2 says `EAGAIN` when it must wait for the socket; [`Link::drive`] waits and repeats the
 //! call until it is done, until its patience ends or until it is cancelled.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::AsRawFd;
-use std::sync::mpsc;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::net::{RecvFlags, Shutdown};
 use ssh2::{BlockDirections, DisconnectCode, ErrorCode, MethodType, Session};
 
 use super::error::{Cause, Phase};
 use super::host_key::{self, HostKey};
 use super::{Cancel, Timeouts};
+
+/// What sshd says instead where it has too many connections that are not logged in yet.
+const TOO_MANY: &[u8] = b"Exceeded MaxStartups";
 
 /// The longest wait before cancellation and time limits are looked at again.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
@@ -139,53 +141,85 @@ impl Patience<'_> {
     }
 }
 
-/// A TCP connection after its SSH handshake.
+/// A connection after its SSH handshake.
 pub(super) struct Link {
     pub(super) session: Session,
-    socket: TcpStream,
+    socket: OwnedFd,
     poll: RefCell<(Poll, Events)>,
 }
 
 impl Link {
-    /// Connects and shakes hands. `pinned` decides which host key is asked for; whether it is the
+    /// Shakes hands over `socket`. `pinned` decides which host key is asked for; whether it is the
     /// right one is the caller's to check.
     pub(super) fn open(
-        host: &str,
-        port: u16,
+        socket: OwnedFd,
         timeouts: &Timeouts,
-        until: Instant,
+        patience: Patience<'_>,
         pinned: Option<&str>,
     ) -> Result<Self, Cause> {
-        let socket = connect(&resolve(host, port, timeouts, until)?, timeouts, until)?;
         let link = Self::over(socket).map_err(|fault| Cause::Unreachable {
             reason: fault.reason().to_owned(),
         })?;
+        let timed_out = |fault: Fault| fault.general(Phase::Handshake, timeouts.connect);
+        if link
+            .drive(patience, || link.is_turned_away())
+            .map_err(timed_out)?
+        {
+            return Err(Cause::TurnedAway);
+        }
         link.prefer(pinned)
-            .and_then(|()| link.shake_hands(until))
+            .and_then(|()| link.shake_hands(patience))
             .map_err(|fault| match fault {
                 Fault::Failed { reason, .. } => Cause::Handshake { reason },
-                fault => fault.general(Phase::Handshake, timeouts.connect),
+                fault => timed_out(fault),
             })?;
         Ok(link)
     }
 
-    fn over(socket: TcpStream) -> Result<Self, Fault> {
-        socket.set_nodelay(true)?;
+    fn over(socket: OwnedFd) -> Result<Self, Fault> {
         let poll = Poll::new()?;
-        poll.registry().register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            Token(0),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
         let mut session = Session::new()?;
         session.set_tcp_stream(socket.try_clone()?);
         session.set_blocking(false);
         session.set_timeout(DROP_LIMIT.as_millis() as u32);
-        Ok(Self {
+        let link = Self {
             session,
             socket,
             poll: RefCell::new((poll, Events::with_capacity(4))),
-        })
+        };
+        link.also_watch(link.socket.as_raw_fd())?;
+        Ok(link)
+    }
+
+    /// Lets [`wait`](Self::wait) end when something happens on another socket, too.
+    pub(super) fn also_watch(&self, socket: RawFd) -> io::Result<()> {
+        self.poll.borrow().0.registry().register(
+            &mut SourceFd(&socket),
+            Token(socket as usize),
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    /// Whether the server hangs up before it has said who it is, as sshd does when it has too many
+    /// connections that are not logged in yet. Only looks at what came, and takes nothing.
+    fn is_turned_away(&self) -> Result<bool, Fault> {
+        let mut first = [0; TOO_MANY.len()];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let length = match rustix::net::recv(&self.socket, &mut first, flags) {
+            Ok((_, length)) => length,
+            Err(rustix::io::Errno::CONNRESET) => return Ok(true),
+            Err(errno) => return Err(io::Error::from(errno).into()),
+        };
+        let said = &first[..length];
+        Ok(said.is_empty() || said == TOO_MANY)
+    }
+
+    /// Whether nothing has come that nobody asked for, and the other end is still there as far as
+    /// is known here.
+    pub(super) fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = rustix::net::recv(&self.socket, &mut [0], flags);
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 
     fn prefer(&self, pinned: Option<&str>) -> Result<(), Fault> {
@@ -197,9 +231,9 @@ impl Link {
         }
     }
 
-    fn shake_hands(&self, until: Instant) -> Result<(), Fault> {
+    fn shake_hands(&self, patience: Patience<'_>) -> Result<(), Fault> {
         let mut session = self.session.clone();
-        self.drive(Patience::until(until), || Ok(session.handshake()?))
+        self.drive(patience, || Ok(session.handshake()?))
     }
 
     /// The key that the server has just proved to own.
@@ -313,71 +347,7 @@ impl Drop for Link {
         });
         // With the socket shut, what libssh2 still wants to send while it frees its parts fails
         // at once.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
         self.session.set_blocking(true);
-    }
-}
-
-/// All addresses of `host`. The system's resolver cannot be interrupted: it gets a thread that is
-/// left behind when it takes too long.
-fn resolve(
-    host: &str,
-    port: u16,
-    timeouts: &Timeouts,
-    until: Instant,
-) -> Result<Vec<SocketAddr>, Cause> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let (sender, receiver) = mpsc::channel();
-    let name = host.to_owned();
-    thread::spawn(move || {
-        let found = (name.as_str(), port).to_socket_addrs();
-        let _ = sender.send(found.map(Iterator::collect::<Vec<_>>));
-    });
-    match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-        Ok(Ok(_)) => Err(Cause::Unresolved {
-            reason: "it has no address".to_owned(),
-        }),
-        Ok(Err(error)) => Err(Cause::Unresolved {
-            reason: error.to_string(),
-        }),
-        Err(_) => Err(Cause::TimedOut {
-            phase: Phase::Lookup,
-            after: timeouts.connect,
-        }),
-    }
-}
-
-/// The first address that accepts. Each gets its share of the time that is left, so that a dead
-/// one does not starve the next.
-fn connect(
-    addresses: &[SocketAddr],
-    timeouts: &Timeouts,
-    until: Instant,
-) -> Result<TcpStream, Cause> {
-    let mut refusals = Vec::new();
-    let mut timed_out = 0;
-    for (index, address) in addresses.iter().enumerate() {
-        let left = until.saturating_duration_since(Instant::now());
-        let share = left / (addresses.len() - index) as u32;
-        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
-            Ok(socket) => return Ok(socket),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                timed_out += 1;
-                refusals.push(format!("{}: no answer", address.ip()));
-            }
-            Err(error) => refusals.push(format!("{}: {error}", address.ip())),
-        }
-    }
-    match timed_out == addresses.len() {
-        true => Err(Cause::TimedOut {
-            phase: Phase::Connect,
-            after: timeouts.connect,
-        }),
-        false => Err(Cause::Unreachable {
-            reason: refusals.join(", "),
-        }),
     }
 }

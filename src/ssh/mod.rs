@@ -12,15 +12,23 @@
 mod command;
 mod connection;
 mod credential;
+mod dial;
 mod error;
 mod exec;
+mod files;
 mod host_key;
+mod jump;
+mod known_hosts;
 mod lines;
 mod link;
+mod pool;
+mod private_key;
 mod script;
+mod sftp_tree;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;
+mod tree;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +38,11 @@ pub use command::{Command, Exit, Stream};
 pub use connection::Connection;
 pub use credential::Credential;
 pub use error::{Cause, Phase, SshError};
-pub use host_key::{HostKey, host_key};
+pub use files::RemoteFile;
+pub use host_key::{HostKey, host_key, offered_key};
+pub use known_hosts::{Known, KnownHosts};
+pub use pool::{Leased, Pool, PoolOptions};
+pub use private_key::{KeyFolders, check_key, check_key_file};
 pub use script::quote;
 
 /// Where to connect, as whom, and which host key is expected there.
@@ -47,12 +59,16 @@ pub struct Target {
     /// The key that a person has accepted for this server: [`HostKey::pin`], or a bare
     /// `SHA256:…` fingerprint. `None`: nobody has, and [`Connection::open`] refuses.
     pub host_key: Option<String>,
+    /// The jump server that it is reached through, which may have one of its own. Names are looked
+    /// up where the last jump server is.
+    pub via: Option<Box<Target>>,
 }
 
 /// How long to wait for a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection to stand: name lookup, TCP, handshake and login together.
+    /// For a connection to stand: name lookup, TCP, handshake and login together. Each jump server on
+    /// the way has this time too.
     pub connect: Duration,
     /// For a server that gives no sign of life while something is under way. A command may be
     /// silent for longer: the server is asked for a sign of life meanwhile, and given up after this

@@ -1,8 +1,14 @@
 //! Tests on a real sshd: private, on a free loopback port, ended with the test.
 
+mod account;
+mod agent;
 mod exec;
 mod exec_end;
+mod jump;
+mod kinds;
 mod login;
 mod login_password;
+mod pool;
 pub(crate) mod sshd;
 mod transfer;
+mod tree;

@@ -134,14 +134,14 @@ impl Connection {
 
 /// The SFTP subsystem of one connection, for one file: servers that allow one channel at a time
 /// must be able to run a command after it.
-struct RemoteFiles<'a> {
+pub(super) struct RemoteFiles<'a> {
     connection: &'a Connection,
     cancel: &'a Cancel,
-    sftp: Sftp,
+    pub(super) sftp: Sftp,
 }
 
 impl<'a> RemoteFiles<'a> {
-    fn open(connection: &'a Connection, cancel: &'a Cancel) -> Result<Self, Cause> {
+    pub(super) fn open(connection: &'a Connection, cancel: &'a Cancel) -> Result<Self, Cause> {
         let link = &connection.link;
         let idle = connection.timeouts.idle;
         let patience = Patience {
@@ -170,7 +170,7 @@ impl<'a> RemoteFiles<'a> {
         })
     }
 
-    fn drive<T>(&self, call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(super) fn drive<T>(&self, call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
         if self.cancel.is_cancelled() {
             return Err(Fault::Cancelled);
         }
@@ -182,7 +182,7 @@ impl<'a> RemoteFiles<'a> {
         self.connection.link.drive(patience, call)
     }
 
-    fn cause(&self, fault: Fault, path: &str) -> Cause {
+    pub(super) fn cause(&self, fault: Fault, path: &str) -> Cause {
         let reason = match fault.code() {
             Some(code) if NO_SPACE.contains(&code) => {
                 return Cause::DiskFull {
@@ -318,7 +318,7 @@ impl<'a> RemoteFiles<'a> {
             .map_err(|fault| self.cause(fault, remote))
     }
 
-    fn open_for_reading(&self, remote: &str) -> Result<(ssh2::File, u32), Cause> {
+    pub(super) fn open_for_reading(&self, remote: &str) -> Result<(ssh2::File, u32), Cause> {
         let cause = |fault| self.cause(fault, remote);
         let path = Path::new(remote);
         let found = self.drive(|| Ok(self.sftp.stat(path)?)).map_err(cause)?;
@@ -332,7 +332,7 @@ impl<'a> RemoteFiles<'a> {
         Ok((file, found.perm.unwrap_or(0o644)))
     }
 
-    fn empty(
+    pub(super) fn empty(
         &self,
         source: &mut ssh2::File,
         place: &mut dyn Write,

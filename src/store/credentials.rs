@@ -29,6 +29,8 @@ pub struct Credential {
     /// A private key's passphrase, sealed for [`PASSPHRASE`].
     #[serde(skip)]
     pub passphrase: Option<Vec<u8>>,
+    /// Where the key file is, of those that are one.
+    pub path: Option<String>,
     /// When it was made.
     pub created_at: Moment,
     /// When it was last changed.
@@ -47,6 +49,8 @@ pub struct CredentialValues {
     pub secret: Vec<u8>,
     /// See [`Credential`].
     pub passphrase: Option<Vec<u8>>,
+    /// See [`Credential`].
+    pub path: Option<String>,
 }
 
 /// Adds a credential.
@@ -71,6 +75,7 @@ pub fn update(conn: &mut Conn, id: CredentialId, values: &CredentialValues) -> R
             credentials::kind.eq(values.kind),
             credentials::secret.eq(&values.secret),
             credentials::passphrase.eq(&values.passphrase),
+            credentials::path.eq(&values.path),
             credentials::updated_at.eq(Moment::now()),
         ))
         .returning(Credential::as_returning())

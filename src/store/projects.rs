@@ -193,16 +193,23 @@ pub enum Sharing {
     Server(String),
 }
 
-/// The folder that a project at `path` has on `server`: the machine, and the folder there.
-fn place(server: &Server, path: &str) -> (ServerKind, String, i32, String) {
+/// A machine, as far as it is known here, and a folder on it. Behind another jump server the same
+/// address is another machine.
+type Place = (ServerKind, Option<ServerId>, String, i32, String);
+
+/// The folder that a project at `path` has on `server`.
+fn place(server: &Server, path: &str) -> Place {
     let folder = format!(
         "{}/{}",
         server.root.trim_end_matches('/'),
         path.trim_matches('/')
     );
     match server.kind {
-        ServerKind::Local => (server.kind, String::new(), 0, folder),
-        ServerKind::Ssh => (server.kind, server.host.to_lowercase(), server.port, folder),
+        ServerKind::Local => (server.kind, None, String::new(), 0, folder),
+        ServerKind::Ssh => {
+            let host = server.host.to_lowercase();
+            (server.kind, server.jump_id, host, server.port, folder)
+        }
     }
 }
 
@@ -245,6 +252,17 @@ pub fn exist(conn: &mut Conn) -> Result<bool> {
         diesel::select(diesel::dsl::exists(projects::table.select(projects::id)))
             .get_result(conn)?,
     )
+}
+
+/// The paths of the projects that release to a server.
+pub fn paths_on(conn: &mut Conn, server: ServerId) -> Result<Vec<String>> {
+    Ok(projects::table
+        .inner_join(project_servers::table)
+        .filter(project_servers::server_id.eq(server))
+        .order(projects::path)
+        .select(projects::path)
+        .distinct()
+        .load(conn)?)
 }
 
 /// Every project, by title.

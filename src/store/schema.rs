@@ -53,6 +53,7 @@ diesel::table! {
         kind -> Text,
         secret -> Binary,
         passphrase -> Nullable<Binary>,
+        path -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
     }
@@ -71,6 +72,25 @@ diesel::table! {
         host_key -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
+        jump_id -> Nullable<BigInt>,
+        connect_seconds -> Nullable<Integer>,
+        idle_seconds -> Nullable<Integer>,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        who -> Text,
+        way -> Text,
+        action -> Text,
+        server_id -> Nullable<BigInt>,
+        server -> Text,
+        detail -> Text,
+        outcome -> Text,
+        message -> Text,
+        ended_at -> Nullable<BigInt>,
     }
 }
 

@@ -39,6 +39,15 @@ pub struct Server {
     /// When it was last changed.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub updated_at: Moment,
+    /// The server that it is reached through; none: directly.
+    #[serde(default)]
+    pub jump_id: Option<ServerId>,
+    /// How long connecting may take, in seconds; none: as the settings say.
+    #[serde(default)]
+    pub connect_seconds: Option<i32>,
+    /// How long it may stand still, in seconds; none: as the settings say.
+    #[serde(default)]
+    pub idle_seconds: Option<i32>,
 }
 
 /// A server's values as a checked form gives them.
@@ -59,6 +68,43 @@ pub struct ServerValues {
     pub credential_id: Option<CredentialId>,
     /// See [`Server`].
     pub root: String,
+    /// See [`Server`].
+    pub jump_id: Option<ServerId>,
+    /// See [`Server`].
+    pub connect_seconds: Option<i32>,
+    /// See [`Server`].
+    pub idle_seconds: Option<i32>,
+}
+
+/// More jump servers in a row nobody needs.
+pub const MOST_JUMPS: usize = 4;
+
+/// The jump servers on the way to `server`, the nearest to it first.
+///
+/// # Errors
+/// [`StoreError::JumpLoop`] where the way comes back or has more than [`MOST_JUMPS`] of them.
+pub fn way(conn: &mut Conn, id: ServerId, jump: Option<ServerId>) -> Result<Vec<Server>> {
+    let mut way: Vec<Server> = Vec::new();
+    let mut next = jump;
+    while let Some(jump) = next {
+        let known = jump == id || way.iter().any(|server| server.id == jump);
+        if known || way.len() == MOST_JUMPS {
+            return Err(StoreError::JumpLoop { server: id });
+        }
+        let server = find(conn, jump)?;
+        next = server.jump_id;
+        way.push(server);
+    }
+    Ok(way)
+}
+
+/// The names of the servers that are reached through this one.
+pub fn reached_through(conn: &mut Conn, id: ServerId) -> Result<Vec<String>> {
+    Ok(servers::table
+        .filter(servers::jump_id.eq(id))
+        .order(servers::hostname)
+        .select(servers::hostname)
+        .load(conn)?)
 }
 
 /// Adds a server, with no host key accepted.
@@ -93,8 +139,8 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
         .map_err(StoreError::taken("hostname"))
 }
 
-/// Pins the host key that a person accepted.
-pub fn set_host_key(conn: &mut Conn, id: ServerId, host_key: &str) -> Result<()> {
+/// Pins the host key that a person accepted; none: takes it back.
+pub fn set_host_key(conn: &mut Conn, id: ServerId, host_key: Option<&str>) -> Result<()> {
     match diesel::update(servers::table.find(id))
         .set(servers::host_key.eq(host_key))
         .execute(conn)?
@@ -168,9 +214,35 @@ pub fn used_by(conn: &mut Conn, ids: &[ServerId]) -> Result<HashMap<ServerId, Ve
     Ok(users)
 }
 
-/// Deletes a server that no project releases to.
+/// What keeps a server: the projects that release to it and the servers that are reached through
+/// it.
+pub fn needed_by(conn: &mut Conn, id: ServerId) -> Result<Vec<String>> {
+    let mut users = used_by(conn, &[id])?.remove(&id).unwrap_or_default();
+    users.extend(reached_through(conn, id)?);
+    Ok(users)
+}
+
+/// The server that `name` names: by its name, else by its id.
+pub fn named(conn: &mut Conn, name: &str) -> Result<Server> {
+    let by_name = servers::table
+        .filter(servers::hostname.eq(name))
+        .select(Server::as_select())
+        .first(conn)
+        .optional()?;
+    match (by_name, name.parse()) {
+        (Some(server), _) => Ok(server),
+        (None, Ok(id)) => find(conn, id),
+        (None, Err(_)) => Err(StoreError::NotFound {
+            what: "server",
+            id: name.to_owned(),
+        }),
+    }
+}
+
+/// Deletes a server that no project releases to and no server is reached through.
 pub fn delete(conn: &mut Conn, id: ServerId) -> Result<()> {
-    if let Some(users) = used_by(conn, &[id])?.remove(&id) {
+    let users = needed_by(conn, id)?;
+    if !users.is_empty() {
         return Err(StoreError::InUse {
             what: "server",
             id: id.to_string(),

@@ -1,4 +1,5 @@
 mod log;
+mod ssh;
 
 use super::*;
 use crate::store::nodes::NewNode;
@@ -21,6 +22,9 @@ fn server(hostname: &str) -> ServerValues {
         kind: ServerKind::Ssh,
         credential_id: None,
         root: "/".into(),
+        jump_id: None,
+        connect_seconds: None,
+        idle_seconds: None,
     }
 }
 
@@ -94,7 +98,7 @@ fn another_host_forgets_the_accepted_key() {
     let (_folder, store) = store();
     let added = store.write(|c| servers::add(c, &server("web-1"))).unwrap();
     store
-        .write(|c| servers::set_host_key(c, added.id, "SHA256:x"))
+        .write(|c| servers::set_host_key(c, added.id, Some("SHA256:x")))
         .unwrap();
     let mut values = server("web-one");
     let renamed = store

@@ -76,6 +76,8 @@ id! {
     ProjectId
     /// A release's id.
     ReleaseId
+    /// An audit entry's id.
+    AuditId
 }
 
 /// A point in time, to the millisecond; RFC 3339 UTC in JSON.
@@ -218,6 +220,10 @@ choice! {
     CredentialKind {
         /// A private key for servers.
         SshKey = "ssh_key",
+        /// A private key for servers in a file of the platform's own.
+        SshKeyFile = "ssh_key_file",
+        /// The keys of the platform's SSH agent, for servers.
+        SshAgent = "ssh_agent",
         /// A password for servers.
         Password = "password",
         /// A token, or `user:token`, for git over https.
@@ -231,6 +237,30 @@ impl CredentialKind {
     /// Whether it opens git repositories (else servers).
     pub fn is_git(self) -> bool {
         matches!(self, Self::GitToken | Self::GitSshKey)
+    }
+}
+
+choice! {
+    /// By which way something was asked for.
+    AuditWay {
+        /// A form of the pages.
+        Page = "page",
+        /// The JSON API.
+        Api = "api",
+        /// The command line on the platform's own machine.
+        Cli = "cli",
+    }
+}
+
+choice! {
+    /// What came of what was asked for.
+    AuditOutcome {
+        /// Its end was not written down: it runs, or the platform ended first.
+        Begun = "begun",
+        /// It did what was asked.
+        Succeeded = "succeeded",
+        /// It did not.
+        Failed = "failed",
     }
 }
 

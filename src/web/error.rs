@@ -18,7 +18,7 @@ use super::say;
 use super::visitor::Visitor;
 use crate::app::Busy;
 use crate::auth::AuthError;
-use crate::deploy::DeployError;
+use crate::deploy::{DeployError, Said};
 use crate::i18n;
 use crate::secret::VaultError;
 use crate::store::StoreError;
@@ -136,6 +136,7 @@ impl Error {
                 field: field.into(),
                 code: answer.code,
                 args: answer.args,
+                cause: cause_of(answer.said),
             })
         })
     }
@@ -150,6 +151,7 @@ impl Error {
                 field: "form".into(),
                 code: answer.code,
                 args: answer.args,
+                cause: cause_of(answer.said),
             }),
             None => return Err(self),
         };
@@ -215,6 +217,13 @@ impl Error {
         };
         HttpResponse::build(answer.status).json(body)
     }
+}
+
+/// What `{cause}` in a field's text stands for.
+fn cause_of(said: Vec<(&'static str, Said)>) -> Option<Said> {
+    let mut said = said.into_iter();
+    said.find(|(name, _)| *name == "cause")
+        .map(|(_, said)| said)
 }
 
 fn text(visitor: &Visitor, answer: &Answer) -> String {

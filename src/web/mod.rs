@@ -10,6 +10,7 @@
 //! | `visitor` | who looks, in which language |
 //! | `input` | what was sent: the fields of a form or of a JSON object |
 //! | `forms` | the rules for those fields, the same for forms and API, and saving what they give |
+//! | `hand` | streams to and from servers that are worked on by hand |
 //! | `error` | which error gives which answer |
 //! | `render`, `flash`, `assets` | templates, what the next page says on top, embedded files |
 //! | `api` | the JSON API, a file a domain; the pages are beside it, a file a domain too |
@@ -28,6 +29,7 @@ mod flash;
 mod forms;
 mod guard;
 mod guest;
+mod hand;
 mod home;
 mod input;
 mod login;
@@ -43,6 +45,7 @@ mod servers;
 mod tests;
 mod visitor;
 mod votes;
+mod work;
 
 /// Adds every route of this module, and an answer for every address that nobody knows: whoever
 /// serves more must add it before.

@@ -6,7 +6,7 @@ use actix_web::{Resource, Route};
 
 use super::api;
 use super::error::{Error, Result};
-use super::{assets, credentials, home, login, metrics, projects, releases, servers, votes};
+use super::{assets, credentials, home, login, metrics, projects, releases, servers, votes, work};
 
 /// A resource at `path`, which is written without a slash at its end.
 fn at(path: &str) -> Resource {
@@ -81,6 +81,17 @@ fn pages(config: &mut ServiceConfig) {
         .service(at("/releases/{id}/cancel").route(post().to(releases::cancel)))
         .service(at("/releases/{id}/rollback").route(post().to(releases::roll_back)))
         .service(at("/releases/{id}/again").route(post().to(releases::again)))
+        .service(at("/audit").route(get().to(work::audit_list)))
+        .service(
+            at("/servers/known_hosts")
+                .route(get().to(work::known_hosts))
+                .route(post().to(work::import)),
+        )
+        .service(
+            at("/servers/{id}/work")
+                .route(get().to(work::show))
+                .route(post().to(work::run)),
+        )
         .configure(|config| {
             entity(config, "/servers")
                 .list(get().to(servers::list), post().to(servers::create))
@@ -151,8 +162,21 @@ impl Entity<'_> {
 
 fn api_v1(config: &mut ServiceConfig) {
     use super::metrics;
-    use api::{credentials, projects, releases, servers};
+    use api::{by_hand, credentials, projects, releases, servers};
     config
+        .service(at("/servers/{id}/exec").route(post().to(by_hand::exec)))
+        .service(
+            at("/servers/{id}/file")
+                .route(web::get().to(by_hand::read_file))
+                .route(put().to(by_hand::write_file)),
+        )
+        .service(
+            at("/servers/{id}/tree")
+                .route(web::get().to(by_hand::read_tree))
+                .route(put().to(by_hand::write_tree)),
+        )
+        .service(at("/known_hosts").route(post().to(by_hand::import_known_hosts)))
+        .service(at("/audit").route(get().to(by_hand::audit)))
         .service(
             at("/servers")
                 .route(get().to(servers::list))

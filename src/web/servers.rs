@@ -14,7 +14,7 @@ use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
 use crate::store::servers::{self, Server};
-use crate::store::{Role, ServerId, ServerKind, credentials};
+use crate::store::{AuditWay, Role, ServerId, ServerKind, credentials};
 
 const MENU: &str = "servers";
 const LIST: &str = "/servers";
@@ -89,12 +89,21 @@ impl Shown {
 }
 
 async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Result {
-    let choices = visitor
-        .ask(|app| app.store().read(|conn| credentials::choices(conn, false)))
+    let (choices, jumps) = visitor
+        .ask(|app| {
+            app.store()
+                .read(|conn| Ok((credentials::choices(conn, false)?, servers::all(conn)?)))
+        })
         .await?;
     let choices: Vec<Value> = choices
         .into_iter()
         .map(|credential| context! { id => credential.id, label => credential.name })
+        .collect();
+    let own = present.map(|server| server.id);
+    let jumps: Vec<Value> = jumps
+        .into_iter()
+        .filter(|server| server.kind == ServerKind::Ssh && Some(server.id) != own)
+        .map(|server| context! { id => server.id, label => server.hostname })
         .collect();
     let action = match present {
         Some(server) => format!("{LIST}/{}/edit", server.id),
@@ -107,7 +116,7 @@ async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Resu
         is_new => present.is_none(),
         id => present.map(|server| server.id),
         name => present.map(|server| &server.hostname),
-        choices => context! { credentials => choices },
+        choices => context! { credentials => choices, jumps => jumps },
         check => shown.check,
     };
     render::page(visitor, shown.status, "servers/form.html", MENU, context)
@@ -180,12 +189,12 @@ pub async fn ask_delete(visitor: Visitor, Id(id): Id<ServerId>, request: HttpReq
         .ask(move |app| {
             app.store().read(|conn| {
                 let server = servers::find(conn, id)?;
-                Ok((server, servers::used_by(conn, &[id])?.remove(&id)))
+                Ok((server, servers::needed_by(conn, id)?))
             })
         })
         .await?;
     let item = (id, server.hostname.as_str());
-    deletion::ask(&visitor, &request, MENU, item, blocked.unwrap_or_default())
+    deletion::ask(&visitor, &request, MENU, item, blocked)
 }
 
 /// `POST /servers/{id}/delete`
@@ -218,9 +227,10 @@ pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 /// `POST /servers/{id}/host_key`
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
+    let by = visitor.by(AuditWay::Page)?;
     let fingerprint = fields.line("fingerprint").unwrap_or_default();
     visitor
-        .ask(move |app| app.engine().accept_server_key(id, &fingerprint))
+        .ask(move |app| app.engine().by_hand().accept_key(&by, id, &fingerprint))
         .await?;
     let flash = Flash::new("host_key_accepted", "");
     Ok(render::redirect_saying(

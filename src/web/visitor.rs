@@ -11,8 +11,9 @@ use super::error::{Error, Result};
 use super::flash::Flash;
 use crate::app::App;
 use crate::auth::{Identity, Proof};
+use crate::deploy::By;
 use crate::i18n::Language;
-use crate::store::Role;
+use crate::store::{AuditWay, Role};
 
 /// Where the JSON API lies.
 pub const API: &str = "/api";
@@ -138,6 +139,15 @@ impl Visitor {
         } else {
             Err(Error::NotAllowed)
         }
+    }
+
+    /// The sender as the audit names it, come by `way`.
+    pub fn by(&self, way: AuditWay) -> Result<By> {
+        let identity = self.identity().ok_or(Error::NotLoggedIn)?;
+        Ok(By {
+            who: identity.name.clone(),
+            way,
+        })
     }
 
     /// Whether the sender may do what needs `role`.

@@ -373,6 +373,7 @@ fn question(fields: &Fields) -> std::result::Result<Question, FieldErrors> {
             field: bad.field.to_owned(),
             code: bad.code,
             args: vec![("max", bad.most.to_string())],
+            cause: None,
         })
     })
 }
@@ -382,6 +383,7 @@ fn refused(field: &str, code: &'static str) -> FieldErrors {
         field: field.to_owned(),
         code,
         args: Vec::new(),
+        cause: None,
     })
 }
 

@@ -225,6 +225,9 @@ fn add_servers(app: &App, data: &Path, host: Option<&SshHost>) -> Result<Vec<Ser
                 },
                 credential_id: credential,
                 root: root.display().to_string(),
+                jump_id: None,
+                connect_seconds: None,
+                idle_seconds: None,
             };
             let earlier = known.iter().find(|server| server.hostname == *hostname);
             let id = app.store().write(|conn| {
@@ -233,7 +236,7 @@ fn add_servers(app: &App, data: &Path, host: Option<&SshHost>) -> Result<Vec<Ser
                     None => servers::add(conn, &values)?,
                 };
                 if let Some(host) = host {
-                    servers::set_host_key(conn, server.id, host.host_key())?;
+                    servers::set_host_key(conn, server.id, Some(host.host_key()))?;
                 }
                 Ok(server.id)
             })?;
@@ -249,6 +252,7 @@ fn add_credential(app: &App, host: &SshHost) -> Result<CredentialId, CliError> {
         kind: CredentialKind::SshKey,
         secret: app.vault().seal(key.expose().as_bytes(), SECRET)?,
         passphrase: None,
+        path: None,
     };
     let everything = PageRequest::new(1, PageRequest::LARGEST);
     let added = app.store().write(|conn| {

@@ -4,7 +4,7 @@
 use super::{Arg, Said};
 
 /// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
-const REASONS: [(&str, &str); 42] = [
+const REASONS: [(&str, &str); 48] = [
     // Logins at git hosts.
     (
         "a password or token is never sent over plain http; use https",
@@ -61,6 +61,9 @@ const REASONS: [(&str, &str); 42] = [
     ("the server showed no host key", "host_key_missing"),
     ("password", "password"),
     ("key", "key"),
+    ("key of the SSH agent", "agent"),
+    ("SSH_AUTH_SOCK is not set", "no_agent"),
+    ("it holds no key", "agent_empty"),
     ("a command", "command"),
     (
         "it is in PuTTY's format; convert it with `puttygen KEY.ppk -O private-openssh`",
@@ -74,6 +77,9 @@ const REASONS: [(&str, &str); 42] = [
     ("its end is missing", "no_end"),
     ("it is damaged", "damaged"),
     ("DSA keys are no longer supported", "dsa"),
+    ("it is longer than any key", "key_length"),
+    ("its passphrase takes too long to check", "key_rounds"),
+    ("keys of the kind {detail} cannot be used", "key_kind"),
     // Files on servers.
     ("its folder does not exist", "no_folder"),
     ("it is a folder", "is_folder"),

@@ -32,6 +32,10 @@ impl From<&Cause> for Said {
             Cause::Handshake { reason: why } => {
                 said("failure.ssh.handshake").with("reason", reason(why))
             }
+            Cause::TurnedAway => said("failure.ssh.turned_away"),
+            Cause::NoWayOn { to, reason: why } => said("failure.ssh.no_way_on")
+                .arg("to", to)
+                .with("reason", reason(why)),
             Cause::UnknownHostKey { offered } => {
                 said("failure.ssh.unknown_host_key").arg("offered", offered)
             }
@@ -57,6 +61,9 @@ impl From<&Cause> for Said {
             Cause::KeyUnreadable { path, cause } => said("failure.ssh.key_unreadable")
                 .arg("path", path.display())
                 .arg("cause", cause),
+            Cause::KeyFolder { path } => said("failure.ssh.key_folder").arg("path", path.display()),
+            Cause::AgentOff => said("failure.ssh.agent_off"),
+            Cause::Agent { reason: why } => said("failure.ssh.agent").with("reason", reason(why)),
             Cause::Refused { what, reason: why } => said("failure.ssh.refused")
                 .with("what", reason(what))
                 .with("reason", reason(why)),
@@ -70,6 +77,7 @@ impl From<&Cause> for Said {
                 false => "failure.ssh.cancelled_runs",
             }),
             Cause::Input { cause } => said("failure.ssh.input").with("cause", input(cause)),
+            Cause::Output { cause } => said("failure.ssh.output").arg("cause", cause),
             Cause::RemoteFile { path, reason: why } => said("failure.ssh.remote_file")
                 .arg("path", path)
                 .with("reason", reason(why)),
@@ -90,6 +98,8 @@ impl From<Phase> for Said {
             Phase::Lookup => "failure.phase.lookup",
             Phase::Connect => "failure.phase.connect",
             Phase::Handshake => "failure.phase.handshake",
+            Phase::Jump => "failure.phase.jump",
+            Phase::Turn => "failure.phase.turn",
             Phase::Authentication => "failure.phase.authentication",
             Phase::Start => "failure.phase.start",
             Phase::Transfer => "failure.phase.transfer",

@@ -123,6 +123,8 @@ fn ssh() -> Vec<SshCause> {
         Phase::Lookup,
         Phase::Connect,
         Phase::Handshake,
+        Phase::Jump,
+        Phase::Turn,
         Phase::Authentication,
         Phase::Start,
         Phase::Transfer,
@@ -140,6 +142,16 @@ fn ssh() -> Vec<SshCause> {
         SshCause::Unresolved { reason: reason() },
         SshCause::Unreachable { reason: reason() },
         SshCause::Handshake { reason: reason() },
+        SshCause::TurnedAway,
+        SshCause::NoWayOn {
+            to: "web-2:22".into(),
+            reason: reason(),
+        },
+        SshCause::KeyFolder {
+            path: "/key".into(),
+        },
+        SshCause::AgentOff,
+        SshCause::no_agent(),
         SshCause::UnknownHostKey { offered: key() },
         SshCause::HostKeyChanged {
             pinned: "ssh-ed25519 SHA256:old".into(),
@@ -168,6 +180,7 @@ fn ssh() -> Vec<SshCause> {
         SshCause::Input {
             cause: io::Error::other(StepError::StepTimedOut(limit)),
         },
+        SshCause::Output { cause: system() },
         SshCause::RemoteFile {
             path: "/srv".into(),
             reason: reason(),

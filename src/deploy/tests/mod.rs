@@ -12,6 +12,7 @@ use super::*;
 
 use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
 use crate::secret::Vault;
+use crate::ssh::{KeyFolders, Pool, Timeouts};
 use crate::store::nodes::{self, Node};
 use crate::store::projects::{self, Project, ProjectValues};
 use crate::store::releases::{self, Release};
@@ -97,7 +98,12 @@ fn try_open_engine(
         work: folder.join("work"),
         logs: folder.join("logs"),
         run_as,
-        ssh: Timeouts::default(),
+        ssh: SshAccess {
+            pool: Pool::default(),
+            timeouts: Timeouts::default(),
+            key_folders: KeyFolders::default(),
+            agent: Agent::Off,
+        },
         command_limit: Duration::from_secs(30),
         step_limit: Duration::from_secs(60),
         releases_at_once: 2,
@@ -130,6 +136,9 @@ impl Stage {
                             kind: ServerKind::Local,
                             credential_id: None,
                             root: root.join(format!("web-{number}")).display().to_string(),
+                            jump_id: None,
+                            connect_seconds: None,
+                            idle_seconds: None,
                         },
                     )?;
                     ids.push(server.id);

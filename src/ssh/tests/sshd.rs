@@ -106,11 +106,43 @@ impl Sshd {
             user: run("id", &["-un"]).trim().to_owned(),
             credential,
             host_key: Some(pinned.pin()),
+            via: None,
         }
     }
 
     pub(crate) fn connect(&self) -> Connection {
         Connection::open(&self.target(), &Timeouts::default()).unwrap()
+    }
+
+    /// How many connections it has that are logged in: each has a process of its own.
+    pub(crate) fn connections(&self) -> usize {
+        self.children().len()
+    }
+
+    /// Ends each connection as a machine does that goes away, but not the sshd.
+    pub(crate) fn kill_connections(&self) {
+        for child in self.children() {
+            run("kill", &["-KILL", &child]);
+        }
+    }
+
+    /// Ends it and starts it again on the same port.
+    pub(crate) fn restart(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        self.daemon = start(self.folder.path(), self.port).unwrap();
+    }
+
+    fn children(&self) -> Vec<String> {
+        let parent = self.daemon.id();
+        let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        let is_alive = |child: &&str| {
+            fs::read_to_string(format!("/proc/{child}/stat"))
+                .is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let listed = listed.unwrap_or_default();
+        let children = listed.split_whitespace().filter(is_alive);
+        children.map(str::to_owned).collect()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -189,6 +221,11 @@ fn launch(folder: &Path, host_keys: &[&str], config: &str, port: u16) -> Option<
         at("authorized")
     );
     fs::write(folder.join("config"), text).unwrap();
+    start(folder, port)
+}
+
+fn start(folder: &Path, port: u16) -> Option<Child> {
+    let at = |name: &str| folder.join(name).display().to_string();
     let log = fs::File::create(folder.join("log")).unwrap();
     let mut daemon = Command::new(SSHD)
         .args(["-D", "-e", "-f", &at("config")])

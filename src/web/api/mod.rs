@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::say;
 use super::visitor::Visitor;
-use crate::deploy::Check;
-use crate::i18n;
+use crate::deploy::{Check, Found};
+use crate::i18n::{self, Language};
 
+pub mod by_hand;
 pub mod credentials;
 pub mod projects;
 pub mod releases;
@@ -44,7 +45,56 @@ pub fn check(visitor: &Visitor, check: &Check) -> Value {
         "key_kind": check.key_kind,
         "message": message,
         "milliseconds": check.milliseconds,
+        "found": check.found,
+        "details": check.found.as_ref().map(|found| details(language, found)),
     })
+}
+
+/// What was found on a server, as pairs of a label and words for a person.
+fn details(language: Language, found: &Found) -> Vec<(String, String)> {
+    let text = |key: &str, args: &[(&str, &str)]| i18n::text(language, key, args);
+    let mut details = Vec::new();
+    let mut add = |key: &str, value: String| details.push((text(key, &[]), value));
+    if let Some(user) = &found.user {
+        add("check.user", user.clone());
+    }
+    for folder in &found.folders {
+        let key = match folder.writable {
+            true => "check.writable",
+            false => "check.not_writable",
+        };
+        add("check.folder", text(key, &[("path", &folder.path)]));
+    }
+    if let Some(free) = found.free_bytes {
+        let gibibytes = format!("{:.1}", free as f64 / f64::from(1 << 30));
+        add(
+            "check.free",
+            text("check.gibibytes", &[("count", &gibibytes)]),
+        );
+    }
+    if !found.shell {
+        add("check.tools", text("check.no_shell", &[]));
+        return details;
+    }
+    let names = |there: bool| -> Vec<&str> {
+        let tools = found.tools.iter().filter(|tool| tool.found == there);
+        tools.map(|tool| tool.name.as_str()).collect()
+    };
+    add("check.tools", names(true).join(", "));
+    let missing = names(false);
+    if !missing.is_empty() {
+        add("check.missing_tools", missing.join(", "));
+    }
+    if let Some(ahead) = found.clock_ahead_seconds {
+        let key = match ahead {
+            -2..=2 => "check.clock_right",
+            3.. => "check.clock_ahead",
+            _ => "check.clock_behind",
+        };
+        let seconds = ahead.unsigned_abs().to_string();
+        add("check.clock", text(key, &[("seconds", &seconds)]));
+    }
+    details
 }
 
 /// The fingerprint of a pinned key, before which the key's kind may stand.

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::{READ_ONLY, fingerprint, nothing};
 use crate::store::servers::{self, Server};
-use crate::store::{Role, ServerId};
+use crate::store::{AuditWay, Role, ServerId};
 use crate::web::error::Result;
 use crate::web::forms::server::{self, FIELDS};
 use crate::web::input::{Id, Json};
@@ -81,9 +81,10 @@ pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Js
     visitor.require(Role::Admin)?;
     fields.only(&["fingerprint"], &[])?;
     let fingerprint = fields.required("fingerprint")?;
+    let by = visitor.by(AuditWay::Api)?;
     let server = visitor
         .ask(move |app| {
-            app.engine().accept_server_key(id, &fingerprint)?;
+            app.engine().by_hand().accept_key(&by, id, &fingerprint)?;
             Ok::<_, crate::web::error::Error>(app.store().read(|conn| servers::find(conn, id))?)
         })
         .await?;

@@ -8,6 +8,7 @@ use super::Error;
 use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 use crate::deploy::{DeployError, Said};
 use crate::git::GitError;
+use crate::ssh::Cause;
 use crate::store::StoreError;
 use crate::store::projects::Sharing;
 use crate::vote::VoteError;
@@ -136,6 +137,7 @@ fn store_answer(error: &StoreError) -> Answer {
         StoreError::NotFound { .. } => new(S::NOT_FOUND, "not_found"),
         StoreError::Taken { field } => new(S::UNPROCESSABLE_ENTITY, "taken").field(field),
         StoreError::InUse { by, .. } => new(S::CONFLICT, "in_use").arg("by", by),
+        StoreError::JumpLoop { .. } => new(S::UNPROCESSABLE_ENTITY, "jump_loop").field("jump_id"),
         StoreError::ReleaseActive { active } => {
             new(S::CONFLICT, "release_active").arg("id", active)
         }
@@ -167,6 +169,11 @@ fn deploy_answer(error: &DeployError) -> Answer {
     match error {
         DeployError::Store(error) => store_answer(error),
         DeployError::Git(error) => git_answer(error),
+        DeployError::Ssh(error) if is_of_a_path(&error.cause) => {
+            new(S::UNPROCESSABLE_ENTITY, "remote_path")
+                .said("cause", &error.cause)
+                .field("path")
+        }
         DeployError::Ssh(error) => new(S::BAD_GATEWAY, "ssh_failed")
             .arg("server", &error.address)
             .said("cause", &error.cause),
@@ -182,11 +189,20 @@ fn deploy_answer(error: &DeployError) -> Answer {
         DeployError::FingerprintMismatch { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "host_key_mismatch").field("fingerprint")
         }
+        DeployError::WrongCredential { .. } => {
+            new(S::UNPROCESSABLE_ENTITY, "wrong_credential").field("credential_id")
+        }
+        DeployError::ThisMachine { .. } => new(S::UNPROCESSABLE_ENTITY, "this_machine"),
         DeployError::NoHostKey { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "no_host_key").field("fingerprint")
         }
         DeployError::Vault(_) | DeployError::Account(_) | DeployError::File { .. } => internal(),
     }
+}
+
+/// Whether the fault is the path's on the server, which was asked for.
+fn is_of_a_path(cause: &Cause) -> bool {
+    matches!(cause, Cause::RemoteFile { .. })
 }
 
 fn git_answer(error: &GitError) -> Answer {

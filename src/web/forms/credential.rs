@@ -1,16 +1,21 @@
 //! Credentials: rules and saving. Secrets go in and never come out.
 
-use super::{Check, FieldErrors, private_key, taken};
+use std::path::Path;
+
+use super::{Check, FieldError, FieldErrors, taken};
 use crate::app::App;
 use crate::secret::Secret;
+use crate::ssh::{self, Cause, KeyFolders};
 use crate::store::credentials::{self, Credential, CredentialValues, PASSPHRASE, SECRET};
 use crate::store::{CredentialId, CredentialKind};
 use crate::web::error::Result;
 use crate::web::input::Fields;
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 4] = ["name", "kind", "secret", "passphrase"];
+pub const FIELDS: [&str; 5] = ["name", "kind", "secret", "path", "passphrase"];
 
+/// The longest key, in bytes.
+const LONGEST_KEY: usize = 16 << 10;
 /// The longest password, token or passphrase, in characters.
 const LONGEST_SECRET: usize = 1024;
 
@@ -23,11 +28,14 @@ struct Checked {
     secret: Option<Secret<String>>,
     /// None keeps the present one, if the secret is kept too.
     passphrase: Option<Secret<String>>,
+    /// Of a key file.
+    path: Option<String>,
 }
 
 /// Adds the credential that `fields` describe.
 pub fn create(app: &App, fields: &Fields) -> Result<Credential> {
     let checked = check(fields, None)?;
+    verify(app, &checked, None)?;
     let values = seal(app, checked, None)?;
     app.store()
         .write(|conn| credentials::add(conn, &values))
@@ -47,22 +55,86 @@ pub fn update(app: &App, id: CredentialId, fields: &Fields) -> Result<Credential
         errors.add_with("kind", "in_use", &[("by", &used_by.join(", "))]);
         return Err(errors.into());
     }
+    verify(app, &checked, Some(&present))?;
     let values = seal(app, checked, Some(&present))?;
     app.store()
         .write(|conn| credentials::update(conn, id, &values))
         .map_err(|error| taken(error, fields))
 }
 
-fn seal(app: &App, checked: Checked, present: Option<&Credential>) -> Result<CredentialValues> {
-    let vault = app.vault();
-    let sealed = |secret: &Secret<String>, purpose| vault.seal(secret.expose().as_bytes(), purpose);
-    let kept = present.filter(|_| checked.secret.is_none());
-    let secret = match (&checked.secret, kept) {
-        (Some(secret), _) => sealed(secret, SECRET)?,
-        (None, kept) => kept.map(|kept| kept.secret.clone()).unwrap_or_default(),
+impl Checked {
+    /// What of `present` stays: all of it where neither secret nor place is another one.
+    fn kept<'a>(&self, present: Option<&'a Credential>) -> Option<&'a Credential> {
+        present.filter(|present| {
+            present.kind == self.kind && self.secret.is_none() && self.path == present.path
+        })
+    }
+}
+
+/// Opens the key: what is wrong with it or its passphrase is known before anything depends on it.
+fn verify(app: &App, checked: &Checked, present: Option<&Credential>) -> Result<()> {
+    let kept = checked.kept(present);
+    let opened = |sealed: Option<&Vec<u8>>, purpose| {
+        sealed
+            .map(|sealed| app.vault().open_text(sealed, purpose))
+            .transpose()
+    };
+    let secret = match &checked.secret {
+        Some(secret) => Some(secret.clone()),
+        None => opened(kept.map(|kept| &kept.secret), SECRET)?,
     };
     let passphrase = match &checked.passphrase {
-        Some(passphrase) => Some(sealed(passphrase, PASSPHRASE)?),
+        Some(passphrase) => Some(passphrase.clone()),
+        None => opened(kept.and_then(|kept| kept.passphrase.as_ref()), PASSPHRASE)?,
+    };
+    let settings = app.settings();
+    let verdict = match checked.kind {
+        CredentialKind::SshKey | CredentialKind::GitSshKey => {
+            let key = secret.unwrap_or_else(|| Secret::new(String::new()));
+            ssh::check_key(&key, passphrase.as_ref())
+        }
+        CredentialKind::SshKeyFile => {
+            let folders = KeyFolders::new(settings.ssh_key_folders.clone());
+            let path = Path::new(checked.path.as_deref().unwrap_or_default());
+            ssh::check_key_file(&folders, path, passphrase.as_ref())
+        }
+        CredentialKind::SshAgent if !settings.ssh_agent => Err(Cause::AgentOff),
+        _ => Ok(()),
+    };
+    verdict.map_err(|cause| refusal(checked.kind, &cause).into())
+}
+
+/// The refused field and why.
+fn refusal(kind: CredentialKind, cause: &Cause) -> FieldErrors {
+    let key = match kind {
+        CredentialKind::SshKeyFile => "path",
+        CredentialKind::SshAgent => "kind",
+        _ => "secret",
+    };
+    let (field, code) = match cause {
+        Cause::PassphraseMissing => ("passphrase", "passphrase_required"),
+        Cause::PassphraseWrong => ("passphrase", "passphrase_wrong"),
+        _ => (key, "invalid_key"),
+    };
+    FieldErrors::one(FieldError {
+        field: field.to_owned(),
+        code,
+        args: Vec::new(),
+        cause: Some(cause.into()),
+    })
+}
+
+fn seal(app: &App, checked: Checked, present: Option<&Credential>) -> Result<CredentialValues> {
+    let vault = app.vault();
+    let sealed = |secret: &str, purpose| vault.seal(secret.as_bytes(), purpose);
+    let kept = checked.kept(present);
+    let secret = match (&checked.secret, kept) {
+        (Some(secret), _) => sealed(secret.expose(), SECRET)?,
+        (None, Some(kept)) => kept.secret.clone(),
+        (None, None) => sealed("", SECRET)?,
+    };
+    let passphrase = match &checked.passphrase {
+        Some(passphrase) => Some(sealed(passphrase.expose(), PASSPHRASE)?),
         None => kept.and_then(|kept| kept.passphrase.clone()),
     };
     Ok(CredentialValues {
@@ -70,6 +142,7 @@ fn seal(app: &App, checked: Checked, present: Option<&Credential>) -> Result<Cre
         kind: checked.kind,
         secret,
         passphrase,
+        path: checked.path,
     })
 }
 
@@ -83,12 +156,14 @@ fn check(
     let name = check.name("name", present.map(|credential| credential.name.as_str()));
     let passphrase = passphrase(&mut check, kind);
     let secret = match kind {
-        CredentialKind::SshKey | CredentialKind::GitSshKey => key(&mut check, passphrase.is_some()),
+        CredentialKind::SshKey | CredentialKind::GitSshKey => key(&mut check),
         CredentialKind::Password => password(&mut check),
         CredentialKind::GitToken => token(&mut check),
+        CredentialKind::SshKeyFile | CredentialKind::SshAgent => None,
     };
+    let is_secret = !matches!(kind, CredentialKind::SshKeyFile | CredentialKind::SshAgent);
     // Another kind needs another secret.
-    if secret.is_none() && present_kind != Some(kind) {
+    if is_secret && secret.is_none() && present_kind != Some(kind) {
         check.refuse("secret", "required");
     }
     let checked = Checked {
@@ -96,8 +171,25 @@ fn check(
         kind,
         secret: secret.map(Secret::new),
         passphrase: passphrase.map(Secret::new),
+        path: path(&mut check, kind, present),
     };
     check.finish(&FIELDS, checked)
+}
+
+fn path(
+    check: &mut Check<'_>,
+    kind: CredentialKind,
+    present: Option<&Credential>,
+) -> Option<String> {
+    if kind != CredentialKind::SshKeyFile {
+        return None;
+    }
+    let present = present.and_then(|credential| credential.path.as_deref());
+    let path = check.line("path", present, super::path::LONGEST);
+    if path.is_empty() {
+        check.refuse("path", "required");
+    }
+    Some(path)
 }
 
 /// The text of a secret field; none where it is empty.
@@ -127,20 +219,10 @@ fn token(check: &mut Check<'_>) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn key(check: &mut Check<'_>, has_passphrase: bool) -> Option<String> {
-    let text = given(check, "secret", private_key::LONGEST)?;
+fn key(check: &mut Check<'_>) -> Option<String> {
+    let text = given(check, "secret", LONGEST_KEY)?;
     let text = text.replace("\r\n", "\n").trim().to_owned();
-    if text.is_empty() {
-        return None;
-    }
-    match private_key::look_at(&text) {
-        None => check.refuse("secret", "invalid_key"),
-        Some(key) if key.encrypted && !has_passphrase => {
-            check.refuse("passphrase", "passphrase_required");
-        }
-        Some(_) => {}
-    }
-    Some(text + "\n")
+    Some(text + "\n").filter(|text| text != "\n")
 }
 
 fn passphrase(check: &mut Check<'_>, kind: CredentialKind) -> Option<String> {
@@ -148,14 +230,16 @@ fn passphrase(check: &mut Check<'_>, kind: CredentialKind) -> Option<String> {
     if text.chars().any(char::is_control) {
         check.refuse("passphrase", "invalid_characters");
     }
-    let is_key = matches!(kind, CredentialKind::SshKey | CredentialKind::GitSshKey);
+    let is_key = matches!(
+        kind,
+        CredentialKind::SshKey | CredentialKind::SshKeyFile | CredentialKind::GitSshKey
+    );
     Some(text).filter(|_| is_key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use private_key::tests::openssh;
 
     fn checked(
         kind: &str,
@@ -171,25 +255,16 @@ mod tests {
 
     #[test]
     fn each_bad_value_names_its_field() {
-        let whole = openssh("none", 0);
-        let locked = openssh("aes256-ctr", 0);
-        let long = "x".repeat(private_key::LONGEST + 1);
+        let long = "x".repeat(LONGEST_KEY + 1);
         for (kind, secret, passphrase, field, code) in [
             ("rsa", "x", "", "kind", "unknown_choice"),
             ("ssh_key", "", "", "secret", "required"),
-            ("ssh_key", "hunter2", "", "secret", "invalid_key"),
-            ("ssh_key", &whole[..200], "", "secret", "invalid_key"),
+            ("ssh_key", " \r\n", "", "secret", "required"),
             ("ssh_key", &long, "", "secret", "too_long"),
+            ("ssh_key_file", "", "", "path", "required"),
             (
                 "git_ssh_key",
-                &locked,
-                "",
-                "passphrase",
-                "passphrase_required",
-            ),
-            (
-                "git_ssh_key",
-                &locked,
+                "x",
                 "a\nb",
                 "passphrase",
                 "invalid_characters",
@@ -210,11 +285,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_key_is_said_beside_its_field() {
+        use CredentialKind::{SshAgent, SshKey, SshKeyFile};
+        let damaged = Cause::KeyNotUnderstood {
+            reason: "it is damaged".to_owned(),
+        };
+        for (kind, cause, field, code) in [
+            (SshKey, &damaged, "secret", "invalid_key"),
+            (SshKeyFile, &damaged, "path", "invalid_key"),
+            (SshAgent, &Cause::AgentOff, "kind", "invalid_key"),
+            (
+                SshKeyFile,
+                &Cause::PassphraseMissing,
+                "passphrase",
+                "passphrase_required",
+            ),
+            (
+                SshKey,
+                &Cause::PassphraseWrong,
+                "passphrase",
+                "passphrase_wrong",
+            ),
+        ] {
+            let errors = refusal(kind, cause);
+            let first = errors.first().unwrap();
+            assert_eq!((first.field.as_str(), first.code), (field, code));
+        }
+    }
+
+    #[test]
     fn sound_values_pass() {
-        let pasted = openssh("none", 0).replace('\n', "\r\n");
-        let key = checked("ssh_key", &pasted, "").unwrap();
-        assert_eq!(key.secret.unwrap().expose(), &openssh("none", 0));
-        checked("git_ssh_key", &openssh("aes256-ctr", 0), "open sesame").unwrap();
+        let key = checked("ssh_key", " -----BEGIN\r\nabc\r\n\r\n", "").unwrap();
+        assert_eq!(key.secret.unwrap().expose(), "-----BEGIN\nabc\n");
+        checked("ssh_agent", "", "").unwrap();
         checked("git_token", "ann:ghp_x\n", "").unwrap();
         let password = checked("password", " pass word \r\n", "unused").unwrap();
         assert_eq!(password.secret.unwrap().expose(), " pass word ");

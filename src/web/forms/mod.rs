@@ -4,11 +4,12 @@
 use std::str::FromStr;
 
 use super::input::{Fields, Given};
+use super::say;
+use crate::deploy::Said;
 use crate::i18n::{self, Language};
 
 pub mod credential;
 pub mod path;
-pub mod private_key;
 pub mod project;
 pub mod release;
 pub mod server;
@@ -25,15 +26,19 @@ pub struct FieldError {
     pub code: &'static str,
     /// What the text's placeholders stand for.
     pub args: Vec<(&'static str, String)>,
+    /// What `{cause}` in the text stands for, said in the reader's language.
+    pub cause: Option<Said>,
 }
 
 impl FieldError {
     /// The text for a person.
     pub fn message(&self, language: Language) -> String {
+        let cause = self.cause.as_ref().map(|cause| say::said(language, cause));
         let args: Vec<(&str, &str)> = self
             .args
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
+            .chain(cause.as_deref().map(|cause| ("cause", cause)))
             .collect();
         let key = format!("error.{}", self.code);
         let text = i18n::text(language, &key, &args);
@@ -67,6 +72,7 @@ impl FieldErrors {
                 field: field.to_owned(),
                 code,
                 args: args.collect(),
+                cause: None,
             });
         }
     }
@@ -173,6 +179,21 @@ impl<'a> Check<'a> {
                 self.refuse_with(field, bounds.code, &[("min", &min), ("max", &max)]);
                 default
             }
+        }
+    }
+
+    /// [`number`](Self::number) that may be left open; empty means none.
+    fn optional_number(
+        &mut self,
+        field: &str,
+        present: Option<i32>,
+        bounds: Bounds,
+    ) -> Option<i32> {
+        let given = self.given(field).map(str::trim);
+        match given {
+            None => present,
+            Some("") => None,
+            Some(_) => Some(self.number(field, present, bounds)),
         }
     }
 

@@ -6,12 +6,12 @@ use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
 use crate::store::credentials;
 use crate::store::servers::{self, Server, ServerValues};
-use crate::store::{CredentialId, CredentialKind, ServerId, ServerKind};
+use crate::store::{Conn, CredentialId, CredentialKind, ServerId, ServerKind, StoreError};
 use crate::web::error::Result;
 use crate::web::input::Fields;
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 7] = [
+pub const FIELDS: [&str; 10] = [
     "hostname",
     "host",
     "port",
@@ -19,6 +19,9 @@ pub const FIELDS: [&str; 7] = [
     "kind",
     "credential_id",
     "root",
+    "jump_id",
+    "connect_seconds",
+    "idle_seconds",
 ];
 
 /// The longest host name in the DNS, in characters (RFC 1035 section 2.3.4).
@@ -39,15 +42,46 @@ fn save(app: &App, fields: &Fields, id: Option<ServerId>) -> Result<Server> {
     let saved = app.store().write(|conn| {
         let present = id.map(|id| servers::find(conn, id)).transpose()?;
         let credentials = credentials::kinds(conn)?;
-        match check(fields, present.as_ref(), &credentials) {
-            Err(errors) => Ok(Err(errors)),
-            Ok(values) => match id {
-                Some(id) => servers::update(conn, id, &values).map(Ok),
-                None => servers::add(conn, &values).map(Ok),
-            },
+        let values = match check(fields, present.as_ref(), &credentials) {
+            Err(errors) => return Ok(Err(errors)),
+            Ok(values) => values,
+        };
+        if let Err(errors) = check_way(conn, present.as_ref(), &values)? {
+            return Ok(Err(errors));
+        }
+        match id {
+            Some(id) => servers::update(conn, id, &values).map(Ok),
+            None => servers::add(conn, &values).map(Ok),
         }
     });
     Ok(saved.map_err(|error| taken(error, fields))??)
+}
+
+/// The way by the jump servers must lead somewhere, and what others are reached through must stay
+/// one that can be gone through.
+fn check_way(
+    conn: &mut Conn,
+    present: Option<&Server>,
+    values: &ServerValues,
+) -> std::result::Result<std::result::Result<(), FieldErrors>, StoreError> {
+    let mut errors = FieldErrors::default();
+    let id = present.map_or(ServerId(0), |server| server.id);
+    match servers::way(conn, id, values.jump_id) {
+        Ok(way) if way.iter().any(|server| server.kind != ServerKind::Ssh) => {
+            errors.add("jump_id", "unknown_choice");
+        }
+        Ok(_) => {}
+        Err(StoreError::NotFound { .. }) => errors.add("jump_id", "unknown_choice"),
+        Err(StoreError::JumpLoop { .. }) => errors.add("jump_id", "jump_loop"),
+        Err(other) => return Err(other),
+    }
+    if values.kind == ServerKind::Local {
+        let users = servers::reached_through(conn, id)?;
+        if !users.is_empty() {
+            errors.add_with("kind", "in_use", &[("by", &users.join(", "))]);
+        }
+    }
+    Ok(errors.or(()))
 }
 
 /// The values that `fields` give over those of `present`.
@@ -66,6 +100,19 @@ fn check(
         kind,
         credential_id: credential(&mut check, present, kind, credentials),
         root: root(&mut check, present),
+        jump_id: check
+            .id("jump_id", present.and_then(|server| server.jump_id))
+            .filter(|_| kind == ServerKind::Ssh),
+        connect_seconds: check.optional_number(
+            "connect_seconds",
+            present.and_then(|server| server.connect_seconds),
+            SECONDS,
+        ),
+        idle_seconds: check.optional_number(
+            "idle_seconds",
+            present.and_then(|server| server.idle_seconds),
+            SECONDS,
+        ),
     };
     check.finish(&FIELDS, values)
 }
@@ -75,6 +122,13 @@ const PORT: Bounds = Bounds {
     most: 65_535,
     default: 22,
     code: "invalid_port",
+};
+
+const SECONDS: Bounds = Bounds {
+    least: 1,
+    most: 3600,
+    default: 0,
+    code: "out_of_range",
 };
 
 fn host(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> String {
@@ -233,6 +287,13 @@ mod tests {
             ),
             (r#"{"root":".."}"#, "root", "invalid_path"),
             (r#"{"root":"/$(id)"}"#, "root", "invalid_path"),
+            (r#"{"jump_id":"x"}"#, "jump_id", "unknown_choice"),
+            (
+                r#"{"connect_seconds":0}"#,
+                "connect_seconds",
+                "out_of_range",
+            ),
+            (r#"{"idle_seconds":"3601"}"#, "idle_seconds", "out_of_range"),
         ] {
             let errors = checked(json).unwrap_err();
             let first = errors.first().unwrap();
@@ -244,6 +305,7 @@ mod tests {
     fn sound_values_pass() {
         for json in [
             "{}",
+            r#"{"connect_seconds":"","idle_seconds":120,"jump_id":null}"#,
             r#"{"host":"::1"}"#,
             r#"{"credential_id":null}"#,
             r#"{"host":"web-1.example.com","port":"2222"}"#,

@@ -54,7 +54,8 @@ async fn servers_are_made_read_changed_and_deleted() {
     ann.put(&format!("servers/{id}"), changed).await.expect(200);
 
     let number = id.parse().unwrap();
-    let pin = |conn: &mut _| crate::store::servers::set_host_key(conn, number, "ssh-x SHA256:y");
+    let pin =
+        |conn: &mut _| crate::store::servers::set_host_key(conn, number, Some("ssh-x SHA256:y"));
     test.app.store().write(pin).unwrap();
     let pinned = ann.get(&format!("servers/{id}")).await.expect(200).json();
     assert_eq!(pinned["host_key"], "SHA256:y");
@@ -203,7 +204,10 @@ async fn credentials_are_written_and_never_read() {
     holds_no_secret(&shown);
     let mut keys: Vec<String> = shown.json().as_object().unwrap().keys().cloned().collect();
     keys.sort();
-    assert_eq!(keys, ["created_at", "id", "kind", "name", "updated_at"]);
+    assert_eq!(
+        keys,
+        ["created_at", "id", "kind", "name", "path", "updated_at"]
+    );
     holds_no_secret(&ann.get("credentials").await.expect(200));
 
     let kept = ann

@@ -21,6 +21,7 @@ mod login;
 mod pages;
 mod releases;
 mod said;
+mod ssh;
 
 const HOST: &str = "longshore.test";
 const ORIGIN: &str = "http://longshore.test";
@@ -34,11 +35,17 @@ struct TestApp {
 
 impl TestApp {
     fn new() -> Self {
-        let settings = Settings {
+        Self::with(|_| {})
+    }
+
+    /// One with other settings than the usual ones.
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
             chat: ChatAccess::Open,
             public_urls: vec!["https://deploy.example".into()],
             ..Settings::default()
         };
+        change(&mut settings);
         let folder = tempfile::tempdir().unwrap();
         let app = App::open(settings, &folder.path().join("data")).unwrap();
         Self {
@@ -49,7 +56,11 @@ impl TestApp {
 
     /// The application with the admin `ann`, the deployer `dan` and the viewer `vic`.
     fn with_people() -> Self {
-        let test = Self::new();
+        Self::new().and_people()
+    }
+
+    fn and_people(self) -> Self {
+        let test = self;
         for (name, role) in [
             ("ann", Role::Admin),
             ("dan", Role::Deployer),

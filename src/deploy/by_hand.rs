@@ -1,0 +1,281 @@
+//! What people do on servers by hand: commands, files, trees. Every deed is written down before it
+//! begins, and how it ended after that; what is read and printed never is.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::credentials::{Keyring, SshAccess};
+use super::error::DeployError;
+use super::run::bytes;
+use super::said::Message;
+use crate::git::UrlPolicy;
+use crate::secret::Vault;
+use crate::ssh::{Cancel, Command, Connection, Exit, SshError, Stream};
+use crate::store::audit::{self, NewEntry};
+use crate::store::servers::{self, Server};
+use crate::store::{AuditId, AuditOutcome, AuditWay, ServerKind, Store};
+
+/// Who does something, and how it was asked for.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// The account.
+    pub who: String,
+    /// The way.
+    pub way: AuditWay,
+}
+
+/// Servers, as people work on them by hand. Blocking.
+#[derive(Clone)]
+pub struct ByHand {
+    pub(super) keyring: Keyring,
+}
+
+/// Hears how many bytes have passed.
+pub type Progress<'a> = &'a mut dyn FnMut(u64);
+
+impl ByHand {
+    /// For the installation of this database and key, beside a server that runs or without one.
+    pub fn new(store: Store, vault: Vault, ssh: SshAccess) -> Self {
+        Self {
+            keyring: Keyring {
+                store,
+                vault,
+                policy: UrlPolicy::default(),
+                ssh,
+            },
+        }
+    }
+
+    /// The server that `name` names: by its name, else by its id.
+    pub fn server(&self, name: &str) -> Result<Server, DeployError> {
+        Ok(self.keyring.store.read(|conn| servers::named(conn, name))?)
+    }
+
+    /// Runs a command, as [`Connection::exec`] does.
+    pub fn exec(
+        &self,
+        by: &By,
+        server: &Server,
+        command: Command<'_>,
+        cancel: &Cancel,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Exit, DeployError> {
+        let detail = command.text.to_owned();
+        self.deed(by, "exec", server, &detail, cancel, |connection| {
+            let exit = connection.exec(command, cancel, on_line)?;
+            let outcome = match exit.success() {
+                true => AuditOutcome::Succeeded,
+                false => AuditOutcome::Failed,
+            };
+            let message = exit.to_string();
+            Ok((exit, outcome, message))
+        })
+    }
+
+    /// Copies a file, or a folder with all that is in it, to the server, with modes and times.
+    /// Returns how many bytes were sent.
+    pub fn put(
+        &self,
+        by: &By,
+        server: &Server,
+        local: &Path,
+        remote: &str,
+        cancel: &Cancel,
+        progress: Progress<'_>,
+    ) -> Result<u64, DeployError> {
+        let detail = format!("{} → {remote}", local.display());
+        self.bytes(
+            by,
+            "put",
+            server,
+            &detail,
+            cancel,
+            |connection| match local.is_dir() {
+                true => connection.put_tree(local, remote, cancel, progress),
+                false => connection.put_file(local, remote, cancel, progress),
+            },
+        )
+    }
+
+    /// Copies a file, or a folder with all that is in it, from the server, with modes and times.
+    pub fn get(
+        &self,
+        by: &By,
+        server: &Server,
+        remote: &str,
+        local: &Path,
+        cancel: &Cancel,
+        progress: Progress<'_>,
+    ) -> Result<u64, DeployError> {
+        let detail = format!("{remote} → {}", local.display());
+        self.bytes(
+            by,
+            "get",
+            server,
+            &detail,
+            cancel,
+            |connection| match connection.remote_file(remote, cancel)?.is_folder {
+                true => connection.get_tree(remote, local, cancel, progress),
+                false => connection.get_file(remote, local, cancel, progress),
+            },
+        )
+    }
+
+    /// Writes what `source` has to the file `remote`.
+    pub fn write(
+        &self,
+        by: &By,
+        server: &Server,
+        source: &mut dyn Read,
+        file: &NewFile,
+        cancel: &Cancel,
+    ) -> Result<u64, DeployError> {
+        self.bytes(by, "put", server, &file.path, cancel, |connection| {
+            let (path, mode) = (&file.path, file.mode);
+            let sent = connection.upload_from(source, path, mode, cancel, &mut |_| {})?;
+            if let Some(changed) = file.changed {
+                connection.set_changed(path, changed, cancel)?;
+            }
+            Ok(sent)
+        })
+    }
+
+    /// Gives the file `remote` to `sink`.
+    pub fn read(
+        &self,
+        by: &By,
+        server: &Server,
+        remote: &str,
+        sink: &mut dyn Write,
+        cancel: &Cancel,
+    ) -> Result<u64, DeployError> {
+        self.bytes(by, "get", server, remote, cancel, |connection| {
+            connection.read_file(remote, sink, cancel, &mut |_| {})
+        })
+    }
+
+    /// Unpacks a tar stream into the folder `remote`.
+    pub fn write_tree(
+        &self,
+        by: &By,
+        server: &Server,
+        source: &mut dyn Read,
+        remote: &str,
+        cancel: &Cancel,
+    ) -> Result<u64, DeployError> {
+        self.bytes(by, "put_tree", server, remote, cancel, |connection| {
+            connection.send_tar(remote, source, cancel, &mut |_| {})
+        })
+    }
+
+    /// Gives the folder `remote` to `sink` as a tar stream.
+    pub fn read_tree(
+        &self,
+        by: &By,
+        server: &Server,
+        remote: &str,
+        sink: &mut dyn Write,
+        cancel: &Cancel,
+    ) -> Result<u64, DeployError> {
+        self.bytes(by, "get_tree", server, remote, cancel, |connection| {
+            connection.receive_tar(remote, sink, cancel, &mut |_| {})
+        })
+    }
+
+    fn bytes(
+        &self,
+        by: &By,
+        action: &str,
+        server: &Server,
+        detail: &str,
+        cancel: &Cancel,
+        work: impl FnOnce(&Connection) -> Result<u64, SshError>,
+    ) -> Result<u64, DeployError> {
+        self.deed(by, action, server, detail, cancel, |connection| {
+            let count = work(connection)?;
+            Ok((count, AuditOutcome::Succeeded, bytes(count)))
+        })
+    }
+
+    fn deed<T>(
+        &self,
+        by: &By,
+        action: &str,
+        server: &Server,
+        detail: &str,
+        cancel: &Cancel,
+        work: impl FnOnce(&Connection) -> Result<(T, AuditOutcome, String), SshError>,
+    ) -> Result<T, DeployError> {
+        let named = Some((server.id, server.hostname.as_str()));
+        let deed = self.begin(by, action, named, detail)?;
+        let done = self
+            .connect(server, cancel)
+            .and_then(|connection| Ok(work(&connection)?));
+        match done {
+            Ok((value, outcome, message)) => {
+                self.end(deed, outcome, &message)?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.end(deed, AuditOutcome::Failed, &Message::from(&error).stored())?;
+                Err(error)
+            }
+        }
+    }
+
+    fn connect(&self, server: &Server, cancel: &Cancel) -> Result<crate::ssh::Leased, DeployError> {
+        if server.kind == ServerKind::Local {
+            return Err(DeployError::ThisMachine {
+                what: server.hostname.clone(),
+            });
+        }
+        let target = self.keyring.target(server)?;
+        let timeouts = self.keyring.timeouts(server);
+        Ok(self.keyring.ssh.pool.lease(&target, &timeouts, cancel)?)
+    }
+
+    pub(super) fn begin(
+        &self,
+        by: &By,
+        action: &str,
+        server: Option<(crate::store::ServerId, &str)>,
+        detail: &str,
+    ) -> Result<AuditId, DeployError> {
+        let entry = NewEntry {
+            who: &by.who,
+            way: by.way,
+            action,
+            server,
+            detail,
+        };
+        if by.way != AuditWay::Cli {
+            let server = server.map(|(_, name)| name);
+            tracing::info!(who = by.who, way = %by.way, action, server, "by hand");
+        }
+        Ok(self
+            .keyring
+            .store
+            .write(|conn| audit::begin(conn, &entry))?)
+    }
+
+    pub(super) fn end(
+        &self,
+        deed: AuditId,
+        outcome: AuditOutcome,
+        message: &str,
+    ) -> Result<(), DeployError> {
+        let store = &self.keyring.store;
+        Ok(store.write(|conn| audit::end(conn, deed, outcome, message))?)
+    }
+}
+
+/// A file to be written.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    /// Its path on the server.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u32,
+    /// When it was last changed, in seconds since 1970; none: now.
+    pub changed: Option<u64>,
+}

@@ -1,0 +1,177 @@
+//! What a server looks like from a login: who we are there, what can be written, what is installed.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::ssh::quote;
+
+/// What a line of the script begins with; a word and its details follow, each after a tab.
+const MARK: &str = "longshore-found";
+
+/// The programs that are looked for: those that releases use or may use.
+const TOOLS: [&str; 8] = [
+    "tar",
+    "gzip",
+    "zstd",
+    "find",
+    "sha256sum",
+    "cp",
+    "setsid",
+    "git",
+];
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Who we are there.
+    pub user: Option<String>,
+    /// Whether commands can be run; else there are only files, by SFTP.
+    pub shell: bool,
+    /// The folders that releases write to, the server's root first.
+    pub folders: Vec<Folder>,
+    /// The room on the root's disk, in bytes.
+    pub free_bytes: Option<u64>,
+    /// The programs that were looked for.
+    pub tools: Vec<Tool>,
+    /// How far its clock is ahead of ours, in seconds.
+    pub clock_ahead_seconds: Option<i64>,
+}
+
+/// A folder on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Folder {
+    /// Where it is.
+    pub path: String,
+    /// Whether it can be written; where it is not there, whether it can be made.
+    pub writable: bool,
+}
+
+/// A program on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Whether it is there.
+    pub found: bool,
+}
+
+/// The script that looks; it changes nothing.
+pub(super) fn script(folders: &[String]) -> String {
+    let folders: Vec<String> = folders.iter().map(|folder| quote(folder)).collect();
+    format!(
+        r#"say() {{ printf '{MARK}'; printf '\t%s' "$@"; echo; }}
+say user "$(id -un)"
+say clock "$(date +%s)"
+for tool in {tools}; do
+  if command -v "$tool" >/dev/null 2>&1; then say tool "$tool" yes; else say tool "$tool" no; fi
+done
+free=
+for folder in {folders}; do
+  at=$folder
+  while [ -n "$at" ] && [ ! -e "$at" ]; do at=${{at%/*}}; done
+  at=${{at:-/}}
+  if [ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ]; then say folder "$folder" yes; else say folder "$folder" no; fi
+  if [ -z "$free" ]; then
+    free=$(df -Pk "$at" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*/\1/')
+    say free "$free"
+  fi
+done
+"#,
+        tools = TOOLS.join(" "),
+        folders = folders.join(" "),
+    )
+}
+
+impl Found {
+    /// Takes in a line of the script's output.
+    pub(super) fn hear(&mut self, line: &str) {
+        let mut words = line.split('\t');
+        if words.next() != Some(MARK) {
+            return;
+        }
+        self.shell = true;
+        let words: Vec<&str> = words.collect();
+        match words[..] {
+            ["user", user] => self.user = Some(user.to_owned()),
+            ["clock", seconds] => {
+                let theirs = seconds.parse::<i64>().ok();
+                self.clock_ahead_seconds = theirs.zip(now()).map(|(theirs, ours)| theirs - ours);
+            }
+            ["tool", name, found] => self.tools.push(Tool {
+                name: name.to_owned(),
+                found: found == "yes",
+            }),
+            ["folder", path, writable] => self.folders.push(Folder {
+                path: path.to_owned(),
+                writable: writable == "yes",
+            }),
+            ["free", kibibytes] => {
+                self.free_bytes = kibibytes.parse::<u64>().ok().map(|count| count * 1024);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn now() -> Option<i64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_machine_is_seen_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("it's a root").display().to_string();
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(format!("{root}/file"), "").unwrap();
+        let folders = [
+            root.clone(),
+            format!("{root}/new/deep"),
+            format!("{root}/file/x"),
+        ];
+        let output = Command::new("sh")
+            .args(["-c", &script(&folders)])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.stderr.is_empty(), "{:?}", output.stderr);
+        let mut found = Found::default();
+        text.lines().for_each(|line| found.hear(line));
+        assert!(found.shell && found.user.is_some(), "{text}");
+        let writable: Vec<bool> = found.folders.iter().map(|it| it.writable).collect();
+        assert_eq!(writable, [true, true, false], "{text}");
+        assert_eq!(found.folders[1].path, folders[1]);
+        assert!(found.free_bytes.unwrap() > 0, "{text}");
+        assert!(found.clock_ahead_seconds.unwrap().abs() <= 2, "{text}");
+        assert!(
+            found
+                .tools
+                .iter()
+                .any(|tool| tool.name == "tar" && tool.found)
+        );
+        assert_eq!(found.tools.len(), TOOLS.len());
+    }
+
+    #[test]
+    fn other_lines_are_not_ours() {
+        let mut found = Found::default();
+        for line in [
+            "welcome",
+            "",
+            "longshore-found",
+            "longshore-foundx\tuser\troot",
+        ] {
+            found.hear(line);
+        }
+        assert_eq!(found.user, None);
+        found.hear("longshore-found\tclock\tsoon");
+        found.hear("longshore-found\tfree\t");
+        assert_eq!((found.clock_ahead_seconds, found.free_bytes), (None, None));
+    }
+}

@@ -1,0 +1,162 @@
+//! A stream of bytes to a server's sshd: a TCP connection, or a channel through a jump server.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+
+use super::connection::Connection;
+use super::error::{Cause, Phase, SshError};
+use super::jump;
+use super::link::SLICE;
+use super::{Cancel, Target, Timeouts};
+
+/// Reaches `target`'s sshd, by way of its jump server where it has one. Gives what is left of the
+/// time too: the way to a jump server has a time of its own.
+pub(super) fn dial(
+    target: &Target,
+    timeouts: &Timeouts,
+    cancel: &Cancel,
+) -> Result<(OwnedFd, Instant), SshError> {
+    if let Some(via) = &target.via {
+        let hop = Connection::open_unless(via, timeouts, cancel)?;
+        let until = Instant::now() + timeouts.connect;
+        let channel = jump::through(hop, target, until, cancel)?;
+        return Ok((channel, until));
+    }
+    let until = Instant::now() + timeouts.connect;
+    let socket = resolve(&target.host, target.port, timeouts, until, cancel)
+        .and_then(|addresses| connect(&addresses, timeouts, until, cancel))
+        .map_err(|cause| SshError::at(&target.host, target.port, cause))?;
+    Ok((socket.into(), until))
+}
+
+/// All addresses of `host`. The system's resolver cannot be interrupted: it gets a thread that is
+/// left behind when it takes too long.
+fn resolve(
+    host: &str,
+    port: u16,
+    timeouts: &Timeouts,
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<Vec<SocketAddr>, Cause> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let name = host.to_owned();
+    thread::spawn(move || {
+        let found = (name.as_str(), port).to_socket_addrs();
+        let _ = sender.send(found.map(Iterator::collect::<Vec<_>>));
+    });
+    loop {
+        let left = time_left(until, cancel)?;
+        match receiver.recv_timeout(left.min(SLICE)) {
+            Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
+            Ok(Ok(_)) => {
+                return Err(Cause::Unresolved {
+                    reason: "it has no address".to_owned(),
+                });
+            }
+            Ok(Err(error)) => {
+                return Err(Cause::Unresolved {
+                    reason: error.to_string(),
+                });
+            }
+            Err(_) if left.is_zero() => {
+                return Err(Cause::TimedOut {
+                    phase: Phase::Lookup,
+                    after: timeouts.connect,
+                });
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn time_left(until: Instant, cancel: &Cancel) -> Result<Duration, Cause> {
+    match cancel.is_cancelled() {
+        true => Err(Cause::Cancelled { killed: true }),
+        false => Ok(until.saturating_duration_since(Instant::now())),
+    }
+}
+
+/// The first address that accepts. Each gets its share of the time that is left, so that a dead
+/// one does not starve the next.
+fn connect(
+    addresses: &[SocketAddr],
+    timeouts: &Timeouts,
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<TcpStream, Cause> {
+    let mut refusals = Vec::new();
+    let mut timed_out = 0;
+    for (index, address) in addresses.iter().enumerate() {
+        let left = time_left(until, cancel)?;
+        let share = left / (addresses.len() - index) as u32;
+        match try_address(*address, Instant::now() + share, cancel)? {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                timed_out += 1;
+                refusals.push(format!("{}: no answer", address.ip()));
+            }
+            Err(error) => refusals.push(format!("{}: {error}", address.ip())),
+        }
+    }
+    match timed_out == addresses.len() {
+        true => Err(Cause::TimedOut {
+            phase: Phase::Connect,
+            after: timeouts.connect,
+        }),
+        false => Err(Cause::Unreachable {
+            reason: refusals.join(", "),
+        }),
+    }
+}
+
+/// One address; the outer error is the caller's cancel.
+fn try_address(
+    address: SocketAddr,
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<io::Result<TcpStream>, Cause> {
+    let begun = || -> io::Result<(mio::net::TcpStream, Poll)> {
+        let mut socket = mio::net::TcpStream::connect(address)?;
+        let poll = Poll::new()?;
+        poll.registry()
+            .register(&mut socket, Token(0), Interest::WRITABLE)?;
+        Ok((socket, poll))
+    };
+    let (socket, mut poll) = match begun() {
+        Ok(begun) => begun,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut events = Events::with_capacity(1);
+    loop {
+        let left = time_left(until, cancel)?;
+        if left.is_zero() {
+            return Ok(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if let Err(error) = poll.poll(&mut events, Some(left.min(SLICE)))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Ok(Err(error));
+        }
+        match socket.take_error() {
+            Ok(None) if events.is_empty() => {}
+            Ok(None) => break,
+            Ok(Some(error)) | Err(error) => return Ok(Err(error)),
+        }
+    }
+    let connected = || -> io::Result<TcpStream> {
+        socket.peer_addr()?;
+        let socket = TcpStream::from(socket);
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    };
+    Ok(connected())
+}

@@ -1,0 +1,100 @@
+//! Keys that an SSH agent holds.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::sshd::{Sshd, make_key, wait_until};
+use crate::ssh::{Cause, Connection, Credential, Timeouts};
+
+struct Agent {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    fn start(folder: &Path) -> Self {
+        let socket = folder.join("agent");
+        let process = Command::new("ssh-agent")
+            .arg("-D")
+            .arg("-a")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the agent listens", || socket.exists());
+        Self { process, socket }
+    }
+
+    fn add(&self, key: &Path) {
+        let added = Command::new("ssh-add")
+            .arg("-q")
+            .arg(key)
+            .env("SSH_AUTH_SOCK", &self.socket)
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(added.success());
+    }
+
+    fn credential(&self) -> Credential {
+        Credential::Agent(self.socket.clone())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_agents_keys_are_tried_until_one_opens() {
+    let sshd = Sshd::start();
+    let agent = Agent::start(sshd.folder());
+    for (name, kind) in [("a", "ed25519"), ("b", "rsa"), ("c", "ecdsa")] {
+        let key = sshd.folder().join(name);
+        make_key(&key, kind, "");
+        agent.add(&key);
+    }
+    let target = sshd.target_with(agent.credential());
+    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    match &error.cause {
+        Cause::AuthenticationFailed { tried, .. } => assert!(tried.contains("agent")),
+        other => panic!("{other}"),
+    }
+    sshd.authorize(&sshd.folder().join("c"));
+    Connection::open(&target, &Timeouts::default()).unwrap();
+}
+
+#[test]
+fn an_agent_without_keys_and_none_at_all_are_told_as_such() {
+    let sshd = Sshd::start();
+    let agent = Agent::start(sshd.folder());
+    let error =
+        Connection::open(&sshd.target_with(agent.credential()), &Timeouts::default()).unwrap_err();
+    assert!(matches!(error.cause, Cause::Agent { .. }), "{error}");
+    assert!(error.to_string().contains("no key"), "{error}");
+    let nowhere = Credential::Agent(sshd.folder().join("nowhere"));
+    let error = Connection::open(&sshd.target_with(nowhere), &Timeouts::default()).unwrap_err();
+    assert!(matches!(error.cause, Cause::Agent { .. }), "{error}");
+}
+
+#[test]
+fn more_keys_than_the_server_tries_are_a_refusal() {
+    let sshd = Sshd::with(&["ed25519"], "MaxAuthTries 2");
+    let agent = Agent::start(sshd.folder());
+    for name in ["a", "b", "c", "d"] {
+        let key = sshd.folder().join(name);
+        make_key(&key, "ed25519", "");
+        agent.add(&key);
+    }
+    let target = sshd.target_with(agent.credential());
+    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    assert!(
+        matches!(error.cause, Cause::AuthenticationFailed { .. }),
+        "{error}"
+    );
+}

@@ -1,0 +1,349 @@
+//! `/api/v1/servers/{id}/exec`, `file` and `tree`, `/api/v1/known_hosts` and `/api/v1/audit`: for
+//! admins, each deed written down.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::deploy::{By, DeployError, NewFile, Said};
+use crate::ssh::{Cancel, Command, Exit, Stream};
+use crate::store::audit::{self, Entry};
+use crate::store::servers::{self, Server};
+use crate::store::{AuditWay, Role, ServerId};
+use crate::web::error::{Error, Result};
+use crate::web::forms::FieldErrors;
+use crate::web::hand::{self, CancelOnDrop, Outgoing};
+use crate::web::input::{Fields, Id, Json, query};
+use crate::web::paging::{ApiPage, bounded};
+use crate::web::say;
+use crate::web::visitor::Visitor;
+
+/// The longest command, in bytes.
+const LONGEST_COMMAND: usize = 64 << 10;
+/// How much of a command's output is given back, in bytes.
+const OUTPUT: usize = 1 << 20;
+/// How long a command may run: at least, at most, and unless something else is asked for.
+const SECONDS: (u64, u64, u64) = (1, 600, 60);
+/// The longest path on a server.
+const LONGEST_PATH: usize = 4096;
+
+/// What is to be run.
+pub struct Order {
+    command: String,
+    stdin: String,
+    limit: Duration,
+}
+
+/// What a command printed and how it ended.
+#[derive(Default)]
+pub struct Done {
+    lines: Vec<(Stream, String)>,
+    bytes: usize,
+    truncated: bool,
+    exit: Option<Exit>,
+    milliseconds: u128,
+}
+
+impl Order {
+    /// Reads the fields `command`, `stdin` and `seconds`.
+    pub fn of(fields: &Fields) -> Result<Self> {
+        let mut errors = FieldErrors::default();
+        let command = fields.required("command")?;
+        if command.len() > LONGEST_COMMAND {
+            let most = LONGEST_COMMAND.to_string();
+            errors.add_with("command", "too_long", &[("max", &most)]);
+        }
+        if command.contains('\0') {
+            errors.add("command", "invalid_characters");
+        }
+        let (least, most, usual) = SECONDS;
+        let seconds = match fields.line("seconds").as_deref().map(str::trim) {
+            None | Some("") => Some(usual),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|seconds| (least..=most).contains(seconds)),
+        };
+        if seconds.is_none() {
+            let (min, max) = (least.to_string(), most.to_string());
+            errors.add_with("seconds", "out_of_range", &[("min", &min), ("max", &max)]);
+        }
+        errors.or(()).map_err(Error::from)?;
+        Ok(Self {
+            command,
+            stdin: fields.line("stdin").unwrap_or_default(),
+            limit: Duration::from_secs(seconds.unwrap_or(usual)),
+        })
+    }
+
+    fn run(
+        &self,
+        app: &App,
+        by: &By,
+        server: &Server,
+        cancel: &Cancel,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> std::result::Result<Exit, DeployError> {
+        let mut stdin = self.stdin.as_bytes();
+        let command = Command::new(&self.command, self.limit).stdin(&mut stdin);
+        let hand = app.engine().by_hand();
+        hand.exec(by, server, command, cancel, on_line)
+    }
+}
+
+impl Done {
+    /// Whether there is room for one more line; what there is none for is left out.
+    fn takes(&mut self, line: &str) -> bool {
+        self.bytes += line.len() + 1;
+        self.truncated |= self.bytes > OUTPUT;
+        !self.truncated
+    }
+
+    /// As JSON.
+    pub fn shown(&self) -> Value {
+        let text = |of: Stream| -> String {
+            let lines = self.lines.iter().filter(|(stream, _)| *stream == of);
+            lines.map(|(_, line)| format!("{line}\n")).collect()
+        };
+        json!({
+            "exit_code": self.exit.as_ref().and_then(|exit| exit.code),
+            "signal": self.exit.as_ref().and_then(|exit| exit.signal.clone()),
+            "stdout": text(Stream::Out),
+            "stderr": text(Stream::Err),
+            "truncated": self.truncated,
+            "milliseconds": self.milliseconds,
+        })
+    }
+}
+
+/// Runs a command to its end.
+pub async fn run(visitor: &Visitor, by: By, id: ServerId, order: Order) -> Result<Done> {
+    let server = find(visitor, id).await?;
+    let guard = CancelOnDrop::default();
+    let cancel = guard.0.clone();
+    let done = hand::work(visitor, move |app| {
+        let begun = Instant::now();
+        let mut done = Done::default();
+        let exit = order.run(app, &by, &server, &cancel, &mut |stream, line| {
+            if done.takes(line) {
+                done.lines.push((stream, line.to_owned()));
+            }
+        })?;
+        done.exit = Some(exit);
+        done.milliseconds = begun.elapsed().as_millis();
+        Ok::<_, DeployError>(done)
+    })
+    .await??;
+    drop(guard);
+    Ok(done)
+}
+
+async fn find(visitor: &Visitor, id: ServerId) -> Result<Server> {
+    visitor
+        .ask(move |app| app.store().read(|conn| servers::find(conn, id)))
+        .await
+}
+
+/// `POST servers/{id}/exec`; with `?live=1` line by line while it runs, as JSON objects on lines of
+/// their own.
+pub async fn exec(
+    visitor: Visitor,
+    Id(id): Id<ServerId>,
+    request: HttpRequest,
+    Json(fields): Json,
+) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&["command", "stdin", "seconds"], &[])?;
+    let order = Order::of(&fields)?;
+    let by = visitor.by(AuditWay::Api)?;
+    if query(&request, "live").is_none() {
+        let done = run(&visitor, by, id, order).await?;
+        return Ok(HttpResponse::Ok().json(done.shown()));
+    }
+    let server = find(&visitor, id).await?;
+    let language = visitor.language();
+    let send = move |app: &App, outgoing: &mut Outgoing, cancel: &Cancel| {
+        let begun = Instant::now();
+        let mut done = Done::default();
+        // The first byte says that it has begun, whenever the command says something.
+        tell(outgoing, &json!({"begun": true}), cancel);
+        let ended = order.run(app, &by, &server, cancel, &mut |stream, line| {
+            if done.takes(line) {
+                let name = match stream {
+                    Stream::Out => "out",
+                    Stream::Err => "err",
+                };
+                tell(outgoing, &json!({"stream": name, "line": line}), cancel);
+            }
+        });
+        done.milliseconds = begun.elapsed().as_millis();
+        let last = match ended {
+            Ok(exit) => {
+                done.exit = Some(exit);
+                let mut last = done.shown();
+                if let Some(last) = last.as_object_mut() {
+                    last.remove("stdout");
+                    last.remove("stderr");
+                }
+                last
+            }
+            Err(error) => json!({"error": say::said(language, &Said::from(&error))}),
+        };
+        tell(outgoing, &last, cancel);
+        Ok(())
+    };
+    hand::give_out(&visitor, "application/x-ndjson", None, send).await
+}
+
+fn tell(outgoing: &mut Outgoing, value: &Value, cancel: &Cancel) {
+    if outgoing.write_all(format!("{value}\n").as_bytes()).is_err() {
+        cancel.cancel();
+    }
+}
+
+/// The path on the server that the query names.
+fn path_of(request: &HttpRequest) -> Result<String> {
+    let path = query(request, "path").unwrap_or_default();
+    let mut errors = FieldErrors::default();
+    match path.as_str() {
+        "" => errors.add("path", "required"),
+        path if path.contains('\0') => errors.add("path", "invalid_characters"),
+        path if path.len() > LONGEST_PATH => {
+            let most = LONGEST_PATH.to_string();
+            errors.add_with("path", "too_long", &[("max", &most)]);
+        }
+        _ => {}
+    }
+    errors.or(path).map_err(Error::from)
+}
+
+/// The permission bits that the query names in octal.
+fn mode_of(request: &HttpRequest) -> Result<u32> {
+    let Some(text) = query(request, "mode") else {
+        return Ok(0o644);
+    };
+    u32::from_str_radix(&text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or(Error::Parameter("mode"))
+}
+
+/// `PUT servers/{id}/file?path=&mode=644&changed=`: the body is the file.
+pub async fn write_file(
+    visitor: Visitor,
+    Id(id): Id<ServerId>,
+    request: HttpRequest,
+    body: Payload,
+) -> Result {
+    visitor.require(Role::Admin)?;
+    let file = NewFile {
+        path: path_of(&request)?,
+        mode: mode_of(&request)?,
+        changed: bounded(&request, "changed", 0, i64::from(u32::MAX))?
+            .map(|seconds| seconds.unsigned_abs()),
+    };
+    let by = visitor.by(AuditWay::Api)?;
+    let server = find(&visitor, id).await?;
+    let limit = visitor.app().settings().ssh_upload_bytes;
+    let sent = hand::take_in(
+        &visitor,
+        &request,
+        body,
+        limit,
+        move |app, source, cancel| {
+            let hand = app.engine().by_hand();
+            hand.write(&by, &server, source, &file, cancel)
+        },
+    );
+    Ok(HttpResponse::Ok().json(json!({ "bytes": sent.await? })))
+}
+
+/// `GET servers/{id}/file?path=`: the file.
+pub async fn read_file(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
+    visitor.require(Role::Admin)?;
+    let path = path_of(&request)?;
+    let by = visitor.by(AuditWay::Api)?;
+    let server = find(&visitor, id).await?;
+    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let send = move |app: &App, outgoing: &mut Outgoing, cancel: &Cancel| {
+        let hand = app.engine().by_hand();
+        hand.read(&by, &server, &path, outgoing, cancel)?;
+        Ok(())
+    };
+    hand::give_out(&visitor, "application/octet-stream", Some(&name), send).await
+}
+
+/// `PUT servers/{id}/tree?path=`: the body is a tar archive, unpacked there.
+pub async fn write_tree(
+    visitor: Visitor,
+    Id(id): Id<ServerId>,
+    request: HttpRequest,
+    body: Payload,
+) -> Result {
+    visitor.require(Role::Admin)?;
+    let path = path_of(&request)?;
+    let by = visitor.by(AuditWay::Api)?;
+    let server = find(&visitor, id).await?;
+    let limit = visitor.app().settings().ssh_upload_bytes;
+    let sent = hand::take_in(
+        &visitor,
+        &request,
+        body,
+        limit,
+        move |app, source, cancel| {
+            let hand = app.engine().by_hand();
+            hand.write_tree(&by, &server, source, &path, cancel)
+        },
+    );
+    Ok(HttpResponse::Ok().json(json!({ "bytes": sent.await? })))
+}
+
+/// `GET servers/{id}/tree?path=`: the folder as a tar archive.
+pub async fn read_tree(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
+    visitor.require(Role::Admin)?;
+    let path = path_of(&request)?;
+    let by = visitor.by(AuditWay::Api)?;
+    let server = find(&visitor, id).await?;
+    let folder = path.trim_end_matches('/').rsplit('/').next();
+    let name = format!("{}.tar", folder.unwrap_or_default());
+    let send = move |app: &App, outgoing: &mut Outgoing, cancel: &Cancel| {
+        let hand = app.engine().by_hand();
+        hand.read_tree(&by, &server, &path, outgoing, cancel)?;
+        Ok(())
+    };
+    hand::give_out(&visitor, "application/x-tar", Some(&name), send).await
+}
+
+/// `POST known_hosts` `{"text"}`
+pub async fn import_known_hosts(visitor: Visitor, Json(fields): Json) -> Result {
+    visitor.require(Role::Admin)?;
+    fields.only(&["text"], &[])?;
+    let text = fields.required("text")?;
+    let by = visitor.by(AuditWay::Api)?;
+    let import = visitor
+        .ask(move |app| app.engine().by_hand().import_known_hosts(&by, &text))
+        .await?;
+    Ok(HttpResponse::Ok().json(import))
+}
+
+/// `GET audit?server_id=`
+pub async fn audit(visitor: Visitor, request: HttpRequest) -> Result {
+    visitor.require(Role::Admin)?;
+    let part = ApiPage::of(&request)?;
+    let server = bounded(&request, "server_id", 1, i64::MAX)?.map(ServerId);
+    let page = visitor
+        .ask(move |app| {
+            app.store()
+                .read(|conn| audit::page(conn, server, part.request()))
+        })
+        .await?;
+    let language = visitor.language();
+    Ok(part.respond(page, |entry| Entry {
+        message: say::stored(language, &entry.message),
+        ..entry
+    }))
+}
