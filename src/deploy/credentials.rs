@@ -76,6 +76,8 @@ impl Keyring {
             url: RepoUrl::parse(&project.repo, &self.policy).map_err(crate::git::GitError::from)?,
             credential,
             host_key: project.host_key.clone(),
+            depth: None,
+            submodules: false,
         })
     }
 

@@ -165,6 +165,14 @@ fn described(progress: &Progress) -> String {
             progress.total_objects,
             bytes(progress.bytes as u64)
         ),
+        Stage::Writing => format!(
+            "{}/{} · {}/{}",
+            progress.objects,
+            progress.total_objects,
+            bytes(progress.bytes as u64),
+            bytes(progress.total_bytes as u64)
+        ),
+        Stage::Listing => progress.objects.to_string(),
         Stage::Waiting | Stage::Connecting | Stage::Resolving => "…".to_owned(),
     }
 }

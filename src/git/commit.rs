@@ -1,9 +1,11 @@
 //! Commits as a person picks them.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::fmt;
 
 use chrono::{DateTime, FixedOffset};
-use git2::Sort;
+use git2::{ErrorCode, Oid, Repository};
 use serde::{Serialize, Serializer};
 
 use super::error::GitError;
@@ -87,18 +89,45 @@ fn date(time: git2::Time) -> String {
 
 impl Mirror {
     /// The last `limit` commits (at most 1,000) that lead to `revision`, newest first, as
-    /// `git log` orders them. Reads without waiting for a running fetch.
+    /// `git log` orders them; fewer where the mirror goes no deeper. Reads without waiting for a
+    /// running fetch.
     pub fn commits(&self, revision: &str, limit: usize) -> Result<Vec<Commit>, GitError> {
         let start = self.resolve(revision)?;
         let repository = self.open()?;
-        let read = || {
-            let mut walk = repository.revwalk()?;
-            walk.set_sorting(Sort::NONE)?;
-            walk.push(start.id.0)?;
-            walk.take(limit.min(MAX_COMMITS))
-                .map(|oid| Commit::read(&repository.find_commit(oid?)?))
-                .collect::<Result<Vec<_>, git2::Error>>()
-        };
-        read().map_err(|error| self.broken(&error))
+        history(&repository, start.id.0, limit).map_err(|error| self.broken(&error))
     }
+}
+
+/// The commits that lead to `start`. Not libgit2's own walk: it does not know where a shallow
+/// repository ends.
+pub(super) fn history(
+    repository: &Repository,
+    start: Oid,
+    limit: usize,
+) -> Result<Vec<Commit>, git2::Error> {
+    let mut ahead = BinaryHeap::new();
+    let mut seen = HashSet::from([start]);
+    let mut found = Vec::new();
+    let first = repository.find_commit(start)?;
+    ahead.push((first.time().seconds(), Reverse(0), start));
+    while found.len() < limit.min(MAX_COMMITS)
+        && let Some((_, _, id)) = ahead.pop()
+    {
+        let commit = repository.find_commit(id)?;
+        for parent in commit.parent_ids() {
+            if !seen.insert(parent) {
+                continue;
+            }
+            match repository.find_commit(parent) {
+                // Of two of the same second, the one that was met first.
+                Ok(parent) => {
+                    ahead.push((parent.time().seconds(), Reverse(seen.len()), parent.id()))
+                }
+                Err(error) if error.code() == ErrorCode::NotFound && repository.is_shallow() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.push(Commit::read(&commit)?);
+    }
+    Ok(found)
 }

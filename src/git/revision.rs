@@ -26,10 +26,7 @@ impl Mirror {
             .and_then(|found| found.map(|commit| Commit::read(&commit)).transpose())
         {
             Ok(Some(commit)) => Ok(commit),
-            Ok(None) => Err(GitError::UnknownRevision {
-                url: self.source.url.as_str().to_owned(),
-                revision: revision.to_owned(),
-            }),
+            Ok(None) => Err(self.unknown(revision)),
             Err(error) => Err(self.broken(&error)),
         }
     }

@@ -129,6 +129,17 @@ impl RepoUrl {
         matches!(self.scheme, Scheme::Ssh | Scheme::Scp)
     }
 
+    /// Whether it leads to the same host, port and protocol as `other`, so that what opens the one
+    /// may be shown to the other.
+    pub(super) fn is_on_host_of(&self, other: &Self) -> bool {
+        let scheme = |url: &Self| match url.scheme {
+            Scheme::Scp => Scheme::Ssh,
+            scheme => scheme,
+        };
+        let place = |url: &Self| (scheme(url), url.host.clone(), url.port());
+        place(self) == place(other)
+    }
+
     /// The port, the scheme's own where none was given.
     pub(super) fn port(&self) -> u16 {
         self.port.unwrap_or(match self.scheme {

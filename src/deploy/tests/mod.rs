@@ -91,6 +91,7 @@ fn try_open_engine(
         MirrorOptions {
             policy: policy.clone(),
             stall_timeout: Duration::from_secs(10),
+            ..MirrorOptions::default()
         },
     );
     let options = Options {
