@@ -21,11 +21,16 @@ pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
 const LIMITS: &str = "LONGSHORE_LIMITS";
 
 /// Variables with the prefix that are not settings.
-const NOT_SETTINGS: [&str; 4] = [
+const NOT_SETTINGS: [&str; 8] = [
     "LONGSHORE_DATA",
     "LONGSHORE_SETTINGS",
     "LONGSHORE_LOG",
     LIMITS,
+    // Secrets of `longshore git`.
+    "LONGSHORE_GIT_TOKEN",
+    "LONGSHORE_GIT_PASSWORD",
+    "LONGSHORE_GIT_KEY",
+    "LONGSHORE_GIT_PASSPHRASE",
 ];
 
 /// Who may read and write chat and vote rooms.

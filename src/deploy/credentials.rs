@@ -1,5 +1,7 @@
 //! Opens stored credentials for the one moment in which they are used.
 
+use std::num::NonZeroU32;
+
 use crate::git::{GitCredential, RepoUrl, Source, UrlPolicy};
 use crate::secret::{Secret, Vault, VaultError};
 use crate::ssh::{Credential as SshCredential, Target};
@@ -76,8 +78,8 @@ impl Keyring {
             url: RepoUrl::parse(&project.repo, &self.policy).map_err(crate::git::GitError::from)?,
             credential,
             host_key: project.host_key.clone(),
-            depth: None,
-            submodules: false,
+            depth: u32::try_from(project.depth).ok().and_then(NonZeroU32::new),
+            submodules: project.submodules,
         })
     }
 

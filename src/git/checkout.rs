@@ -89,8 +89,8 @@ impl Tree {
     }
 }
 
-/// True where the folder was made here.
-fn claim(into: &Path) -> io::Result<bool> {
+/// Sees to it that the folder is there and empty. True where it was made here.
+pub(super) fn claim(into: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(FOLDER_MODE).create(into) {
         Ok(()) => return Ok(true),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -105,8 +105,8 @@ fn claim(into: &Path) -> io::Result<bool> {
     }
 }
 
-/// Best effort: the error that led here is what the caller reports.
-fn clear(into: &Path, created: bool) {
+/// Takes back what was written into a folder that was claimed. Best effort: the error that led here is what the caller reports.
+pub(super) fn clear(into: &Path, created: bool) {
     let _ = fs::remove_dir_all(into);
     if !created {
         let _ = fs::create_dir(into);

@@ -98,36 +98,85 @@ impl Mirror {
     }
 }
 
-/// The commits that lead to `start`. Not libgit2's own walk: it does not know where a shallow
-/// repository ends.
-pub(super) fn history(
+impl Mirror {
+    /// The commit that is checked out, or that the host shows first.
+    pub fn head(&self) -> Result<Commit, GitError> {
+        let repository = self.open()?;
+        let head = repository.head().and_then(|head| head.peel_to_commit());
+        match head.and_then(|commit| Commit::read(&commit)) {
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
+                Err(self.unknown("HEAD"))
+            }
+            read => read.map_err(|error| self.broken(&error)),
+        }
+    }
+}
+
+fn history(repository: &Repository, start: Oid, limit: usize) -> Result<Vec<Commit>, git2::Error> {
+    Walk::new(repository, start)
+        .take(limit.min(MAX_COMMITS))
+        .map(|commit| Commit::read(&commit?))
+        .collect()
+}
+
+/// Whether `ancestor` is among the commits that lead to `start`.
+pub(super) fn leads_to(
     repository: &Repository,
+    ancestor: Oid,
     start: Oid,
-    limit: usize,
-) -> Result<Vec<Commit>, git2::Error> {
-    let mut ahead = BinaryHeap::new();
-    let mut seen = HashSet::from([start]);
-    let mut found = Vec::new();
-    let first = repository.find_commit(start)?;
-    ahead.push((first.time().seconds(), Reverse(0), start));
-    while found.len() < limit.min(MAX_COMMITS)
-        && let Some((_, _, id)) = ahead.pop()
-    {
-        let commit = repository.find_commit(id)?;
+) -> Result<bool, git2::Error> {
+    for commit in Walk::new(repository, start) {
+        if commit?.id() == ancestor {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The commits that lead to one, newest first. Not libgit2's own walk: it does not know where a
+/// shallow repository ends.
+struct Walk<'a> {
+    repository: &'a Repository,
+    /// By time; of two of the same second, the one that was met first.
+    ahead: BinaryHeap<(i64, Reverse<usize>, Oid)>,
+    seen: HashSet<Oid>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(repository: &'a Repository, start: Oid) -> Self {
+        Self {
+            repository,
+            ahead: BinaryHeap::from([(0, Reverse(0), start)]),
+            seen: HashSet::from([start]),
+        }
+    }
+
+    fn step(&mut self, id: Oid) -> Result<git2::Commit<'a>, git2::Error> {
+        let commit = self.repository.find_commit(id)?;
         for parent in commit.parent_ids() {
-            if !seen.insert(parent) {
+            if !self.seen.insert(parent) {
                 continue;
             }
-            match repository.find_commit(parent) {
-                // Of two of the same second, the one that was met first.
-                Ok(parent) => {
-                    ahead.push((parent.time().seconds(), Reverse(seen.len()), parent.id()))
-                }
-                Err(error) if error.code() == ErrorCode::NotFound && repository.is_shallow() => {}
+            let met = Reverse(self.seen.len());
+            match self.repository.find_commit(parent) {
+                Ok(parent) => self.ahead.push((parent.time().seconds(), met, parent.id())),
+                Err(error) if is_below(self.repository, &error) => {}
                 Err(error) => return Err(error),
             }
         }
-        found.push(Commit::read(&commit)?);
+        Ok(commit)
     }
-    Ok(found)
+}
+
+fn is_below(repository: &Repository, error: &git2::Error) -> bool {
+    error.code() == ErrorCode::NotFound && repository.is_shallow()
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Result<git2::Commit<'a>, git2::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (_, _, id) = self.ahead.pop()?;
+        Some(self.step(id))
+    }
 }

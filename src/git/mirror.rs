@@ -12,7 +12,7 @@ use git2::{ErrorClass, Repository};
 use sha2::{Digest, Sha256};
 
 use super::commit::{Commit, CommitId};
-use super::error::GitError;
+use super::error::{GitError, printable};
 use super::fetch::{self, Errand, Layout};
 use super::progress::{Progress, Report};
 use super::url::{RepoUrl, Scheme, UrlPolicy};
@@ -60,7 +60,7 @@ impl Source {
     }
 
     /// `depth` as libgit2 takes it, 0 for all.
-    fn depth(&self) -> i32 {
+    pub(super) fn depth(&self) -> i32 {
         match self.depth {
             Some(depth) if self.url.scheme != Scheme::Local => {
                 i32::try_from(depth.get()).unwrap_or(fetch::UNSHALLOW)
@@ -140,8 +140,11 @@ impl Mirrors {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let folder = self.root.join(name);
         Mirror {
-            folder: self.root.join(name),
+            repository: folder.join("mirror.git"),
+            folder,
+            is_ours: true,
             source,
             options: Arc::clone(&self.options),
         }
@@ -154,6 +157,10 @@ impl Mirrors {
 pub struct Mirror {
     /// Holds `lock`, `mirror.git`, and `new.git` while that is built.
     folder: PathBuf,
+    /// The bare repository.
+    repository: PathBuf,
+    /// Whether it is ours to build anew, and not somebody's own repository.
+    is_ours: bool,
     pub(super) source: Source,
     pub(super) options: Arc<MirrorOptions>,
 }
@@ -201,13 +208,13 @@ impl Mirror {
         };
         errand.check()?;
         let _lock = self.lock(progress)?;
-        let (current, new) = (self.path(), self.folder.join("new.git"));
+        let (current, new) = (self.repository.as_path(), self.folder.join("new.git"));
         remove(&new)?;
         remove(&self.folder.join("old.git"))?;
         if current.exists() {
-            health::sweep(&current)?;
-            let outcome = match health::check(&current, &self.source.url, progress) {
-                Ok(()) => fetch::run(&errand, &current, progress),
+            health::sweep(current)?;
+            let outcome = match health::check(current, &self.source.url, progress) {
+                Ok(()) => fetch::run(&errand, current, progress),
                 Err(damage) => Err(damage),
             };
             match outcome {
@@ -220,7 +227,7 @@ impl Mirror {
         }
         let built = fetch::create(&new, &self.source.url)
             .and_then(|()| fetch::run(&errand, &new, progress))
-            .and_then(|()| self.put_in_place(&new, &current));
+            .and_then(|()| self.put_in_place(&new, current));
         if built.is_err() {
             remove(&new)?;
         }
@@ -236,9 +243,30 @@ impl Mirror {
         mirrors.mirror(source)
     }
 
+    /// Somebody's own repository on this disk, to be read where it is: the folder of a bare one,
+    /// or one with `.git` in it. No policy is asked; [`fetch`](Self::fetch) is not for it.
+    pub fn in_place(folder: &Path, limits: Limits) -> Result<Self, GitError> {
+        let source = Source::new(RepoUrl::of_folder(folder));
+        let options = MirrorOptions {
+            limits,
+            ..MirrorOptions::default()
+        };
+        let opened = Repository::open(folder).map_err(|error| GitError::NotARepository {
+            url: source.url.as_str().to_owned(),
+            reason: printable(error.message()),
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            repository: opened.path().to_owned(),
+            is_ours: false,
+            source,
+            options: options.into(),
+        })
+    }
+
     /// Where the bare repository is.
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.join("mirror.git")
+    pub(super) fn path(&self) -> &Path {
+        &self.repository
     }
 
     /// Opens the mirror for reading.
@@ -249,7 +277,7 @@ impl Mirror {
                 url: self.source.url.as_str().to_owned(),
             });
         }
-        Repository::open_bare(&path).map_err(|error| self.broken(&error))
+        Repository::open_bare(path).map_err(|error| self.broken(&error))
     }
 
     pub(super) fn unknown(&self, revision: &str) -> GitError {
@@ -261,10 +289,16 @@ impl Mirror {
 
     /// Something in the mirror is damaged. It is marked, so that the next fetch builds it anew.
     pub(super) fn damaged(&self, reason: &str) -> GitError {
-        health::mark(&self.path());
+        self.mark();
         GitError::BrokenMirror {
             url: self.source.url.as_str().to_owned(),
             reason: reason.to_owned(),
+        }
+    }
+
+    fn mark(&self) {
+        if self.is_ours {
+            health::mark(&self.repository);
         }
     }
 
@@ -275,7 +309,7 @@ impl Mirror {
         if matches!(error.class(), ErrorClass::Os | ErrorClass::NoMemory) {
             return GitError::fetching(&self.source.url, error);
         }
-        health::mark(&self.path());
+        self.mark();
         GitError::reading(&self.source.url, error)
     }
 

@@ -17,6 +17,7 @@
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `refs`, `commit`, `revision` | reading a mirror |
 //! | `tree` | a commit's files, listed and judged, with its submodules |
+//! | `work_copy` | a clone that a person works in: pull, switching, reset |
 //! | `content`, `pack`, `checkout`, `archive` | reading them, as a work tree, as a tar |
 
 mod address;
@@ -40,6 +41,7 @@ mod revision;
 mod tree;
 mod trust;
 mod url;
+mod work_copy;
 
 #[cfg(test)]
 mod tests;
@@ -56,3 +58,4 @@ pub use revision::check as check_revision;
 pub use tree::{Extent, Note, Paths, Tree};
 pub use trust::trust_ca_file;
 pub use url::{RepoUrl, UrlError, UrlPolicy};
+pub use work_copy::{Pulled, WorkCopy, WorkCopyError};

@@ -114,6 +114,11 @@ impl RepoUrl {
         Ok(url)
     }
 
+    /// The address of a folder that its owner names, which no policy is asked about.
+    pub(super) fn of_folder(folder: &Path) -> Self {
+        local(&folder.display().to_string())
+    }
+
     /// The address as it was given.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -15,6 +15,7 @@ mod demo;
 mod drain;
 mod events;
 mod fixture;
+mod git_command;
 mod kill;
 mod limits;
 mod limits_greedy;

@@ -45,6 +45,8 @@ fn values(repo: &Path) -> ProjectValues {
         after_download: String::new(),
         before_deploy: String::new(),
         after_deploy: String::new(),
+        depth: 0,
+        submodules: false,
     }
 }
 

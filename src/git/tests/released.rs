@@ -188,9 +188,10 @@ fn pointers_of_git_lfs_are_told() {
         first: "big.bin".to_owned(),
     });
     let done = served.mirror.checkout(&id, &into).unwrap();
-    assert_eq!(done.notes, [expected.clone()]);
-    assert_eq!(archive(&served.mirror, "main").1, [expected.clone()]);
-    let told = expected.to_string();
+    let expected = [expected];
+    assert_eq!(done.notes, expected);
+    assert_eq!(archive(&served.mirror, "main").1, expected);
+    let told = expected[0].to_string();
     assert!(
         told.contains("Git LFS") && told.contains("\"big.bin\" and 1 more"),
         "{told}"

@@ -40,10 +40,19 @@ impl Pattern {
         if self.of_folders && !is_folder {
             return false;
         }
-        let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-        let text = if self.of_names { last } else { path };
         let mut steps = 0;
-        matches(&self.text, text, true, &mut steps)
+        if self.of_names {
+            let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+            return matches(&self.text, last, true, &mut steps);
+        }
+        // git compares what is before the first wildcard by itself, so that what is behind begins
+        // there: `a**` goes over slashes, `a?**` does not.
+        let plain = self.text.iter().take_while(|byte| !b"*?[\\".contains(byte));
+        let (plain, pattern) = self.text.split_at(plain.count());
+        match path.strip_prefix(plain) {
+            Some(rest) => matches(pattern, rest, true, &mut steps),
+            None => false,
+        }
     }
 }
 
