@@ -35,6 +35,8 @@ mod release_git;
 mod release_git_ssh;
 mod release_hooks;
 mod release_keep;
+mod release_refused;
+mod release_tree;
 mod rights;
 mod rights_streams;
 mod socket;
