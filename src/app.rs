@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::{Auth, AuthOptions};
 use crate::deploy::{self, ByHand, DeployError, Engine, SshAccess};
-use crate::git::{MirrorOptions, Mirrors, UrlPolicy};
+use crate::git::{Limits, MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
 use crate::proxies::Proxies;
@@ -279,6 +279,11 @@ fn open_engine(
         MirrorOptions {
             policy: policy.clone(),
             stall_timeout: settings.git_stall(),
+            limits: Limits {
+                files: settings.git_files,
+                bytes: settings.git_bytes,
+                fetch_bytes: settings.git_fetch_bytes,
+            },
         },
     );
     Ok(Engine::new(

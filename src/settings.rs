@@ -21,11 +21,16 @@ pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
 const LIMITS: &str = "LONGSHORE_LIMITS";
 
 /// Variables with the prefix that are not settings.
-const NOT_SETTINGS: [&str; 4] = [
+const NOT_SETTINGS: [&str; 8] = [
     "LONGSHORE_DATA",
     "LONGSHORE_SETTINGS",
     "LONGSHORE_LOG",
     LIMITS,
+    // Secrets of `longshore git`.
+    "LONGSHORE_GIT_TOKEN",
+    "LONGSHORE_GIT_PASSWORD",
+    "LONGSHORE_GIT_KEY",
+    "LONGSHORE_GIT_PASSPHRASE",
 ];
 
 /// Who may read and write chat and vote rooms.
@@ -78,6 +83,12 @@ pub struct Settings {
     pub git_ca_file: Option<PathBuf>,
     /// How long a git host may be silent, in seconds.
     pub git_stall_seconds: u64,
+    /// How many files, folders and symlinks a commit may have.
+    pub git_files: u64,
+    /// How many bytes the files of a commit may have together.
+    pub git_bytes: u64,
+    /// How many bytes one fetch of a repository may receive.
+    pub git_fetch_bytes: u64,
     /// How long connecting to a server may take, login included, in seconds.
     pub ssh_connect_seconds: u64,
     /// How long a transfer over SSH may stand still, in seconds.
@@ -158,6 +169,9 @@ impl Default for Settings {
             git_local_folders: Vec::new(),
             git_ca_file: None,
             git_stall_seconds: 60,
+            git_files: 250_000,
+            git_bytes: 10 << 30,
+            git_fetch_bytes: 10 << 30,
             ssh_connect_seconds: 10,
             ssh_idle_seconds: 60,
             ssh_key_folders: Vec::new(),

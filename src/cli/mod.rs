@@ -2,6 +2,7 @@
 
 mod accounts;
 mod demo;
+mod git;
 mod serve;
 mod ssh;
 
@@ -48,6 +49,9 @@ enum Command {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
         listen: SocketAddr,
     },
+    /// Try repositories from a shell, by the rules that releases follow.
+    #[command(subcommand)]
+    Git(Box<git::GitCommand>),
     /// Manage accounts.
     #[command(subcommand)]
     User(UserCommand),
@@ -169,6 +173,12 @@ pub enum CliError {
     /// The certificates of git hosts.
     #[error("setting git_ca_file: {0}")]
     CaFile(crate::git::GitError),
+    /// A repository, its host or a revision.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
+    /// A work copy.
+    #[error(transparent)]
+    WorkCopy(#[from] crate::git::WorkCopyError),
     /// The address to serve on.
     #[error("{address}: {cause}")]
     Listen {
@@ -195,6 +205,16 @@ impl CliError {
         let what = what.into();
         move |cause| Self::Io { what, cause }
     }
+
+    /// The exit code: 2 where something was asked for that is never done, as for an option that
+    /// there is not, and else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Git(error) if git::is_refusal(error) => 2,
+            Self::WorkCopy(error) if git::is_copy_refusal(error) => 2,
+            _ => 1,
+        }
+    }
 }
 
 impl Cli {
@@ -204,6 +224,7 @@ impl Cli {
             Command::Ssh(command) => return ssh::run(command).await,
             Command::Serve { place, listen } => serve::run(&place, listen).await,
             Command::Demo { data, listen } => demo::run(data, listen).await,
+            Command::Git(command) => git::run(*command),
             Command::User(UserCommand::Add {
                 name,
                 role,

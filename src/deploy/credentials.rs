@@ -1,5 +1,6 @@
 //! Opens stored credentials for the one moment in which they are used.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -160,6 +161,8 @@ impl Keyring {
             url: RepoUrl::parse(&project.repo, &self.policy).map_err(crate::git::GitError::from)?,
             credential,
             host_key: project.host_key.clone(),
+            depth: u32::try_from(project.depth).ok().and_then(NonZeroU32::new),
+            submodules: project.submodules,
         })
     }
 

@@ -188,6 +188,8 @@ pub(super) mod tests {
                 after_deploy: hooks.into(),
                 created_at: now,
                 updated_at: now,
+                depth: 0,
+                submodules: false,
             },
             servers: (1..=servers)
                 .map(|id| Server {

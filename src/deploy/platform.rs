@@ -14,7 +14,7 @@ use super::local::{self, Account, LocalCommand};
 use super::plan::Step;
 use super::run::{Run, StepFrame, bytes, empty_folder};
 use super::said::{Message, Said};
-use crate::git::{GitError, Progress, Stage};
+use crate::git::{Extent, GitError, Progress, Report, Stage};
 use crate::store::releases::ReleaseChange;
 
 /// What goes to the servers.
@@ -118,25 +118,16 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
     let source = run.keyring.source(&run.spec.project)?;
     frame.line(&format!("fetching {}", source.url.as_str()));
     let mirror = run.mirrors.mirror(source);
-    let mut ended = Ok(());
-    let fetched = mirror.fetch(&mut |progress| {
-        ended = frame.check();
-        if ended.is_err() {
-            return ControlFlow::Break(());
-        }
-        frame.progress(|| described(progress));
-        ControlFlow::Continue(())
-    });
-    match fetched {
-        Err(GitError::Cancelled) => return Err(ended.err().unwrap_or(StepError::Stopped)),
-        result => result?,
-    }
+    heard(frame, |report| mirror.fetch(report))?;
     let wanted = run
         .release
         .commit_id
         .as_deref()
         .unwrap_or(&run.release.revision);
-    let commit = mirror.resolve(wanted)?;
+    let (commit, was_deepened) = heard(frame, |report| mirror.find(wanted, report))?;
+    if was_deepened {
+        frame.line("it lies below the project's depth: the whole history was fetched");
+    }
     let id = commit.id.to_string();
     run.set_commit(&id);
     run.recorder.release(&ReleaseChange {
@@ -150,11 +141,39 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
     let tree = run.tree();
     // What the hook before it left here is no part of the release.
     empty_folder(&tree)?;
-    mirror.checkout(&commit.id, &tree)?;
+    let files = heard(frame, |report| {
+        mirror.tree(&commit.id, Extent::Released, report)
+    })?;
+    let done = heard(frame, |report| files.checkout(&tree, report))?;
+    frame.line(&format!("{} files, {}", done.files, bytes(done.bytes)));
+    for note in done.notes {
+        frame.line(&note.to_string());
+    }
     if let Some(account) = account(run)? {
         give(&tree, &account)?;
     }
     Ok(Message::Plain(id.chars().take(10).collect()))
+}
+
+/// Runs something of git's that tells how far it is: the node shows it, and a stop or the step's
+/// time limit ends it.
+fn heard<T>(
+    frame: &StepFrame<'_>,
+    work: impl FnOnce(Report<'_>) -> Result<T, GitError>,
+) -> Result<T, StepError> {
+    let mut ended = Ok(());
+    let done = work(&mut |progress| {
+        ended = frame.check();
+        if ended.is_err() {
+            return ControlFlow::Break(());
+        }
+        frame.progress(|| described(progress));
+        ControlFlow::Continue(())
+    });
+    match done {
+        Err(GitError::Cancelled) => Err(ended.err().unwrap_or(StepError::Stopped)),
+        done => Ok(done?),
+    }
 }
 
 fn described(progress: &Progress) -> String {
@@ -165,6 +184,14 @@ fn described(progress: &Progress) -> String {
             progress.total_objects,
             bytes(progress.bytes as u64)
         ),
+        Stage::Writing => format!(
+            "{}/{} · {}/{}",
+            progress.objects,
+            progress.total_objects,
+            bytes(progress.bytes as u64),
+            bytes(progress.total_bytes as u64)
+        ),
+        Stage::Listing => progress.objects.to_string(),
         Stage::Waiting | Stage::Connecting | Stage::Resolving => "…".to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::error::DeployError;
-use crate::git::{Commit, GitError, Mirror, Refs};
+use crate::git::{Commit, GitError, Mirror, Refs, check_revision};
 use crate::store::{ProjectId, projects};
 
 /// How old a mirror may be for its commits to be listed without a fetch: who picks a branch looks at
@@ -47,13 +47,17 @@ impl Engine {
         revision: &str,
         limit: usize,
     ) -> Result<Vec<Commit>, DeployError> {
+        check_revision(revision)?;
         if self.0.fetched.is_fresh(project) {
             match self.mirror(project)?.commits(revision, limit) {
                 Err(GitError::NotFetched { .. } | GitError::UnknownRevision { .. }) => {}
                 result => return Ok(result?),
             }
         }
-        Ok(self.fetched(project)?.commits(revision, limit)?)
+        let mirror = self.fetched(project)?;
+        // It may lie below the project's depth.
+        mirror.find(revision, &mut |_| ControlFlow::Continue(()))?;
+        Ok(mirror.commits(revision, limit)?)
     }
 
     /// The project's mirror, brought up to date.

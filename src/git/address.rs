@@ -37,9 +37,10 @@ pub(super) fn reach(ip: IpAddr) -> Reach {
 
 fn reach_v4(ip: Ipv4Addr) -> Reach {
     /// Metadata services of clouds that do not use 169.254.169.254.
-    const METADATA: [Ipv4Addr; 2] = [
+    const METADATA: [Ipv4Addr; 3] = [
         Ipv4Addr::new(100, 100, 100, 200),
         Ipv4Addr::new(168, 63, 129, 16),
+        Ipv4Addr::new(192, 0, 0, 192),
     ];
     if ip.is_loopback() {
         Reach::Loopback
@@ -56,7 +57,10 @@ fn reach_v4(ip: Ipv4Addr) -> Reach {
 }
 
 fn reach_v6(ip: Ipv6Addr) -> Reach {
-    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    const METADATA: [Ipv6Addr; 2] = [
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    ];
     if ip.is_loopback() {
         return Reach::Loopback;
     }
@@ -64,7 +68,7 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
         || ip.is_multicast()
         || ip.is_unicast_link_local()
         || ip.segments()[0] & 0xffc0 == 0xfec0
-        || ip == METADATA
+        || METADATA.contains(&ip)
     {
         return Reach::Never;
     }
@@ -73,8 +77,11 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
     let [h1, h2] = h.to_be_bytes();
     let last = Ipv4Addr::new(g1, g2, h1, h2);
     match [a, b, c, d, e, f] {
-        // Mapped, compatible and translated (NAT64) IPv4.
-        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => reach_v4(last),
+        // Mapped, translated (SIIT) and compatible IPv4; NAT64, of everybody and of one network.
+        [0, 0, 0, 0, 0, 0xffff | 0]
+        | [0, 0, 0, 0, 0xffff, 0]
+        | [0x64, 0xff9b, 0, 0, 0, 0]
+        | [0x64, 0xff9b, 1, ..] => reach_v4(last),
         // 6to4 carries its IPv4 address behind the prefix.
         [0x2002, high, low, ..] => {
             let [a, b] = high.to_be_bytes();
@@ -99,10 +106,37 @@ pub(super) fn connect(
     let host = url.host().unwrap_or_default().to_owned();
     let port = url.port();
     let allow_loopback = policy.allow_loopback;
+    let connecting = move || {
+        let addresses = (host.as_str(), port).to_socket_addrs()?.collect::<Vec<_>>();
+        judge(&addresses, allow_loopback).map_err(ConnectError::Refused)?;
+        connect_to_one_of(&addresses, timeout)
+    };
+    wait_for(connecting, url, timeout, cancelled)
+}
+
+/// Connects to an address that was judged, as [`connect`] does.
+pub(super) fn connect_to(
+    url: &RepoUrl,
+    address: SocketAddr,
+    timeout: Duration,
+    cancelled: &AtomicBool,
+) -> Result<TcpStream, GitError> {
+    let connecting = move || connect_to_one_of(&[address], timeout);
+    wait_for(connecting, url, timeout, cancelled).map(|(stream, _)| stream)
+}
+
+type Connected = (TcpStream, SocketAddr);
+
+fn wait_for(
+    connecting: impl FnOnce() -> Result<Connected, ConnectError> + Send + 'static,
+    url: &RepoUrl,
+    timeout: Duration,
+    cancelled: &AtomicBool,
+) -> Result<Connected, GitError> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         // The receiver may have given up; then nobody wants the connection.
-        let _ = sender.send(resolve_and_connect(&host, port, allow_loopback, timeout));
+        let _ = sender.send(connecting());
     });
     let deadline = Instant::now() + timeout;
     loop {
@@ -137,30 +171,33 @@ enum ConnectError {
     Io(io::Error),
 }
 
-fn resolve_and_connect(
-    host: &str,
-    port: u16,
-    allow_loopback: bool,
-    timeout: Duration,
-) -> Result<(TcpStream, SocketAddr), ConnectError> {
-    let addresses: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(ConnectError::Io)?
-        .collect();
-    for address in &addresses {
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// All of a name's addresses have to be allowed: which of them is taken is up to the network.
+fn judge(addresses: &[SocketAddr], allow_loopback: bool) -> Result<(), UrlError> {
+    for address in addresses {
         match reach(address.ip()) {
-            Reach::Never => return Err(ConnectError::Refused(UrlError::LinkLocal)),
-            Reach::Loopback if !allow_loopback => {
-                return Err(ConnectError::Refused(UrlError::Loopback));
-            }
+            Reach::Never => return Err(UrlError::LinkLocal),
+            Reach::Loopback if !allow_loopback => return Err(UrlError::Loopback),
             Reach::Loopback | Reach::Host => {}
         }
     }
+    Ok(())
+}
+
+fn connect_to_one_of(
+    addresses: &[SocketAddr],
+    timeout: Duration,
+) -> Result<Connected, ConnectError> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
     let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     for address in addresses {
-        match TcpStream::connect_timeout(&address, share) {
-            Ok(stream) => return Ok((stream, address)),
+        match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => return Ok((stream, *address)),
             Err(error) => last = error,
         }
     }
@@ -192,8 +229,35 @@ mod tests {
             ("64:ff9b::a9fe:a9fe", Reach::Never),
             ("2002:7f00:1::", Reach::Loopback),
             ("2001:db8::1", Reach::Host),
+            ("169.254.170.2", Reach::Never),
+            ("168.63.129.16", Reach::Never),
+            ("192.0.0.192", Reach::Never),
+            ("0.1.2.3", Reach::Never),
+            ("240.0.0.1", Reach::Never),
+            ("::127.0.0.1", Reach::Loopback),
+            ("::ffff:0:169.254.169.254", Reach::Never),
+            ("64:ff9b:1::a9fe:a9fe", Reach::Never),
+            ("2002:a9fe:a9fe::1", Reach::Never),
+            ("fec0::1", Reach::Never),
+            ("febf::1", Reach::Never),
+            ("ff02::1", Reach::Never),
+            ("fd20:ce::254", Reach::Never),
         ] {
             assert_eq!(reach(text.parse().unwrap()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn one_bad_address_of_a_name_refuses_it() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            let socket = |text: &&str| SocketAddr::new(text.parse().unwrap(), 443);
+            texts.iter().map(socket).collect()
+        };
+        let metadata = addresses(&["93.184.216.34", "169.254.169.254"]);
+        assert_eq!(judge(&metadata, true), Err(UrlError::LinkLocal));
+        let loopback = addresses(&["2001:db8::1", "::ffff:127.0.0.1"]);
+        assert_eq!(judge(&loopback, false), Err(UrlError::Loopback));
+        assert_eq!(judge(&loopback, true), Ok(()));
+        assert_eq!(judge(&addresses(&["10.0.0.1"]), false), Ok(()));
     }
 }

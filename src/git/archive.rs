@@ -1,6 +1,7 @@
 //! A commit's files as a tar stream, straight from the mirror: no work tree in between.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -8,59 +9,71 @@ use tar::{Builder, EntryType, Header};
 
 use super::checkout::Checkout;
 use super::commit::CommitId;
+use super::content::Reader;
 use super::error::GitError;
 use super::mirror::Mirror;
-use super::tree::{Entry, Kind, unsafe_path};
+use super::progress::Report;
+use super::tree::{Extent, Kind, Tree, unsafe_path};
 
 impl Mirror {
-    /// Writes the files of `commit` as a tar (GNU long names) to `writer`, each path below
-    /// `prefix` (empty, or relative such as `app-1.0/`). Modes, owners (0) and times (the
-    /// commit's) are fixed, so that the same commit gives the same bytes. Trees are refused as by
-    /// [`checkout`](Self::checkout), before the first byte.
+    /// [`Tree::archive`] of what is released of `commit`.
     pub fn archive<W: Write>(
         &self,
         commit: &CommitId,
         prefix: &str,
         writer: W,
     ) -> Result<Checkout, GitError> {
+        let mut unheard = |_: &_| ControlFlow::Continue(());
+        self.tree(commit, Extent::Released, &mut unheard)?
+            .archive(prefix, writer, &mut unheard)
+    }
+}
+
+impl Tree {
+    /// Writes the files as a tar (GNU long names) to `writer`, each path below `prefix` (empty, or
+    /// relative such as `app-1.0/`). Modes, owners (0) and times (the commit's) are fixed, so that
+    /// the same commit gives the same bytes. `progress` ends it between two pieces; `writer` is
+    /// then left as it is.
+    pub fn archive<W: Write>(
+        &self,
+        prefix: &str,
+        writer: W,
+        progress: Report<'_>,
+    ) -> Result<Checkout, GitError> {
         let prefix = Path::new(prefix);
         let plain = |part| matches!(part, std::path::Component::Normal(_));
         if !prefix.components().all(plain) {
-            return Err(unsafe_path(commit, prefix, "not a plain relative prefix"));
+            return Err(unsafe_path(
+                &self.commit,
+                prefix,
+                "not a plain relative prefix",
+            ));
         }
-        let repository = self.open()?;
-        let entries = self.entries(&repository, commit)?;
-        let time = repository
-            .find_commit(commit.0)
-            .map_err(|error| self.broken(&error))?
-            .time()
-            .seconds();
-        let time = u64::try_from(time).unwrap_or_default();
         let failed = |cause: io::Error| GitError::Archive {
-            commit: commit.to_string(),
+            commit: self.commit.to_string(),
             cause,
         };
+        let mut reader = Reader::new(self, progress);
         let mut archive = Builder::new(writer);
-        let mut done = Checkout::default();
-        for Entry { path, kind } in &entries {
-            let path = prefix.join(path);
-            let mut header = header(kind, time);
-            match kind {
+        for entry in &self.entries {
+            let path = prefix.join(&entry.path);
+            let mut header = header(&entry.kind, self.time);
+            match &entry.kind {
                 Kind::Folder => archive
                     .append_data(&mut header, path.join(""), io::empty())
                     .map_err(failed)?,
                 Kind::Symlink { target } => {
                     append_symlink(&mut archive, &mut header, &path, target).map_err(failed)?;
-                    done.files += 1;
                 }
-                Kind::File { blob, .. } => {
-                    let content = self.content(&repository, *blob)?;
-                    header.set_size(content.size() as u64);
+                Kind::File { size, .. } => {
+                    header.set_size(*size);
+                    // The header alone; the content follows in pieces.
                     archive
-                        .append_data(&mut header, &path, content.content())
+                        .append_data(&mut header, &path, io::empty())
                         .map_err(failed)?;
-                    done.files += 1;
-                    done.bytes += content.size() as u64;
+                    let out = archive.get_mut();
+                    reader.read(entry, &mut |piece| out.write_all(piece).map_err(failed))?;
+                    pad(out, *size).map_err(failed)?;
                 }
             }
         }
@@ -68,7 +81,17 @@ impl Mirror {
             .into_inner()
             .and_then(|mut writer| writer.flush())
             .map_err(failed)?;
-        Ok(done)
+        Ok(reader.finish())
+    }
+}
+
+/// A content ends with its block.
+fn pad(out: &mut impl Write, size: u64) -> io::Result<()> {
+    const BLOCK: [u8; 512] = [0; 512];
+    let rest = usize::try_from(size % 512).unwrap_or_default();
+    match rest {
+        0 => Ok(()),
+        rest => out.write_all(&BLOCK[rest..]),
     }
 }
 

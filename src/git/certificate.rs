@@ -5,45 +5,64 @@
 //! (`http_client_connect` in its `httpclient.c`), whose closing then uses the freed one: the fetch
 //! never comes back and cannot be cut. So whoever has a bad certificate is refused here.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use openssl::ssl::{HandshakeError, SslConnector, SslMethod};
 use openssl::x509::X509VerifyResult;
 
+use super::address;
 use super::error::GitError;
 use super::url::RepoUrl;
 
-/// Shakes hands with the host at `address` as libgit2 will, trusting the same authorities.
-pub(super) fn check(url: &RepoUrl, address: SocketAddr, timeout: Duration) -> Result<(), GitError> {
+/// How often the handshake looks whether it was cancelled.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Shakes hands with the host at `address` as libgit2 will, trusting the same authorities. Ends
+/// within about `timeout`, and soon after `cancelled` is set.
+pub(super) fn check(
+    url: &RepoUrl,
+    address: SocketAddr,
+    timeout: Duration,
+    cancelled: &AtomicBool,
+) -> Result<(), GitError> {
     let unreachable =
         |error: &dyn std::error::Error| GitError::unreachable(url, &error.to_string());
-    let stream = open(address, timeout).map_err(|error| unreachable(&error))?;
+    let deadline = Instant::now() + timeout;
+    let stream = address::connect_to(url, address, timeout, cancelled)?;
+    stream
+        .set_read_timeout(Some(CANCEL_INTERVAL.min(timeout)))
+        .and_then(|()| stream.set_write_timeout(Some(timeout)))
+        .map_err(|error| unreachable(&error))?;
     let connector = SslConnector::builder(SslMethod::tls_client())
         .map_err(|error| unreachable(&error))?
         .build();
-    match connector.connect(url.host().unwrap_or_default(), stream) {
-        Ok(mut tls) => {
-            // The host may not wait for a farewell.
-            let _ = tls.shutdown();
-            Ok(())
+    let mut shaken = connector.connect(url.host().unwrap_or_default(), stream);
+    loop {
+        match shaken {
+            Ok(mut tls) => {
+                // The host may not wait for a farewell.
+                let _ = tls.shutdown();
+                return Ok(());
+            }
+            Err(HandshakeError::WouldBlock(_)) if cancelled.load(Ordering::SeqCst) => {
+                return Err(GitError::Cancelled);
+            }
+            Err(HandshakeError::WouldBlock(_)) if Instant::now() >= deadline => {
+                return Err(GitError::timed_out(url, timeout));
+            }
+            Err(HandshakeError::WouldBlock(half)) => shaken = half.handshake(),
+            Err(HandshakeError::Failure(half)) => {
+                return Err(match half.ssl().verify_result() {
+                    X509VerifyResult::OK => unreachable(half.error()),
+                    refused => GitError::CertificateNotTrusted {
+                        url: url.as_str().to_owned(),
+                        reason: refused.error_string().to_owned(),
+                    },
+                });
+            }
+            Err(HandshakeError::SetupFailure(error)) => return Err(unreachable(&error)),
         }
-        Err(HandshakeError::Failure(handshake)) => match handshake.ssl().verify_result() {
-            X509VerifyResult::OK => Err(unreachable(handshake.error())),
-            refused => Err(GitError::CertificateNotTrusted {
-                url: url.as_str().to_owned(),
-                reason: refused.error_string().to_owned(),
-            }),
-        },
-        Err(HandshakeError::WouldBlock(_)) => Err(GitError::timed_out(url, timeout)),
-        Err(HandshakeError::SetupFailure(error)) => Err(unreachable(&error)),
     }
-}
-
-fn open(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
-    Ok(stream)
 }

@@ -2,41 +2,50 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
-use git2::{Oid, Repository};
-
 use super::commit::CommitId;
+use super::content::Reader;
 use super::error::GitError;
 use super::mirror::Mirror;
-use super::tree::{Entry, Kind, unsafe_path};
+use super::progress::Report;
+use super::tree::{Entry, Extent, Kind, Note, Tree, unsafe_path};
 
 const FOLDER_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
 const EXECUTABLE_MODE: u32 = 0o755;
 
 /// What a checkout or an archive wrote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkout {
     /// Files and symlinks.
     pub files: u64,
     /// The files' contents, in bytes.
     pub bytes: u64,
+    /// What a person should be told of them.
+    pub notes: Vec<Note>,
 }
 
 impl Mirror {
-    /// Writes the files of `commit` into the folder `into`, which has to be empty or absent (its
-    /// parent has to be there). Contents are those of the commit byte for byte: no filter, line
-    /// ending conversion or hook runs. Files are 644 or 755, symlinks stay symlinks.
-    ///
-    /// A tree with a path or symlink that leads out of `into` is refused as a whole, before
-    /// anything is written. On any error what was written is removed again.
+    /// [`Tree::checkout`] of what is released of `commit`.
     pub fn checkout(&self, commit: &CommitId, into: &Path) -> Result<Checkout, GitError> {
-        let repository = self.open()?;
-        let entries = self.entries(&repository, commit)?;
+        let mut unheard = |_: &_| ControlFlow::Continue(());
+        self.tree(commit, Extent::Released, &mut unheard)?
+            .checkout(into, &mut unheard)
+    }
+}
+
+impl Tree {
+    /// Writes the files into the folder `into`, which has to be empty or absent (its parent has to
+    /// be there). Contents are those of the commit byte for byte: no filter, line ending conversion
+    /// or hook runs. Files are 644 or 755, symlinks stay symlinks.
+    ///
+    /// On any error, and when `progress` ends it, what was written is removed again.
+    pub fn checkout(&self, into: &Path, progress: Report<'_>) -> Result<Checkout, GitError> {
         let created = claim(into).map_err(|cause| GitError::disk(into, cause))?;
-        let written = self.write(&repository, commit, &entries, into);
+        let written = self.write(into, progress);
         if written.is_err() {
             clear(into, created);
         }
@@ -44,60 +53,44 @@ impl Mirror {
     }
 
     /// Symlinks come last, so that no file can be written through one.
-    fn write(
-        &self,
-        repository: &Repository,
-        commit: &CommitId,
-        entries: &[Entry],
-        into: &Path,
-    ) -> Result<Checkout, GitError> {
-        let mut done = Checkout::default();
+    fn write(&self, into: &Path, progress: Report<'_>) -> Result<Checkout, GitError> {
+        let mut reader = Reader::new(self, progress);
         let at = |path: &Path, cause: io::Error| match cause.kind() {
             io::ErrorKind::AlreadyExists => unsafe_path(
-                commit,
+                &self.commit,
                 path,
                 "it is there twice, perhaps in another spelling",
             ),
             _ => GitError::disk(&into.join(path), cause),
         };
-        for Entry { path, kind } in entries {
+        for entry in &self.entries {
+            let Entry { path, kind } = entry;
             match kind {
                 Kind::Folder => DirBuilder::new()
                     .mode(FOLDER_MODE)
                     .create(into.join(path))
                     .map_err(|cause| at(path, cause))?,
-                Kind::File { blob, executable } => {
-                    let content = self.content(repository, *blob)?;
-                    write_file(&into.join(path), content.content(), *executable)
-                        .map_err(|cause| at(path, cause))?;
-                    done.files += 1;
-                    done.bytes += content.size() as u64;
+                Kind::File { executable, .. } => {
+                    let mut file = create(&into.join(path)).map_err(|cause| at(path, cause))?;
+                    reader.read(entry, &mut |piece| {
+                        file.write_all(piece).map_err(|cause| at(path, cause))
+                    })?;
+                    set_mode(&file, *executable).map_err(|cause| at(path, cause))?;
                 }
                 Kind::Symlink { .. } => {}
             }
         }
-        for Entry { path, kind } in entries {
+        for Entry { path, kind } in &self.entries {
             if let Kind::Symlink { target } = kind {
                 symlink(target, into.join(path)).map_err(|cause| at(path, cause))?;
-                done.files += 1;
             }
         }
-        Ok(done)
-    }
-
-    pub(super) fn content<'a>(
-        &self,
-        repository: &'a Repository,
-        blob: Oid,
-    ) -> Result<git2::Blob<'a>, GitError> {
-        repository
-            .find_blob(blob)
-            .map_err(|error| self.broken(&error))
+        Ok(reader.finish())
     }
 }
 
-/// True where the folder was made here.
-fn claim(into: &Path) -> io::Result<bool> {
+/// Sees to it that the folder is there and empty. True where it was made here.
+pub(super) fn claim(into: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(FOLDER_MODE).create(into) {
         Ok(()) => return Ok(true),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -112,21 +105,22 @@ fn claim(into: &Path) -> io::Result<bool> {
     }
 }
 
-/// Best effort: the error that led here is what the caller reports.
-fn clear(into: &Path, created: bool) {
+/// Takes back what was written into a folder that was claimed. Best effort: the error that led here is what the caller reports.
+pub(super) fn clear(into: &Path, created: bool) {
     let _ = fs::remove_dir_all(into);
     if !created {
         let _ = fs::create_dir(into);
     }
 }
 
-fn write_file(path: &Path, content: &[u8], executable: bool) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path)?;
-    file.write_all(content)?;
-    let mode = if executable {
-        EXECUTABLE_MODE
-    } else {
-        FILE_MODE
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).open(path)
+}
+
+fn set_mode(file: &File, executable: bool) -> io::Result<()> {
+    let mode = match executable {
+        true => EXECUTABLE_MODE,
+        false => FILE_MODE,
     };
     file.set_permissions(fs::Permissions::from_mode(mode))
 }

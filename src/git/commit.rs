@@ -1,9 +1,11 @@
 //! Commits as a person picks them.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::fmt;
 
 use chrono::{DateTime, FixedOffset};
-use git2::Sort;
+use git2::{ErrorCode, Oid, Repository};
 use serde::{Serialize, Serializer};
 
 use super::error::GitError;
@@ -87,18 +89,94 @@ fn date(time: git2::Time) -> String {
 
 impl Mirror {
     /// The last `limit` commits (at most 1,000) that lead to `revision`, newest first, as
-    /// `git log` orders them. Reads without waiting for a running fetch.
+    /// `git log` orders them; fewer where the mirror goes no deeper. Reads without waiting for a
+    /// running fetch.
     pub fn commits(&self, revision: &str, limit: usize) -> Result<Vec<Commit>, GitError> {
         let start = self.resolve(revision)?;
         let repository = self.open()?;
-        let read = || {
-            let mut walk = repository.revwalk()?;
-            walk.set_sorting(Sort::NONE)?;
-            walk.push(start.id.0)?;
-            walk.take(limit.min(MAX_COMMITS))
-                .map(|oid| Commit::read(&repository.find_commit(oid?)?))
-                .collect::<Result<Vec<_>, git2::Error>>()
-        };
-        read().map_err(|error| self.broken(&error))
+        history(&repository, start.id.0, limit).map_err(|error| self.broken(&error))
+    }
+}
+
+impl Mirror {
+    /// The commit that is checked out, or that the host shows first.
+    pub fn head(&self) -> Result<Commit, GitError> {
+        let repository = self.open()?;
+        let head = repository.head().and_then(|head| head.peel_to_commit());
+        match head.and_then(|commit| Commit::read(&commit)) {
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
+                Err(self.unknown("HEAD"))
+            }
+            read => read.map_err(|error| self.broken(&error)),
+        }
+    }
+}
+
+fn history(repository: &Repository, start: Oid, limit: usize) -> Result<Vec<Commit>, git2::Error> {
+    Walk::new(repository, start)
+        .take(limit.min(MAX_COMMITS))
+        .map(|commit| Commit::read(&commit?))
+        .collect()
+}
+
+/// Whether `ancestor` is among the commits that lead to `start`.
+pub(super) fn leads_to(
+    repository: &Repository,
+    ancestor: Oid,
+    start: Oid,
+) -> Result<bool, git2::Error> {
+    for commit in Walk::new(repository, start) {
+        if commit?.id() == ancestor {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The commits that lead to one, newest first. Not libgit2's own walk: it does not know where a
+/// shallow repository ends.
+struct Walk<'a> {
+    repository: &'a Repository,
+    /// By time; of two of the same second, the one that was met first.
+    ahead: BinaryHeap<(i64, Reverse<usize>, Oid)>,
+    seen: HashSet<Oid>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(repository: &'a Repository, start: Oid) -> Self {
+        Self {
+            repository,
+            ahead: BinaryHeap::from([(0, Reverse(0), start)]),
+            seen: HashSet::from([start]),
+        }
+    }
+
+    fn step(&mut self, id: Oid) -> Result<git2::Commit<'a>, git2::Error> {
+        let commit = self.repository.find_commit(id)?;
+        for parent in commit.parent_ids() {
+            if !self.seen.insert(parent) {
+                continue;
+            }
+            let met = Reverse(self.seen.len());
+            match self.repository.find_commit(parent) {
+                Ok(parent) => self.ahead.push((parent.time().seconds(), met, parent.id())),
+                Err(error) if is_below(self.repository, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(commit)
+    }
+}
+
+fn is_below(repository: &Repository, error: &git2::Error) -> bool {
+    error.code() == ErrorCode::NotFound && repository.is_shallow()
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Result<git2::Commit<'a>, git2::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (_, _, id) = self.ahead.pop()?;
+        Some(self.step(id))
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with git, in words for a person, and how libgit2's errors become it.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -118,6 +119,24 @@ pub enum GitError {
         /// Why it is refused.
         reason: &'static str,
     },
+    /// More than a limit of the settings allows.
+    #[error("{what}: {limit}; the setting {} allows {most}", .limit.setting())]
+    TooLarge {
+        /// The commit's id or the repository.
+        what: String,
+        /// Which limit.
+        limit: Limit,
+        /// The most that is allowed.
+        most: u64,
+    },
+    /// A submodule cannot be put in its place.
+    #[error("submodule {path:?}: {cause}")]
+    Submodule {
+        /// Its folder.
+        path: String,
+        /// Why not.
+        cause: Box<GitError>,
+    },
     /// The mirror is damaged. The next fetch builds it anew.
     #[error("{url}: the mirror is damaged and will be built anew by the next fetch: {reason}")]
     BrokenMirror {
@@ -150,6 +169,55 @@ pub enum GitError {
         /// What libgit2 said.
         reason: String,
     },
+}
+
+/// What is limited by a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// How many files, folders and symlinks a commit has.
+    Files,
+    /// How large the files of a commit are together.
+    Bytes,
+    /// How much one fetch receives.
+    FetchBytes,
+}
+
+impl Limit {
+    /// The name of the setting.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Files => "git_files",
+            Self::Bytes => "git_bytes",
+            Self::FetchBytes => "git_fetch_bytes",
+        }
+    }
+
+    /// Refuses a `count` past `most`.
+    pub(super) fn hold(
+        self,
+        count: u64,
+        most: u64,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), GitError> {
+        if count <= most {
+            return Ok(());
+        }
+        Err(GitError::TooLarge {
+            what: what(),
+            limit: self,
+            most,
+        })
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Files => "it has too many files and folders",
+            Self::Bytes => "its files are too large",
+            Self::FetchBytes => "the repository is too large",
+        })
+    }
 }
 
 impl GitError {

@@ -2,13 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use git2::{
     AutotagOption, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, RemoteRedirect, Repository,
@@ -16,17 +14,63 @@ use git2::{
 };
 
 use super::credential::{GitCredential, Presenter};
-use super::error::{GitError, printable};
-use super::mirror::Mirror;
-use super::progress::{Progress, Stage};
+use super::error::{GitError, Limit, printable};
+use super::mirror::{MirrorOptions, Source};
+use super::progress::{self, Progress, Report, Stage};
 use super::relay::{Cutter, Relay};
 use super::url::{RepoUrl, Scheme};
 use super::{address, certificate, host_key};
 
-/// How often the caller's progress callback is called.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// What is mirrored: branches and tags, nothing that a host keeps for itself.
+/// What is fetched: branches and tags, nothing that a host keeps for itself. Where the names go is
+/// for [`Layout`] to say.
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+/// The depth that means everything there is.
+pub(super) const WHOLE: i32 = 0;
+/// The depth that makes a shallow repository whole.
+pub(super) const UNSHALLOW: i32 = i32::MAX;
+
+/// What one fetch is about.
+pub(super) struct Errand<'a> {
+    pub(super) source: &'a Source,
+    pub(super) options: &'a MirrorOptions,
+    /// How many commits of each name, [`WHOLE`] or [`UNSHALLOW`].
+    pub(super) depth: i32,
+    pub(super) layout: Layout,
+}
+
+impl Errand<'_> {
+    /// Whether the address and the credential are allowed. Nothing is opened before.
+    pub(super) fn check(&self) -> Result<(), GitError> {
+        self.source.url.check(&self.options.policy)?;
+        self.source.credential.check(&self.source.url)
+    }
+}
+
+/// Where the host's names go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// They are the repository's own; it has no others.
+    Mirror,
+    /// Branches are those of the remote `origin`; the repository has branches of its own.
+    Clone,
+}
+
+impl Layout {
+    /// The local name of the host's `name`; none for what is not fetched.
+    fn local(self, name: &str) -> Option<String> {
+        match (self, name.strip_prefix("refs/heads/")) {
+            _ if name.ends_with("^{}") => None,
+            (Self::Clone, Some(branch)) => Some(format!("refs/remotes/origin/{branch}")),
+            (Self::Mirror, Some(_)) => Some(name.to_owned()),
+            (_, None) => name.starts_with("refs/tags/").then(|| name.to_owned()),
+        }
+    }
+
+    /// Whether a local name that the host does not have is to go.
+    fn drops(self, name: &str) -> bool {
+        self == Self::Mirror || name.starts_with("refs/remotes/origin/")
+    }
+}
 
 /// Makes the empty bare repository that [`run`] fills.
 pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
@@ -41,6 +85,8 @@ pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
 #[derive(Default)]
 struct Watch {
     cancelled: AtomicBool,
+    /// More came than the limit allows.
+    too_large: AtomicBool,
     progress: Mutex<Progress>,
     cutter: Mutex<Option<Cutter>>,
 }
@@ -78,27 +124,23 @@ impl Watch {
 
 /// Fetches into the bare repository at `path`. libgit2 works on a thread of its own, so that
 /// `progress` is heard also while the host is silent.
-pub(super) fn run(
-    mirror: &Mirror,
-    path: &Path,
-    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<(), GitError> {
+pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Result<(), GitError> {
     let watch = Watch::default();
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel::<()>();
         let watched = &watch;
         let fetching = scope.spawn(move || {
             let _end_is_heard = sender;
-            transfer(mirror, path, watched)
+            transfer(errand, path, watched)
         });
-        while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(PROGRESS_INTERVAL) {
+        while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(progress::INTERVAL) {
             if !watch.is_cancelled() && progress(&watch.snapshot()).is_break() {
                 watch.cancel();
             }
         }
         let outcome = fetching.join().unwrap_or_else(|_| {
             Err(GitError::Git {
-                url: mirror.source.url.as_str().to_owned(),
+                url: errand.source.url.as_str().to_owned(),
                 reason: "the git host sent something that cannot be read".to_owned(),
             })
         });
@@ -147,22 +189,22 @@ fn without_user(url: &RepoUrl) -> String {
     format!("https://{host}:{}{}", url.port(), url.path)
 }
 
-fn transfer(mirror: &Mirror, path: &Path, watch: &Watch) -> Result<(), GitError> {
-    let source = &mirror.source;
+fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
+    let source = errand.source;
     let url = &source.url;
-    let timeout = mirror.options.stall_timeout;
+    let timeout = errand.options.stall_timeout;
     watch.report(Progress {
         stage: Stage::Connecting,
         ..Progress::default()
     });
     let relay = if url.scheme == Scheme::Local {
-        check_folder(mirror)?;
+        check_folder(errand)?;
         None
     } else {
-        let policy = &mirror.options.policy;
+        let policy = &errand.options.policy;
         let (stream, address) = address::connect(url, policy, timeout, &watch.cancelled)?;
         if url.scheme == Scheme::Https {
-            certificate::check(url, address, timeout)?;
+            certificate::check(url, address, timeout, &watch.cancelled)?;
         }
         let relay = Relay::start(url, stream, address, timeout)
             .map_err(|error| GitError::unreachable(url, &error.to_string()))?;
@@ -176,10 +218,17 @@ fn transfer(mirror: &Mirror, path: &Path, watch: &Watch) -> Result<(), GitError>
     );
     let refusal = RefCell::new(None);
     let bad_login = RefCell::new(None);
-    let outcome = download(mirror, path, &target, watch, &refusal, &bad_login);
+    let outcome = download(errand, path, &target, watch, &refusal, &bad_login);
     let Err(error) = outcome else { return Ok(()) };
     if watch.is_cancelled() {
         return Err(GitError::Cancelled);
+    }
+    if watch.too_large.load(Ordering::SeqCst) {
+        return Err(GitError::TooLarge {
+            what: url.as_str().to_owned(),
+            limit: Limit::FetchBytes,
+            most: errand.options.limits.fetch_bytes,
+        });
     }
     if let Some(refusal) = refusal.into_inner() {
         return Err(refusal);
@@ -195,15 +244,16 @@ fn transfer(mirror: &Mirror, path: &Path, watch: &Watch) -> Result<(), GitError>
 }
 
 fn download(
-    mirror: &Mirror,
+    errand: &Errand<'_>,
     path: &Path,
     target: &Target,
     watch: &Watch,
     refusal: &RefCell<Option<GitError>>,
     bad_login: &RefCell<Option<String>>,
 ) -> Result<(), git2::Error> {
-    let source = &mirror.source;
-    let repository = Repository::open_bare(path)?;
+    let source = errand.source;
+    let most = errand.options.limits.fetch_bytes;
+    let repository = Repository::open(path)?;
     let mut remote = repository.remote_anonymous(&target.url)?;
     if remote.url_bytes() != target.url.as_bytes() {
         let reason = "a url.*.insteadOf setting of this system's git configuration rewrites it";
@@ -218,14 +268,25 @@ fn download(
         })
         .sideband_progress(|_| !watch.is_cancelled())
         .transfer_progress(|progress| {
-            watch.report(progress.into());
+            let progress = Progress::from(progress);
+            if progress.bytes as u64 > most {
+                watch.too_large.store(true, Ordering::SeqCst);
+                return false;
+            }
+            watch.report(progress);
             !watch.is_cancelled()
         });
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks)
         .download_tags(AutotagOption::None)
-        .follow_redirects(RemoteRedirect::Initial);
+        .depth(errand.depth)
+        .follow_redirects(match source.url.scheme {
+            // The relay refuses what leads to another host.
+            Scheme::Https => RemoteRedirect::Initial,
+            // libgit2 would follow without it.
+            _ => RemoteRedirect::None,
+        });
     if let Some(proxy) = &target.proxy {
         let mut proxy_options = ProxyOptions::new();
         proxy_options.url(proxy);
@@ -240,33 +301,51 @@ fn download(
     let default_branch = remote.default_branch().ok();
     // The names move only when all objects are here, so it is over with the network.
     remote.disconnect()?;
-    move_names(&repository, &heads)?;
+    move_names(&repository, &heads, errand.layout, watch)?;
     if let Some(name) = default_branch.as_ref().and_then(|name| name.as_str().ok())
-        && name.starts_with("refs/heads/")
+        && let Some(local) = errand.layout.local(name)
     {
-        repository.set_head(name)?;
+        match errand.layout {
+            Layout::Mirror => repository.set_head(&local)?,
+            Layout::Clone => {
+                let origin = "refs/remotes/origin/HEAD";
+                repository.reference_symbolic(origin, &local, true, "fetch")?;
+            }
+        }
     }
     Ok(())
 }
 
-/// Makes the mirror's names what the host's are: deletes first, for `a` may have made room for
-/// `a/b`.
-fn move_names(repository: &Repository, heads: &BTreeMap<String, Oid>) -> Result<(), git2::Error> {
-    let wanted = |name: &str| {
-        (name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))
-            && !name.ends_with("^{}")
-    };
+/// Makes the local names what the host's are: deletes first, for `a` may have made room for `a/b`.
+fn move_names(
+    repository: &Repository,
+    heads: &BTreeMap<String, Oid>,
+    layout: Layout,
+    watch: &Watch,
+) -> Result<(), git2::Error> {
+    let wanted: BTreeMap<String, Oid> = heads
+        .iter()
+        .filter_map(|(name, oid)| Some((layout.local(name)?, *oid)))
+        .collect();
+    let stopped = || git2::Error::from_str("cancelled");
     let mut present = BTreeMap::new();
     for reference in repository.references()? {
+        if watch.is_cancelled() {
+            return Err(stopped());
+        }
         let mut reference = reference?;
         match (reference.name().map(str::to_owned), reference.target()) {
-            (Ok(name), Some(oid)) if heads.contains_key(&name) => {
+            (Ok(name), Some(oid)) if wanted.contains_key(&name) => {
                 present.insert(name, oid);
             }
+            (Ok(name), _) if !layout.drops(&name) => {}
             _ => reference.delete()?,
         }
     }
-    for (name, oid) in heads.iter().filter(|(name, _)| wanted(name)) {
+    for (name, oid) in &wanted {
+        if watch.is_cancelled() {
+            return Err(stopped());
+        }
         if present.get(name) != Some(oid) {
             repository.reference(name, *oid, true, "fetch")?;
         }
@@ -275,15 +354,15 @@ fn move_names(repository: &Repository, heads: &BTreeMap<String, Oid>) -> Result<
 }
 
 /// A local repository has to lie below an allowed folder also when its links are followed.
-fn check_folder(mirror: &Mirror) -> Result<(), GitError> {
-    let url = &mirror.source.url;
+fn check_folder(errand: &Errand<'_>) -> Result<(), GitError> {
+    let url = &errand.source.url;
     let real = Path::new(&url.path)
         .canonicalize()
         .map_err(|error| GitError::NotARepository {
             url: url.as_str().to_owned(),
             reason: printable(&error.to_string()),
         })?;
-    let folders = &mirror.options.policy.local_folders;
+    let folders = &errand.options.policy.local_folders;
     let below = folders
         .iter()
         .filter_map(|folder| folder.canonicalize().ok())

@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use git2::{ObjectType, Repository};
+use git2::{ObjectType, Oid, Repository};
 
 use super::error::GitError;
+use super::progress::{Progress, Pulse, Report};
 use super::url::RepoUrl;
 
 /// A file in a mirror that says: an object could not be read, build me anew.
@@ -45,7 +46,8 @@ fn sweep_folder(folder: &Path) -> io::Result<()> {
 
 /// Checks what is cheap to check: every pack is as long as its index says and ends with the hash
 /// that the index names, and every name leads to a commit whose tree is there.
-pub(super) fn check(mirror: &Path, url: &RepoUrl) -> Result<(), GitError> {
+/// `progress` ends a long look.
+pub(super) fn check(mirror: &Path, url: &RepoUrl, progress: Report<'_>) -> Result<(), GitError> {
     let damaged = |reason: String| GitError::BrokenMirror {
         url: url.as_str().to_owned(),
         reason,
@@ -54,7 +56,8 @@ pub(super) fn check(mirror: &Path, url: &RepoUrl) -> Result<(), GitError> {
         return Err(damaged("an object could not be read".to_owned()));
     }
     check_packs(&mirror.join("objects/pack")).map_err(|error| damaged(error.to_string()))?;
-    check_names(mirror).map_err(|error| damaged(error.message().to_owned()))
+    let mut pulse = Pulse::new(progress);
+    check_names(mirror, &mut pulse)?.map_err(|error| damaged(error.message().to_owned()))
 }
 
 fn check_packs(folder: &Path) -> io::Result<()> {
@@ -82,18 +85,36 @@ fn last_bytes(path: &Path, length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn check_names(mirror: &Path) -> Result<(), git2::Error> {
-    let repository = Repository::open_bare(mirror)?;
-    for reference in repository.references()? {
-        let reference = reference?;
-        if reference.target().is_none() {
-            continue;
-        }
-        // A tag may name a tree or a file; it is whole when it leads somewhere.
-        let object = reference.peel(ObjectType::Any)?;
-        if let Some(commit) = object.as_commit() {
-            commit.tree()?;
+/// The outer error is that somebody ended it.
+fn check_names(mirror: &Path, pulse: &mut Pulse<'_>) -> Result<Result<(), git2::Error>, GitError> {
+    let names = Repository::open_bare(mirror).and_then(|repository| {
+        let names: Result<Vec<Option<Oid>>, git2::Error> = repository
+            .references()?
+            .map(|reference| Ok(reference?.target()))
+            .collect();
+        Ok((names?, repository))
+    });
+    let (names, repository) = match names {
+        Ok(names) => names,
+        Err(error) => return Ok(Err(error)),
+    };
+    for target in names.into_iter().flatten() {
+        pulse.beat(Progress::default)?;
+        if let Err(error) = leads_somewhere(&repository, target) {
+            return Ok(Err(error));
         }
     }
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// A tag may name a tree or a file; it is whole when it leads somewhere.
+fn leads_somewhere(repository: &Repository, target: Oid) -> Result<(), git2::Error> {
+    let mut object = repository.find_object(target, None)?;
+    if object.kind() == Some(ObjectType::Tag) {
+        object = object.peel(ObjectType::Any)?;
+    }
+    match object.as_commit() {
+        Some(commit) => commit.tree().map(drop),
+        None => Ok(()),
+    }
 }

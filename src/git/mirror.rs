@@ -1,8 +1,8 @@
 //! Mirrors: a bare copy of every repository that is released from, one folder a source.
 
 use std::fs::{self, DirBuilder, File};
-use std::ops::ControlFlow;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::num::NonZeroU32;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -11,10 +11,11 @@ use std::time::Duration;
 use git2::{ErrorClass, Repository};
 use sha2::{Digest, Sha256};
 
-use super::error::GitError;
-use super::fetch;
-use super::progress::Progress;
-use super::url::{RepoUrl, UrlPolicy};
+use super::commit::{Commit, CommitId};
+use super::error::{GitError, printable};
+use super::fetch::{self, Errand, Layout};
+use super::progress::{Progress, Report};
+use super::url::{RepoUrl, Scheme, UrlPolicy};
 use super::{GitCredential, health};
 
 /// How often a fetch that waits for another one looks again.
@@ -29,6 +30,66 @@ pub struct Source {
     pub credential: GitCredential,
     /// The accepted ssh host key, `SHA256:…`; without one every ssh fetch is refused.
     pub host_key: Option<String>,
+    /// How many commits of each branch and tag are fetched; none: all. Local folders are always
+    /// fetched whole.
+    pub depth: Option<NonZeroU32>,
+    /// Whether submodules belong to the files of a commit.
+    pub submodules: bool,
+}
+
+impl Source {
+    /// The repository at `url`: public, whole, without submodules.
+    pub fn new(url: RepoUrl) -> Self {
+        Self {
+            url,
+            credential: GitCredential::None,
+            host_key: None,
+            depth: None,
+            submodules: false,
+        }
+    }
+
+    /// Bytes that tell the mirrors of two sources apart.
+    fn identity(&self) -> String {
+        let depth = match self.depth {
+            Some(depth) => format!("\0depth {depth}"),
+            None => String::new(),
+        };
+        let credential = self.credential.identity();
+        format!("{}\0{credential}{depth}", self.url.as_str())
+    }
+
+    /// `depth` as libgit2 takes it, 0 for all.
+    pub(super) fn depth(&self) -> i32 {
+        match self.depth {
+            Some(depth) if self.url.scheme != Scheme::Local => {
+                i32::try_from(depth.get()).unwrap_or(fetch::UNSHALLOW)
+            }
+            _ => fetch::WHOLE,
+        }
+    }
+}
+
+/// How much a repository may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many files, folders and symlinks a commit may have.
+    pub files: u64,
+    /// How many bytes the files of a commit may have together.
+    pub bytes: u64,
+    /// How many bytes one fetch may receive.
+    pub fetch_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 250,000 files; 10 GiB of each.
+    fn default() -> Self {
+        Self {
+            files: 250_000,
+            bytes: 10 << 30,
+            fetch_bytes: 10 << 30,
+        }
+    }
 }
 
 /// The settings of all mirrors.
@@ -38,14 +99,17 @@ pub struct MirrorOptions {
     pub policy: UrlPolicy,
     /// How long connecting may take, and how long a git host may stay silent.
     pub stall_timeout: Duration,
+    /// How much a repository may bring.
+    pub limits: Limits,
 }
 
 impl Default for MirrorOptions {
-    /// No http, no loopback, no local folders; 30 s.
+    /// No http, no loopback, no local folders; 30 s; the default limits.
     fn default() -> Self {
         Self {
             policy: UrlPolicy::default(),
             stall_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
         }
     }
 }
@@ -71,14 +135,16 @@ impl Mirrors {
     /// Sources with another address or credential have another mirror, so that nobody reads what
     /// somebody else's credential fetched.
     pub fn mirror(&self, source: Source) -> Mirror {
-        let identity = format!("{}\0{}", source.url.as_str(), source.credential.identity());
-        let digest = Sha256::digest(identity.as_bytes());
+        let digest = Sha256::digest(source.identity().as_bytes());
         let name: String = digest[..16]
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let folder = self.root.join(name);
         Mirror {
-            folder: self.root.join(name),
+            repository: folder.join("mirror.git"),
+            folder,
+            is_ours: true,
             source,
             options: Arc::clone(&self.options),
         }
@@ -91,6 +157,10 @@ impl Mirrors {
 pub struct Mirror {
     /// Holds `lock`, `mirror.git`, and `new.git` while that is built.
     folder: PathBuf,
+    /// The bare repository.
+    repository: PathBuf,
+    /// Whether it is ours to build anew, and not somebody's own repository.
+    is_ours: bool,
     pub(super) source: Source,
     pub(super) options: Arc<MirrorOptions>,
 }
@@ -102,20 +172,49 @@ impl Mirror {
     /// One fetch of a mirror runs at a time, over all processes; others wait for it. `progress`
     /// is called about ten times a second on the calling thread; `Break` ends the fetch with
     /// [`GitError::Cancelled`] within a second or so.
-    pub fn fetch(
-        &self,
-        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-    ) -> Result<(), GitError> {
-        self.source.url.check(&self.options.policy)?;
-        self.source.credential.check(&self.source.url)?;
+    pub fn fetch(&self, progress: Report<'_>) -> Result<(), GitError> {
+        self.fetch_to(self.source.depth(), progress)
+    }
+
+    /// The commit that `revision` names, and whether the whole history was fetched for it: in a
+    /// mirror of a limited depth it may lie below. Call it after [`fetch`](Self::fetch).
+    pub fn find(&self, revision: &str, progress: Report<'_>) -> Result<(Commit, bool), GitError> {
+        match self.resolve(revision) {
+            Err(GitError::UnknownRevision { .. }) if self.source.depth() != fetch::WHOLE => {
+                self.fetch_to(fetch::UNSHALLOW, progress)?;
+                Ok((self.resolve(revision)?, true))
+            }
+            found => Ok((found?, false)),
+        }
+    }
+
+    /// Sees to it that `commit` is here; fetches only where it is not.
+    pub(super) fn bring(&self, commit: CommitId, progress: Report<'_>) -> Result<(), GitError> {
+        let revision = commit.to_string();
+        match self.resolve(&revision) {
+            Err(GitError::NotFetched { .. } | GitError::UnknownRevision { .. }) => {}
+            found => return found.map(drop),
+        }
+        self.fetch(progress)?;
+        self.find(&revision, progress).map(drop)
+    }
+
+    fn fetch_to(&self, depth: i32, progress: Report<'_>) -> Result<(), GitError> {
+        let errand = Errand {
+            source: &self.source,
+            options: &self.options,
+            depth,
+            layout: Layout::Mirror,
+        };
+        errand.check()?;
         let _lock = self.lock(progress)?;
-        let (current, new) = (self.path(), self.folder.join("new.git"));
+        let (current, new) = (self.repository.as_path(), self.folder.join("new.git"));
         remove(&new)?;
         remove(&self.folder.join("old.git"))?;
         if current.exists() {
-            health::sweep(&current)?;
-            let outcome = match health::check(&current, &self.source.url) {
-                Ok(()) => fetch::run(self, &current, progress),
+            health::sweep(current)?;
+            let outcome = match health::check(current, &self.source.url, progress) {
+                Ok(()) => fetch::run(&errand, current, progress),
                 Err(damage) => Err(damage),
             };
             match outcome {
@@ -127,17 +226,47 @@ impl Mirror {
             }
         }
         let built = fetch::create(&new, &self.source.url)
-            .and_then(|()| fetch::run(self, &new, progress))
-            .and_then(|()| self.put_in_place(&new, &current));
+            .and_then(|()| fetch::run(&errand, &new, progress))
+            .and_then(|()| self.put_in_place(&new, current));
         if built.is_err() {
             remove(&new)?;
         }
         built
     }
 
+    /// The mirror of another source beside this one.
+    pub(super) fn sibling(&self, source: Source) -> Self {
+        let mirrors = Mirrors {
+            root: self.folder.parent().unwrap_or(Path::new("")).into(),
+            options: Arc::clone(&self.options),
+        };
+        mirrors.mirror(source)
+    }
+
+    /// Somebody's own repository on this disk, to be read where it is: the folder of a bare one,
+    /// or one with `.git` in it. No policy is asked; [`fetch`](Self::fetch) is not for it.
+    pub fn in_place(folder: &Path, limits: Limits) -> Result<Self, GitError> {
+        let source = Source::new(RepoUrl::of_folder(folder));
+        let options = MirrorOptions {
+            limits,
+            ..MirrorOptions::default()
+        };
+        let opened = Repository::open(folder).map_err(|error| GitError::NotARepository {
+            url: source.url.as_str().to_owned(),
+            reason: printable(error.message()),
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            repository: opened.path().to_owned(),
+            is_ours: false,
+            source,
+            options: options.into(),
+        })
+    }
+
     /// Where the bare repository is.
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.join("mirror.git")
+    pub(super) fn path(&self) -> &Path {
+        &self.repository
     }
 
     /// Opens the mirror for reading.
@@ -148,7 +277,29 @@ impl Mirror {
                 url: self.source.url.as_str().to_owned(),
             });
         }
-        Repository::open_bare(&path).map_err(|error| self.broken(&error))
+        Repository::open_bare(path).map_err(|error| self.broken(&error))
+    }
+
+    pub(super) fn unknown(&self, revision: &str) -> GitError {
+        GitError::UnknownRevision {
+            url: self.source.url.as_str().to_owned(),
+            revision: revision.to_owned(),
+        }
+    }
+
+    /// Something in the mirror is damaged. It is marked, so that the next fetch builds it anew.
+    pub(super) fn damaged(&self, reason: &str) -> GitError {
+        self.mark();
+        GitError::BrokenMirror {
+            url: self.source.url.as_str().to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn mark(&self) {
+        if self.is_ours {
+            health::mark(&self.repository);
+        }
     }
 
     /// A reading that failed. The mirror is marked, so that the next fetch builds it anew: damage
@@ -158,34 +309,24 @@ impl Mirror {
         if matches!(error.class(), ErrorClass::Os | ErrorClass::NoMemory) {
             return GitError::fetching(&self.source.url, error);
         }
-        health::mark(&self.path());
+        self.mark();
         GitError::reading(&self.source.url, error)
     }
 
     /// The lock file's lock belongs to the open file, so it holds among threads as well as among
     /// processes, and a killed process lets go of it.
-    fn lock(
-        &self,
-        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-    ) -> Result<File, GitError> {
+    fn lock(&self, progress: Report<'_>) -> Result<File, GitError> {
+        let path = self.folder.join("lock");
         let at = |path: &Path| {
             let path = path.to_owned();
             move |cause| GitError::disk(&path, cause)
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(at(&self.folder))?;
-        let path = self.folder.join("lock");
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(at(&path))?;
+        let mut file = self.lock_file()?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                // A sweep may have taken the folder away meanwhile.
+                Ok(()) if is_at(&file, &path) => return Ok(file),
+                Ok(()) => file = self.lock_file()?,
                 Err(fs::TryLockError::Error(cause)) => return Err(at(&path)(cause)),
                 Err(fs::TryLockError::WouldBlock) => {}
             }
@@ -194,6 +335,20 @@ impl Mirror {
             }
             thread::sleep(LOCK_INTERVAL);
         }
+    }
+
+    fn lock_file(&self) -> Result<File, GitError> {
+        let at = |cause| GitError::disk(&self.folder, cause);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(at)?;
+        File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("lock"))
+            .map_err(at)
     }
 
     /// Swaps the two in one step where the file system can; a reader that has the old one open
@@ -211,6 +366,13 @@ impl Mirror {
             return remove(&old);
         }
         remove(new)
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 

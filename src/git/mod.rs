@@ -16,13 +16,16 @@
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `refs`, `commit`, `revision` | reading a mirror |
-//! | `tree`, `checkout`, `archive` | a commit's files, checked, as a work tree or a tar |
+//! | `tree` | a commit's files, listed and judged, with its submodules |
+//! | `work_copy` | a clone that a person works in: pull, switching, reset |
+//! | `content`, `pack`, `checkout`, `archive` | reading them, as a work tree, as a tar |
 
 mod address;
 mod archive;
 mod certificate;
 mod checkout;
 mod commit;
+mod content;
 mod credential;
 mod error;
 mod fetch;
@@ -30,6 +33,7 @@ mod framing;
 mod health;
 mod host_key;
 mod mirror;
+mod pack;
 mod progress;
 mod refs;
 mod relay;
@@ -37,6 +41,7 @@ mod revision;
 mod tree;
 mod trust;
 mod url;
+mod work_copy;
 
 #[cfg(test)]
 mod tests;
@@ -44,11 +49,13 @@ mod tests;
 pub use checkout::Checkout;
 pub use commit::{Commit, CommitId};
 pub use credential::GitCredential;
-pub use error::GitError;
+pub use error::{GitError, Limit};
 pub use host_key::{HostKey, host_key};
-pub use mirror::{Mirror, MirrorOptions, Mirrors, Source};
-pub use progress::{Progress, Stage};
+pub use mirror::{Limits, Mirror, MirrorOptions, Mirrors, Source};
+pub use progress::{Progress, Report, Stage};
 pub use refs::{Ref, Refs};
 pub use revision::check as check_revision;
+pub use tree::{Extent, Note, Paths, Tree};
 pub use trust::trust_ca_file;
 pub use url::{RepoUrl, UrlError, UrlPolicy};
+pub use work_copy::{Pulled, WorkCopy, WorkCopyError};

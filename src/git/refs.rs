@@ -37,11 +37,26 @@ impl Mirror {
 }
 
 fn read(repository: &Repository) -> Result<Refs, git2::Error> {
-    let branches = below(repository, "refs/heads/")?;
-    let head = repository.find_reference("HEAD")?;
-    let default_branch = head
-        .symbolic_target()?
-        .and_then(|target| target.strip_prefix("refs/heads/"))
+    // A clone has the host's branches as those of its remote.
+    let mut prefix = "refs/remotes/origin/";
+    let mut branches = below(repository, prefix)?;
+    branches.retain(|branch| branch.name != "HEAD");
+    let mut head = repository.find_reference(&format!("{prefix}HEAD"));
+    if branches.is_empty() {
+        prefix = "refs/heads/";
+        branches = below(repository, prefix)?;
+        head = repository.find_reference("HEAD");
+    }
+    let head = match head {
+        Err(error) if error.code() == ErrorCode::NotFound => None,
+        head => Some(head?),
+    };
+    let target = match &head {
+        Some(head) => head.symbolic_target()?,
+        None => None,
+    };
+    let default_branch = target
+        .and_then(|target| target.strip_prefix(prefix))
         .filter(|name| branches.iter().any(|branch| branch.name == *name))
         .map(str::to_owned);
     Ok(Refs {

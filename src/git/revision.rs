@@ -15,7 +15,7 @@ const ID_LENGTH: usize = 40;
 
 impl Mirror {
     /// The commit that `revision` names: a full id, a branch, a tag (annotated ones lead to their
-    /// commit), a full name such as `refs/tags/v1`, or the beginning of an id, in this order.
+    /// commit), a branch of a clone's remote, a full name such as `refs/tags/v1`, or the beginning of an id, in this order.
     ///
     /// What is no name at all (options, ranges, `HEAD:x`, `@{-1}`, spaces) is
     /// [`GitError::InvalidRevision`], before anything is opened.
@@ -26,10 +26,7 @@ impl Mirror {
             .and_then(|found| found.map(|commit| Commit::read(&commit)).transpose())
         {
             Ok(Some(commit)) => Ok(commit),
-            Ok(None) => Err(GitError::UnknownRevision {
-                url: self.source.url.as_str().to_owned(),
-                revision: revision.to_owned(),
-            }),
+            Ok(None) => Err(self.unknown(revision)),
             Err(error) => Err(self.broken(&error)),
         }
     }
@@ -73,6 +70,8 @@ fn find<'a>(
     let mut names = vec![
         format!("refs/heads/{revision}"),
         format!("refs/tags/{revision}"),
+        // Only a clone has them.
+        format!("refs/remotes/origin/{revision}"),
     ];
     if revision.starts_with("refs/heads/") || revision.starts_with("refs/tags/") {
         names.push(revision.to_owned());

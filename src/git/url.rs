@@ -114,6 +114,11 @@ impl RepoUrl {
         Ok(url)
     }
 
+    /// The address of a folder that its owner names, which no policy is asked about.
+    pub(super) fn of_folder(folder: &Path) -> Self {
+        local(&folder.display().to_string())
+    }
+
     /// The address as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -127,6 +132,17 @@ impl RepoUrl {
     /// Whether it is reached over ssh, so that a host key has to be pinned.
     pub fn is_ssh(&self) -> bool {
         matches!(self.scheme, Scheme::Ssh | Scheme::Scp)
+    }
+
+    /// Whether it leads to the same host, port and protocol as `other`, so that what opens the one
+    /// may be shown to the other.
+    pub(super) fn is_on_host_of(&self, other: &Self) -> bool {
+        let scheme = |url: &Self| match url.scheme {
+            Scheme::Scp => Scheme::Ssh,
+            scheme => scheme,
+        };
+        let place = |url: &Self| (scheme(url), url.host.clone(), url.port());
+        place(self) == place(other)
     }
 
     /// The port, the scheme's own where none was given.

@@ -7,6 +7,9 @@ impl Settings {
         let at_least_one = [
             ("login_days", u64::from(self.login_days)),
             ("git_stall_seconds", self.git_stall_seconds),
+            ("git_files", self.git_files),
+            ("git_bytes", self.git_bytes),
+            ("git_fetch_bytes", self.git_fetch_bytes),
             ("ssh_connect_seconds", self.ssh_connect_seconds),
             ("ssh_idle_seconds", self.ssh_idle_seconds),
             ("ssh_connections", self.ssh_connections as u64),

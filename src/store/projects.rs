@@ -50,6 +50,12 @@ pub struct Project {
     /// When it was last changed.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub updated_at: Moment,
+    /// How many commits of each branch and tag are fetched; 0: all.
+    #[serde(default)]
+    pub depth: i32,
+    /// Whether submodules are released with it.
+    #[serde(default)]
+    pub submodules: bool,
 }
 
 /// A project's values as a checked form gives them.
@@ -80,6 +86,10 @@ pub struct ProjectValues {
     pub before_deploy: String,
     /// See [`Project`].
     pub after_deploy: String,
+    /// See [`Project`].
+    pub depth: i32,
+    /// See [`Project`].
+    pub submodules: bool,
 }
 
 /// Adds a project with its servers.

@@ -112,6 +112,8 @@ diesel::table! {
         after_deploy -> Text,
         created_at -> BigInt,
         updated_at -> BigInt,
+        depth -> Integer,
+        submodules -> Bool,
     }
 }
 

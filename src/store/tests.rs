@@ -42,6 +42,8 @@ fn project(title: &str) -> ProjectValues {
         after_download: String::new(),
         before_deploy: String::new(),
         after_deploy: String::new(),
+        depth: 0,
+        submodules: false,
     }
 }
 

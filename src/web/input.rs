@@ -25,7 +25,7 @@ pub struct Body(pub Bytes);
 /// One field's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// Text, or a number as it is written.
+    /// Text, or a number or `true` or `false` as it is written.
     Text(String),
     /// Several of them.
     List(Vec<String>),
@@ -144,6 +144,7 @@ impl Given {
             Value::Null => Self::Text(String::new()),
             Value::String(text) => Self::Text(text),
             Value::Number(number) => Self::Text(number.to_string()),
+            Value::Bool(flag) => Self::Text(flag.to_string()),
             Value::Array(items) => items
                 .into_iter()
                 .map(|item| match item {
@@ -153,7 +154,7 @@ impl Given {
                 })
                 .collect::<Option<_>>()
                 .map_or(Self::Other, Self::List),
-            Value::Bool(_) | Value::Object(_) => Self::Other,
+            Value::Object(_) => Self::Other,
         }
     }
 
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn json_is_read_into_the_shape_of_forms() {
-        let json = br#"{"a":"x","b":22,"c":null,"d":[1,"2"],"e":{},"f":[true]}"#;
+        let json = br#"{"a":"x","b":22,"c":null,"d":[1,"2"],"e":{},"f":[true],"g":true}"#;
         let fields = Fields::from_json("application/json", json).unwrap();
         assert_eq!(fields.line("a").as_deref(), Some("x"));
         assert_eq!(fields.line("b").as_deref(), Some("22"));
@@ -255,6 +256,7 @@ mod tests {
         assert_eq!(fields.get("d"), Some(&list));
         assert_eq!(fields.get("e"), Some(&Given::Other));
         assert_eq!(fields.get("f"), Some(&Given::Other));
+        assert_eq!(fields.line("g").as_deref(), Some("true"));
         let form = Fields::from_form("application/x-www-form-urlencoded", b"d=1&d=2&a=%E4%B8%AD");
         let form = form.unwrap();
         assert_eq!(form.get("d"), Some(&list));

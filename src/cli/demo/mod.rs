@@ -283,6 +283,8 @@ fn add_project(app: &App, sample: &Path, servers: &[ServerId]) -> Result<Project
         after_download: "sh test.sh".to_owned(),
         before_deploy: String::new(),
         after_deploy: "grep -q shop dist/index.html && echo 'the page is there'".to_owned(),
+        depth: 0,
+        submodules: false,
     };
     let added = app
         .store()

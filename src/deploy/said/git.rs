@@ -2,7 +2,7 @@
 
 use super::Said;
 use super::reason::reason;
-use crate::git::{GitError, UrlError};
+use crate::git::{GitError, Limit, UrlError};
 
 impl From<&GitError> for Said {
     fn from(error: &GitError) -> Self {
@@ -53,6 +53,13 @@ impl From<&GitError> for Said {
                 .arg("commit", commit)
                 .arg("path", escaped(path))
                 .with("reason", reason(why)),
+            GitError::TooLarge { what, limit, most } => Self::new(limit_key(*limit), error)
+                .arg("what", what)
+                .arg("most", most)
+                .arg("setting", limit.setting()),
+            GitError::Submodule { path, cause } => Self::new("failure.git.submodule", error)
+                .arg("path", escaped(path))
+                .said("cause", &**cause),
             GitError::BrokenMirror { url, reason: why } => {
                 at("failure.git.broken_mirror", url).with("reason", reason(why))
             }
@@ -66,6 +73,14 @@ impl From<&GitError> for Said {
                 at("failure.git.other", url).with("reason", reason(why))
             }
         }
+    }
+}
+
+fn limit_key(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Files => "failure.git.too_many_files",
+        Limit::Bytes => "failure.git.files_too_large",
+        Limit::FetchBytes => "failure.git.fetch_too_large",
     }
 }
 

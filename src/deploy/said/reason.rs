@@ -4,7 +4,7 @@
 use super::{Arg, Said};
 
 /// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
-const REASONS: [(&str, &str); 48] = [
+const REASONS: [(&str, &str); 52] = [
     // Logins at git hosts.
     (
         "a password or token is never sent over plain http; use https",
@@ -47,6 +47,10 @@ const REASONS: [(&str, &str); 48] = [
     ("folders lie too deep in each other", "depth"),
     ("a malformed symlink", "symlink"),
     ("a symlink that leaves the work tree", "symlink_leaves"),
+    ("symlinks lead through too many others", "symlinks_too_many"),
+    ("submodules lie too deep in each other", "submodule_depth"),
+    ("there are too many submodules", "submodule_count"),
+    ("no address of it is in .gitmodules", "submodule_address"),
     ("of an unknown kind", "unknown_kind"),
     ("not the name of a file", "no_name"),
     (
@@ -121,7 +125,7 @@ mod tests {
     /// The text of every source of git and ssh, its wrapped literals joined.
     fn sources() -> String {
         let mut text = String::new();
-        for folder in ["src/git", "src/ssh"] {
+        for folder in ["src/git", "src/git/tree", "src/ssh"] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
             for file in std::fs::read_dir(folder).unwrap() {
                 let path = file.unwrap().path();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::deploy::Step;
 use crate::deploy::error::{DeployError, StepError};
-use crate::git::{GitError, UrlError};
+use crate::git::{GitError, Limit, UrlError};
 use crate::i18n::{self, Language};
 use crate::secret::VaultError;
 use crate::ssh::{Cause as SshCause, Exit, HostKey, Phase, SshError};
@@ -91,6 +91,25 @@ fn git() -> Vec<GitError> {
             commit: "12ab".into(),
             path: "a/it's\t.git".into(),
             reason: "a name that git keeps for itself",
+        },
+        GitError::TooLarge {
+            what: "12ab".into(),
+            limit: Limit::Files,
+            most: 5,
+        },
+        GitError::TooLarge {
+            what: "12ab".into(),
+            limit: Limit::Bytes,
+            most: 5,
+        },
+        GitError::TooLarge {
+            what: url(),
+            limit: Limit::FetchBytes,
+            most: 5,
+        },
+        GitError::Submodule {
+            path: "lib".into(),
+            cause: Box::new(GitError::Url(UrlError::Loopback)),
         },
         GitError::BrokenMirror {
             url: url(),

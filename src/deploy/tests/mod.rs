@@ -46,6 +46,8 @@ fn values(repo: &Path) -> ProjectValues {
         after_download: String::new(),
         before_deploy: String::new(),
         after_deploy: String::new(),
+        depth: 0,
+        submodules: false,
     }
 }
 
@@ -92,6 +94,7 @@ fn try_open_engine(
         MirrorOptions {
             policy: policy.clone(),
             stall_timeout: Duration::from_secs(10),
+            ..MirrorOptions::default()
         },
     );
     let options = Options {

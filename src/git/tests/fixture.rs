@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::super::{
-    GitCredential, GitError, Mirror, MirrorOptions, Mirrors, Progress, RepoUrl, Source, UrlPolicy,
+    GitError, Mirror, MirrorOptions, Mirrors, Progress, RepoUrl, Source, UrlPolicy,
 };
 
 /// Long enough for a slow machine; nothing waits this long when all is well.
@@ -160,11 +160,7 @@ pub fn policy() -> UrlPolicy {
 }
 
 pub fn source(url: &str) -> Source {
-    Source {
-        url: RepoUrl::parse(url, &policy()).unwrap(),
-        credential: GitCredential::None,
-        host_key: None,
-    }
+    Source::new(RepoUrl::parse(url, &policy()).unwrap())
 }
 
 /// A mirror below `folder` with a time-out that fits tests.
@@ -172,6 +168,7 @@ pub fn mirror(folder: &Path, source: Source, stall_timeout: Duration) -> Mirror 
     let options = MirrorOptions {
         policy: policy(),
         stall_timeout,
+        ..MirrorOptions::default()
     };
     Mirrors::new(folder.join("mirrors"), options).mirror(source)
 }

@@ -293,12 +293,9 @@ fn local_folders_are_fetched_where_the_settings_allow_it() {
         let options = MirrorOptions {
             policy: allowed.clone(),
             stall_timeout: PATIENCE,
+            ..MirrorOptions::default()
         };
-        let source = Source {
-            url: RepoUrl::parse(path.to_str().unwrap(), &allowed).unwrap(),
-            credential: super::super::GitCredential::None,
-            host_key: None,
-        };
+        let source = Source::new(RepoUrl::parse(path.to_str().unwrap(), &allowed).unwrap());
         Mirrors::new(folder.path().to_owned(), options).mirror(source)
     };
     let app = mirror("app");

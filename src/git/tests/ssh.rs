@@ -36,9 +36,9 @@ fn a_repository_is_fetched_over_ssh_with_a_pinned_key_only() {
     let folder = tempfile::tempdir().unwrap();
     let attempt = |credential: GitCredential, pinned: Option<String>| {
         let source = Source {
-            url: url.clone(),
             credential,
             host_key: pinned,
+            ..Source::new(url.clone())
         };
         let mirror = mirror(folder.path(), source, PATIENCE);
         fetch(&mirror).map(|()| mirror.resolve("main").unwrap().id.to_string())

@@ -10,10 +10,12 @@ use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 13] = [
+pub const FIELDS: [&str; 15] = [
     "title",
     "repo",
     "credential_id",
+    "depth",
+    "submodules",
     "env",
     "server_ids",
     "path",
@@ -33,6 +35,14 @@ const KEEP: Bounds = Bounds {
     least: 1,
     most: 100,
     default: 5,
+    code: "out_of_range",
+};
+
+/// 0 is the whole history.
+const DEPTH: Bounds = Bounds {
+    least: 0,
+    most: 1_000_000,
+    default: 0,
     code: "out_of_range",
 };
 
@@ -115,6 +125,12 @@ fn check(
         after_download,
         before_deploy,
         after_deploy,
+        depth: check.number("depth", project.map(|project| project.depth), DEPTH),
+        submodules: check.choice(
+            "submodules",
+            project.map(|project| project.submodules),
+            false,
+        ),
     };
     let present = present.map(|(_, servers)| servers.as_slice());
     let servers = servers_of(&mut check, present.unwrap_or_default(), &known.servers);
@@ -308,6 +324,10 @@ mod tests {
             (r#"{"keep":0}"#, "keep", "out_of_range"),
             (r#"{"keep":101}"#, "keep", "out_of_range"),
             (r#"{"keep":"many"}"#, "keep", "out_of_range"),
+            (r#"{"depth":-1}"#, "depth", "out_of_range"),
+            (r#"{"depth":"all"}"#, "depth", "out_of_range"),
+            (r#"{"submodules":"some"}"#, "submodules", "unknown_choice"),
+            (r#"{"submodules":{}}"#, "submodules", "invalid_type"),
             (r#"{"restart":"a\u0000b"}"#, "restart", "invalid_characters"),
             (long_build.as_str(), "build", "too_long"),
         ] {
@@ -329,6 +349,14 @@ mod tests {
         let (values, _) = checked(r#"{"build":" make\r\nmake install\r\n"}"#).unwrap();
         assert_eq!(values.build, "make\nmake install");
         checked(r#"{"credential_id":"2"}"#).unwrap();
+        assert_eq!((values.depth, values.submodules), (0, false));
+        for json in [
+            r#"{"depth":50,"submodules":true}"#,
+            r#"{"depth":"50","submodules":"true"}"#,
+        ] {
+            let (values, _) = checked(json).unwrap();
+            assert_eq!((values.depth, values.submodules), (50, true));
+        }
         checked(r#"{"repo":"ssh://git@git.example/x","credential_id":"3"}"#).unwrap();
     }
 }

@@ -1,0 +1,2 @@
+ALTER TABLE projects DROP COLUMN submodules;
+ALTER TABLE projects DROP COLUMN depth;

@@ -1,0 +1,111 @@
+//! The contents of a tree's files, piece by piece: whoever writes them holds no large file in
+//! memory and can be stopped in the middle of one.
+
+use git2::Oid;
+
+use super::checkout::Checkout;
+use super::error::{GitError, printable};
+use super::pack;
+use super::progress::{Progress, Pulse, Report, Stage};
+use super::tree::{Entry, Kind, Note, Opened, Paths, Tree};
+
+/// From this size on a blob is read straight from its pack, in bytes.
+const STREAMED: u64 = 4 << 20;
+/// What is handed on at once, in bytes.
+const PIECE: usize = 256 << 10;
+/// A pointer of Git LFS is a small text that begins like this.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+/// The longest such pointer, in bytes.
+const LFS_LONGEST: u64 = 1024;
+
+/// Takes one piece of a content.
+type Sink<'s> = &'s mut dyn FnMut(&[u8]) -> Result<(), GitError>;
+
+/// Reads the files of a tree and counts them.
+pub(super) struct Reader<'a> {
+    tree: &'a Tree,
+    pulse: Pulse<'a>,
+    done: Progress,
+    pointers: Paths,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(tree: &'a Tree, progress: Report<'a>) -> Self {
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        Self {
+            tree,
+            pulse: Pulse::new(progress),
+            done: Progress {
+                stage: Stage::Writing,
+                total_objects: count(tree.files()),
+                total_bytes: count(tree.bytes()),
+                ..Progress::default()
+            },
+            pointers: Paths::default(),
+        }
+    }
+
+    /// Hands the content of `entry`, where it is a file, to `sink`.
+    pub(super) fn read(&mut self, entry: &Entry, sink: Sink<'_>) -> Result<(), GitError> {
+        let Kind::File {
+            repository,
+            blob,
+            size,
+            ..
+        } = entry.kind
+        else {
+            return Ok(());
+        };
+        let opened = &self.tree.repositories[repository];
+        let (pulse, done) = (&mut self.pulse, &mut self.done);
+        let mut pass = |piece: &[u8]| {
+            sink(piece)?;
+            done.bytes += piece.len();
+            pulse.beat(|| done.clone())
+        };
+        if size < STREAMED || !stream(opened, blob, size, &mut pass)? {
+            let blob = opened
+                .repository
+                .find_blob(blob)
+                .map_err(|error| opened.mirror.broken(&error))?;
+            let content = blob.content();
+            if size <= LFS_LONGEST && content.starts_with(LFS_POINTER) {
+                let path = entry.path.to_string_lossy();
+                self.pointers.add(|| printable(&path));
+            }
+            content.chunks(PIECE).try_for_each(&mut pass)?;
+        }
+        self.done.objects += 1;
+        self.pulse.beat(|| self.done.clone())
+    }
+
+    /// What was written, once all files are.
+    pub(super) fn finish(self) -> Checkout {
+        let mut notes = self.tree.notes().to_vec();
+        if self.pointers.count > 0 {
+            notes.push(Note::LfsPointers(self.pointers));
+        }
+        Checkout {
+            files: self.tree.files(),
+            bytes: self.tree.bytes(),
+            notes,
+        }
+    }
+}
+
+/// Hands on a large blob without holding it in memory. False, and nothing handed on, where it is
+/// stored as a difference to another one.
+fn stream(opened: &Opened, id: Oid, size: u64, sink: Sink<'_>) -> Result<bool, GitError> {
+    let damaged = |cause: &std::io::Error| opened.mirror.damaged(&printable(&cause.to_string()));
+    let found = pack::whole_blob(opened.repository.path(), id, size);
+    let Some(mut blob) = found.map_err(|error| damaged(&error))? else {
+        return Ok(false);
+    };
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match blob.read(&mut buffer).map_err(|error| damaged(&error))? {
+            0 => return Ok(true),
+            length => sink(&buffer[..length])?,
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The one walk over a commit's tree.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, ObjectType, Odb, Oid, Repository};
+
+use super::attributes::{Attribute, Attributes};
+use super::modules::Modules;
+use super::note::Gathered;
+use super::{Entry, Extent, Kind, Opened, Tree, links, name, submodule, unsafe_path};
+use crate::git::commit::CommitId;
+use crate::git::error::{GitError, Limit, printable};
+use crate::git::mirror::Mirror;
+use crate::git::progress::{Progress, Pulse, Report, Stage};
+
+/// How deep folders may lie in each other.
+const MAX_DEPTH: usize = 256;
+/// The longest target of a symlink, in bytes (PATH_MAX).
+const MAX_TARGET: usize = 4096;
+/// The longest `.gitattributes` and `.gitmodules` that are read, in bytes.
+const MAX_CONFIG: usize = 1 << 20;
+
+const MODE_KIND: i32 = 0o170_000;
+const MODE_SYMLINK: i32 = 0o120_000;
+const MODE_FILE: i32 = 0o100_000;
+const MODE_OWNER_EXECUTES: i32 = 0o100;
+
+/// Lists `commit` of `mirror`.
+pub(super) fn list(
+    mirror: &Mirror,
+    commit: &CommitId,
+    extent: Extent,
+    progress: Report<'_>,
+) -> Result<Tree, GitError> {
+    let mut walk = Walk {
+        commit,
+        extent,
+        pulse: Pulse::new(progress),
+        repositories: Vec::new(),
+        entries: Vec::new(),
+        files: 0,
+        bytes: 0,
+        gathered: Gathered::default(),
+        ignored_files: 0,
+    };
+    let time = walk.repository(mirror, *commit, Path::new(""), 0)?;
+    walk.check_symlinks()?;
+    Ok(Tree {
+        commit: *commit,
+        time,
+        repositories: walk.repositories,
+        entries: walk.entries,
+        files: walk.files,
+        bytes: walk.bytes,
+        notes: walk.gathered.notes(),
+    })
+}
+
+/// One thing in a tree object.
+struct Item {
+    name: Vec<u8>,
+    id: Oid,
+    mode: i32,
+    kind: Option<ObjectType>,
+}
+
+/// What the folders of one repository share while it is walked.
+struct Place<'a> {
+    mirror: &'a Mirror,
+    repository: &'a Repository,
+    /// Its place in the tree's list.
+    index: usize,
+    /// Where it lies in the tree; empty for the commit's own.
+    root: &'a Path,
+    /// How many submodules it lies in.
+    nesting: usize,
+    odb: Odb<'a>,
+    modules: Modules,
+    attributes: Attributes,
+}
+
+struct Walk<'a> {
+    commit: &'a CommitId,
+    extent: Extent,
+    pulse: Pulse<'a>,
+    repositories: Vec<Opened>,
+    entries: Vec<Entry>,
+    files: u64,
+    bytes: u64,
+    gathered: Gathered,
+    /// How many of what is `export-ignore` are no folders.
+    ignored_files: u64,
+}
+
+impl Walk<'_> {
+    /// Walks one repository; gives the commit's time.
+    fn repository(
+        &mut self,
+        mirror: &Mirror,
+        commit: CommitId,
+        root: &Path,
+        nesting: usize,
+    ) -> Result<u64, GitError> {
+        let broken = |error: git2::Error| mirror.broken(&error);
+        let repository = mirror.open()?;
+        // One to walk with, one for whoever reads the files: the walk goes on into submodules.
+        let reading = mirror.open()?;
+        let found = match repository.find_commit(commit.0) {
+            Err(error) if error.code() == ErrorCode::NotFound => {
+                return Err(mirror.unknown(&commit.to_string()));
+            }
+            found => found.map_err(broken)?,
+        };
+        let top = found.tree_id();
+        let modules = match mirror.source.submodules {
+            true => read_modules(mirror, &repository, top)?,
+            false => Modules::default(),
+        };
+        let mut place = Place {
+            mirror,
+            repository: &repository,
+            index: self.repositories.len(),
+            root,
+            nesting,
+            odb: repository.odb().map_err(broken)?,
+            modules,
+            attributes: Attributes::default(),
+        };
+        self.repositories.push(Opened {
+            mirror: mirror.clone(),
+            repository: reading,
+        });
+        self.folder(&mut place, top, root, 0)?;
+        Ok(u64::try_from(found.time().seconds()).unwrap_or_default())
+    }
+
+    fn folder(
+        &mut self,
+        place: &mut Place<'_>,
+        tree: Oid,
+        below: &Path,
+        depth: usize,
+    ) -> Result<(), GitError> {
+        if depth > MAX_DEPTH {
+            let reason = "folders lie too deep in each other";
+            return Err(unsafe_path(self.commit, below, reason));
+        }
+        let items = items(place.mirror, place.repository, tree)?;
+        let inside = inside(place, below);
+        let text = match items.iter().find(|item| item.name == b".gitattributes") {
+            Some(item) => config(place.mirror, place.repository, item)?,
+            None => Vec::new(),
+        };
+        place.attributes.enter(inside.as_os_str().as_bytes(), &text);
+        let (mut names, mut folded) = (HashSet::new(), HashSet::new());
+        for item in &items {
+            name::check(&item.name).map_err(|reason| {
+                unsafe_path(self.commit, &below.join(shown(&item.name)), reason)
+            })?;
+            let path = below.join(OsStr::from_bytes(&item.name));
+            if !names.insert(item.name.as_slice()) {
+                let reason = "it is there twice, perhaps in another spelling";
+                return Err(unsafe_path(self.commit, &path, reason));
+            }
+            if !folded.insert(name::folded(&item.name)) {
+                self.gathered.same_name.add(|| printed(&path));
+            }
+            self.item(place, item, path, depth)?;
+        }
+        place.attributes.leave();
+        Ok(())
+    }
+
+    fn item(
+        &mut self,
+        place: &mut Place<'_>,
+        item: &Item,
+        path: PathBuf,
+        depth: usize,
+    ) -> Result<(), GitError> {
+        let is_folder = item.kind == Some(ObjectType::Tree);
+        if self.is_left_out(place, &path, is_folder) {
+            return Ok(());
+        }
+        match (item.kind, item.mode & MODE_KIND) {
+            (Some(ObjectType::Tree), _) => {
+                let before = (self.entries.len() + 1, self.gathered.ignored.count);
+                let files = self.ignored_files;
+                self.push(path.clone(), Kind::Folder)?;
+                self.folder(place, item.id, &path, depth + 1)?;
+                let now = (self.entries.len(), self.gathered.ignored.count);
+                // As in git, a folder of which only ignored folders were left goes too.
+                if now.0 == before.0 && now.1 > before.1 && self.ignored_files == files {
+                    self.entries.pop();
+                }
+                Ok(())
+            }
+            (Some(ObjectType::Commit), _) => {
+                self.push(path.clone(), Kind::Folder)?;
+                self.submodule(place, &path, CommitId(item.id))
+            }
+            (_, MODE_SYMLINK) => {
+                let target = self.target(place, item, &path)?;
+                self.push(path, Kind::Symlink { target })
+            }
+            (_, MODE_FILE) => {
+                let (size, _) = place
+                    .odb
+                    .read_header(item.id)
+                    .map_err(|error| place.mirror.broken(&error))?;
+                let file = Kind::File {
+                    repository: place.index,
+                    blob: item.id,
+                    size: size as u64,
+                    executable: item.mode & MODE_OWNER_EXECUTES != 0,
+                };
+                self.push(path, file)
+            }
+            _ => Err(unsafe_path(self.commit, &path, "of an unknown kind")),
+        }
+    }
+
+    fn is_left_out(&mut self, place: &Place<'_>, path: &Path, is_folder: bool) -> bool {
+        if self.extent == Extent::Whole || place.attributes.is_empty() {
+            return false;
+        }
+        let inside = inside(place, path).as_os_str().as_bytes();
+        let has = |attribute| place.attributes.has(attribute, inside, is_folder);
+        if has(Attribute::ExportIgnore) {
+            self.gathered.ignored.add(|| printed(path));
+            self.ignored_files += u64::from(!is_folder);
+            return true;
+        }
+        if !is_folder && has(Attribute::ExportSubst) {
+            self.gathered.substituted.add(|| printed(path));
+        }
+        false
+    }
+
+    /// Adds an entry, if the limits allow one more.
+    fn push(&mut self, path: PathBuf, kind: Kind) -> Result<(), GitError> {
+        match &kind {
+            Kind::Folder => {}
+            Kind::Symlink { .. } => self.files += 1,
+            Kind::File { size, .. } => {
+                self.files += 1;
+                self.bytes = self.bytes.saturating_add(*size);
+            }
+        }
+        self.entries.push(Entry { path, kind });
+        let limits = self
+            .repositories
+            .first()
+            .map(|own| own.mirror.options.limits);
+        let limits = limits.unwrap_or_default();
+        let what = || self.commit.to_string();
+        Limit::Files.hold(self.entries.len() as u64, limits.files, what)?;
+        Limit::Bytes.hold(self.bytes, limits.bytes, what)?;
+        let files = self.files as usize;
+        self.pulse.beat(|| Progress {
+            stage: Stage::Listing,
+            objects: files,
+            ..Progress::default()
+        })
+    }
+
+    fn submodule(
+        &mut self,
+        place: &Place<'_>,
+        path: &Path,
+        commit: CommitId,
+    ) -> Result<(), GitError> {
+        if !place.mirror.source.submodules {
+            self.gathered.left_out.add(|| printed(path));
+            return Ok(());
+        }
+        let at = |cause: GitError| match cause {
+            GitError::Cancelled => GitError::Cancelled,
+            cause => GitError::Submodule {
+                path: printed(path),
+                cause: Box::new(cause),
+            },
+        };
+        let count = self.gathered.submodules.len();
+        let written = place
+            .modules
+            .url(inside(place, path).as_os_str().as_bytes());
+        let (mirror, note) = submodule::mirror(place.mirror, written, place.nesting, count)
+            .and_then(|mirror| {
+                mirror.bring(commit, self.pulse.report())?;
+                let url = mirror.source.url.as_str().to_owned();
+                let (path, commit) = (printed(path), commit.to_string());
+                Ok((mirror, super::Note::Submodule { path, url, commit }))
+            })
+            .map_err(at)?;
+        self.gathered.submodules.push(note);
+        self.repository(&mirror, commit, path, place.nesting + 1)
+            .map_err(|error| match error {
+                nested @ (GitError::Submodule { .. } | GitError::UnsafePath { .. }) => nested,
+                GitError::TooLarge { .. } => error,
+                other => at(other),
+            })?;
+        Ok(())
+    }
+
+    fn target(&self, place: &Place<'_>, item: &Item, path: &Path) -> Result<PathBuf, GitError> {
+        let malformed = || unsafe_path(self.commit, path, "a malformed symlink");
+        if item.name.eq_ignore_ascii_case(b".gitmodules") {
+            return Err(malformed());
+        }
+        let broken = |error: git2::Error| place.mirror.broken(&error);
+        let (length, _) = place.odb.read_header(item.id).map_err(broken)?;
+        if length == 0 || length >= MAX_TARGET {
+            return Err(malformed());
+        }
+        let blob = place.repository.find_blob(item.id).map_err(broken)?;
+        let target = blob.content();
+        if target.contains(&0) {
+            return Err(malformed());
+        }
+        Ok(PathBuf::from(OsStr::from_bytes(target)))
+    }
+
+    fn check_symlinks(&self) -> Result<(), GitError> {
+        let links: HashMap<&Path, &Path> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.kind {
+                Kind::Symlink { target } => Some((entry.path.as_path(), target.as_path())),
+                Kind::Folder | Kind::File { .. } => None,
+            })
+            .collect();
+        match links::refused(&links) {
+            None => Ok(()),
+            Some((link, reason)) => Err(unsafe_path(self.commit, link, reason)),
+        }
+    }
+}
+
+/// `path` relative to the repository that it is in.
+fn inside<'a>(place: &Place<'_>, path: &'a Path) -> &'a Path {
+    path.strip_prefix(place.root).unwrap_or(path)
+}
+
+fn read_modules(mirror: &Mirror, repository: &Repository, top: Oid) -> Result<Modules, GitError> {
+    let items = items(mirror, repository, top)?;
+    let file = items.iter().find(|item| item.name == b".gitmodules");
+    Ok(match file {
+        Some(item) => Modules::read(&config(mirror, repository, item)?),
+        None => Modules::default(),
+    })
+}
+
+fn items(mirror: &Mirror, repository: &Repository, tree: Oid) -> Result<Vec<Item>, GitError> {
+    let tree = repository
+        .find_tree(tree)
+        .map_err(|error| mirror.broken(&error))?;
+    Ok(tree
+        .iter()
+        .map(|entry| Item {
+            name: entry.name_bytes().to_owned(),
+            id: entry.id(),
+            mode: entry.filemode_raw(),
+            kind: entry.kind(),
+        })
+        .collect())
+}
+
+/// The text of a file that rules are read from; nothing where it is no plain file of a plain size.
+fn config(mirror: &Mirror, repository: &Repository, item: &Item) -> Result<Vec<u8>, GitError> {
+    let broken = |error: git2::Error| mirror.broken(&error);
+    if item.kind != Some(ObjectType::Blob) || item.mode & MODE_KIND != MODE_FILE {
+        return Ok(Vec::new());
+    }
+    let odb = repository.odb().map_err(broken)?;
+    let (length, _) = odb.read_header(item.id).map_err(broken)?;
+    if length > MAX_CONFIG {
+        return Ok(Vec::new());
+    }
+    let blob = repository.find_blob(item.id).map_err(broken)?;
+    Ok(blob.content().to_owned())
+}
+
+fn printed(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// A hostile name may be absolute or climb; joined to a path for a message it must not replace it.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).replace('/', "\u{2215}")
+}

@@ -1,0 +1,336 @@
+//! A clone that a person works in: a folder with `.git` and the files of a commit, as git itself
+//! makes it. The platform has none of its own; `longshore git` has.
+//!
+//! Files are written by libgit2 after the tree was judged as for a release. No filter and no hook
+//! runs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use git2::build::CheckoutBuilder;
+use git2::{BranchType, ErrorCode, ObjectType, Oid, Repository, RepositoryInitOptions, ResetType};
+
+use super::checkout::{claim, clear};
+use super::commit::{self, Commit};
+use super::error::{GitError, printable};
+use super::fetch::{self, Errand, Layout};
+use super::mirror::{Mirror, MirrorOptions, Source};
+use super::progress::Report;
+use super::tree::Extent;
+
+/// The remote that everything comes from.
+const ORIGIN: &str = "origin";
+
+/// A work copy.
+pub struct WorkCopy {
+    folder: PathBuf,
+    repository: Repository,
+    /// The same repository, for reading.
+    reading: Mirror,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// The branch went forward.
+    Forward {
+        /// The branch.
+        branch: String,
+        /// Where it is now.
+        now: Commit,
+    },
+    /// The branch has all that the remote's has.
+    UpToDate {
+        /// The branch.
+        branch: String,
+    },
+    /// No branch is checked out, so only names and objects came.
+    Detached,
+}
+
+/// Why something did not happen to a work copy. It is then as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkCopyError {
+    /// The repository, its host, a revision or a tree.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A clone needs a folder that is empty or absent.
+    #[error("{folder}: {cause}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Nothing says where it was cloned from.
+    #[error("{folder}: it has no remote \"origin\" to pull from")]
+    NoOrigin {
+        /// The folder.
+        folder: String,
+    },
+    /// The remote no longer has the branch.
+    #[error("the remote has no branch {branch:?} to pull from")]
+    NoRemoteBranch {
+        /// The branch.
+        branch: String,
+    },
+    /// The branch and the remote's have gone different ways.
+    #[error("the branch {branch:?} and the remote's have diverged; reset it to what it should be")]
+    Diverged {
+        /// The branch.
+        branch: String,
+    },
+    /// Files were changed that would be overwritten.
+    #[error(
+        "files that were changed here would be overwritten ({reason}); reset drops the changes"
+    )]
+    Changed {
+        /// What libgit2 said.
+        reason: String,
+    },
+    /// Anything else that libgit2 said.
+    #[error("{folder}: {reason}")]
+    Other {
+        /// The folder.
+        folder: String,
+        /// What libgit2 said.
+        reason: String,
+    },
+}
+
+impl WorkCopy {
+    /// Clones `source` into `folder`, which has to be empty or absent, and checks out `revision`,
+    /// or what the host shows first. Where it fails, nothing is left.
+    pub fn clone(
+        source: &Source,
+        options: &MirrorOptions,
+        folder: &Path,
+        revision: Option<&str>,
+        progress: Report<'_>,
+    ) -> Result<Self, WorkCopyError> {
+        let errand = errand(source, options);
+        errand.check()?;
+        if let Some(revision) = revision {
+            super::check_revision(revision)?;
+        }
+        let created = claim(folder).map_err(|cause| WorkCopyError::Folder {
+            folder: folder.display().to_string(),
+            cause,
+        })?;
+        let filled = Self::fill(&errand, folder, revision, progress);
+        if filled.is_err() {
+            clear(folder, created);
+        }
+        filled
+    }
+
+    fn fill(
+        errand: &Errand<'_>,
+        folder: &Path,
+        revision: Option<&str>,
+        progress: Report<'_>,
+    ) -> Result<Self, WorkCopyError> {
+        let failed = |error: git2::Error| other(folder, &error);
+        let mut init = RepositoryInitOptions::new();
+        init.external_template(false).mkdir(false);
+        let repository = Repository::init_opts(folder, &init).map_err(failed)?;
+        repository
+            .remote(ORIGIN, errand.source.url.as_str())
+            .map_err(failed)?;
+        fetch::run(errand, folder, progress)?;
+        let copy = Self::open(folder, errand.options)?;
+        let first = copy.reading.refs()?.default_branch;
+        if let Some(revision) = revision.or(first.as_deref()) {
+            copy.checkout(revision, progress)?;
+        }
+        Ok(copy)
+    }
+
+    /// Opens the work copy in `folder`.
+    pub fn open(folder: &Path, options: &MirrorOptions) -> Result<Self, WorkCopyError> {
+        let repository = Repository::open(folder).map_err(|error| GitError::NotARepository {
+            url: folder.display().to_string(),
+            reason: printable(error.message()),
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            repository,
+            reading: Mirror::in_place(folder, options.limits)?,
+        })
+    }
+
+    /// For reading its branches, commits and files.
+    pub fn reading(&self) -> &Mirror {
+        &self.reading
+    }
+
+    /// The address that it was cloned from, as it is written in its configuration.
+    pub fn origin(&self) -> Result<String, WorkCopyError> {
+        let missing = || WorkCopyError::NoOrigin {
+            folder: self.folder.display().to_string(),
+        };
+        let remote = self.repository.find_remote(ORIGIN).map_err(|_| missing())?;
+        String::from_utf8(remote.url_bytes().to_owned()).map_err(|_| missing())
+    }
+
+    /// Fetches, then takes the branch that is checked out forward to the remote's.
+    pub fn pull(
+        &self,
+        source: &Source,
+        options: &MirrorOptions,
+        progress: Report<'_>,
+    ) -> Result<Pulled, WorkCopyError> {
+        let errand = errand(source, options);
+        errand.check()?;
+        fetch::run(&errand, &self.folder, progress)?;
+        let Some(branch) = self.branch()? else {
+            return Ok(Pulled::Detached);
+        };
+        let theirs = format!("refs/remotes/{ORIGIN}/{branch}");
+        let theirs = match self.repository.refname_to_id(&theirs) {
+            Err(error) if error.code() == ErrorCode::NotFound => {
+                return Err(WorkCopyError::NoRemoteBranch { branch });
+            }
+            theirs => theirs.map_err(|error| self.other(&error))?,
+        };
+        let ours = match self
+            .repository
+            .refname_to_id(&format!("refs/heads/{branch}"))
+        {
+            Ok(ours) => Some(ours),
+            Err(error) if error.code() == ErrorCode::NotFound => None,
+            Err(error) => return Err(self.other(&error)),
+        };
+        let leads = |from, to| commit::leads_to(&self.repository, from, to);
+        match ours {
+            Some(ours) if leads(theirs, ours).map_err(|error| self.other(&error))? => {
+                return Ok(Pulled::UpToDate { branch });
+            }
+            Some(ours) if !leads(ours, theirs).map_err(|error| self.other(&error))? => {
+                return Err(WorkCopyError::Diverged { branch });
+            }
+            _ => {}
+        }
+        self.write(theirs, progress)?;
+        self.repository
+            .reference(
+                &format!("refs/heads/{branch}"),
+                theirs,
+                true,
+                "pull: forward",
+            )
+            .map_err(|error| self.other(&error))?;
+        let now = self.reading.resolve(&theirs.to_string())?;
+        Ok(Pulled::Forward { branch, now })
+    }
+
+    /// Checks out a branch, which follows the remote's of that name, or a tag or commit, which
+    /// leaves no branch checked out. Files that were changed are not overwritten.
+    pub fn checkout(&self, revision: &str, progress: Report<'_>) -> Result<Commit, WorkCopyError> {
+        let mut commit = self.reading.resolve(revision)?;
+        let local = format!("refs/heads/{revision}");
+        let is_local = self.repository.find_reference(&local).is_ok();
+        let remote = format!("{ORIGIN}/{revision}");
+        let followed = self.repository.find_branch(&remote, BranchType::Remote);
+        if let (false, Ok(followed)) = (is_local, &followed) {
+            // A branch of the remote comes before a tag of the same name.
+            let id = followed.get().peel(ObjectType::Commit);
+            let id = id.map_err(|error| self.other(&error))?.id();
+            commit = self.reading.resolve(&id.to_string())?;
+        }
+        self.write(commit.id.0, progress)?;
+        let failed = |error: git2::Error| self.other(&error);
+        if !is_local && followed.is_ok() {
+            let target = self.repository.find_commit(commit.id.0).map_err(failed)?;
+            self.repository
+                .branch(revision, &target, false)
+                .and_then(|mut branch| branch.set_upstream(Some(&remote)))
+                .map_err(failed)?;
+        }
+        if is_local || followed.is_ok() {
+            self.repository.set_head(&local).map_err(failed)?;
+        } else {
+            self.repository
+                .set_head_detached(commit.id.0)
+                .map_err(failed)?;
+        }
+        Ok(commit)
+    }
+
+    /// Takes what is checked out, and the branch if one is, to `revision`. Changes to files that
+    /// git knows are lost; other files stay.
+    pub fn reset(&self, revision: &str, progress: Report<'_>) -> Result<Commit, WorkCopyError> {
+        let commit = self.reading.resolve(revision)?;
+        self.judge(commit.id.0, progress)?;
+        let object = self
+            .repository
+            .find_object(commit.id.0, Some(ObjectType::Commit))
+            .map_err(|error| self.other(&error))?;
+        self.repository
+            .reset(&object, ResetType::Hard, Some(plain().force()))
+            .map_err(|error| self.other(&error))?;
+        Ok(commit)
+    }
+
+    /// The branch that is checked out, which may have no commit yet.
+    fn branch(&self) -> Result<Option<String>, WorkCopyError> {
+        let head = self
+            .repository
+            .find_reference("HEAD")
+            .map_err(|error| self.other(&error))?;
+        let target = head.symbolic_target().map_err(|error| self.other(&error))?;
+        Ok(target
+            .and_then(|target| target.strip_prefix("refs/heads/"))
+            .map(str::to_owned))
+    }
+
+    fn judge(&self, commit: Oid, progress: Report<'_>) -> Result<(), WorkCopyError> {
+        let id = super::CommitId(commit);
+        self.reading.tree(&id, Extent::Whole, progress)?;
+        Ok(())
+    }
+
+    fn write(&self, commit: Oid, progress: Report<'_>) -> Result<(), WorkCopyError> {
+        self.judge(commit, progress)?;
+        let found = self
+            .repository
+            .find_commit(commit)
+            .map_err(|error| self.other(&error))?;
+        let mut options = plain();
+        match self
+            .repository
+            .checkout_tree(found.as_object(), Some(&mut options))
+        {
+            Err(error) if error.code() == ErrorCode::Conflict => Err(WorkCopyError::Changed {
+                reason: printable(error.message()),
+            }),
+            written => written.map_err(|error| self.other(&error)),
+        }
+    }
+
+    fn other(&self, error: &git2::Error) -> WorkCopyError {
+        other(&self.folder, error)
+    }
+}
+
+fn errand<'a>(source: &'a Source, options: &'a MirrorOptions) -> Errand<'a> {
+    Errand {
+        source,
+        options,
+        depth: source.depth(),
+        layout: Layout::Clone,
+    }
+}
+
+fn plain() -> CheckoutBuilder<'static> {
+    let mut options = CheckoutBuilder::new();
+    options.safe().disable_filters(true);
+    options
+}
+
+fn other(folder: &Path, error: &git2::Error) -> WorkCopyError {
+    WorkCopyError::Other {
+        folder: folder.display().to_string(),
+        reason: printable(error.message()),
+    }
+}
