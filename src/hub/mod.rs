@@ -11,7 +11,6 @@
 //! One lock guards everything in memory. It is held for arithmetic only: never across an await, a read
 //! of the log, or a wake-up.
 
-mod alarm;
 mod bell;
 mod client;
 mod cursor;
@@ -50,7 +49,6 @@ use std::{
 use rand::Rng;
 use tokio::sync::{Notify, Semaphore, watch};
 
-pub use alarm::Alarm;
 pub use bell::{Bell, BellKey, Place};
 pub use client::Known;
 pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};

@@ -1,19 +1,22 @@
 //! One poll, from its registration to its answer.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     net::IpAddr,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll as Step},
     time::Duration,
 };
 
 use rand::Rng;
-use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     Hub, TooManyClients,
-    alarm::Alarm,
     bell::{Calls, SleeperRef},
     client::Known,
     cursor::{Cursor, Position, Resolved},
@@ -117,14 +120,6 @@ impl Hub {
     /// # Errors
     /// [`PollError`] where the hub is full or the log fails; the client's position is as before.
     pub async fn poll(&self, poll: Poll) -> Result<Batch, PollError> {
-        self.poll_by(&mut Alarm::default(), poll).await
-    }
-
-    /// [`poll`](Self::poll), timed by an alarm that serves the polls before and after it too.
-    ///
-    /// # Errors
-    /// As [`poll`](Self::poll).
-    pub async fn poll_by(&self, alarm: &mut Alarm, poll: Poll) -> Result<Batch, PollError> {
         let most = self.options().rooms;
         if poll.rooms.len() > most {
             return Err(PollError::Rooms { most });
@@ -161,7 +156,7 @@ impl Hub {
                     held = true;
                     (after, tell_gaps) = (head, true);
                     let over = *over.get_or_insert_with(|| Instant::now() + jittered(poll.wait));
-                    seat.wait(after, limit, alarm, over).await
+                    seat.wait(after, limit, over).await
                 }
                 found => found,
             };
@@ -318,12 +313,13 @@ impl Seat<'_> {
 
     /// Waits until something is found after `after`, or until `over`. A look that found nothing has
     /// left the waker, so the first thing to do is to wait.
-    async fn wait(&mut self, after: u64, limit: Limit, alarm: &mut Alarm, over: Instant) -> Found {
+    async fn wait(&mut self, after: u64, limit: Limit, over: Instant) -> Found {
+        let mut clock = pin!(sleep_until(over));
         let mut woken = false;
         self.parked = true;
         let look = |cx: &mut Context<'_>| {
             // The clock first: a waker that is kept after the last look would be kept for nobody.
-            let over = alarm.is_due(over, cx);
+            let over = clock.as_mut().poll(cx).is_ready();
             if !std::mem::replace(&mut woken, true) && !over {
                 return Step::Pending;
             }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::ConnectionType, web};
 
 use super::{
     Wire,
@@ -15,7 +15,7 @@ use super::{
     traffic::Way,
 };
 use crate::auth::Proof;
-use crate::hub::{Alarm, Batch, ClientId, Poll, Position, RoomName};
+use crate::hub::{Batch, ClientId, Poll, Position, RoomName};
 
 /// The actix route. The request itself is let go before the poll is held, so that what is parked stays
 /// small.
@@ -63,8 +63,16 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
                 after,
                 wait,
             };
-            let batch = full(wire, asked, &mut Habit::default()).await?;
-            Ok(wire.reply(reply::batch(&batch)))
+            let batch = full(wire, asked).await?;
+            let mut response = wire.reply(reply::batch(&batch));
+            // A page's first polls come on a connection that was the page's. The next one begins with a
+            // poll and so belongs to the lane, where a parked client costs a fraction.
+            if !wait.is_zero() {
+                response
+                    .head_mut()
+                    .set_connection_type(ConnectionType::Close);
+            }
+            Ok(response)
         }
     }
 }
@@ -80,29 +88,8 @@ pub(super) struct Asked {
     pub(super) wait: Duration,
 }
 
-/// What stays the same from poll to poll of one connection, so that it is made once.
-#[derive(Default)]
-pub(super) struct Habit {
-    pub(super) alarm: Alarm,
-    client: Option<(Arc<str>, Arc<ClientId>)>,
-}
-
-impl Habit {
-    fn client(&mut self, account: Option<&str>, name: &Arc<str>) -> Result<Arc<ClientId>, Refusal> {
-        if let Some((last, client)) = &self.client
-            && Arc::ptr_eq(last, name)
-            && client.account() == account
-        {
-            return Ok(Arc::clone(client));
-        }
-        let client = Arc::new(ClientId::new(account.map(str::to_owned), name)?);
-        self.client = Some((Arc::clone(name), Arc::clone(&client)));
-        Ok(client)
-    }
-}
-
 /// Authorise, hold, authorise again.
-pub(super) async fn full(wire: &Wire, asked: Asked, habit: &mut Habit) -> Result<Batch, Refusal> {
+async fn full(wire: &Wire, asked: Asked) -> Result<Batch, Refusal> {
     let Asked {
         proof,
         peer,
@@ -118,7 +105,7 @@ pub(super) async fn full(wire: &Wire, asked: Asked, habit: &mut Habit) -> Result
         forwarded: forwarded.iter().map(String::as_str).collect(),
     };
     let who = wire.gate.who(asker).await?;
-    let client = habit.client(who.account.as_deref(), &name)?;
+    let client = Arc::new(ClientId::new(who.account.clone(), &name)?);
     wire.gate.may_read(&who, &rooms).await?;
     let _present = wire.traffic.enter(Way::of_wait(wait));
     let poll = Poll {
@@ -130,7 +117,7 @@ pub(super) async fn full(wire: &Wire, asked: Asked, habit: &mut Habit) -> Result
         messages: usize::MAX,
         may_be_superseded: true,
     };
-    let batch = wire.hub.poll_by(&mut habit.alarm, poll).await?;
+    let batch = wire.hub.poll(poll).await?;
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }
