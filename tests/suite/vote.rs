@@ -213,7 +213,7 @@ fn bars(counts: &[u32]) -> String {
 
 #[test]
 fn ballots_have_a_rate_as_messages_do() {
-    let server = Longshore::settings()
+    let server = Longshore::bounded()
         .set("client_messages_second", "1")
         .set("client_messages_burst", "3")
         .start();
