@@ -6,6 +6,9 @@ use std::borrow::Cow;
 
 /// The longest head that is looked at, in bytes.
 const LONGEST_HEAD: usize = 64 << 10;
+/// What libgit2 gets in place of a redirect.
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 502 Redirect Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The first answer on one connection. A host that ends answers by closing has no second.
@@ -16,6 +19,8 @@ pub(super) enum Framing {
     AsItIs,
     /// We do.
     Chunked,
+    /// It was answered in the host's place; what it says no longer counts.
+    Over,
 }
 
 impl Framing {
@@ -29,6 +34,7 @@ impl Framing {
         let head = match self {
             Self::AsItIs => return Cow::Borrowed(received),
             Self::Chunked => return Cow::Owned(chunk(received)),
+            Self::Over => return Cow::Borrowed(&[]),
             Self::Head(head) => head,
         };
         head.extend_from_slice(received);
@@ -37,6 +43,10 @@ impl Framing {
             return Cow::Borrowed(&[]);
         }
         let mut whole = std::mem::take(head);
+        if leads_elsewhere(&whole) {
+            *self = Self::Over;
+            return Cow::Borrowed(REFUSAL);
+        }
         let framed = end.and_then(|end| with_chunks(&whole[..end]).map(|head| (head, end + 4)));
         match framed {
             None => *self = Self::AsItIs,
@@ -53,10 +63,20 @@ impl Framing {
     pub(super) fn end(&mut self) -> Cow<'static, [u8]> {
         match self {
             Self::Head(head) => Cow::Owned(std::mem::take(head)),
-            Self::AsItIs => Cow::Borrowed(&[]),
+            Self::AsItIs | Self::Over => Cow::Borrowed(&[]),
             Self::Chunked => Cow::Borrowed(LAST_CHUNK),
         }
     }
+}
+
+/// Whether the answer is a redirect. libgit2 would follow it by itself, past the relay: it counts
+/// every port of the relay's own address as the same host.
+fn leads_elsewhere(head: &[u8]) -> bool {
+    let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(1..));
+    status.is_some_and(|status| {
+        let status = status.trim_ascii_start();
+        status.starts_with(b"3") && !status.starts_with(b"304")
+    })
 }
 
 /// The head (without its empty line) that announces chunks, where the body would end with the
@@ -118,6 +138,16 @@ mod tests {
             passed(&["HTTP/1.1 200 OK\r\n\r\nx"]),
             "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn redirects_are_refused() {
+        for status in ["301 x", "302 Found", "307 x", "308 x"] {
+            let answer = format!("HTTP/1.1 {status}\r\nLocation: http://127.0.0.1:1/\r\n\r\nbody");
+            assert_eq!(passed(&[&answer]).as_bytes(), REFUSAL);
+            let (begin, rest) = answer.split_at(20);
+            assert_eq!(passed(&[begin, rest, "more"]).as_bytes(), REFUSAL);
+        }
     }
 
     #[test]

@@ -189,12 +189,22 @@ impl Line {
     /// libgit2 to the host.
     fn pump_up(&self, mut near: TcpStream, mut far: TcpStream, sent: &Mutex<Instant>) {
         let mut buffer = vec![0; BUFFER_SIZE];
+        let mut requests = 0;
         loop {
             let length = match near.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
                 Ok(length) => length,
             };
             let sending = self.name_http_host(&buffer[..length], &near);
+            if matches!(sending, Cow::Owned(_)) {
+                requests += 1;
+                // Only the first answer of a connection is looked at, so there is no second: the
+                // host was asked to close.
+                if requests > 1 {
+                    let _ = near.shutdown(Shutdown::Both);
+                    break;
+                }
+            }
             if let Err(error) = far.write_all(&sending) {
                 if is_timeout(&error) {
                     self.stall();
@@ -218,7 +228,7 @@ impl Line {
             return Cow::Borrowed(sending);
         };
         let host = authority(&self.host, self.host_port);
-        let real = format!("\r\nHost: {host}\r\n").into_bytes();
+        let real = format!("\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
         Cow::Owned([&sending[..at], &real, &sending[at + named.len()..]].concat())
     }
 
