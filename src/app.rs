@@ -275,6 +275,7 @@ fn open_engine(
         deploy::Options {
             work: folder.path("work"),
             logs: folder.private_folder("logs")?,
+            manifests: folder.private_folder("manifests")?,
             run_as: settings.run_as.clone(),
             ssh: Timeouts {
                 connect: Duration::from_secs(settings.ssh_connect_seconds),

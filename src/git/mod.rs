@@ -16,7 +16,7 @@
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `refs`, `commit`, `revision` | reading a mirror |
-//! | `tree`, `checkout`, `archive` | a commit's files, checked, as a work tree or a tar |
+//! | `tree`, `checkout`, `archive`, `snapshot` | a commit's files, checked, as a work tree, a tar or one by one |
 
 mod address;
 mod archive;
@@ -34,6 +34,7 @@ mod progress;
 mod refs;
 mod relay;
 mod revision;
+mod snapshot;
 mod tree;
 mod trust;
 mod url;
@@ -50,5 +51,6 @@ pub use mirror::{Mirror, MirrorOptions, Mirrors, Source};
 pub use progress::{Progress, Stage};
 pub use refs::{Ref, Refs};
 pub use revision::check as check_revision;
+pub use snapshot::{BlobId, Contents, Item, Snapshot};
 pub use trust::trust_ca_file;
 pub use url::{RepoUrl, UrlError, UrlPolicy};

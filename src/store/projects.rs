@@ -9,7 +9,7 @@ use super::schema::{project_servers, projects, releases, servers};
 use super::servers::Server;
 use super::{
     Conn, CredentialId, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseState,
-    Result, ServerId, ServerKind, StoreError,
+    Result, ServerId, ServerKind, StoreError, Unchanged,
 };
 
 /// A project.
@@ -44,12 +44,22 @@ pub struct Project {
     pub before_deploy: String,
     /// A hook on each server, in `PATH/current`, after the restart.
     pub after_deploy: String,
+    /// How its servers take over the files that a release did not change.
+    #[serde(default = "copies")]
+    pub unchanged: Unchanged,
     /// When it was added.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub created_at: Moment,
     /// When it was last changed.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub updated_at: Moment,
+}
+
+impl Project {
+    /// Whether what is released is the commit as it is: nothing on the platform changes the tree.
+    pub fn is_released_as_committed(&self) -> bool {
+        self.build.is_empty() && self.after_download.is_empty()
+    }
 }
 
 /// A project's values as a checked form gives them.
@@ -80,6 +90,13 @@ pub struct ProjectValues {
     pub before_deploy: String,
     /// See [`Project`].
     pub after_deploy: String,
+    /// See [`Project`].
+    pub unchanged: Unchanged,
+}
+
+/// What plans of earlier versions mean.
+fn copies() -> Unchanged {
+    Unchanged::Copy
 }
 
 /// Adds a project with its servers.

@@ -4,13 +4,13 @@ use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
 use crate::git::{RepoUrl, UrlError, UrlPolicy};
 use crate::store::projects::{self, Project, ProjectValues};
-use crate::store::{CredentialId, CredentialKind, Environment, ProjectId, ServerId};
+use crate::store::{CredentialId, CredentialKind, Environment, ProjectId, ServerId, Unchanged};
 use crate::store::{credentials, servers};
 use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 13] = [
+pub const FIELDS: [&str; 14] = [
     "title",
     "repo",
     "credential_id",
@@ -18,6 +18,7 @@ pub const FIELDS: [&str; 13] = [
     "server_ids",
     "path",
     "keep",
+    "unchanged",
     "build",
     "restart",
     "before_download",
@@ -115,6 +116,11 @@ fn check(
         after_download,
         before_deploy,
         after_deploy,
+        unchanged: check.choice(
+            "unchanged",
+            project.map(|project| project.unchanged),
+            Unchanged::Copy,
+        ),
     };
     let present = present.map(|(_, servers)| servers.as_slice());
     let servers = servers_of(&mut check, present.unwrap_or_default(), &known.servers);
