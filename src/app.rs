@@ -294,6 +294,7 @@ fn open_engine(
         deploy::Options {
             work: folder.path("work"),
             logs: folder.private_folder("logs")?,
+            manifests: folder.private_folder("manifests")?,
             run_as: settings.run_as.clone(),
             ssh: ssh_access(settings),
             command_limit: settings.command_limit(),

@@ -11,6 +11,7 @@
 //! | `said` | what is said to people, for the catalogues of every language |
 //! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
 //! | `worker`, `run`, `platform`, `rollout` | walking a plan |
+//! | `transfer` | a release's way to the servers |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
 //! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
 //! | `repository`, `check` | what a repository offers; trying servers and git hosts, accepting their keys |
@@ -37,6 +38,7 @@ mod script;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod tree;
 mod worker;
 
@@ -64,6 +66,8 @@ pub struct Options {
     pub work: PathBuf,
     /// The folder of the nodes' logs.
     pub logs: PathBuf,
+    /// The folder of the releases' manifests.
+    pub manifests: PathBuf,
     /// The account that builds and platform hooks run as.
     pub run_as: Option<String>,
     /// How servers are reached.

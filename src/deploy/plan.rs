@@ -177,6 +177,7 @@ pub(super) mod tests {
                 repo: "https://git.example/shop.git".into(),
                 credential_id: None,
                 host_key: None,
+                unchanged: crate::store::Unchanged::Copy,
                 env: Environment::Test,
                 path: "/srv/shop".into(),
                 keep: 5,

@@ -1,36 +1,22 @@
-//! The steps on the platform: fetch and check out, build, pack.
+//! The steps on the platform: fetch and check out, build, list what goes to the servers.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use std::path::Path;
 
 use super::error::StepError;
 use super::local::{self, Account, LocalCommand};
 use super::plan::Step;
 use super::run::{Run, StepFrame, bytes, empty_folder};
 use super::said::{Message, Said};
-use crate::git::{Extent, GitError, Progress, Report, Stage};
+use super::transfer::{Shipment, Source, Watch};
+use crate::git::{CommitId, Extent, GitError, Progress, Report, Stage};
 use crate::store::releases::ReleaseChange;
-
-/// What goes to the servers.
-#[derive(Clone, Debug)]
-pub(super) struct Pack {
-    pub(super) path: PathBuf,
-    /// Its length in bytes.
-    pub(super) length: u64,
-    /// How many things that are no folders are in it.
-    pub(super) entries: u64,
-}
 
 /// What a platform step leaves for the next ones.
 #[derive(Default)]
 pub(super) struct Made {
-    pub(super) pack: Option<Pack>,
+    pub(super) shipment: Option<Shipment>,
 }
 
 /// Runs one step of the platform's chain.
@@ -51,12 +37,12 @@ pub(super) fn act(
         }
         Step::Compile => command(run, frame, &project.build),
         Step::Zip => {
-            let pack = zip(run, frame)?;
-            let size = bytes(pack.length);
-            let said = Said::new("note.packed", format!("{} files, {size}", pack.entries))
-                .arg("count", pack.entries)
+            let shipment = zip(run, frame)?;
+            let (count, size) = (shipment.files(), bytes(shipment.bytes()));
+            let said = Said::new("note.packed", format!("{count} files, {size}"))
+                .arg("count", count)
                 .arg("size", size);
-            made.pack = Some(pack);
+            made.shipment = Some(shipment);
             Ok(said.into())
         }
         Step::Upload | Step::BeforeDeploy | Step::Switch | Step::Restart | Step::AfterDeploy => {
@@ -138,12 +124,20 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         "{} is {id}: {}",
         run.release.revision, commit.summary
     ));
-    let tree = run.tree();
-    // What the hook before it left here is no part of the release.
-    empty_folder(&tree)?;
+    let summary = Message::Plain(id.chars().take(10).collect());
     let files = heard(frame, |report| {
         mirror.tree(&commit.id, Extent::Released, report)
     })?;
+    if run.spec.project.is_released_as_committed() {
+        frame.line(&format!("{} files, {}", files.files(), bytes(files.bytes())));
+        for note in heard(frame, |report| files.told(report))? {
+            frame.line(&note.to_string());
+        }
+        return Ok(summary);
+    }
+    let tree = run.tree();
+    // What the hook before it left here is no part of the release.
+    empty_folder(&tree)?;
     let done = heard(frame, |report| files.checkout(&tree, report))?;
     frame.line(&format!("{} files, {}", done.files, bytes(done.bytes)));
     for note in done.notes {
@@ -152,7 +146,7 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
     if let Some(account) = account(run)? {
         give(&tree, &account)?;
     }
-    Ok(Message::Plain(id.chars().take(10).collect()))
+    Ok(summary)
 }
 
 /// Runs something of git's that tells how far it is: the node shows it, and a stop or the step's
@@ -196,89 +190,35 @@ fn described(progress: &Progress) -> String {
     }
 }
 
-/// Packs the work tree, once for all servers.
-fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Pack, StepError> {
-    let path = run.pack();
-    let at = || StepError::file(&path);
-    let file = File::create(&path).map_err(at())?;
-    let zipped = GzEncoder::new(BufWriter::with_capacity(1 << 20, file), Compression::fast());
-    let mut tar = tar::Builder::new(zipped);
-    tar.follow_symlinks(false);
-    let mut packer = Packer {
-        tar,
-        frame,
-        entries: 0,
+/// Lists and checksums what the servers are to get.
+fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
+    let source = match run.commit() {
+        Some(commit) if run.spec.project.is_released_as_committed() => Source::Commit {
+            mirror: Box::new(run.mirrors.mirror(run.keyring.source(&run.spec.project)?)),
+            commit: CommitId::parse(&commit)?,
+        },
+        _ => Source::Folder(run.tree()),
     };
-    packer.folder(&run.tree(), Path::new(""))?;
-    let entries = packer.entries;
-    let mut file = packer
-        .tar
-        .into_inner()
-        .and_then(GzEncoder::finish)
-        .map_err(at())?;
-    file.flush().map_err(at())?;
-    let length = file.get_ref().metadata().map_err(at())?.len();
-    Ok(Pack {
-        path,
-        length,
-        entries,
-    })
-}
-
-struct Packer<'a, W: Write> {
-    tar: tar::Builder<W>,
-    frame: &'a StepFrame<'a>,
-    entries: u64,
-}
-
-impl<W: Write> Packer<'_, W> {
-    /// Packs what is in `folder` as `name/…`, in the order of names, so that equal trees make equal
-    /// packs. A `.git` at the top stays behind, and so do sockets, pipes and devices.
-    fn folder(&mut self, folder: &Path, name: &Path) -> Result<(), StepError> {
-        self.frame.check()?;
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-            .and_then(|entries| {
-                entries
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect()
-            })
-            .map_err(StepError::file(folder))?;
-        entries.sort();
-        for path in entries {
-            let Some(own_name) = path.file_name() else {
-                continue;
-            };
-            let name = name.join(own_name);
-            if name == Path::new(".git") {
-                continue;
-            }
-            let kind = path
-                .symlink_metadata()
-                .map_err(StepError::file(&path))?
-                .file_type();
-            if kind.is_dir() {
-                self.tar
-                    .append_dir(&name, &path)
-                    .map_err(StepError::file(&path))?;
-                self.folder(&path, &name)?;
-            } else if kind.is_file() || kind.is_symlink() {
-                self.tar
-                    .append_path_with_name(&path, &name)
-                    .map_err(StepError::file(&path))?;
-                self.entries += 1;
-                if self.entries.is_multiple_of(256) {
-                    self.frame.check()?;
-                    self.frame.progress(|| self.entries.to_string());
-                }
-            } else {
-                self.frame.line(&format!(
-                    "left out, neither file nor link: {}",
-                    name.display()
-                ));
-            }
-        }
-        Ok(())
-    }
+    let watch = Watch {
+        going: &|files| {
+            frame.check()?;
+            frame.progress(|| files.to_string());
+            Ok(())
+        },
+        left_out: &|name| {
+            let name = name.display();
+            frame.line(&format!("left out, neither file nor link: {name}"));
+        },
+    };
+    let manifests = &run.options.manifests;
+    Shipment::prepare(
+        run.release.id,
+        &run.spec,
+        source,
+        manifests,
+        &run.work,
+        &watch,
+    )
 }
 
 /// Makes the folder for work trees; only the platform and `run_as` can enter it.

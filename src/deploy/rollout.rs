@@ -1,25 +1,23 @@
 //! The steps on the servers, side by side. A server that fails stops nobody else.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::destination::Destination;
 use super::error::StepError;
 use super::plan::{Step, key};
-use super::platform::Pack;
 use super::run::{Run, StepFrame, bytes};
 use super::said::{Message, Said};
 use super::script;
+use super::transfer::{Sent, Shipment};
 use crate::store::nodes;
 use crate::store::servers::Server;
 use crate::store::{ReleaseId, StoreError};
 
-/// Walks every server's chain, at most `servers_at_once` at a time. `pack` is what to upload;
-/// a rollback has none.
-pub(super) fn roll_out(run: &Run, pack: Option<&Pack>) -> Result<(), StoreError> {
+/// Walks every server's chain, at most `servers_at_once` at a time. `shipment` is what to
+/// upload; a rollback has none.
+pub(super) fn roll_out(run: &Run, shipment: Option<&Shipment>) -> Result<(), StoreError> {
     let waiting: Mutex<VecDeque<&Server>> = Mutex::new(run.spec.servers.iter().collect());
     let next = || {
         waiting
@@ -33,7 +31,7 @@ pub(super) fn roll_out(run: &Run, pack: Option<&Pack>) -> Result<(), StoreError>
             .map(|_| {
                 scope.spawn(|| {
                     while let Some(server) = next() {
-                        serve(run, server, pack)?;
+                        serve(run, server, shipment)?;
                     }
                     Ok(())
                 })
@@ -55,7 +53,7 @@ struct Chain<'a> {
     destination: Option<Destination>,
 }
 
-fn serve(run: &Run, server: &Server, pack: Option<&Pack>) -> Result<(), StoreError> {
+fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), StoreError> {
     let mut chain = Chain {
         run,
         server,
@@ -63,7 +61,7 @@ fn serve(run: &Run, server: &Server, pack: Option<&Pack>) -> Result<(), StoreErr
         target: run.release.target_id.unwrap_or(run.release.id),
         destination: None,
     };
-    let steps = run.spec.server_steps(pack.map(|_| Step::Upload));
+    let steps = run.spec.server_steps(shipment.map(|_| Step::Upload));
     let keys: Vec<String> = steps
         .iter()
         .map(|&step| key(step, Some(server.id)))
@@ -71,7 +69,7 @@ fn serve(run: &Run, server: &Server, pack: Option<&Pack>) -> Result<(), StoreErr
     for (place, &step) in steps.iter().enumerate() {
         let is_last = place + 1 == steps.len();
         let done = run.step(&keys[place], |frame| {
-            let message = chain.act(step, frame, pack)?;
+            let message = chain.act(step, frame, shipment)?;
             if is_last {
                 chain.tidy(frame);
             }
@@ -89,12 +87,12 @@ impl Chain<'_> {
         &mut self,
         step: Step,
         frame: &StepFrame<'_>,
-        pack: Option<&Pack>,
+        shipment: Option<&Shipment>,
     ) -> Result<Message, StepError> {
         let project = &self.run.spec.project;
         let release_folder = format!("releases/{}", self.target);
-        match (step, pack) {
-            (Step::Upload, Some(pack)) => self.upload(frame, pack),
+        match (step, shipment) {
+            (Step::Upload, Some(shipment)) => self.upload(frame, shipment),
             (Step::BeforeDeploy, _) => self.command(frame, &release_folder, &project.before_deploy),
             (Step::Switch, _) => {
                 self.script(frame, &script::switch(&self.base, self.target))?;
@@ -150,28 +148,34 @@ impl Chain<'_> {
         Ok(Message::default())
     }
 
-    fn upload(&mut self, frame: &StepFrame<'_>, pack: &Pack) -> Result<Message, StepError> {
-        let file = File::open(&pack.path).map_err(StepError::file(&pack.path))?;
-        let script = script::receive(&self.base, self.target, pack.entries);
-        let mut source = Metered {
-            file,
-            frame,
-            sent: 0,
-            length: pack.length,
-        };
-        let stop = self.run.stop.clone();
-        self.destination()?.run(
-            &script,
-            Some(&mut source),
-            frame.time_left(),
-            stop.cancel(),
-            &mut |line| frame.line(line),
-        )?;
-        let size = bytes(pack.length);
-        let said = Said::new("note.uploaded", format!("{size} in {}", self.base))
-            .arg("size", size)
-            .arg("path", &self.base);
-        Ok(said.into())
+    fn upload(&mut self, frame: &StepFrame<'_>, shipment: &Shipment) -> Result<Message, StepError> {
+        let base = self.base.clone();
+        let sent = shipment.send(self.destination()?, &base, frame)?;
+        Ok(match sent {
+            Sent::Nothing => {
+                Said::new("note.there", format!("already in {base}")).arg("path", base)
+            }
+            Sent::Delta {
+                bytes: size,
+                files,
+                from,
+            } => {
+                let size = bytes(size);
+                let text = format!("{size} in {base}: {files} files since release {from}");
+                Said::new("note.uploaded_delta", text)
+                    .arg("size", size)
+                    .arg("path", base)
+                    .arg("count", files)
+                    .arg("release", from)
+            }
+            Sent::Everything { bytes: size } => {
+                let size = bytes(size);
+                Said::new("note.uploaded", format!("{size} in {base}"))
+                    .arg("size", size)
+                    .arg("path", base)
+            }
+        }
+        .into())
     }
 
     /// Removes old releases. The release is already there: what cannot be removed is a line in the
@@ -196,25 +200,5 @@ impl Chain<'_> {
         self.run.keyring.store.read(|conn| {
             nodes::unfinished_on(conn, self.run.spec.project.id, self.server.id, self.target)
         })
-    }
-}
-
-/// Counts what is sent, and stops sending when the step is to end.
-struct Metered<'a> {
-    file: File,
-    frame: &'a StepFrame<'a>,
-    sent: u64,
-    length: u64,
-}
-
-impl Read for Metered<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.frame.check().map_err(io::Error::other)?;
-        let count = self.file.read(buffer)?;
-        self.sent += count as u64;
-        let (sent, length) = (self.sent, self.length);
-        self.frame
-            .progress(|| format!("{} / {}", bytes(sent), bytes(length)));
-        Ok(count)
     }
 }

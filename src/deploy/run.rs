@@ -1,5 +1,6 @@
 //! One release while it runs: the frame that every step runs in.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::credentials::Keyring;
+use super::destination::Destination;
 use super::error::StepError;
 use super::node_log::LogBook;
 use super::plan::Spec;
@@ -91,9 +93,10 @@ impl Run {
         self.work.join("tree")
     }
 
-    /// What all servers get.
-    pub(super) fn pack(&self) -> PathBuf {
-        self.work.join("release.tar.gz")
+    /// The commit, once it is known.
+    pub(super) fn commit(&self) -> Option<String> {
+        let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        commit.clone()
     }
 
     pub(super) fn set_commit(&self, commit: &str) {
@@ -191,6 +194,18 @@ impl StepFrame<'_> {
             return Err(StepError::StepTimedOut(self.run.options.step_limit));
         }
         Ok(())
+    }
+
+    /// Runs one of our own scripts on a server.
+    pub(super) fn run(
+        &self,
+        destination: &Destination,
+        script: &str,
+        stdin: Option<&mut (dyn Read + Send)>,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), StepError> {
+        let cancel = self.run.stop.cancel();
+        destination.run(script, stdin, self.time_left(), cancel, on_line)
     }
 
     /// How long a command of this step may run.

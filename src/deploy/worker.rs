@@ -70,7 +70,7 @@ fn act(run: &Run) -> Result<(), StoreError> {
         ReleaseKind::Deploy => {
             let mut made = Made::default();
             if platform_chain(run, &run.spec.platform_steps(), &mut made)? {
-                rollout::roll_out(run, made.pack.as_ref())?;
+                rollout::roll_out(run, made.shipment.as_ref())?;
             }
         }
         ReleaseKind::Rollback => {

@@ -93,6 +93,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl Tree {
+    /// What a person should be told of it, pointers of Git LFS included, without writing anything.
+    pub fn told(&self, progress: Report<'_>) -> Result<Vec<Note>, GitError> {
+        let mut reader = Reader::new(self, progress);
+        let small = |entry: &&Entry| matches!(entry.kind, Kind::File { size, .. } if size <= LFS_LONGEST);
+        for entry in self.entries.iter().filter(small) {
+            reader.read(entry, &mut |_| Ok(()))?;
+        }
+        Ok(reader.finish().notes)
+    }
+}
+
 /// Hands on a large blob without holding it in memory. False, and nothing handed on, where it is
 /// stored as a difference to another one.
 fn stream(opened: &Opened, id: Oid, size: u64, sink: Sink<'_>) -> Result<bool, GitError> {

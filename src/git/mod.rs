@@ -19,6 +19,7 @@
 //! | `tree` | a commit's files, listed and judged, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
 //! | `content`, `pack`, `checkout`, `archive` | reading them, as a work tree, as a tar |
+//! | `snapshot` | a commit's files one by one |
 
 mod address;
 mod archive;
@@ -38,6 +39,7 @@ mod progress;
 mod refs;
 mod relay;
 mod revision;
+mod snapshot;
 mod tree;
 mod trust;
 mod url;
@@ -55,6 +57,7 @@ pub use mirror::{Limits, Mirror, MirrorOptions, Mirrors, Source};
 pub use progress::{Progress, Report, Stage};
 pub use refs::{Ref, Refs};
 pub use revision::check as check_revision;
+pub use snapshot::{BlobId, Contents, Item, Snapshot};
 pub use tree::{Extent, Note, Paths, Tree};
 pub use trust::trust_ca_file;
 pub use url::{RepoUrl, UrlError, UrlPolicy};

@@ -9,7 +9,8 @@ pub struct Command<'a> {
     /// Text for `sh`. A login shell that is no POSIX shell (csh) can pass only one line on.
     pub text: &'a str,
     /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
-    /// interrupted by time limit or cancellation.
+    /// interrupted by time limit or cancellation; one that waits for what the command says answers
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) and is asked again when something has come.
     pub stdin: Option<&'a mut dyn Read>,
     /// Who takes what it prints on its standard output, byte by byte; `None`: it comes line by line.
     pub stdout: Option<&'a mut dyn Write>,

@@ -263,6 +263,11 @@ impl<'a, 'f> Run<'a, 'f> {
                     let length = loop {
                         match source.read(chunk) {
                             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                                chunk.clear();
+                                *sent = 0;
+                                return Ok(false);
+                            }
                             result => break result.map_err(Stop::Input)?,
                         }
                     };

@@ -9,7 +9,7 @@ use super::schema::{project_servers, projects, releases, servers};
 use super::servers::Server;
 use super::{
     Conn, CredentialId, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseState,
-    Result, ServerId, ServerKind, StoreError,
+    Result, ServerId, ServerKind, StoreError, Unchanged,
 };
 
 /// A project.
@@ -44,6 +44,9 @@ pub struct Project {
     pub before_deploy: String,
     /// A hook on each server, in `PATH/current`, after the restart.
     pub after_deploy: String,
+    /// How its servers take over the files that a release did not change.
+    #[serde(default = "copies")]
+    pub unchanged: Unchanged,
     /// When it was added.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub created_at: Moment,
@@ -56,6 +59,14 @@ pub struct Project {
     /// Whether submodules are released with it.
     #[serde(default)]
     pub submodules: bool,
+}
+
+impl Project {
+    /// Whether what is released is one commit as it is: nothing on the platform changes the tree, and
+    /// no other repository's files are in it.
+    pub fn is_released_as_committed(&self) -> bool {
+        self.build.is_empty() && self.after_download.is_empty() && !self.submodules
+    }
 }
 
 /// A project's values as a checked form gives them.
@@ -90,6 +101,13 @@ pub struct ProjectValues {
     pub depth: i32,
     /// See [`Project`].
     pub submodules: bool,
+    /// See [`Project`].
+    pub unchanged: Unchanged,
+}
+
+/// What plans of earlier versions mean.
+fn copies() -> Unchanged {
+    Unchanged::Copy
 }
 
 /// Adds a project with its servers.

@@ -110,6 +110,7 @@ diesel::table! {
         after_download -> Text,
         before_deploy -> Text,
         after_deploy -> Text,
+        unchanged -> Text,
         created_at -> BigInt,
         updated_at -> BigInt,
         depth -> Integer,

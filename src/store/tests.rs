@@ -33,6 +33,7 @@ fn project(title: &str) -> ProjectValues {
         title: title.into(),
         repo: "https://git.example/shop.git".into(),
         credential_id: None,
+        unchanged: crate::store::Unchanged::Copy,
         env: Environment::Test,
         path: "/srv/shop".into(),
         keep: 5,

@@ -275,6 +275,16 @@ choice! {
 }
 
 choice! {
+    /// How a server takes over the files that a release did not change.
+    Unchanged {
+        /// Each release has its own copies; shared blocks where the file system can.
+        Copy = "copy",
+        /// As hard links: for projects that never write into their files.
+        Link = "link",
+    }
+}
+
+choice! {
     /// What a release does.
     ReleaseKind {
         /// Brings a revision to the servers.

@@ -274,6 +274,7 @@ fn add_project(app: &App, sample: &Path, servers: &[ServerId]) -> Result<Project
         title: TITLE.to_owned(),
         repo: sample.display().to_string(),
         credential_id: None,
+        unchanged: crate::store::Unchanged::Copy,
         env: Environment::Test,
         path: "/srv/shop".to_owned(),
         keep: 5,

@@ -9,8 +9,11 @@ pub(in crate::deploy) const MARK: &str = "longshore-refused";
 /// How much of a detail becomes the node's message, in characters.
 const LONGEST_DETAIL: usize = 500;
 
+/// The word of a script that could not start from the release that is there.
+const DELTA_FAILED: &str = "delta_failed";
+
 /// Each word, the names of its details in the order in which scripts give them, and it in English.
-const WORDS: [(&str, &[&str], &str); 11] = [
+const WORDS: [(&str, &[&str], &str); 13] = [
     (
         "not_a_link",
         &["path"],
@@ -38,8 +41,18 @@ const WORDS: [(&str, &[&str], &str); 11] = [
     ),
     (
         "incomplete",
-        &["count", "path", "entries"],
-        "{count} files arrived in {path}, not {entries}",
+        &["path", "reason"],
+        "not all files arrived in {path}: {reason}",
+    ),
+    (
+        "damaged",
+        &["path", "reason"],
+        "what arrived in {path} is not what was sent: {reason}",
+    ),
+    (
+        DELTA_FAILED,
+        &["release", "reason"],
+        "the files of release {release} on this server are not what they were, so all files are sent: {reason}",
     ),
     (
         "release_gone",
@@ -80,6 +93,11 @@ impl Refusal {
             english,
             values,
         })
+    }
+
+    /// Whether it may go well without the release that is there.
+    pub(in crate::deploy) fn is_of_a_delta(&self) -> bool {
+        self.word == DELTA_FAILED
     }
 
     pub(super) fn word(&self) -> &'static str {

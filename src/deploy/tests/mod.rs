@@ -37,6 +37,7 @@ fn values(repo: &Path) -> ProjectValues {
         title: "shop".into(),
         repo: repo.display().to_string(),
         credential_id: None,
+        unchanged: crate::store::Unchanged::Copy,
         env: Environment::Test,
         path: "/srv/shop".into(),
         keep: 2,
@@ -100,6 +101,7 @@ fn try_open_engine(
     let options = Options {
         work: folder.join("work"),
         logs: folder.join("logs"),
+        manifests: folder.join("manifests"),
         run_as,
         ssh: SshAccess {
             pool: Pool::default(),

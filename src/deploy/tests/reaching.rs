@@ -114,6 +114,7 @@ fn failed_releases_do_not_push_good_ones_out() {
     let mut left: Vec<String> = fs::read_dir(stage.base(1).join("releases"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
         .collect();
     left.sort();
     assert_eq!(left, [good.id.to_string(), newest.id.to_string()]);

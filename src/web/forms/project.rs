@@ -4,13 +4,13 @@ use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
 use crate::git::{RepoUrl, UrlError, UrlPolicy};
 use crate::store::projects::{self, Project, ProjectValues};
-use crate::store::{CredentialId, CredentialKind, Environment, ProjectId, ServerId};
+use crate::store::{CredentialId, CredentialKind, Environment, ProjectId, ServerId, Unchanged};
 use crate::store::{credentials, servers};
 use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 15] = [
+pub const FIELDS: [&str; 16] = [
     "title",
     "repo",
     "credential_id",
@@ -20,6 +20,7 @@ pub const FIELDS: [&str; 15] = [
     "server_ids",
     "path",
     "keep",
+    "unchanged",
     "build",
     "restart",
     "before_download",
@@ -130,6 +131,11 @@ fn check(
             "submodules",
             project.map(|project| project.submodules),
             false,
+        ),
+        unchanged: check.choice(
+            "unchanged",
+            project.map(|project| project.unchanged),
+            Unchanged::Copy,
         ),
     };
     let present = present.map(|(_, servers)| servers.as_slice());

@@ -1,0 +1,263 @@
+//! One server's way to a release: what is there, what travels, by which means.
+
+use std::io::{self, Cursor, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::delta::{Delta, Print, Printed};
+use super::manifest::Manifest;
+use super::pack::Codec;
+use super::script::{self, Arrival, OFFER};
+use super::stream::{Reader, Stream};
+use super::{Sent, Shipment};
+use crate::deploy::destination::Destination;
+use crate::deploy::error::StepError;
+use crate::deploy::run::{StepFrame, bytes};
+use crate::store::ReleaseId;
+
+/// From this size on the faster tool is worth its slower start.
+const OPENSSL_FROM: u64 = 4 << 20;
+
+/// What a server said about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// The release is there, as it was verified.
+    There,
+    Ready {
+        /// None: no tar.
+        codec: Option<Codec>,
+        gnu: bool,
+        tools: String,
+        from: Option<(ReleaseId, String)>,
+    },
+}
+
+impl Offer {
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let mut parts = line.strip_prefix(OFFER)?.split('\t').skip(1);
+        let codec = match parts.next()? {
+            "there" => return Some(Self::There),
+            "zstd" => Some(Codec::Zstd),
+            "gzip" => Some(Codec::Gzip),
+            "cat" => Some(Codec::Plain),
+            _ => None,
+        };
+        let gnu = parts.next()? == "1";
+        let tools = parts.next()?.to_owned();
+        let from = parts.next()?.parse().ok().map(ReleaseId);
+        let digest = parts.next()?.to_owned();
+        Some(Self::Ready {
+            codec,
+            gnu,
+            tools,
+            from: from.map(|from| (from, digest)),
+        })
+    }
+
+    fn has(&self, tool: &str) -> bool {
+        matches!(self, Self::Ready { tools, .. } if tools.split(' ').any(|one| one == tool))
+    }
+}
+
+/// What is sent: the line that says so, the pack, and from where it starts.
+pub(super) struct Answer {
+    pub(super) line: String,
+    pub(super) reader: Reader,
+    stream: Stream,
+    from: Option<ReleaseId>,
+    pub(super) travels: usize,
+}
+
+impl Shipment {
+    /// `delta`: whether to start from what is there.
+    pub(super) fn arrival<'a>(&'a self, base: &'a str, delta: bool) -> Arrival<'a> {
+        Arrival {
+            base,
+            release: self.release,
+            sums: &self.sums,
+            shape: &self.shape,
+            modeless: &self.modeless,
+            files: self.manifest.files(),
+            hard_links: self.hard_links,
+            delta,
+        }
+    }
+
+    pub(super) fn answer(&self, offer: &Offer) -> io::Result<Answer> {
+        let Offer::Ready {
+            codec: Some(codec),
+            gnu,
+            from,
+            ..
+        } = offer
+        else {
+            return Err(io::Error::other("there is no tar on the server"));
+        };
+        let old = from.as_ref().and_then(|(id, digest)| {
+            let known = self.known(*id)?;
+            (known.sums == *digest).then(|| (*id, Arc::clone(&known.manifest)))
+        });
+        let delta = Delta::between(old.as_ref().map(|(_, old)| &**old), &self.manifest);
+        let print = if offer.has("openssl") && self.plain_names && delta.bytes() > OPENSSL_FROM {
+            "openssl"
+        } else if *gnu {
+            "zero"
+        } else {
+            let tools = ["sha256sum", "shasum"];
+            tools
+                .into_iter()
+                .find(|tool| offer.has(tool))
+                .unwrap_or("none")
+        };
+        let sum = match print {
+            "openssl" => Printed::sum(Print::Openssl, &delta.added),
+            "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
+            _ => "-".to_owned(),
+        };
+        let from = old.as_ref().map(|(id, _)| *id);
+        let travels = delta.added.len();
+        let (reader, stream) = self.packs.pack(*codec, old)?;
+        Ok(Answer {
+            line: format!(
+                "go {} {} {} {print} {sum}\n",
+                codec.as_str(),
+                u8::from(*gnu),
+                from.map_or_else(|| "-".to_owned(), |from| from.to_string()),
+            ),
+            reader,
+            stream,
+            from,
+            travels,
+        })
+    }
+
+    /// Brings the release to a server. `base` is the project's folder there. Where the files of the
+    /// release that is there are not what they were, all of them travel.
+    pub(in crate::deploy) fn send(
+        &self,
+        destination: &Destination,
+        base: &str,
+        frame: &StepFrame<'_>,
+    ) -> Result<Sent, StepError> {
+        match self.attempt(destination, base, frame, true) {
+            Err(StepError::Refused(refusal)) if refusal.is_of_a_delta() => {
+                frame.line(&refusal.to_string());
+                self.attempt(destination, base, frame, false)
+            }
+            result => result,
+        }
+    }
+
+    fn attempt(
+        &self,
+        destination: &Destination,
+        base: &str,
+        frame: &StepFrame<'_>,
+        delta: bool,
+    ) -> Result<Sent, StepError> {
+        let arrival = self.arrival(base, delta);
+        let heard: Mutex<Option<Offer>> = Mutex::default();
+        let mut listen = |line: &str| match Offer::read(line) {
+            Some(offer) => *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(offer),
+            None => frame.line(line),
+        };
+        // A local command's input is copied by a thread of its own, which must not wait for an offer
+        // that may never come: there the look is a run of its own.
+        let asked = matches!(destination, Destination::Local);
+        if asked {
+            frame.run(destination, &script::look_only(&arrival), None, &mut listen)?;
+        }
+        let mut dialogue = Dialogue {
+            shipment: self,
+            frame,
+            heard: &heard,
+            asked,
+            line: Cursor::default(),
+            answer: None,
+            sent: 0,
+        };
+        let is_there = || {
+            matches!(
+                *heard.lock().unwrap_or_else(PoisonError::into_inner),
+                Some(Offer::There)
+            )
+        };
+        if !is_there() {
+            frame.run(
+                destination,
+                &script::take(&arrival, asked),
+                Some(&mut dialogue),
+                &mut listen,
+            )?;
+        }
+        let sent = dialogue.sent;
+        Ok(match dialogue.answer {
+            _ if is_there() => Sent::Nothing,
+            Some(Answer {
+                from: Some(from),
+                travels,
+                ..
+            }) => Sent::Delta {
+                bytes: sent,
+                files: travels,
+                from,
+            },
+            _ => Sent::Everything { bytes: sent },
+        })
+    }
+}
+
+/// The script's input: waits for the offer, then gives the answer to it.
+struct Dialogue<'a> {
+    shipment: &'a Shipment,
+    frame: &'a StepFrame<'a>,
+    heard: &'a Mutex<Option<Offer>>,
+    /// Whether the offer has been made before the script began.
+    asked: bool,
+    line: Cursor<Vec<u8>>,
+    answer: Option<Answer>,
+    sent: u64,
+}
+
+impl Read for Dialogue<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.frame.check().map_err(io::Error::other)?;
+        if self.answer.is_none() {
+            let heard = self
+                .heard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            match heard {
+                None if self.asked => return Ok(0),
+                None => return Err(io::ErrorKind::WouldBlock.into()),
+                Some(Offer::There) => return Ok(0),
+                Some(offer) => {
+                    let answer = self.shipment.answer(&offer)?;
+                    self.line = Cursor::new(answer.line.clone().into_bytes());
+                    self.answer = Some(answer);
+                }
+            }
+        }
+        let count = self.line.read(buffer)?;
+        let Some(answer) = self.answer.as_mut().filter(|_| count == 0) else {
+            return Ok(count);
+        };
+        let frame = self.frame;
+        let count = answer
+            .reader
+            .take(buffer, &mut || frame.check().map_err(io::Error::other))?;
+        self.sent += count as u64;
+        let (sent, (length, is_all)) = (self.sent, answer.stream.length());
+        frame.progress(|| match is_all {
+            true => format!("{} / {}", bytes(sent), bytes(length)),
+            false => bytes(sent),
+        });
+        Ok(count)
+    }
+}
+
+/// What is known of a release that a server has.
+pub(super) struct Known {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) sums: String,
+}

@@ -1,0 +1,258 @@
+//! What travels, as one compressed tar: made once for all servers that need the same.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tar::{Builder, EntryType, Header};
+
+use super::delta::{Delta, Print, Printed};
+use super::manifest::{Entry, Manifest, What};
+use super::source::{Opened, Source};
+use super::stream::{Reader, Stream};
+use crate::store::ReleaseId;
+
+/// How much is compressed before it is given on.
+const PIECE: usize = 128 << 10;
+
+/// How hard zstd tries: the time that it takes must be less than what it saves even on a fast line.
+const ZSTD_LEVEL: i32 = 3;
+
+/// What a server can unpack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Codec {
+    Zstd,
+    Gzip,
+    Plain,
+}
+
+impl Codec {
+    /// Its name in the servers' script.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::Plain => "cat",
+        }
+    }
+}
+
+/// The packs of one release, each made when the first server asks for it.
+pub(super) struct Packs {
+    source: Source,
+    manifest: Arc<Manifest>,
+    /// Where packs for several servers lie; none: there is one server.
+    folder: Option<PathBuf>,
+    made: Mutex<HashMap<(Codec, Option<ReleaseId>), Stream>>,
+    producers: Mutex<Vec<(Stream, JoinHandle<()>)>>,
+}
+
+impl Packs {
+    pub(super) fn new(source: Source, manifest: Arc<Manifest>, folder: Option<PathBuf>) -> Self {
+        Self {
+            source,
+            manifest,
+            folder,
+            made: Mutex::default(),
+            producers: Mutex::default(),
+        }
+    }
+
+    /// The pack for a server that has the release `old`, or none; and its stream, whose length grows.
+    pub(super) fn pack(
+        &self,
+        codec: Codec,
+        old: Option<(ReleaseId, Arc<Manifest>)>,
+    ) -> io::Result<(Reader, Stream)> {
+        let Some(folder) = &self.folder else {
+            let stream = Stream::in_memory();
+            let reader = stream.reader();
+            self.produce(codec, old, &stream)?;
+            return Ok((reader, stream));
+        };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (codec, old.as_ref().map(|(id, _)| *id));
+        let stream = match made.get(&key) {
+            Some(stream) => stream.clone(),
+            None => {
+                let stream = Stream::in_file(folder)?;
+                self.produce(codec, old, &stream)?;
+                made.insert(key, stream.clone());
+                stream
+            }
+        };
+        Ok((stream.reader(), stream))
+    }
+
+    fn produce(
+        &self,
+        codec: Codec,
+        old: Option<(ReleaseId, Arc<Manifest>)>,
+        stream: &Stream,
+    ) -> io::Result<()> {
+        let (source, manifest, to) = (
+            self.source.clone(),
+            Arc::clone(&self.manifest),
+            stream.clone(),
+        );
+        let producer = thread::Builder::new()
+            .name("pack".to_owned())
+            .spawn(move || {
+                let delta = Delta::between(old.as_ref().map(|(_, old)| &**old), &manifest);
+                let written = compress(codec, to.clone(), |to| {
+                    write(&manifest, &delta, &source, to)
+                });
+                to.end(written.map_err(|error| error.to_string()));
+            })?;
+        let mut producers = self
+            .producers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        producers.push((stream.clone(), producer));
+        Ok(())
+    }
+}
+
+impl Drop for Packs {
+    fn drop(&mut self) {
+        let producers = self
+            .producers
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (stream, producer) in producers.drain(..) {
+            stream.abandon();
+            let _ = producer.join();
+        }
+    }
+}
+
+fn compress(
+    codec: Codec,
+    to: Stream,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut to = BufWriter::with_capacity(PIECE, to);
+    match codec {
+        Codec::Zstd => {
+            let mut zipped = zstd::Encoder::new(&mut to, ZSTD_LEVEL)?;
+            zipped.include_checksum(true)?;
+            write(&mut zipped)?;
+            zipped.finish()?;
+        }
+        Codec::Gzip => {
+            let mut zipped = GzEncoder::new(&mut to, Compression::fast());
+            write(&mut zipped)?;
+            zipped.finish()?;
+        }
+        Codec::Plain => write(&mut to)?,
+    }
+    to.flush()
+}
+
+/// Writes the tar: `plan/dropped` and `plan/added` first, then below `tree/` every folder and link and
+/// the files that travel.
+fn write(
+    manifest: &Manifest,
+    delta: &Delta<'_>,
+    source: &Source,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    let mut tar = Builder::new(to);
+    for (name, records) in [
+        ("plan/dropped", &delta.dropped),
+        ("plan/added", &delta.added),
+    ] {
+        let mut header = header(EntryType::Regular, 0o644, 0);
+        header.set_size(Printed::length(records));
+        tar.append_data(&mut header, name, Printed::new(Print::Zero, records))?;
+    }
+    let opened = source.open()?;
+    for Entry { path, what } in manifest.entries() {
+        let name = Path::new("tree").join(OsStr::from_bytes(path));
+        match what {
+            What::Folder { mode } => {
+                let mut header = header(EntryType::Directory, *mode, 0);
+                tar.append_data(&mut header, name.join(""), io::empty())?;
+            }
+            What::Link { target } => append_link(&mut tar, &name, target)?,
+            What::File { sum, .. } if !delta.has(&(sum, path)) => {}
+            What::File { .. } => append_file(&mut tar, &name, path, what, &opened)?,
+        }
+    }
+    tar.finish()
+}
+
+fn append_file<W: Write>(
+    tar: &mut Builder<W>,
+    name: &Path,
+    path: &[u8],
+    what: &What,
+    opened: &Opened<'_>,
+) -> io::Result<()> {
+    let What::File {
+        mode,
+        size,
+        time,
+        blob,
+        ..
+    } = what
+    else {
+        return Ok(());
+    };
+    let mut header = header(
+        EntryType::Regular,
+        *mode,
+        u64::try_from(*time).unwrap_or_default(),
+    );
+    header.set_size(*size);
+    opened.read(path, *blob, *size, &mut |content| {
+        let mut counted = Counted { content, count: 0 };
+        tar.append_data(&mut header, name, &mut counted)?;
+        match counted.count == *size {
+            true => Ok(()),
+            false => Err(io::Error::other(format!(
+                "{} became shorter while it was sent",
+                name.display()
+            ))),
+        }
+    })
+}
+
+/// Short targets are written as they are; `append_link` would tidy them (`a//b`, `d/`).
+fn append_link<W: Write>(tar: &mut Builder<W>, name: &Path, target: &[u8]) -> io::Result<()> {
+    let mut header = header(EntryType::Symlink, 0o777, 0);
+    match header.set_link_name_literal(target) {
+        Ok(()) => tar.append_data(&mut header, name, io::empty()),
+        Err(_) => tar.append_link(&mut header, name, OsStr::from_bytes(target)),
+    }
+}
+
+fn header(kind: EntryType, mode: u32, time: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_mtime(time);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    header
+}
+
+struct Counted<'a> {
+    content: &'a mut dyn Read,
+    count: u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}

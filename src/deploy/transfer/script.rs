@@ -1,0 +1,227 @@
+//! The script that takes a release on a server: POSIX `sh`, one run from the look at what is there to
+//! the rename. Pure text.
+//!
+//! Beside a release's folder `releases/ID` there may be its record `releases/.ID`: `sums` (checksums
+//! and paths of its files), `digest` (the checksum of `sums`) and `seal` (mode, size, times and inode of
+//! every file as it was when it had been verified; `linked`: the same without what hard links change).
+//! A file whose line of the seal is still true has not been touched since.
+
+use crate::deploy::script::{DROP_PARTS, head};
+use crate::store::ReleaseId;
+
+/// What the line begins with that says what the server has; the rest follows, each after a tab.
+pub(super) const OFFER: &str = "longshore-offer";
+
+/// What the script is told of the release before it runs.
+pub(super) struct Arrival<'a> {
+    pub(super) base: &'a str,
+    pub(super) release: ReleaseId,
+    /// The checksum of its `sums`.
+    pub(super) sums: &'a str,
+    /// The checksum of its shape.
+    pub(super) shape: &'a str,
+    /// The same without modes.
+    pub(super) modeless: &'a str,
+    /// How many files and links it has.
+    pub(super) files: u64,
+    /// Whether unchanged files may be shared with the release that is there.
+    pub(super) hard_links: bool,
+    /// Whether what is there may be used at all.
+    pub(super) delta: bool,
+}
+
+/// What both halves begin with.
+fn opening(arrival: &Arrival<'_>) -> String {
+    let Arrival {
+        base,
+        release,
+        sums,
+        ..
+    } = arrival;
+    head(base)
+        + DROP_PARTS
+        + &format!(
+            r#"export LC_ALL=C
+rel=$base/releases part=$base/releases/{release}.part ours={release} want={sums} from=-
+if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
+  refuse not_a_link "$base/current"
+fi
+live=$(readlink "$base/current" || true)
+live=${{live#releases/}}
+sealed='%m %s %T@ %C@ %i %P\0' linked='%m %s %T@ %i %P\0'
+recorded() {{ said=; [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && read -r said <"$rel/.$1/digest"; }}
+touched() {{
+  if [ -f "$rel/.$1/seal" ]; then set -- "$1" seal "$sealed"; else set -- "$1" linked "$linked"; fi
+  (cd "$rel/$1" && find . -mindepth 1 -type f -printf "$3") | sort -z | comm -z -13 - "$rel/.$1/$2" | wc -c
+}}
+"#
+        )
+}
+
+/// Says what is there: an [`OFFER`], with the release `from` that a delta can start from.
+fn look(arrival: &Arrival<'_>) -> String {
+    let mut text = String::new();
+    text.push_str(&format!(
+        r#"if recorded "$ours" && [ "$said" = "$want" ] && [ "$(touched "$ours")" -eq 0 ]; then
+  printf '{OFFER}\tthere\n'
+  exit 0
+fi
+"#
+    ));
+    if arrival.delta {
+        text.push_str(
+            r#"newest=0
+for found in "$rel"/.[0-9]*/digest; do
+  found=${found%/digest} found=${found##*/.}
+  case $found in *[!0-9]*) ;; *) if [ "$found" -gt "$newest" ] && recorded "$found"; then newest=$found; fi ;; esac
+done
+for found in "$live" "$newest"; do
+  if [ "$from" = - ] && recorded "$found"; then from=$found digest=$said; fi
+done
+"#,
+        );
+    }
+    text + &format!(
+        r#"gnu=1 tools= codec=cat
+if [ "$from" = - ]; then
+  [ -z "$(find / -maxdepth 0 -printf . 2>/dev/null | tr -d .)" ] && sort -z </dev/null 2>/dev/null &&
+    sha256sum -z </dev/null >/dev/null 2>&1 && find / -maxdepth 0 -printf '' 2>/dev/null || gnu=0
+fi
+for tool in gzip zstd; do if command -v $tool >/dev/null 2>&1; then codec=$tool; fi; done
+command -v tar >/dev/null 2>&1 || codec=none
+for tool in sha256sum shasum openssl; do if command -v $tool >/dev/null 2>&1; then tools="$tools $tool"; fi; done
+printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\n' "$codec" "$gnu" "$tools" "$from" "${{digest:--}}"
+"#
+    )
+}
+
+/// Says what is there and ends.
+pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
+    opening(arrival) + &look(arrival)
+}
+
+/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM`, then the pack, and makes it
+/// `releases/ID`. `asked`: the look has been done before.
+pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
+    let look = if asked { String::new() } else { look(arrival) };
+    opening(arrival)
+        + &look
+        + &prepare(arrival)
+        + UNPACK
+        + &keep(arrival)
+        + &verify(arrival)
+        + PUBLISH
+}
+
+fn prepare(arrival: &Arrival<'_>) -> String {
+    let release = arrival.release;
+    format!(
+        r#"said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
+if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
+drop_parts
+said=$(mkdir "$part" "$part/tree" "$part/plan" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
+read -r go codec gnu from print sum
+fail() {{
+  cd "$rel"
+  drop_parts
+  if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
+  refuse "$1" "$part" "$2"
+}}
+names() {{
+  if [ $gnu = 1 ]; then cut -z -b67- "$1"; else tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n'; fi
+}}
+"#
+    )
+}
+
+const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
+said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } |
+  grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
+case $said in *failed) fail not_unpacked "${said%?failed}" ;; esac
+[ -f "$part/plan/added" ] || fail incomplete 'nothing arrived'
+cd "$part/tree"
+"#;
+
+/// Takes over from the old release what did not change.
+fn keep(arrival: &Arrival<'_>) -> String {
+    let how = if arrival.hard_links {
+        "-l"
+    } else {
+        "--reflink=auto --preserve=mode,timestamps"
+    };
+    format!(
+        r#"check=../plan/added
+if [ "$from" = - ]; then
+  cp ../plan/added ../plan/sums
+else
+  comm -z -23 "$rel/.$from/sums" ../plan/dropped >../plan/kept || fail delta 'no list'
+  said=$(names ../plan/kept | (cd "$rel/$from" && xargs -0 -r cp -P {how} --parents -t "$part/tree" -- 2>&1) || echo failed)
+  [ -z "$said" ] || fail delta "${{said%?failed}}"
+  sort -z -m -o ../plan/sums ../plan/kept ../plan/added
+  if [ "$(touched "$from")" -ne 0 ]; then check=../plan/sums print=zero; fi
+fi
+"#
+    )
+}
+
+/// Checks every file that travelled, and that the tree is what it is to be.
+fn verify(arrival: &Arrival<'_>) -> String {
+    let Arrival {
+        shape,
+        modeless,
+        files,
+        hard_links,
+        ..
+    } = arrival;
+    let seal = if *hard_links { "linked" } else { "seal" };
+    let format = if *hard_links { "$linked" } else { "$sealed" };
+    format!(
+        r#"if [ -s $check ]; then
+  case $print in
+    zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${{said##*: }}" ;;
+    openssl)
+      said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
+      [ "${{said%% *}}" = "$sum" ] || fail damaged checksum ;;
+    sha256sum)
+      said=$(names $check | xargs -0 sha256sum | sha256sum)
+      [ "${{said%% *}}" = "$sum" ] || fail damaged checksum ;;
+    shasum)
+      said=$(names $check | xargs -0 shasum -a 256 | shasum -a 256)
+      [ "${{said%% *}}" = "$sum" ] || fail damaged checksum ;;
+    *) echo 'no tool for checksums here: the files were counted' ;;
+  esac
+fi
+keep=1
+if [ $gnu = 1 ]; then
+  said=$(sha256sum <../plan/sums)
+  [ "${{said%% *}}" = "$want" ] || fail damaged 'list of files'
+  said=$(find . -mindepth 1 -type d -printf 'd %m %P\0' -o -type l -printf 'l %l %P\0' -o \
+    -type f -printf 'f %m %s %P\0' -fprintf ../plan/{seal} "{format}" -o -printf '? %P\0' | sort -z | sha256sum)
+  if [ "${{said%% *}}" != {shape} ]; then
+    [ "$from" = - ] || fail delta shape
+    said=$(find . -mindepth 1 -type d -printf 'd %P\0' -o -type l -printf 'l %l %P\0' -o \
+      -type f -printf 'f %s %P\0' -o -printf '? %P\0' | sort -z | sha256sum)
+    [ "${{said%% *}}" = {modeless} ] || fail damaged shape
+    echo 'this file system does not keep the modes of files' keep=0
+    keep=0
+  fi
+  sort -z -o ../plan/{seal} ../plan/{seal}
+else
+  keep=0
+  count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
+  [ "$count" -eq {files} ] || fail incomplete "$((count)) / {files}"
+fi
+"#
+    )
+}
+
+/// The record first: where the folder is, its record is.
+const PUBLISH: &str = r#"cd "$rel"
+rm -rf "$ours" ".$ours" "$part/plan/dropped" "$part/plan/added" "$part/plan/kept"
+if [ $keep = 1 ]; then
+  echo "$want" >"$part/plan/digest"
+  mv "$part/plan" ".$ours"
+fi
+mv "$part/tree" "$ours"
+rm -rf "$part"
+"#;

@@ -1,0 +1,227 @@
+//! Where a release's files come from: straight from the mirror, or from the work tree.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::{Entry, Manifest, Sum, What};
+use crate::deploy::error::StepError;
+use crate::git::{BlobId, CommitId, Contents, Item, Mirror, Snapshot};
+
+/// How much of a file is read at once.
+const PIECE: usize = 256 << 10;
+
+/// The files of one release on the platform.
+#[derive(Clone)]
+pub(in crate::deploy) enum Source {
+    /// A commit, without a work tree.
+    Commit { mirror: Box<Mirror>, commit: CommitId },
+    /// A work tree after its build.
+    Folder(PathBuf),
+}
+
+/// What the making of a manifest tells while it goes on.
+pub(in crate::deploy) struct Watch<'a> {
+    /// Called after every piece of work with the number of files; an error ends it.
+    pub(in crate::deploy) going: &'a dyn Fn(u64) -> Result<(), StepError>,
+    /// Called with what is neither file, folder nor link and stays behind.
+    pub(in crate::deploy) left_out: &'a dyn Fn(&Path),
+}
+
+impl Source {
+    /// Lists everything. What `previous` knows of the repository's contents is not read again.
+    pub(super) fn manifest(
+        &self,
+        previous: Option<&Manifest>,
+        watch: &Watch<'_>,
+    ) -> Result<Manifest, StepError> {
+        let mut manifest = match self {
+            Self::Commit { mirror, commit } => of_commit(
+                &mirror.snapshot(commit)?,
+                &mirror.contents()?,
+                previous,
+                watch,
+            )?,
+            Self::Folder(folder) => {
+                let mut entries = Vec::new();
+                walk(folder, Path::new(""), &mut entries, watch)?;
+                Manifest::of(entries)
+            }
+        };
+        if let Some(previous) = previous {
+            manifest.keep_times(previous);
+        }
+        Ok(manifest)
+    }
+
+    pub(super) fn open(&self) -> io::Result<Opened<'_>> {
+        Ok(match self {
+            Self::Commit { mirror, .. } => {
+                Opened::Mirror(Box::new(mirror.contents().map_err(io::Error::other)?))
+            }
+            Self::Folder(folder) => Opened::Folder(folder),
+        })
+    }
+}
+
+/// A source while its contents are read.
+pub(super) enum Opened<'a> {
+    Mirror(Box<Contents>),
+    Folder(&'a Path),
+}
+
+impl Opened<'_> {
+    /// The content of the file at `path`, which has `size` bytes. A file that a process of the build
+    /// still changes is told as such.
+    pub(super) fn read(
+        &self,
+        path: &[u8],
+        blob: Option<BlobId>,
+        size: u64,
+        take: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match (self, blob) {
+            (Self::Mirror(contents), Some(blob)) => {
+                let (_, mut content) = contents.open(blob).map_err(io::Error::other)?;
+                take(&mut content)
+            }
+            (Self::Mirror(_), None) => Err(io::ErrorKind::NotFound.into()),
+            (Self::Folder(folder), _) => {
+                let path = folder.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+                let file = File::open(&path)?;
+                if file.metadata()?.len() != size {
+                    let told = format!("{} changed while it was sent", path.display());
+                    return Err(io::Error::other(told));
+                }
+                take(&mut file.take(size))
+            }
+        }
+    }
+}
+
+fn of_commit(
+    snapshot: &Snapshot,
+    contents: &Contents,
+    previous: Option<&Manifest>,
+    watch: &Watch<'_>,
+) -> Result<Manifest, StepError> {
+    let known = |path: &[u8], wanted: BlobId| match previous?.find(path)? {
+        What::File {
+            size, sum, blob, ..
+        } if *blob == Some(wanted) => Some((*size, *sum)),
+        _ => None,
+    };
+    let mut entries = Vec::new();
+    for (number, (path, item)) in snapshot.items().enumerate() {
+        let path = path.as_os_str().as_bytes();
+        let what = match item {
+            Item::Folder => What::Folder { mode: 0o755 },
+            Item::Link { target } => What::Link {
+                target: target.as_os_str().as_bytes().into(),
+            },
+            Item::File { blob, executable } => {
+                let (size, sum) = match known(path, blob) {
+                    Some(known) => known,
+                    None => {
+                        let (size, mut content) = contents.open(blob)?;
+                        let sum = sum_of(&mut content, &mut || (watch.going)(number as u64))?;
+                        (size, sum.map_err(StepError::Start)?)
+                    }
+                };
+                What::File {
+                    mode: if executable { 0o755 } else { 0o644 },
+                    size,
+                    sum,
+                    time: snapshot.time(),
+                    blob: Some(blob),
+                }
+            }
+        };
+        entries.push(Entry {
+            path: path.into(),
+            what,
+        });
+        if number.is_multiple_of(256) {
+            (watch.going)(number as u64)?;
+        }
+    }
+    Ok(Manifest::of(entries))
+}
+
+/// Lists what is in `folder` as `name/…`. A `.git` at the top stays behind, and so do sockets, pipes
+/// and devices.
+fn walk(
+    folder: &Path,
+    name: &Path,
+    entries: &mut Vec<Entry>,
+    watch: &Watch<'_>,
+) -> Result<(), StepError> {
+    (watch.going)(entries.len() as u64)?;
+    for found in std::fs::read_dir(folder).map_err(StepError::file(folder))? {
+        let found = found.map_err(StepError::file(folder))?;
+        let (path, name) = (found.path(), name.join(found.file_name()));
+        if name == Path::new(".git") {
+            continue;
+        }
+        let metadata = path.symlink_metadata().map_err(StepError::file(&path))?;
+        let what = if metadata.is_dir() {
+            What::Folder {
+                mode: mode(&metadata),
+            }
+        } else if metadata.is_file() {
+            let mut file = File::open(&path).map_err(StepError::file(&path))?;
+            let sum = sum_of(&mut file, &mut || (watch.going)(entries.len() as u64))?;
+            What::File {
+                mode: mode(&metadata),
+                size: metadata.len(),
+                sum: sum.map_err(StepError::file(&path))?,
+                time: metadata.mtime(),
+                blob: None,
+            }
+        } else if metadata.is_symlink() {
+            let target = std::fs::read_link(&path).map_err(StepError::file(&path))?;
+            What::Link {
+                target: target.as_os_str().as_bytes().into(),
+            }
+        } else {
+            (watch.left_out)(&name);
+            continue;
+        };
+        let is_folder = matches!(what, What::Folder { .. });
+        entries.push(Entry {
+            path: name.as_os_str().as_bytes().into(),
+            what,
+        });
+        if is_folder {
+            walk(&path, &name, entries, watch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Who may read, write and run it; a release brings no other bits.
+fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode() & 0o777
+}
+
+/// The checksum of a content; the outer error is that of `going`.
+fn sum_of(
+    content: &mut dyn Read,
+    going: &mut dyn FnMut() -> Result<(), StepError>,
+) -> Result<io::Result<Sum>, StepError> {
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match content.read(&mut piece) {
+            Ok(0) => return Ok(Ok(digest.finalize().into())),
+            Ok(count) => digest.update(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        going()?;
+    }
+}

@@ -1,0 +1,123 @@
+//! A commit's files one by one, for who wants only some of their contents.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use git2::{Blob, Oid, Repository};
+
+use super::commit::CommitId;
+use super::error::GitError;
+use super::mirror::Mirror;
+use super::tree::{Entry, Extent, Kind, Tree};
+
+/// Names a file's content: equal ids are equal contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlobId(Oid);
+
+impl BlobId {
+    /// Its 20 bytes.
+    pub fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        for (to, from) in bytes.iter_mut().zip(self.0.as_bytes()) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    /// The id of these bytes.
+    pub fn from_bytes(bytes: [u8; 20]) -> Option<Self> {
+        Oid::from_bytes(&bytes).ok().map(Self)
+    }
+}
+
+/// One thing in a commit's tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File {
+        /// Its content.
+        blob: BlobId,
+        /// Whether it is a program.
+        executable: bool,
+    },
+    /// A symlink.
+    Link {
+        /// Where it leads, as it is written.
+        target: &'a Path,
+    },
+}
+
+/// The files of a commit that are released, listed and judged as for a checkout.
+pub struct Snapshot(Tree);
+
+impl Snapshot {
+    /// Every item, folders before what is in them.
+    pub fn items(&self) -> impl Iterator<Item = (&Path, Item<'_>)> {
+        self.0.entries.iter().map(|Entry { path, kind }| {
+            let item = match kind {
+                Kind::Folder => Item::Folder,
+                Kind::File {
+                    blob, executable, ..
+                } => Item::File {
+                    blob: BlobId(*blob),
+                    executable: *executable,
+                },
+                Kind::Symlink { target } => Item::Link { target },
+            };
+            (path.as_path(), item)
+        })
+    }
+
+    /// When it was committed, in seconds since 1970.
+    pub fn time(&self) -> i64 {
+        i64::try_from(self.0.time).unwrap_or(i64::MAX)
+    }
+}
+
+/// The contents of a mirror's files.
+pub struct Contents {
+    mirror: Mirror,
+    repository: Repository,
+}
+
+impl Contents {
+    /// A file's length in bytes, and its content.
+    pub fn open(&self, blob: BlobId) -> Result<(u64, impl Read + '_), GitError> {
+        let found = self.repository.find_blob(blob.0);
+        let content = found.map_err(|error| self.mirror.broken(&error))?;
+        Ok((content.size() as u64, Content { content, at: 0 }))
+    }
+}
+
+struct Content<'a> {
+    content: Blob<'a>,
+    at: usize,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut rest = self.content.content().get(self.at..).unwrap_or_default();
+        let count = rest.read(buffer)?;
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl Mirror {
+    /// The files of a commit that are released, of this repository alone.
+    pub fn snapshot(&self, commit: &CommitId) -> Result<Snapshot, GitError> {
+        let mut unheard = |_: &_| ControlFlow::Continue(());
+        Ok(Snapshot(self.tree(commit, Extent::Released, &mut unheard)?))
+    }
+
+    /// Opens the mirror for reading contents.
+    pub fn contents(&self) -> Result<Contents, GitError> {
+        Ok(Contents {
+            repository: self.open()?,
+            mirror: self.clone(),
+        })
+    }
+}
