@@ -189,7 +189,10 @@ impl Error {
 
     /// The JSON that a script gets at an address of pages.
     pub fn respond_to_script(&self, visitor: &Visitor) -> HttpResponse {
-        self.json(visitor, &self.answer())
+        let answer = self.answer();
+        let mut response = self.json(visitor, &answer);
+        add_retry_after(&mut response, answer.retry_after);
+        response
     }
 
     fn json(&self, visitor: &Visitor, answer: &Answer) -> HttpResponse {
