@@ -163,7 +163,7 @@ fn described(progress: &Progress) -> String {
 fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
     let source = match run.commit() {
         Some(commit) if run.spec.project.is_released_as_committed() => Source::Commit {
-            mirror: run.mirrors.mirror(run.keyring.source(&run.spec.project)?),
+            mirror: Box::new(run.mirrors.mirror(run.keyring.source(&run.spec.project)?)),
             commit: CommitId::parse(&commit)?,
         },
         _ => Source::Folder(run.tree()),
