@@ -106,6 +106,7 @@ impl Fleet {
                 passphrase: None,
             },
             host_key: Some(self.fingerprint()),
+            via: None,
         }
     }
 

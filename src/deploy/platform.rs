@@ -129,7 +129,11 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         mirror.tree(&commit.id, Extent::Released, report)
     })?;
     if run.spec.project.is_released_as_committed() {
-        frame.line(&format!("{} files, {}", files.files(), bytes(files.bytes())));
+        frame.line(&format!(
+            "{} files, {}",
+            files.files(),
+            bytes(files.bytes())
+        ));
         for note in heard(frame, |report| files.told(report))? {
             frame.line(&note.to_string());
         }

@@ -97,7 +97,8 @@ impl Tree {
     /// What a person should be told of it, pointers of Git LFS included, without writing anything.
     pub fn told(&self, progress: Report<'_>) -> Result<Vec<Note>, GitError> {
         let mut reader = Reader::new(self, progress);
-        let small = |entry: &&Entry| matches!(entry.kind, Kind::File { size, .. } if size <= LFS_LONGEST);
+        let small =
+            |entry: &&Entry| matches!(entry.kind, Kind::File { size, .. } if size <= LFS_LONGEST);
         for entry in self.entries.iter().filter(small) {
             reader.read(entry, &mut |_| Ok(()))?;
         }

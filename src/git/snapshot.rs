@@ -110,7 +110,11 @@ impl Mirror {
     /// The files of a commit that are released, of this repository alone.
     pub fn snapshot(&self, commit: &CommitId) -> Result<Snapshot, GitError> {
         let mut unheard = |_: &_| ControlFlow::Continue(());
-        Ok(Snapshot(self.tree(commit, Extent::Released, &mut unheard)?))
+        Ok(Snapshot(self.tree(
+            commit,
+            Extent::Released,
+            &mut unheard,
+        )?))
     }
 
     /// Opens the mirror for reading contents.

@@ -19,7 +19,10 @@ const PIECE: usize = 256 << 10;
 #[derive(Clone)]
 pub(in crate::deploy) enum Source {
     /// A commit, without a work tree.
-    Commit { mirror: Box<Mirror>, commit: CommitId },
+    Commit {
+        mirror: Box<Mirror>,
+        commit: CommitId,
+    },
     /// A work tree after its build.
     Folder(PathBuf),
 }

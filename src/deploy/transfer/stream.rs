@@ -144,7 +144,7 @@ impl Reader {
         wanted: &mut dyn FnMut() -> io::Result<()>,
     ) -> io::Result<usize> {
         if self.used < self.piece.len() {
-            return self.read_piece(buffer);
+            return self.give_piece(buffer);
         }
         let mut state = self.stream.state();
         loop {
@@ -153,7 +153,7 @@ impl Reader {
                 drop(state);
                 self.stream.0.moved.notify_all();
                 (self.piece, self.used) = (piece, 0);
-                return self.read_piece(buffer);
+                return self.give_piece(buffer);
             }
             if let Some(file) = self
                 .stream
@@ -179,7 +179,7 @@ impl Reader {
         }
     }
 
-    fn read_piece(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn give_piece(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut rest = self.piece.get(self.used..).unwrap_or_default();
         let count = rest.read(buffer)?;
         self.used += count;
