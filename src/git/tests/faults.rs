@@ -98,7 +98,8 @@ fn a_host_that_stops_in_the_middle_can_be_cancelled() {
         let mut still = once_it_stands_still();
         cancel(&mirror, |progress| {
             largest = largest.max(progress.bytes);
-            still(progress)
+            // On a slow machine it stands still before the first bytes come, too.
+            still(progress) && (largest > 0) == (most > 1000)
         });
         assert_eq!(largest > 0, most > 1000, "{most}: {largest}");
         assert!(matches!(mirror.refs(), Err(GitError::NotFetched { .. })));
