@@ -104,7 +104,8 @@ async fn projects_are_kept_by_their_pages() {
     let made = browser.post("/projects/new", &fields).await.expect(303);
     let page = browser.get(made.header("location")).await.expect(200);
     assert_eq!(page.body.matches("name=\"server_ids\"").count(), 2);
-    assert_eq!(page.body.matches(" checked>").count(), 3);
+    // Two servers, the environment, and copies of unchanged files.
+    assert_eq!(page.body.matches(" checked>").count(), 4);
     let project = script.get("projects/1").await.json();
     assert_eq!(
         (&project["build"], &project["server_ids"]),
