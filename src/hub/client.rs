@@ -74,9 +74,9 @@ impl Client {
         is_usual.then(|| self.memberships.iter().map(|m| m.room).collect())
     }
 
-    pub(super) fn leave(&mut self, number: u64) {
+    pub(super) fn leave(&mut self, number: u64, now: Instant) {
         self.polls.retain(|poll| poll.number != number);
-        self.used = Instant::now();
+        self.used = now;
         self.gave_up = false;
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::{SmallVec, smallvec};
+
 /// The longest cursor, in characters.
 pub const CURSOR_CHARS: usize = 64;
 const BIRTH_CHARS: usize = CURSOR_CHARS - 1 - 20;
@@ -86,6 +88,12 @@ impl fmt::Display for Cursor {
     }
 }
 
+impl From<Cursor> for Position {
+    fn from(cursor: Cursor) -> Position {
+        Position::After(smallvec![cursor])
+    }
+}
+
 /// Where a client wants to go on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
@@ -95,7 +103,7 @@ pub enum Position {
     Start,
     /// From behind the oldest of these cursors (tabs that share a connection each bring theirs).
     /// Never empty in a sound request; empty means now.
-    After(Vec<Cursor>),
+    After(SmallVec<[Cursor; 1]>),
 }
 
 impl Position {
@@ -105,7 +113,7 @@ impl Position {
     /// # Errors
     /// [`BadCursor`] where one of them is none of the three.
     pub fn parse<'a>(afters: impl IntoIterator<Item = &'a str>) -> Result<Position, BadCursor> {
-        let (mut start, mut cursors) = (false, Vec::new());
+        let (mut start, mut cursors) = (false, SmallVec::new());
         for after in afters {
             match after {
                 "start" => start = true,

@@ -199,7 +199,7 @@ impl Hub {
             Found::Behind { .. } => {
                 state.leave(hold.key, false);
                 Held::Behind {
-                    after: Position::After(vec![self.cursor(hold.after)]),
+                    after: Position::from(self.cursor(hold.after)),
                     asked: self.cursor(hold.asked),
                 }
             }

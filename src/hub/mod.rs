@@ -238,7 +238,7 @@ impl Hub {
         if cursor.birth != self.0.birth {
             return Position::Start;
         }
-        Position::After(vec![self.cursor(cursor.number.min(head))])
+        Position::from(self.cursor(cursor.number.min(head)))
     }
 
     /// The cursor behind `message`: whoever has handled it and all before it goes on from there.
@@ -326,7 +326,9 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics half-way through a change that another would trip over.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.now = tokio::time::Instant::now();
+        state
     }
 
     fn call(&self, calls: Calls) {

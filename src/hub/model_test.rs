@@ -165,7 +165,7 @@ impl World {
             }
             Act::Poll { client, arrives } => {
                 let from = self.clients[client].cursor;
-                let poll = self.asks(client, Position::After(vec![from]), 0);
+                let poll = self.asks(client, Position::from(from), 0);
                 let batch = self.hub.poll(poll).await.unwrap();
                 self.check(self.clients[client].rooms, from.number, &batch, true);
                 if arrives {
@@ -178,7 +178,7 @@ impl World {
                 by_place,
             } => {
                 let from = self.clients[client].cursor;
-                let poll = self.asks(client, Position::After(vec![from]), 60);
+                let poll = self.asks(client, Position::from(from), 60);
                 let answer = match by_place {
                     true => {
                         self.places += 1;
@@ -205,7 +205,7 @@ impl World {
             Act::Move { client, rooms } => self.clients[client].rooms = rooms,
             Act::Late { client } => {
                 let from = self.clients[client].before;
-                let poll = self.asks(client, Position::After(vec![from]), 0);
+                let poll = self.asks(client, Position::from(from), 0);
                 let batch = self.hub.poll(poll).await.unwrap();
                 self.check(self.clients[client].rooms, from.number, &batch, true);
             }

@@ -67,6 +67,8 @@ pub(super) struct State {
     /// How many clients each address has; none with zero.
     pub(super) addresses: HashMap<IpAddr, usize>,
     pub(super) polls_begun: u64,
+    /// When the lock was taken: a clock read once for all that is done under it.
+    pub(super) now: Instant,
     /// Rooms whose messages wait for company; somebody wakes them in time while `paced`.
     pub(super) lingering: Vec<RoomKey>,
     pub(super) paced: bool,
@@ -92,6 +94,7 @@ impl State {
             client_keys: HashMap::new(),
             addresses: HashMap::new(),
             polls_begun: 0,
+            now: Instant::now(),
             lingering: Vec::new(),
             paced: false,
             swept: Instant::now(),
@@ -125,7 +128,7 @@ impl State {
             && !self.draining
             && !room
                 .linger
-                .arrive(Instant::now(), room.members.len(), self.options.linger);
+                .arrive(self.now, room.members.len(), self.options.linger);
         let mut overflows = 0;
         for member in &room.members {
             let Some(client) = self.clients.get_mut(*member) else {
@@ -189,7 +192,7 @@ impl State {
         known: &mut Known,
         calls: &mut Calls,
     ) -> Result<(PollKey, Resolved), TooManyClients> {
-        let now = Instant::now();
+        let now = self.now;
         self.sweep(now);
         let key = match known.key(&poll.client, &self.clients) {
             Some(key) => key,
@@ -241,7 +244,7 @@ impl State {
     /// The poll is over, answered or abandoned. Its client stays a member until it is swept.
     pub(super) fn leave(&mut self, key: PollKey, abandoned: bool) {
         if let Some(client) = self.clients.get_mut(key.client) {
-            client.leave(key.number);
+            client.leave(key.number, self.now);
             client.gave_up = abandoned;
         }
     }
@@ -276,7 +279,7 @@ impl State {
         limit: Limit,
         sleeper: Option<SleeperRef<'_>>,
     ) -> Found {
-        let head = self.head;
+        let (head, now) = (self.head, self.now);
         let Some(client) = self.clients.get_mut(key.client) else {
             return Found::Superseded;
         };
@@ -285,7 +288,7 @@ impl State {
             return Found::Superseded;
         };
         if client.polls[at].superseded {
-            client.leave(key.number);
+            client.leave(key.number, now);
             return Found::Superseded;
         }
         let rooms = &client.polls[at].rooms;
@@ -304,11 +307,11 @@ impl State {
             }
         };
         if !picked.messages.is_empty() {
-            client.leave(key.number);
+            client.leave(key.number, now);
             return Found::Picked(picked);
         }
         if self.draining {
-            client.leave(key.number);
+            client.leave(key.number, now);
             return Found::Draining { head };
         }
         if let Some(sleeper) = sleeper {

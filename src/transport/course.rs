@@ -93,7 +93,7 @@ pub(super) async fn get_msg(
         }
         Carried::Garbage => {
             let now = call.hub.now();
-            call.next(Position::After(vec![now]), now).await?
+            call.next(Position::from(now), now).await?
         }
     };
     wire.gate.may_read(who, &rooms).await?;
@@ -155,7 +155,7 @@ impl Call<'_> {
             if message.is_some() || over {
                 return Ok((message, cursor));
             }
-            position = Position::After(vec![cursor]);
+            position = Position::from(cursor);
         }
     }
 
@@ -165,7 +165,7 @@ impl Call<'_> {
         let positions = self.hub.positions();
         loop {
             let at = positions.get_or_set(&self.client, self.hub.now());
-            let position = Position::After(vec![at]);
+            let position = Position::from(at);
             let (message, cursor) = self.next(position, at).await?;
             if positions.advance(&self.client, &at, &cursor) || message.is_none() {
                 return Ok((message, cursor));

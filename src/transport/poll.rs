@@ -8,7 +8,7 @@ use super::{
     Wire,
     ask::{Ask, Contract},
     course,
-    gate::Asker,
+    gate::{Asker, Gate, Who},
     origin,
     refusal::Refusal,
     reply,
@@ -78,6 +78,7 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
 }
 
 /// A poll of the full contract, as it came in.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) proof: Proof,
     pub(super) peer: Option<IpAddr>,
@@ -88,35 +89,44 @@ pub(super) struct Asked {
     pub(super) wait: Duration,
 }
 
+impl Asked {
+    /// What it shows of its sender.
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            proof: self.proof.clone(),
+            peer: self.peer,
+            forwarded: self.forwarded.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// The poll of `client`, who is `who`.
+    pub(super) fn of(self, who: &Who, client: Arc<ClientId>) -> Poll {
+        Poll {
+            client,
+            rooms: self.rooms,
+            address: who.address,
+            after: self.after,
+            wait: self.wait,
+            messages: usize::MAX,
+            may_be_superseded: true,
+        }
+    }
+
+    /// Finds out who asks, and whether they may.
+    pub(super) async fn admit(self, gate: &dyn Gate) -> Result<(Who, Poll), Refusal> {
+        let who = gate.who(self.asker()).await?;
+        let client = Arc::new(ClientId::new(who.account.clone(), &self.name)?);
+        gate.may_read(&who, &self.rooms).await?;
+        let poll = self.of(&who, client);
+        Ok((who, poll))
+    }
+}
+
 /// Authorise, hold, authorise again.
 async fn full(wire: &Wire, asked: Asked) -> Result<Batch, Refusal> {
-    let Asked {
-        proof,
-        peer,
-        forwarded,
-        name,
-        rooms,
-        after,
-        wait,
-    } = asked;
-    let asker = Asker {
-        proof,
-        peer,
-        forwarded: forwarded.iter().map(String::as_str).collect(),
-    };
-    let who = wire.gate.who(asker).await?;
-    let client = Arc::new(ClientId::new(who.account.clone(), &name)?);
-    wire.gate.may_read(&who, &rooms).await?;
-    let _present = wire.traffic.enter(Way::of_wait(wait));
-    let poll = Poll {
-        client,
-        rooms: Arc::clone(&rooms),
-        address: who.address,
-        after,
-        wait,
-        messages: usize::MAX,
-        may_be_superseded: true,
-    };
+    let (who, poll) = asked.admit(&*wire.gate).await?;
+    let rooms = Arc::clone(&poll.rooms);
+    let _present = wire.traffic.enter(Way::of_wait(poll.wait));
     let batch = wire.hub.poll(poll).await?;
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;

@@ -163,5 +163,5 @@ impl Subscription {
 }
 
 fn after(cursor: Cursor) -> Position {
-    Position::After(vec![cursor])
+    Position::from(cursor)
 }

@@ -71,7 +71,7 @@ impl World {
             .await
             .unwrap();
         match batch.messages.is_empty() && batch.gap.is_empty() && !batch.superseded {
-            true => Err(Position::After(vec![batch.cursor])),
+            true => Err(Position::from(batch.cursor)),
             false => Ok(Arc::new(batch)),
         }
     }

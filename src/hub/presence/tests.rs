@@ -34,7 +34,7 @@ impl Bench {
     fn parked(&self, client: ClientId, rooms: &[&str]) -> tokio::task::JoinHandle<()> {
         let (hub, poll) = (
             self.hub.clone(),
-            ask(client, rooms, Position::After(vec![self.hub.now()])),
+            ask(client, rooms, Position::from(self.hub.now())),
         );
         tokio::spawn(async move {
             let poll = Poll {
@@ -201,7 +201,7 @@ async fn the_newest_is_kept_and_an_old_one_is_no_gap() {
             .await;
         assert_eq!(bench.tick(NOW).len(), 1, "{count}");
     }
-    for after in [Position::Start, Position::After(vec![before])] {
+    for after in [Position::Start, Position::from(before)] {
         let found = bench.polls(guest("new"), &["presence/chat"], after).await;
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].0, &found[0].1["count"]), (3, &json!(3)));

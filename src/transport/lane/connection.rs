@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) deadline: Deadline,
     pub(super) usual: Usual,
     pub(super) known: Known,
+    /// Room for the next poll that is admitted.
+    pub(super) spare: Option<Box<Admitted>>,
     client: Option<(Arc<str>, Arc<ClientId>)>,
     /// What came while an answer was waited for: the client is ahead of it.
     early: Vec<u8>,
@@ -82,6 +84,7 @@ impl Connection {
             deadline: Deadline::default(),
             usual: Usual::default(),
             known: Known::default(),
+            spare: None,
             client: None,
             early: read,
             has_more: true,

@@ -5,16 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{
-    super::{
-        Wire,
-        gate::{Asker, Who},
-        poll::Asked,
-        refusal::Refusal,
-    },
+    super::{Wire, gate::Who, poll::Asked, refusal::Refusal},
     deadlines::Moment,
     inbox::Inbox,
 };
-use crate::hub::{Batch, ClientId, Cursor, Place, Poll, Position, RoomName};
+use crate::hub::{Batch, Cursor, Place, Poll};
 
 /// Where errands are left.
 pub(super) type Desk = mpsc::UnboundedSender<Errand>;
@@ -53,27 +48,21 @@ pub(super) enum Reported {
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) who: Who,
-    pub(super) client: Arc<ClientId>,
-    pub(super) rooms: Arc<[RoomName]>,
-    pub(super) after: Position,
-    /// Where the client itself wanted to go on from, where `after` has come further since.
+    /// Its wait is what is left of it.
+    pub(super) poll: Poll,
+    /// Where the client itself wanted to go on from, where the poll has come further since.
     pub(super) asked: Option<Cursor>,
-    pub(super) wait: Duration,
     /// When its wait is over; from the first look that found nothing on.
     pub(super) over: Option<Moment>,
 }
 
 impl Admitted {
-    /// The poll to ask of the hub.
-    pub(super) fn poll(&self, wait: Duration) -> Poll {
-        Poll {
-            client: Arc::clone(&self.client),
-            rooms: Arc::clone(&self.rooms),
-            address: self.who.address,
-            after: self.after.clone(),
-            wait,
-            messages: usize::MAX,
-            may_be_superseded: true,
+    pub(super) fn new(who: Who, poll: Poll) -> Admitted {
+        Admitted {
+            who,
+            poll,
+            asked: None,
+            over: None,
         }
     }
 }
@@ -103,53 +92,36 @@ pub(super) fn desk(wire: Wire, inbox: Arc<Inbox>) -> Desk {
 async fn run(wire: &Wire, question: Question) -> Result<Reported, Refusal> {
     match question {
         Question::Admit(asked) => {
-            let Asked {
-                proof,
-                peer,
-                forwarded,
-                name,
-                rooms,
-                after,
-                wait,
-            } = *asked;
-            let who = wire
-                .gate
-                .who(Asker {
-                    proof,
-                    peer,
-                    forwarded: forwarded.iter().map(String::as_str).collect(),
-                })
-                .await?;
-            let client = Arc::new(ClientId::new(who.account.clone(), &name)?);
-            wire.gate.may_read(&who, &rooms).await?;
-            Ok(Reported::Admitted(Box::new(Admitted {
-                who,
-                client,
-                rooms,
-                after,
-                wait,
-                asked: None,
-                over: None,
-            })))
+            let (who, poll) = asked.admit(&*wire.gate).await?;
+            Ok(Reported::Admitted(Box::new(Admitted::new(who, poll))))
         }
         Question::Read(mut admitted) => {
-            let mut batch = wire.hub.poll(admitted.poll(Duration::ZERO)).await?;
+            let at_once = Poll {
+                wait: Duration::ZERO,
+                ..admitted.poll.clone()
+            };
+            let mut batch = wire.hub.poll(at_once).await?;
             if batch.superseded
                 && let Some(asked) = admitted.asked
             {
                 batch.cursor = asked;
             }
             let is_empty = batch.messages.is_empty() && batch.gap.is_empty();
-            if is_empty && batch.retry.is_none() && !admitted.wait.is_zero() {
-                admitted.after = Position::After(vec![batch.cursor]);
+            if is_empty && batch.retry.is_none() && !admitted.poll.wait.is_zero() {
+                admitted.poll.after = batch.cursor.into();
                 return Ok(Reported::Admitted(admitted));
             }
-            wire.gate.may_read(&admitted.who, &admitted.rooms).await?;
+            may_still(wire, &admitted).await?;
             Ok(Reported::Answered(Ok(Arc::new(batch))))
         }
         Question::Confirm(admitted, batch) => {
-            wire.gate.may_read(&admitted.who, &admitted.rooms).await?;
+            may_still(wire, &admitted).await?;
             Ok(Reported::Answered(Ok(batch)))
         }
     }
+}
+
+async fn may_still(wire: &Wire, admitted: &Admitted) -> Result<(), Refusal> {
+    let rooms = &admitted.poll.rooms;
+    wire.gate.may_read(&admitted.who, rooms).await
 }

@@ -1,10 +1,11 @@
 //! Which requests are the lane's: pure.
 
-use std::{mem::MaybeUninit, net::IpAddr, sync::Arc, time::Duration};
+use std::{mem::MaybeUninit, net::IpAddr, sync::Arc};
 
 use crate::auth::Proof;
 use crate::hub::{Position, RoomName};
 use crate::proxies::FORWARDED_FOR;
+use crate::secret::Secret;
 use crate::transport::{
     ask::{Ask, Contract},
     poll::Asked,
@@ -29,6 +30,9 @@ pub(super) fn read(
     usual: &mut Usual,
     shared: &mut Arc<[RoomName]>,
 ) -> Option<Asked> {
+    if let Some(asked) = usual.again(bytes) {
+        return Some(asked);
+    }
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut headers) {
@@ -36,103 +40,90 @@ pub(super) fn read(
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         _ => return None,
     }
-    let query = query(&request)?;
+    let ask = Ask::parse(query(&request)?).ok()?;
     let (proof, forwarded) = sender(request.headers)?;
-    let Wanted {
-        name,
-        rooms,
-        wait,
-        after,
-    } = usual.read(query, shared)?;
-    Some(Asked {
+    let Contract::Full { rooms, after } = ask.contract else {
+        return None;
+    };
+    if **shared != *rooms {
+        *shared = rooms.into();
+    }
+    let asked = Asked {
         proof,
         peer,
         forwarded,
-        name,
-        rooms,
+        name: ask.name.into(),
+        rooms: Arc::clone(shared),
         after,
-        wait,
-    })
+        wait: ask.wait,
+    };
+    usual.remember(bytes, &asked);
+    Some(asked)
 }
 
-/// What a query wants.
-#[derive(Debug, PartialEq)]
-struct Wanted {
-    name: Arc<str>,
-    rooms: Arc<[RoomName]>,
-    wait: Duration,
-    after: Position,
-}
-
-/// What a connection asked last. Its next query is mostly the same but for the cursor, and then only
+/// What a connection asked last. Its next request is mostly the same but for the cursor, and then only
 /// the cursor is read.
 #[derive(Default)]
-pub(super) struct Usual {
-    /// The query without its cursor, which stood at `at`.
-    query: Box<str>,
+pub(super) struct Usual(Option<Box<Last>>);
+
+struct Last {
+    /// The head without its cursor, which stood at `at`. It may show a login.
+    head: Secret<Box<[u8]>>,
     at: usize,
-    name: Option<Arc<str>>,
-    rooms: Arc<[RoomName]>,
-    wait: Duration,
+    asked: Asked,
 }
 
 impl Usual {
-    /// Reads a query. `shared` are the rooms that another connection asked for last: those who ask for
-    /// the same rooms share one list.
-    fn read(&mut self, query: &str, shared: &mut Arc<[RoomName]>) -> Option<Wanted> {
-        let parts = around_cursor(query);
-        if let Some((before, cursor, behind)) = parts
-            && let Some(name) = &self.name
-            && self.query.split_at_checked(self.at) == Some((before, behind))
-        {
-            let after = Position::parse([cursor]).ok()?;
-            return Some(Wanted {
-                name: Arc::clone(name),
-                rooms: Arc::clone(&self.rooms),
-                wait: self.wait,
-                after,
-            });
-        }
-        let ask = Ask::parse(query).ok()?;
-        let Contract::Full { rooms, after } = ask.contract else {
-            return None;
-        };
-        if **shared != *rooms {
-            *shared = rooms.into();
-        }
-        let (name, rooms) = (Arc::<str>::from(ask.name), Arc::clone(shared));
-        *self = match parts {
-            Some((before, _, behind)) => Usual {
-                query: [before, behind].concat().into(),
-                at: before.len(),
-                name: Some(Arc::clone(&name)),
-                rooms: Arc::clone(&rooms),
-                wait: ask.wait,
-            },
-            None => Usual::default(),
-        };
-        Some(Wanted {
-            name,
-            rooms,
-            wait: ask.wait,
+    /// What is asked for, where `head` is the last one but for its cursor.
+    fn again(&self, head: &[u8]) -> Option<Asked> {
+        let Last {
+            head: last,
+            at,
+            asked,
+        } = self.0.as_deref()?;
+        let (before, behind) = last.expose().split_at_checked(*at)?;
+        let cursor = head.strip_prefix(before)?.strip_suffix(behind)?;
+        let after = Position::parse([plain(cursor)?]).ok()?;
+        Some(Asked {
             after,
+            ..asked.clone()
         })
+    }
+
+    fn remember(&mut self, head: &[u8], asked: &Asked) {
+        self.0 = around_cursor(head).map(|(before, behind)| {
+            Box::new(Last {
+                head: Secret::new([before, behind].concat().into()),
+                at: before.len(),
+                asked: asked.clone(),
+            })
+        });
     }
 }
 
-/// What stands before the value of the only `after`, the value, and what stands behind it. `None`
-/// where there is no such one, or where its value is written in a way that no cursor needs.
-fn around_cursor(query: &str) -> Option<(&str, &str, &str)> {
+/// What stands before the value of the only `after` of a head's query, and what stands behind it.
+/// `None` where there is no such one, or where its value is written in a way that no cursor needs.
+fn around_cursor(head: &[u8]) -> Option<(&[u8], &[u8])> {
     const NAME: &str = "after=";
-    let mut names = query.match_indices(NAME).map(|(at, _)| at + NAME.len());
-    let (at, None) = (names.next()?, names.next()) else {
+    let line = head.split(|byte| *byte == b'\n').next()?;
+    let line = std::str::from_utf8(line).ok()?;
+    let mut names = line.match_indices(NAME);
+    let ((at, _), None) = (names.next()?, names.next()) else {
         return None;
     };
-    let (before, rest) = query.split_at(at);
-    let (cursor, behind) = rest.split_at(rest.find('&').unwrap_or(rest.len()));
-    let starts = before.len() == NAME.len() || before[..at - NAME.len()].ends_with('&');
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (starts && cursor.bytes().all(plain)).then_some((before, cursor, behind))
+    let from = at + NAME.len();
+    let length = line[from..].find(['&', ' '])?;
+    let (before, rest) = head.split_at(from);
+    let (cursor, behind) = rest.split_at(length);
+    let begins = line[..at].ends_with(['?', '&']);
+    (begins && plain(cursor).is_some()).then_some((before, behind))
+}
+
+/// A value that is written as cursors are.
+fn plain(value: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let value = value.iter().all(is_plain).then_some(value)?;
+    std::str::from_utf8(value).ok()
 }
 
 fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
@@ -244,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_query_gives_what_a_new_one_gives() {
+    fn the_usual_head_gives_what_a_new_one_gives() {
         let (mut usual, mut shared) = (Usual::default(), Arc::default());
         let queries = [
             "name=ann&room=chat&after=b.7",
@@ -259,19 +250,44 @@ mod tests {
             "after=b%2E10&name=bob&room=chat",
             "name=bob&room=chat&thereafter=b.1&wait=0",
             "name=bob&room=chat",
-            "name=ann&room=chat&after=b.9",
-        ];
-        for query in queries.iter().chain(&queries) {
-            let fresh = Usual::default().read(query, &mut Arc::default()).unwrap();
-            assert_eq!(usual.read(query, &mut shared).unwrap(), fresh, "{query}");
-        }
-        for bad in [
             "name=ann&room=chat&after=",
             "name=ann&room=chat&after=b",
+            "name=ann&room=chat&after=b.9",
             "name=ann",
-        ] {
-            assert!(usual.read(bad, &mut shared).is_none(), "{bad}");
+            "name=ann&room=chat&after=b.10",
+        ];
+        let ends = [
+            "Host: here\r\n\r\n",
+            "Host: here\r\nCookie: longshore_session=tok\r\n\r\n",
+            "Host: here\r\nCookie: longshore_session=after=b.8\r\n\r\n",
+            "Host: here\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+            "Host: here\r\nConnection: close\r\n\r\n",
+            "Host: here\r\n\r\nGET",
+        ];
+        let said = |asked: Asked| {
+            let Asked {
+                name,
+                rooms,
+                after,
+                wait,
+                ..
+            } = asked;
+            let proof = match asked.proof {
+                Proof::Cookie(token) => token.expose().clone(),
+                _ => String::new(),
+            };
+            (name, rooms, after, wait, proof, asked.forwarded)
+        };
+        let mut again = 0;
+        for end in ends.iter().chain(&ends) {
+            for query in queries.iter().flat_map(|query| [query, query]) {
+                let head = format!("GET /get_msg?{query} HTTP/1.1\r\n{end}");
+                again += usize::from(usual.again(head.as_bytes()).is_some());
+                let got = read(head.as_bytes(), None, &mut usual, &mut shared);
+                assert_eq!(got.map(said), read_text(&head).map(said), "{head}");
+            }
         }
+        assert!(again > 50, "{again}");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Answers {
     body: String,
     answer: Vec<u8>,
     clock: Clock,
+    /// Since 1970.
+    second: u64,
     /// What `answer` holds: so many have the same that it is made once.
     made: Option<Made>,
 }
@@ -52,9 +54,15 @@ struct Made {
 }
 
 impl Answers {
+    /// Answers say from here on what time it is now.
+    pub(super) fn tick(&mut self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.second = since.unwrap_or_default().as_secs();
+    }
+
     /// An answer as bytes; the last one of its connection where `close`.
-    pub(super) fn bytes(&mut self, answer: &Result<Arc<Batch>, Refusal>, close: bool) -> &[u8] {
-        let second = seconds();
+    pub(super) fn bytes(&mut self, answer: Result<&Arc<Batch>, &Refusal>, close: bool) -> &[u8] {
+        let second = self.second;
         let is_made = |made: &Made, batch| {
             Arc::ptr_eq(&made.batch, batch) && made.close == close && made.second == second
         };
@@ -77,7 +85,7 @@ impl Answers {
         &self.answer
     }
 
-    fn write(&mut self, answer: &Result<Arc<Batch>, Refusal>, close: bool, second: u64) {
+    fn write(&mut self, answer: Result<&Arc<Batch>, &Refusal>, close: bool, second: u64) {
         self.body.clear();
         self.answer.clear();
         let (status, retry): (Cow<'static, str>, _) = match answer {
@@ -116,9 +124,4 @@ impl Answers {
         self.body.shrink_to(USUAL);
         self.answer.shrink_to(USUAL);
     }
-}
-
-fn seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }

@@ -22,7 +22,7 @@ use crate::{
     hub::{Batch, BellKey, Held, Place, RoomName, jittered},
     transport::{
         Wire,
-        gate::{Asker, at_once},
+        gate::at_once,
         poll::Asked,
         traffic::{Present, Way},
     },
@@ -96,6 +96,7 @@ impl Thread {
                 return;
             }
             self.now = Instant::now();
+            self.answers.tick();
             let mut told = false;
             for event in &events {
                 match event.token() {
@@ -211,12 +212,7 @@ impl Thread {
     /// Asks who polls and whether they may; goes on where that is known.
     fn admit(&mut self, place: Place, asked: Asked) {
         let present = self.wire.traffic.enter(Way::of_wait(asked.wait));
-        let asker = Asker {
-            proof: asked.proof.clone(),
-            peer: asked.peer,
-            forwarded: asked.forwarded.iter().map(String::as_str).collect(),
-        };
-        let Some(who) = at_once(self.wire.gate.who(asker)) else {
+        let Some(who) = at_once(self.wire.gate.who(asked.asker())) else {
             return self.send(place, present, Question::Admit(Box::new(asked)));
         };
         let Some(row) = self.rows.get_mut(place as usize) else {
@@ -232,26 +228,24 @@ impl Thread {
             Some(Err(refusal)) => return self.refuse(place, refusal),
             None => return self.send(place, present, Question::Admit(Box::new(asked))),
         }
-        let admitted = Box::new(Admitted {
-            who,
-            client,
-            rooms: asked.rooms,
-            after: asked.after,
-            wait: asked.wait,
-            asked: None,
-            over: None,
-        });
+        let poll = asked.of(&who, client);
+        let admitted = Admitted::new(who, poll);
+        let admitted = match row.spare.take() {
+            Some(mut spare) => {
+                *spare = admitted;
+                spare
+            }
+            None => Box::new(admitted),
+        };
         self.hold(place, admitted, present);
     }
 
     /// Asks the hub.
     fn hold(&mut self, place: Place, mut admitted: Box<Admitted>, present: Present) {
-        let left = match admitted.over {
-            Some(over) => {
-                Duration::from_millis(over.saturating_sub(self.deadlines.moment(self.now)))
-            }
-            None => admitted.wait,
-        };
+        if let Some(over) = admitted.over {
+            let left = over.saturating_sub(self.deadlines.moment(self.now));
+            admitted.poll.wait = Duration::from_millis(left);
+        }
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;
         };
@@ -259,16 +253,16 @@ impl Thread {
         let held = self
             .wire
             .hub
-            .hold(&admitted.poll(left), at, &mut row.known, admitted.asked);
+            .hold(&admitted.poll, at, &mut row.known, admitted.asked);
         match held {
             Err(error) => self.refuse(place, error.into()),
             Ok(Held::Answer(batch)) => self.answer(place, &batch),
             Ok(Held::Behind { after, asked }) => {
-                (admitted.after, admitted.asked) = (after, Some(asked));
+                (admitted.poll.after, admitted.asked) = (after, Some(asked));
                 self.send(place, present, Question::Read(admitted));
             }
             Ok(Held::Waits(hold)) => {
-                let (now, wait) = (self.now, admitted.wait);
+                let (now, wait) = (self.now, admitted.poll.wait);
                 let over = admitted
                     .over
                     .get_or_insert_with(|| self.deadlines.moment(now + jittered(wait)));
@@ -365,7 +359,7 @@ impl Thread {
                 let State::Parked(mut parked) = mem::replace(&mut row.state, State::Idle) else {
                     return None;
                 };
-                (parked.admitted.after, parked.admitted.asked) = (after, Some(asked));
+                (parked.admitted.poll.after, parked.admitted.asked) = (after, Some(asked));
                 self.send(place, parked.present, Question::Read(parked.admitted));
                 return None;
             }
@@ -376,10 +370,12 @@ impl Thread {
         let Parked {
             admitted, present, ..
         } = parked;
-        let may = at_once(self.wire.gate.may_read(&admitted.who, &admitted.rooms));
+        let rooms = &admitted.poll.rooms;
+        let may = at_once(self.wire.gate.may_read(&admitted.who, rooms));
         let written = match may {
             Some(Ok(())) => {
-                self.write(place, &Ok(Arc::clone(&batch)));
+                row.spare = Some(admitted);
+                self.write(place, Ok(&batch));
                 Some(batch)
             }
             Some(Err(refusal)) => {

@@ -20,16 +20,16 @@ impl Thread {
 
     pub(super) fn answer(&mut self, place: Place, batch: &Arc<Batch>) {
         self.wire.hub.meter().answered(batch, batch.held, 1);
-        self.write(place, &Ok(Arc::clone(batch)));
+        self.write(place, Ok(batch));
     }
 
     pub(super) fn refuse(&mut self, place: Place, refusal: Refusal) {
         self.wire.traffic.refuse(&refusal);
-        self.write(place, &Err(refusal));
+        self.write(place, Err(&refusal));
     }
 
     /// Writes an answer; the connection is between two requests then, or still writes, or is over.
-    pub(super) fn write(&mut self, place: Place, answer: &Result<Arc<Batch>, Refusal>) {
+    pub(super) fn write(&mut self, place: Place, answer: Result<&Arc<Batch>, &Refusal>) {
         let close = self.ending || self.wire.hub.is_draining();
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;
