@@ -75,8 +75,8 @@ impl Repository {
 
     fn import(&mut self, commits: usize) {
         let mut stream = Vec::new();
-        for _ in 0..commits {
-            self.write(&mut stream);
+        for place in 0..commits {
+            self.write(&mut stream, place == 0);
         }
         let mut import = git()
             .args(["fast-import", "--quiet"])
@@ -90,8 +90,8 @@ impl Repository {
         assert!(import.wait().expect("git").success(), "git fast-import");
     }
 
-    /// The next commit as `git fast-import` reads it.
-    fn write(&mut self, stream: &mut Vec<u8>) {
+    /// The next commit as `git fast-import` reads it; it knows the branch from the second on.
+    fn write(&mut self, stream: &mut Vec<u8>, is_first: bool) {
         let number = self.commits;
         self.commits += 1;
         let changed: Vec<usize> = match number {
@@ -105,7 +105,7 @@ impl Repository {
             "commit refs/heads/main\ncommitter Ann <ann@example.com> {time} +0000\n\
              data <<end\nchange {number}\nend\n"
         );
-        if number > 0 {
+        if number > 0 && is_first {
             let _ = writeln!(head, "from refs/heads/main^0");
         }
         stream.extend_from_slice(head.as_bytes());

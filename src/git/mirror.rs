@@ -16,7 +16,7 @@ use super::error::{GitError, printable};
 use super::fetch::{self, Errand, Layout};
 use super::progress::{Progress, Report};
 use super::url::{RepoUrl, Scheme, UrlPolicy};
-use super::{GitCredential, health};
+use super::{GitCredential, blob, health};
 
 /// How often a fetch that waits for another one looks again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
@@ -272,6 +272,7 @@ impl Mirror {
     /// Opens the mirror for reading.
     pub(super) fn open(&self) -> Result<Repository, GitError> {
         let path = self.path();
+        blob::unverified();
         if !path.exists() {
             return Err(GitError::NotFetched {
                 url: self.source.url.as_str().to_owned(),

@@ -2,9 +2,10 @@
 
 mod faults;
 mod files;
-mod fixture;
+pub mod fixture;
 mod http;
 mod http_backend;
+mod large;
 mod mirror;
 mod released;
 mod shallow;
