@@ -55,7 +55,7 @@ impl Opened {
         let found = self.repository.find_blob(id);
         let blob = found.map_err(|error| self.mirror.broken(&error))?;
         if !large::is_whole(blob.content(), id) {
-            return Err(self.mirror.damaged("an object is not what its id says"));
+            return Err(self.mirror.damaged("an object could not be read"));
         }
         Ok(Content::Small(blob))
     }

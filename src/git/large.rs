@@ -100,7 +100,7 @@ fn loose(objects: &Path, id: Oid) -> io::Result<Option<Box<dyn Read>>> {
             return Ok(Some(Box::new(content)));
         }
     }
-    let reason = "an object without a head";
+    let reason = "an object could not be read";
     Err(io::Error::new(io::ErrorKind::InvalidData, reason))
 }
 
@@ -128,7 +128,7 @@ impl Blob {
     fn end(&mut self) -> io::Result<usize> {
         match self.hash.take().map(Sha1::finish) {
             Some(hash) if hash != self.id.as_bytes() => {
-                let reason = "an object is not what its id says";
+                let reason = "an object could not be read";
                 Err(io::Error::new(io::ErrorKind::InvalidData, reason))
             }
             _ => Ok(0),

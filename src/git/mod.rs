@@ -15,6 +15,7 @@
 //! | `relay`, `framing` | the loopback relay between libgit2 and the git host; answers that libgit2 cannot read |
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
+//! | `sweep` | removing mirrors that nothing is released from any more |
 //! | `refs`, `commit`, `revision` | reading a mirror |
 //! | `tree` | a commit's files, listed and judged, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
@@ -44,6 +45,7 @@ mod refs;
 mod relay;
 mod revision;
 mod snapshot;
+mod sweep;
 mod tree;
 mod trust;
 mod url;

@@ -12,4 +12,5 @@ mod shallow;
 mod ssh;
 mod sshd;
 mod submodules;
+mod sweep;
 mod url;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::fixture::{GitDaemon, GitHttps};
 
 /// `longshore git` with nobody's settings and secrets.
-fn longshore(home: &Path, arguments: &[&str]) -> Command {
+pub fn longshore(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LONGSHORE_") {
@@ -29,7 +29,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-fn errors(output: &Output) -> String {
+pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -17,6 +17,7 @@ mod drain;
 mod events;
 mod fixture;
 mod git_command;
+mod git_faults;
 mod kill;
 mod limits;
 mod limits_greedy;
