@@ -376,3 +376,28 @@ fn secrets_come_from_files_the_environment_or_standard_input() {
         "{told}"
     );
 }
+
+#[test]
+fn a_public_repository_is_cloned_over_https_from_a_trusted_host_only() {
+    let git = GitHttps::public();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let url = git.url();
+    let clone = ["clone", &url, copy.to_str().unwrap(), "--allow-loopback"];
+    let refused = longshore(folder.path(), &clone).output().unwrap();
+    assert_eq!(code(&refused), 1);
+    assert!(
+        errors(&refused).contains("certificate is not trusted"),
+        "{}",
+        errors(&refused)
+    );
+    assert!(!copy.exists());
+    let ca = git.ca_file();
+    let trusting = [&clone[..], &["--ca-file", ca.to_str().unwrap()]].concat();
+    let cloned = longshore(folder.path(), &trusting).output().unwrap();
+    assert!(cloned.status.success(), "{}", errors(&cloned));
+    assert_eq!(
+        std::fs::read_to_string(copy.join("index.html")).unwrap(),
+        "two"
+    );
+}
