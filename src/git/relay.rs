@@ -19,7 +19,7 @@ use super::url::{RepoUrl, Scheme};
 /// How often a silent host is looked at.
 const SILENCE_INTERVAL: Duration = Duration::from_millis(200);
 /// What is moved at once, in bytes.
-const BUFFER_SIZE: usize = 256 << 10;
+const BUFFER_SIZE: usize = 64 * 1024;
 /// The longest head of a `CONNECT` request or first packet of git://, in bytes.
 const MAX_PREFACE: usize = 16 * 1024;
 /// libgit2 opens one connection, or a few where a host closes after each answer.

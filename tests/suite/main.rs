@@ -18,6 +18,7 @@ mod events;
 mod fixture;
 mod git_command;
 mod git_faults;
+mod git_hostile;
 mod kill;
 mod limits;
 mod limits_greedy;
