@@ -18,7 +18,7 @@ const SPOOLED: u64 = 16 << 20;
 /// How many differences may lead to one object. git makes at most 4,095.
 const MAX_CHAIN: usize = 4096;
 /// The longest head of a file that is one object, in bytes.
-const MAX_HEAD: u64 = 32;
+const MAX_HEAD: usize = 32;
 
 /// A blob that is being read; its end is an error where its content is not what its id says.
 pub(super) struct Blob {
@@ -95,8 +95,10 @@ fn loose(objects: &Path, id: Oid) -> io::Result<Option<Box<dyn Read>>> {
         file => file?,
     };
     let mut content = ZlibDecoder::new(BufReader::new(file));
-    for byte in (&mut content).take(MAX_HEAD).bytes() {
-        if byte? == 0 {
+    let mut byte = [0];
+    for _ in 0..MAX_HEAD {
+        content.read_exact(&mut byte)?;
+        if byte == [0] {
             return Ok(Some(Box::new(content)));
         }
     }

@@ -16,7 +16,7 @@ fn a_projects_mirror_stays_until_its_address_changes() {
     repository(&root.join("moved.git"));
     let moved = values(&root.join("moved.git"));
     let change = |values: &ProjectValues| {
-        let servers = stage.store.read(|conn| servers::all(conn)).unwrap();
+        let servers = stage.store.read(servers::all).unwrap();
         let servers: Vec<_> = servers.iter().map(|server| server.id).collect();
         let write = |conn: &mut _| projects::update(conn, id, values, &servers);
         stage.store.write(write).unwrap();
