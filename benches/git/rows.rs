@@ -26,7 +26,7 @@ pub struct Row {
     run: fn(&mut Place, bool) -> Usage,
 }
 
-pub const ROWS: [Row; 7] = [
+pub const ROWS: [Row; 6] = [
     Row {
         name: "starting: the branches of a small repository",
         bound: None,
@@ -35,12 +35,7 @@ pub const ROWS: [Row; 7] = [
     Row {
         name: "fetch of one commit, git://",
         bound: Some(0.6),
-        run: |place, ours| fetch(place, ours, From::Daemon),
-    },
-    Row {
-        name: "fetch of one commit, a folder",
-        bound: Some(0.6),
-        run: |place, ours| fetch(place, ours, From::Folder),
+        run: fetch,
     },
     Row {
         name: "tag to tar, 5,000 files",
@@ -77,7 +72,6 @@ pub struct Place {
 #[derive(Clone, Copy)]
 enum From {
     Daemon,
-    Folder,
     Https,
 }
 
@@ -85,7 +79,6 @@ impl Place {
     fn url(&self, from: From) -> String {
         match from {
             From::Daemon => self.daemon.url(),
-            From::Folder => self.repository.path().display().to_string(),
             From::Https => self.https.url(),
         }
     }
@@ -185,14 +178,16 @@ fn idle(place: &mut Place, ours: bool) -> Usage {
     })
 }
 
+fn main_of(place: &Place, repository: &Path) -> Vec<u8> {
+    let path = repository.to_str().expect("plain text");
+    let found = place.git(&["-C", path, "rev-parse", "main"]).output();
+    found.expect("git").stdout
+}
+
 /// The mean of some fetches into a mirror that is there.
-fn fetch(place: &mut Place, ours: bool, from: From) -> Usage {
-    let name = match from {
-        From::Folder => "folder",
-        From::Daemon | From::Https => "network",
-    };
-    let mirror = place.folder(&format!("{name}-{}", if ours { "ours" } else { "git" }));
-    let url = place.url(from);
+fn fetch(place: &mut Place, ours: bool) -> Usage {
+    let mirror = place.folder(if ours { "mirror-ours" } else { "mirror-git" });
+    let url = place.url(From::Daemon);
     let path = mirror.to_str().expect("plain text");
     let fetching = |place: &Place| match ours {
         true => place.ours("branches", &[&url, "--mirrors", path]),
@@ -209,7 +204,18 @@ fn fetch(place: &mut Place, ours: bool, from: From) -> Usage {
     let rounds: Vec<Usage> = (0..FETCHES)
         .map(|_| {
             place.repository.commit();
-            measure(&mut fetching(place))
+            let usage = measure(&mut fetching(place));
+            // Ours has a folder for each address.
+            let fetched = match ours {
+                true => {
+                    let mut folders = fs::read_dir(&mirror).expect("mirrors").flatten();
+                    folders.next().expect("a mirror").path().join("mirror.git")
+                }
+                false => mirror.clone(),
+            };
+            let theirs = main_of(place, &place.repository.path());
+            assert_eq!(main_of(place, &fetched), theirs, "it was fetched");
+            usage
         })
         .collect();
     let mean = |figure: fn(&Usage) -> f64| rounds.iter().map(figure).sum::<f64>() / FETCHES as f64;
