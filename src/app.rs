@@ -35,6 +35,8 @@ const TURN: Duration = Duration::from_secs(10);
 const MEMORY_SWEEP: Duration = Duration::from_secs(5);
 /// How often what has grown old is swept out of the store.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often mirrors are looked through for those that no project has any more.
+const MIRROR_SWEEP: Duration = Duration::from_secs(3600);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// Why the platform could not start.
@@ -179,7 +181,11 @@ impl App {
 
     /// Sweeps out what has grown old, for ever; run it beside the server.
     pub async fn sweep(self) {
-        tokio::join!(self.sweep_memory(), self.sweep_store());
+        tokio::join!(
+            self.sweep_memory(),
+            self.sweep_store(),
+            self.sweep_mirrors()
+        );
     }
 
     async fn sweep_memory(&self) {
@@ -201,6 +207,20 @@ impl App {
             ticks.tick().await;
             if let Ok(Err(error)) = self.blocking(|app| app.sweep_once()).await {
                 tracing::warn!(%error, "sweep");
+            }
+        }
+    }
+
+    async fn sweep_mirrors(&self) {
+        let unused = Duration::from_secs(u64::from(self.0.settings.git_mirror_days) * 86_400);
+        let mut ticks = tokio::time::interval(MIRROR_SWEEP);
+        loop {
+            ticks.tick().await;
+            let swept = move |app: &Self| app.0.engine.sweep_mirrors(unused);
+            match self.blocking(swept).await {
+                Ok(Err(error)) => tracing::warn!(%error, "sweep of mirrors"),
+                Ok(Ok(count)) if count > 0 => tracing::info!(count, "removed unused mirrors"),
+                _ => {}
             }
         }
     }

@@ -89,6 +89,8 @@ pub struct Settings {
     pub git_bytes: u64,
     /// How many bytes one fetch of a repository may receive.
     pub git_fetch_bytes: u64,
+    /// How many days a mirror is kept that no project has any more.
+    pub git_mirror_days: u32,
     /// How long connecting to a server may take, login included, in seconds.
     pub ssh_connect_seconds: u64,
     /// How long a transfer over SSH may stand still, in seconds.
@@ -172,6 +174,7 @@ impl Default for Settings {
             git_files: 250_000,
             git_bytes: 10 << 30,
             git_fetch_bytes: 10 << 30,
+            git_mirror_days: 30,
             ssh_connect_seconds: 10,
             ssh_idle_seconds: 60,
             ssh_key_folders: Vec::new(),

@@ -60,6 +60,21 @@ impl Engine {
         Ok(mirror.commits(revision, limit)?)
     }
 
+    /// Removes the mirrors that no project has any more and that were not used for `unused`: of
+    /// deleted projects, of addresses and logins that were changed. Gives how many.
+    pub fn sweep_mirrors(&self, unused: Duration) -> Result<u64, DeployError> {
+        let mut used = Vec::new();
+        for project in self.0.store.read(projects::all)? {
+            match self.0.keyring.source(&project) {
+                Ok(source) => used.push(source),
+                // What cannot be fetched has no mirror that could be used.
+                Err(DeployError::Git(GitError::Url(_)) | DeployError::WrongCredential { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.0.mirrors.sweep(&used, unused)?)
+    }
+
     /// The project's mirror, brought up to date.
     fn fetched(&self, project: ProjectId) -> Result<Mirror, DeployError> {
         let mirror = self.mirror(project)?;

@@ -1,16 +1,12 @@
 //! The contents of a tree's files, piece by piece: whoever writes them holds no large file in
 //! memory and can be stopped in the middle of one.
 
-use git2::Oid;
-
+use super::blob::Content;
 use super::checkout::Checkout;
 use super::error::{GitError, printable};
-use super::pack;
 use super::progress::{Progress, Pulse, Report, Stage};
-use super::tree::{Entry, Kind, Note, Opened, Paths, Tree};
+use super::tree::{Entry, Kind, Note, Paths, Tree};
 
-/// From this size on a blob is read straight from its pack, in bytes.
-const STREAMED: u64 = 4 << 20;
 /// What is handed on at once, in bytes.
 const PIECE: usize = 256 << 10;
 /// A pointer of Git LFS is a small text that begins like this.
@@ -27,6 +23,8 @@ pub(super) struct Reader<'a> {
     pulse: Pulse<'a>,
     done: Progress,
     pointers: Paths,
+    /// For pieces of large files; empty until there is one.
+    buffer: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
@@ -42,6 +40,7 @@ impl<'a> Reader<'a> {
                 ..Progress::default()
             },
             pointers: Paths::default(),
+            buffer: Vec::new(),
         }
     }
 
@@ -63,17 +62,22 @@ impl<'a> Reader<'a> {
             done.bytes += piece.len();
             pulse.beat(|| done.clone())
         };
-        if size < STREAMED || !stream(opened, blob, size, &mut pass)? {
-            let blob = opened
-                .repository
-                .find_blob(blob)
-                .map_err(|error| opened.mirror.broken(&error))?;
-            let content = blob.content();
-            if size <= LFS_LONGEST && content.starts_with(LFS_POINTER) {
-                let path = entry.path.to_string_lossy();
-                self.pointers.add(|| printable(&path));
+        match opened.open(blob, size)? {
+            Content::Large(mut content) => loop {
+                self.buffer.resize(PIECE, 0);
+                match content.next(&mut self.buffer)? {
+                    0 => break,
+                    length => pass(&self.buffer[..length])?,
+                }
+            },
+            Content::Small(blob) => {
+                let content = blob.content();
+                if size <= LFS_LONGEST && content.starts_with(LFS_POINTER) {
+                    let path = entry.path.to_string_lossy();
+                    self.pointers.add(|| printable(&path));
+                }
+                content.chunks(PIECE).try_for_each(&mut pass)?;
             }
-            content.chunks(PIECE).try_for_each(&mut pass)?;
         }
         self.done.objects += 1;
         self.pulse.beat(|| self.done.clone())
@@ -103,22 +107,5 @@ impl Tree {
             reader.read(entry, &mut |_| Ok(()))?;
         }
         Ok(reader.finish().notes)
-    }
-}
-
-/// Hands on a large blob without holding it in memory. False, and nothing handed on, where it is
-/// stored as a difference to another one.
-fn stream(opened: &Opened, id: Oid, size: u64, sink: Sink<'_>) -> Result<bool, GitError> {
-    let damaged = |cause: &std::io::Error| opened.mirror.damaged(&printable(&cause.to_string()));
-    let found = pack::whole_blob(opened.repository.path(), id, size);
-    let Some(mut blob) = found.map_err(|error| damaged(&error))? else {
-        return Ok(false);
-    };
-    let mut buffer = vec![0; PIECE];
-    loop {
-        match blob.read(&mut buffer).map_err(|error| damaged(&error))? {
-            0 => return Ok(true),
-            length => sink(&buffer[..length])?,
-        }
     }
 }

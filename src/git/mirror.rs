@@ -1,6 +1,7 @@
 //! Mirrors: a bare copy of every repository that is released from, one folder a source.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -16,8 +17,10 @@ use super::error::{GitError, printable};
 use super::fetch::{self, Errand, Layout};
 use super::progress::{Progress, Report};
 use super::url::{RepoUrl, Scheme, UrlPolicy};
-use super::{GitCredential, health};
+use super::{GitCredential, blob, health};
 
+/// The file in a mirror's folder whose lock is the mirror's; its time is when it was used last.
+pub(super) const LOCK: &str = "lock";
 /// How often a fetch that waits for another one looks again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -57,6 +60,13 @@ impl Source {
         };
         let credential = self.credential.identity();
         format!("{}\0{credential}{depth}", self.url.as_str())
+    }
+
+    /// The name of its mirror's folder.
+    pub(super) fn folder_name(&self) -> String {
+        let digest = Sha256::digest(self.identity().as_bytes());
+        let bytes = digest[..16].iter();
+        bytes.map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// `depth` as libgit2 takes it, 0 for all.
@@ -130,17 +140,16 @@ impl Mirrors {
         }
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The mirror of `source`. Nothing is opened yet.
     ///
     /// Sources with another address or credential have another mirror, so that nobody reads what
     /// somebody else's credential fetched.
     pub fn mirror(&self, source: Source) -> Mirror {
-        let digest = Sha256::digest(source.identity().as_bytes());
-        let name: String = digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let folder = self.root.join(name);
+        let folder = self.root.join(source.folder_name());
         Mirror {
             repository: folder.join("mirror.git"),
             folder,
@@ -193,7 +202,10 @@ impl Mirror {
         let revision = commit.to_string();
         match self.resolve(&revision) {
             Err(GitError::NotFetched { .. } | GitError::UnknownRevision { .. }) => {}
-            found => return found.map(drop),
+            found => {
+                self.touch();
+                return found.map(drop);
+            }
         }
         self.fetch(progress)?;
         self.find(&revision, progress).map(drop)
@@ -208,6 +220,7 @@ impl Mirror {
         };
         errand.check()?;
         let _lock = self.lock(progress)?;
+        self.touch();
         let (current, new) = (self.repository.as_path(), self.folder.join("new.git"));
         remove(&new)?;
         remove(&self.folder.join("old.git"))?;
@@ -272,6 +285,7 @@ impl Mirror {
     /// Opens the mirror for reading.
     pub(super) fn open(&self) -> Result<Repository, GitError> {
         let path = self.path();
+        blob::unverified();
         if !path.exists() {
             return Err(GitError::NotFetched {
                 url: self.source.url.as_str().to_owned(),
@@ -316,7 +330,7 @@ impl Mirror {
     /// The lock file's lock belongs to the open file, so it holds among threads as well as among
     /// processes, and a killed process lets go of it.
     fn lock(&self, progress: Report<'_>) -> Result<File, GitError> {
-        let path = self.folder.join("lock");
+        let path = self.lock_path();
         let at = |path: &Path| {
             let path = path.to_owned();
             move |cause| GitError::disk(&path, cause)
@@ -337,18 +351,28 @@ impl Mirror {
         }
     }
 
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.folder.join(LOCK)
+    }
+
     fn lock_file(&self) -> Result<File, GitError> {
         let at = |cause| GitError::disk(&self.folder, cause);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(at)?;
-        File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.join("lock"))
-            .map_err(at)
+        loop {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.folder)
+                .map_err(at)?;
+            let file = File::options()
+                .create(true)
+                .append(true)
+                .open(self.lock_path());
+            match file {
+                // A sweep took the folder away in between.
+                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+                file => return file.map_err(at),
+            }
+        }
     }
 
     /// Swaps the two in one step where the file system can; a reader that has the old one open
@@ -378,9 +402,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 fn remove(folder: &Path) -> Result<(), GitError> {
     match fs::remove_dir_all(folder) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-            Err(GitError::disk(folder, cause))
-        }
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(GitError::disk(folder, cause)),
         _ => Ok(()),
     }
 }

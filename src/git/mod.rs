@@ -15,24 +15,29 @@
 //! | `relay`, `framing` | the loopback relay between libgit2 and the git host; answers that libgit2 cannot read |
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
+//! | `sweep` | removing mirrors that nothing is released from any more |
 //! | `refs`, `commit`, `revision` | reading a mirror |
 //! | `tree` | a commit's files, listed and judged, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
-//! | `content`, `pack`, `checkout`, `archive` | reading them, as a work tree, as a tar |
+//! | `content`, `checkout`, `archive` | reading them, as a work tree, as a tar |
+//! | `blob`, `large`, `pack`, `delta` | one file's content, piece by piece where it is large |
 //! | `snapshot` | a commit's files one by one |
 
 mod address;
 mod archive;
+mod blob;
 mod certificate;
 mod checkout;
 mod commit;
 mod content;
 mod credential;
+mod delta;
 mod error;
 mod fetch;
 mod framing;
 mod health;
 mod host_key;
+mod large;
 mod mirror;
 mod pack;
 mod progress;
@@ -40,6 +45,7 @@ mod refs;
 mod relay;
 mod revision;
 mod snapshot;
+mod sweep;
 mod tree;
 mod trust;
 mod url;

@@ -1,14 +1,14 @@
-//! Large blobs, straight from a pack. libgit2 reads a packed object into memory as a whole; a file
-//! of some gigabytes would take as much. gitformat-pack(5) describes the files.
+//! Packs, as far as it takes to read one object without holding it in memory. libgit2 reads a packed
+//! object as a whole; a file of some gigabytes would take as much. gitformat-pack(5) describes the
+//! files.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::bufread::ZlibDecoder;
 use git2::Oid;
-use openssl::sha::Sha1;
 
 /// An index of version 2 begins with it.
 const MAGIC: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
@@ -17,32 +17,119 @@ const FAN_OUT: u64 = 256 * 4;
 const ID: u64 = 20;
 /// The type of a blob that is stored as it is.
 const BLOB: u8 = 3;
+/// The type of a difference to what begins so many bytes before it.
+const OFFSET_DELTA: u8 = 6;
+/// The type of a difference to what has an id.
+const ID_DELTA: u8 = 7;
 /// Set in an offset that stands in the table of long ones.
 const LONG_OFFSET: u32 = 1 << 31;
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 64 << 10;
 
-/// A blob that is being read; its end is an error where its content is not what its id says.
-pub(super) struct Blob {
-    content: ZlibDecoder<BufReader<File>>,
-    left: u64,
-    hash: Option<Sha1>,
-    id: Oid,
+/// What stands compressed in a pack.
+pub(super) type Inflated = ZlibDecoder<BufReader<File>>;
+
+/// Where an object begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pack: PathBuf,
+    offset: u64,
 }
 
-/// The blob `id` of `size` bytes in one of the packs of the repository at `path`; none where no
-/// pack has it as it is.
-pub(super) fn whole_blob(path: &Path, id: Oid, size: u64) -> io::Result<Option<Blob>> {
-    for entry in path.join("objects/pack").read_dir()? {
+/// What is there.
+pub(super) enum Entry {
+    /// A blob as it is.
+    Blob(Inflated),
+    /// The difference of an object to another one.
+    Delta {
+        /// The other one.
+        base: Place,
+        /// The difference; see `delta`.
+        difference: Inflated,
+    },
+    /// Something else.
+    Other,
+}
+
+/// Where one of the packs in `folder` has the object `id`.
+pub(super) fn find(folder: &Path, id: Oid) -> io::Result<Option<Place>> {
+    let packs = match folder.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        packs => packs?,
+    };
+    for entry in packs {
         let index = entry?.path();
-        if index
-            .extension()
-            .is_some_and(|extension| extension == "idx")
-            && let Some(offset) = offset_of(&File::open(&index)?, id)?
-        {
-            return open(&index.with_extension("pack"), offset, id, size);
+        let is_index = index.extension().is_some_and(|ending| ending == "idx");
+        if is_index && let Some(offset) = offset_of(&File::open(&index)?, id)? {
+            let pack = index.with_extension("pack");
+            return Ok(Some(Place { pack, offset }));
         }
     }
     Ok(None)
+}
+
+impl Place {
+    /// Opens what is there.
+    pub(super) fn entry(&self) -> io::Result<Entry> {
+        let mut file = File::open(&self.pack)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut reader = BufReader::with_capacity(BUFFER, file);
+        let first = byte(&mut reader)?;
+        // The rest of the length, which the caller knows already.
+        let mut next = first;
+        while next & 0x80 != 0 {
+            next = byte(&mut reader)?;
+        }
+        let base = match (first >> 4) & 7 {
+            BLOB => return Ok(Entry::Blob(ZlibDecoder::new(reader))),
+            OFFSET_DELTA => {
+                let back = distance(&mut reader)?;
+                let offset = self.offset.checked_sub(back).filter(|_| back > 0);
+                offset.ok_or_else(|| malformed("a difference to what lies outside the pack"))?
+            }
+            ID_DELTA => {
+                let mut id = [0; ID as usize];
+                reader.read_exact(&mut id)?;
+                let id = Oid::from_bytes(&id).map_err(io::Error::other)?;
+                let index = File::open(self.pack.with_extension("idx"))?;
+                let missing = || malformed("a difference to what the pack does not have");
+                offset_of(&index, id)?.ok_or_else(missing)?
+            }
+            _ => return Ok(Entry::Other),
+        };
+        Ok(Entry::Delta {
+            base: Self {
+                pack: self.pack.clone(),
+                offset: base,
+            },
+            difference: ZlibDecoder::new(reader),
+        })
+    }
+}
+
+fn malformed(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+fn byte(reader: &mut impl Read) -> io::Result<u8> {
+    let mut byte = [0];
+    reader.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
+/// How far before a difference its base begins: seven bits a byte, the high ones first, each step
+/// but the last one too few.
+fn distance(reader: &mut impl Read) -> io::Result<u64> {
+    let mut next = byte(reader)?;
+    let mut back = u64::from(next & 0x7f);
+    while next & 0x80 != 0 {
+        next = byte(reader)?;
+        back = back
+            .checked_add(1)
+            .and_then(|back| back.checked_mul(128))
+            .and_then(|back| back.checked_add(u64::from(next & 0x7f)))
+            .ok_or_else(|| malformed("a difference to what lies outside the pack"))?;
+    }
+    Ok(back)
 }
 
 fn number(index: &File, at: u64) -> io::Result<u32> {
@@ -88,55 +175,5 @@ fn offset_of(index: &File, id: Oid) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn open(pack: &Path, offset: u64, id: Oid, size: u64) -> io::Result<Option<Blob>> {
-    let mut file = File::open(pack)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut reader = BufReader::with_capacity(BUFFER, file);
-    let mut byte = [0];
-    reader.read_exact(&mut byte)?;
-    if (byte[0] >> 4) & 7 != BLOB {
-        return Ok(None);
-    }
-    // The rest of the length, which the index of all objects gave us already.
-    while byte[0] & 0x80 != 0 {
-        reader.read_exact(&mut byte)?;
-    }
-    let mut hash = Sha1::new();
-    hash.update(format!("blob {size}\0").as_bytes());
-    Ok(Some(Blob {
-        content: ZlibDecoder::new(reader),
-        left: size,
-        hash: Some(hash),
-        id,
-    }))
-}
-
-impl Blob {
-    /// The next piece; 0 at the end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if most == 0 {
-            return self.end();
-        }
-        let length = self.content.read(&mut buffer[..most])?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= length as u64;
-        if let Some(hash) = &mut self.hash {
-            hash.update(&buffer[..length]);
-        }
-        Ok(length)
-    }
-
-    fn end(&mut self) -> io::Result<usize> {
-        match self.hash.take().map(Sha1::finish) {
-            Some(hash) if hash != self.id.as_bytes() => {
-                Err(io::Error::other("an object could not be read"))
-            }
-            _ => Ok(0),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,9 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use git2::{Blob, Oid, Repository};
+use git2::Oid;
 
+use super::blob::{Content, Opened};
 use super::commit::CommitId;
 use super::error::GitError;
 use super::mirror::Mirror;
@@ -78,31 +79,34 @@ impl Snapshot {
 }
 
 /// The contents of a mirror's files.
-pub struct Contents {
-    mirror: Mirror,
-    repository: Repository,
-}
+pub struct Contents(Opened);
 
 impl Contents {
-    /// A file's length in bytes, and its content.
+    /// A file's length in bytes, and its content, of which never more than 4 MiB (16 MiB where the
+    /// repository has it as a difference) are in memory.
     pub fn open(&self, blob: BlobId) -> Result<(u64, impl Read + '_), GitError> {
-        let found = self.repository.find_blob(blob.0);
-        let content = found.map_err(|error| self.mirror.broken(&error))?;
-        Ok((content.size() as u64, Content { content, at: 0 }))
+        let size = self.0.size(blob.0)?;
+        let content = self.0.open(blob.0, size)?;
+        Ok((size, Reading { content, at: 0 }))
     }
 }
 
-struct Content<'a> {
-    content: Blob<'a>,
+struct Reading<'a> {
+    content: Content<'a>,
     at: usize,
 }
 
-impl Read for Content<'_> {
+impl Read for Reading<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut rest = self.content.content().get(self.at..).unwrap_or_default();
-        let count = rest.read(buffer)?;
-        self.at += count;
-        Ok(count)
+        match &mut self.content {
+            Content::Large(content) => content.next(buffer).map_err(io::Error::other),
+            Content::Small(blob) => {
+                let mut rest = blob.content().get(self.at..).unwrap_or_default();
+                let count = rest.read(buffer)?;
+                self.at += count;
+                Ok(count)
+            }
+        }
     }
 }
 
@@ -119,9 +123,9 @@ impl Mirror {
 
     /// Opens the mirror for reading contents.
     pub fn contents(&self) -> Result<Contents, GitError> {
-        Ok(Contents {
+        Ok(Contents(Opened {
             repository: self.open()?,
             mirror: self.clone(),
-        })
+        }))
     }
 }

@@ -2,13 +2,15 @@
 
 mod faults;
 mod files;
-mod fixture;
+pub mod fixture;
 mod http;
 mod http_backend;
+mod large;
 mod mirror;
 mod released;
 mod shallow;
 mod ssh;
 mod sshd;
 mod submodules;
+mod sweep;
 mod url;

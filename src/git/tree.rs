@@ -42,10 +42,11 @@ pub(super) mod tests_only {
 
 use std::path::{Path, PathBuf};
 
-use git2::{Oid, Repository};
+use git2::Oid;
 
 pub use note::{Note, Paths};
 
+use super::blob::Opened;
 use super::commit::CommitId;
 use super::error::{GitError, printable};
 use super::mirror::Mirror;
@@ -74,12 +75,6 @@ pub struct Tree {
     files: u64,
     bytes: u64,
     notes: Vec<Note>,
-}
-
-/// A repository that files are read from.
-pub(super) struct Opened {
-    pub(super) mirror: Mirror,
-    pub(super) repository: Repository,
 }
 
 /// One thing in a tree.

@@ -10,6 +10,7 @@ impl Settings {
             ("git_files", self.git_files),
             ("git_bytes", self.git_bytes),
             ("git_fetch_bytes", self.git_fetch_bytes),
+            ("git_mirror_days", u64::from(self.git_mirror_days)),
             ("ssh_connect_seconds", self.ssh_connect_seconds),
             ("ssh_idle_seconds", self.ssh_idle_seconds),
             ("ssh_connections", self.ssh_connections as u64),

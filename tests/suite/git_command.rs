@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::fixture::{GitDaemon, GitHttps};
 
 /// `longshore git` with nobody's settings and secrets.
-fn longshore(home: &Path, arguments: &[&str]) -> Command {
+pub fn longshore(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LONGSHORE_") {
@@ -29,7 +29,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-fn errors(output: &Output) -> String {
+pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -374,5 +374,30 @@ fn secrets_come_from_files_the_environment_or_standard_input() {
     assert!(
         told.contains("refused the login") && !told.contains("wrong-token"),
         "{told}"
+    );
+}
+
+#[test]
+fn a_public_repository_is_cloned_over_https_from_a_trusted_host_only() {
+    let git = GitHttps::public();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let url = git.url();
+    let clone = ["clone", &url, copy.to_str().unwrap(), "--allow-loopback"];
+    let refused = longshore(folder.path(), &clone).output().unwrap();
+    assert_eq!(code(&refused), 1);
+    assert!(
+        errors(&refused).contains("certificate is not trusted"),
+        "{}",
+        errors(&refused)
+    );
+    assert!(!copy.exists());
+    let ca = git.ca_file();
+    let trusting = [&clone[..], &["--ca-file", ca.to_str().unwrap()]].concat();
+    let cloned = longshore(folder.path(), &trusting).output().unwrap();
+    assert!(cloned.status.success(), "{}", errors(&cloned));
+    assert_eq!(
+        std::fs::read_to_string(copy.join("index.html")).unwrap(),
+        "two"
     );
 }

@@ -17,6 +17,8 @@ mod drain;
 mod events;
 mod fixture;
 mod git_command;
+mod git_faults;
+mod git_hostile;
 mod kill;
 mod limits;
 mod limits_greedy;
