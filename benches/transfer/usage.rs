@@ -33,7 +33,7 @@ pub enum Here {
 
 /// Does `work` and measures it; `there` are the daemons of the servers' side.
 pub fn measure(here: Here, there: &[u32], work: impl FnOnce()) -> Usage {
-    let cpu_of = |pids: &[u32]| -> f64 { pids.iter().map(|pid| cpu(*pid, true)).sum() };
+    let cpu_of = |pids: &[u32]| -> f64 { pids.iter().map(|pid| cpu_of_all(*pid)).sum() };
     let cpu_here = || match here {
         Here::Children => cpu(std::process::id(), true) - cpu(std::process::id(), false),
         Here::Process(pid) => cpu(pid, true),
@@ -61,11 +61,6 @@ pub fn measure(here: Here, there: &[u32], work: impl FnOnce()) -> Usage {
         done.store(true, Ordering::Release);
         (seconds, watch.join().expect("the watch"))
     });
-    // A daemon knows what its children used when it has waited for them.
-    let over = Instant::now() + Duration::from_secs(5);
-    while there.iter().any(|pid| !children(*pid).is_empty()) && Instant::now() < over {
-        thread::sleep(Duration::from_millis(10));
-    }
     Usage {
         seconds,
         cpu_here: cpu_here() - before_here,
@@ -86,8 +81,14 @@ fn cpu(pid: u32, with_children: bool) -> f64 {
     ticks as f64 / TICKS
 }
 
+/// The processor time of a daemon with all that it started: a connection that is kept has not ended.
+fn cpu_of_all(pid: u32) -> f64 {
+    let living = descendants(pid).into_iter().chain([pid]);
+    living.map(|pid| cpu(pid, true)).sum()
+}
+
 /// Resident memory in KiB.
-pub fn rss(pid: u32) -> u64 {
+fn rss(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));

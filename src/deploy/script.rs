@@ -76,11 +76,19 @@ pub(super) fn prune(base: &str, keep: i32, failed: &[ReleaseId]) -> String {
 live=$(readlink "$base/current" || true)
 live=${{live#releases/}}
 remove() {{ [ "$1" = "$live" ] || {{ echo "removing release $1"; rm -rf "./$1" "./.$1"; }}; }}
+is_release() {{ [ -d "./$1" ] && [ "$1" != "$live" ] && case $1 in *[!0-9]*) false ;; esac; }}
 drop_parts
 for id in {failed}; do
   if [ -d "./$id" ]; then remove "$id"; fi
 done
-ls | grep -E '^[0-9]+$' | grep -vx "$live" | sort -rn | tail -n +{keep} | while read -r id; do remove "$id"; done
+for id in [0-9]*; do
+  is_release "$id" || continue
+  newer=0
+  for other in [0-9]*; do
+    if is_release "$other" && [ "$other" -gt "$id" ]; then newer=$((newer + 1)); fi
+  done
+  if [ "$newer" -ge $(({keep} - 1)) ]; then remove "$id"; fi
+done
 "#,
             failed = failed.join(" "),
         )

@@ -197,7 +197,7 @@ impl<'a, 'f> Run<'a, 'f> {
             } else if now >= deadline {
                 return Err(Stop::TimeLimit);
             }
-            if !moved {
+            if !moved && !self.has_more() {
                 self.wait(deadline)?;
             }
         }
@@ -211,6 +211,12 @@ impl<'a, 'f> Run<'a, 'f> {
             self.last_sign = Instant::now();
         }
         Ok(moved)
+    }
+
+    /// Whether something came for one stream while libssh2 took from the socket for the other, or
+    /// for the feed: the socket will not tell of that again.
+    fn has_more(&self) -> bool {
+        self.channel.read_window().available > 0
     }
 
     fn read(&mut self, stream: Stream) -> Result<bool, Stop> {

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::net::{RecvFlags, Shutdown};
 use ssh2::{BlockDirections, DisconnectCode, ErrorCode, MethodType, Session};
 
+use super::cipher;
 use super::error::{Cause, Phase};
 use super::host_key::{self, HostKey};
 use super::{Cancel, Timeouts};
@@ -223,6 +224,11 @@ impl Link {
     }
 
     fn prefer(&self, pinned: Option<&str>) -> Result<(), Fault> {
+        for direction in [MethodType::CryptCs, MethodType::CryptSc] {
+            let supported = self.session.supported_algs(direction)?;
+            let order = cipher::preference(&supported, cipher::has_aes());
+            self.session.method_pref(direction, &order)?;
+        }
         let Some(pinned) = pinned else { return Ok(()) };
         let supported = self.session.supported_algs(MethodType::HostKey)?;
         match host_key::preference(pinned, &supported) {
