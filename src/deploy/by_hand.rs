@@ -10,7 +10,7 @@ use super::run::bytes;
 use super::said::Message;
 use crate::git::UrlPolicy;
 use crate::secret::Vault;
-use crate::ssh::{Cancel, Command, Connection, Exit, SshError, Stream};
+use crate::ssh::{Cancel, Command, Connection, Exit, NewRemoteFile, SshError, Stream};
 use crate::store::audit::{self, NewEntry};
 use crate::store::servers::{self, Server};
 use crate::store::{AuditId, AuditOutcome, AuditWay, ServerKind, Store};
@@ -114,7 +114,7 @@ impl ByHand {
             server,
             &detail,
             cancel,
-            |connection| match connection.remote_file(remote, cancel)?.is_folder {
+            |connection| match connection.remote_file(remote, cancel)?.is_folder() {
                 true => connection.get_tree(remote, local, cancel, progress),
                 false => connection.get_file(remote, local, cancel, progress),
             },
@@ -131,12 +131,12 @@ impl ByHand {
         cancel: &Cancel,
     ) -> Result<u64, DeployError> {
         self.bytes(by, "put", server, &file.path, cancel, |connection| {
-            let (path, mode) = (&file.path, file.mode);
-            let sent = connection.upload_from(source, path, mode, cancel, &mut |_| {})?;
-            if let Some(changed) = file.changed {
-                connection.set_changed(path, changed, cancel)?;
-            }
-            Ok(sent)
+            let new = NewRemoteFile {
+                mode: file.mode,
+                changed: file.changed,
+                synced: true,
+            };
+            connection.upload_from(source, &file.path, new, cancel, &mut |_| {})
         })
     }
 

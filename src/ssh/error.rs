@@ -5,7 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::HostKey;
+use super::{Exit, HostKey};
+
+/// What [`Cause::Refused`] names where it was a command.
+pub(super) const COMMAND: &str = "a command";
 
 /// Something failed at one server.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,15 @@ impl SshError {
         Self {
             address: Self::address(host, port),
             cause,
+        }
+    }
+
+    /// Whether the server runs no commands, and may still take files.
+    pub fn is_without_shell(&self) -> bool {
+        match self.cause {
+            Cause::NoShell { .. } => true,
+            Cause::Refused { what, .. } => what == COMMAND,
+            _ => false,
         }
     }
 
@@ -189,6 +201,13 @@ pub enum Cause {
         /// What libssh2 said.
         reason: String,
     },
+    /// The server ends whatever command it is given before its shell begins: it has none, as one that
+    /// takes files alone.
+    #[error("the server runs no commands, or not with a shell ({ended})")]
+    NoShell {
+        /// How it ended.
+        ended: Exit,
+    },
     /// The command ran longer than its limit.
     #[error("the command did not end within {}{}", seconds(*.limit), fate(*.killed))]
     CommandTimedOut {
@@ -272,6 +291,7 @@ impl Cause {
                 | Self::LocalFile { .. }
                 | Self::DiskFull { .. }
                 | Self::Refused { .. }
+                | Self::NoShell { .. }
         )
     }
 }

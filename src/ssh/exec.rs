@@ -8,7 +8,7 @@ use ssh2::Channel;
 use super::Cancel;
 use super::command::{Command, Exit, Stream};
 use super::connection::Connection;
-use super::error::{Cause, Phase, SshError};
+use super::error::{COMMAND, Cause, Phase, SshError};
 use super::lines::Lines;
 use super::link::{Fault, Patience, SLICE};
 use super::script::{Listener, Mark, Victim, quote};
@@ -71,7 +71,7 @@ impl Connection {
     fn start(&self, text: &str, patience: Patience<'_>) -> Result<Channel, Cause> {
         let refused = |fault: Fault| match fault {
             Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
-                what: "a command",
+                what: COMMAND,
                 reason: reason.clone(),
             },
             fault => fault.general(Phase::Start, self.timeouts.idle),
@@ -354,7 +354,10 @@ impl<'a, 'f> Run<'a, 'f> {
             });
         }
         match self.channel.exit_status() {
-            Ok(0) if self.listener.victim.is_some() => Err(Cause::ConnectionLost {
+            Ok(status) if self.listener.victim.is_none() => Err(Cause::NoShell {
+                ended: Exit::from_shell(status),
+            }),
+            Ok(0) => Err(Cause::ConnectionLost {
                 reason: "the command's exit status was not told".to_owned(),
             }),
             Ok(status) => Ok(Exit::from_shell(status)),

@@ -67,6 +67,7 @@ impl From<&Cause> for Said {
             Cause::Refused { what, reason: why } => said("failure.ssh.refused")
                 .with("what", reason(what))
                 .with("reason", reason(why)),
+            Cause::NoShell { ended } => said("failure.ssh.no_shell").said("ended", ended),
             Cause::CommandTimedOut { limit, killed } => said(match killed {
                 true => "failure.ssh.command_timed_out",
                 false => "failure.ssh.command_timed_out_runs",

@@ -195,6 +195,12 @@ fn ssh() -> Vec<SshCause> {
             what: "a command",
             reason: reason(),
         },
+        SshCause::NoShell {
+            ended: Exit {
+                code: Some(11),
+                signal: None,
+            },
+        },
         SshCause::Input { cause: system() },
         SshCause::Input {
             cause: io::Error::other(StepError::StepTimedOut(limit)),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::exec::exec;
+use super::transfer::new;
 use super::sshd::{Sshd, wait_until};
 use crate::secret::Secret;
 use crate::ssh::{Cancel, Cause, Command, Credential, Phase, Pool, PoolOptions, Target, Timeouts};
@@ -100,7 +101,7 @@ fn a_broken_connection_is_closed_and_a_harmless_error_does_not_break_it() {
         .upload_from(
             nothing,
             missing.to_str().unwrap(),
-            0o644,
+            new(0o644),
             &Cancel::new(),
             &mut |_| {},
         )
