@@ -93,9 +93,13 @@ impl Spec {
     /// Whether commands run on the servers, beside our own scripts.
     pub(super) fn needs_shell(&self) -> bool {
         let project = &self.project;
-        [&project.before_deploy, &project.restart, &project.after_deploy]
-            .into_iter()
-            .any(|command| !command.is_empty())
+        [
+            &project.before_deploy,
+            &project.restart,
+            &project.after_deploy,
+        ]
+        .into_iter()
+        .any(|command| !command.is_empty())
     }
 
     /// The steps on the platform, in order.

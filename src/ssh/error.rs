@@ -152,6 +152,16 @@ pub enum Cause {
         /// The methods that the server accepts, by their SSH names, comma-separated.
         accepted: String,
     },
+    /// The credential is right, but the server wants another proof after it.
+    #[error("the server took the {tried} of {user}, and wants another proof as well: {wanted}")]
+    MoreProof {
+        /// The login name.
+        user: String,
+        /// As in [`AuthenticationFailed`](Self::AuthenticationFailed).
+        tried: &'static str,
+        /// The methods that it accepts next, by their SSH names, comma-separated.
+        wanted: String,
+    },
     /// The password is right but must be changed before the server lets the user in.
     #[error("the password of {user} has expired on the server")]
     PasswordExpired {
@@ -279,6 +289,7 @@ impl Cause {
             Self::HostKeyChanged { .. }
                 | Self::UnknownHostKey { .. }
                 | Self::AuthenticationFailed { .. }
+                | Self::MoreProof { .. }
                 | Self::PasswordExpired { .. }
         )
     }

@@ -396,9 +396,10 @@ impl<'a, 'f> Run<'a, 'f> {
     }
 
     fn kill_by_second_connection(&self, victim: Victim) -> bool {
-        Connection::open(&self.connection.target, &self.connection.timeouts)
-            .map_err(|error| error.cause)
-            .and_then(|second| second.succeeds(&victim.kill_script(), KILL_LIMIT))
+        self.connection
+            .beside(KILL_LIMIT, |second| {
+                second.succeeds(&victim.kill_script(), KILL_LIMIT)
+            })
             .unwrap_or(false)
     }
 

@@ -9,6 +9,7 @@
 //!
 //! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. No secret is in it.
 
+mod agent_relay;
 mod command;
 mod connection;
 mod credential;

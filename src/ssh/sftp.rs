@@ -253,7 +253,10 @@ impl Files<'_> {
     /// Removes what a failure left at `path`, also after a cancel.
     pub(super) fn clear_up(&self, path: &Path, patience: Patience<'_>) {
         if let Some(sftp) = &self.sftp {
-            let _ = self.connection.link.drive(patience, || Ok(sftp.unlink(path)?));
+            let _ = self
+                .connection
+                .link
+                .drive(patience, || Ok(sftp.unlink(path)?));
         }
     }
 

@@ -39,8 +39,8 @@ impl Files<'_> {
         let mut chunk = vec![0; CHUNK];
         let mut written = 0;
         loop {
-            let length = fill_chunk(source, &mut chunk)
-                .map_err(|error| self.because(unreadable(error)))?;
+            let length =
+                fill_chunk(source, &mut chunk).map_err(|error| self.because(unreadable(error)))?;
             let mut rest = &chunk[..length];
             while !rest.is_empty() {
                 match self.drive(|_| Ok(place.write(rest)?)) {

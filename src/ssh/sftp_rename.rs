@@ -100,7 +100,9 @@ impl Talk<'_> {
         let mut rest = &packet[..];
         while !rest.is_empty() {
             let channel = &mut self.channel;
-            let sent = self.link.drive(self.patience, || Ok(channel.write(rest)?))?;
+            let sent = self
+                .link
+                .drive(self.patience, || Ok(channel.write(rest)?))?;
             rest = &rest[sent..];
         }
         Ok(())
@@ -151,7 +153,10 @@ mod tests {
         let ours = ("posix-rename@openssh.com", "1");
         assert!(offers(&told(&[("statvfs@openssh.com", "2"), ours])));
         assert!(!offers(&told(&[("posix-rename@openssh.com", "2")])));
-        assert!(!offers(&told(&[("x", "posix-rename@openssh.com"), ("1", "y")])));
+        assert!(!offers(&told(&[
+            ("x", "posix-rename@openssh.com"),
+            ("1", "y")
+        ])));
         let mut cut = told(&[ours]);
         cut.pop();
         assert!(!offers(&cut) && !offers(&[]));

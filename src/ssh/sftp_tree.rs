@@ -26,9 +26,7 @@ impl Files<'_> {
         for entry in entries {
             let entry = entry.map_err(|cause| self.here(local, cause))?;
             let (here, there) = (entry.path(), remote.join(entry.file_name()));
-            let about = entry
-                .metadata()
-                .map_err(|cause| self.here(&here, cause))?;
+            let about = entry.metadata().map_err(|cause| self.here(&here, cause))?;
             let mut further = |count| progress(sent + count);
             if about.is_dir() {
                 sent += self.put_tree(&here, &there, &mut further)?;

@@ -27,8 +27,7 @@ impl Connection {
         cancel: &Cancel,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, SshError> {
-        self.files(cancel)?
-            .put(local, Path::new(remote), progress)
+        self.files(cancel)?.put(local, Path::new(remote), progress)
     }
 
     /// Writes all that `source` has to the file `remote`; returns how many bytes that were.

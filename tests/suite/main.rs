@@ -37,6 +37,7 @@ mod release_git_ssh;
 mod release_hooks;
 mod release_keep;
 mod release_refused;
+mod release_rungs;
 mod release_ssh;
 mod release_tree;
 mod rights;

@@ -50,6 +50,14 @@ impl From<&Cause> for Said {
                 .arg("user", user)
                 .with("tried", reason(tried))
                 .arg("accepted", accepted),
+            Cause::MoreProof {
+                user,
+                tried,
+                wanted,
+            } => said("failure.ssh.more_proof")
+                .arg("user", user)
+                .with("tried", reason(tried))
+                .arg("wanted", wanted),
             Cause::PasswordExpired { user } => {
                 said("failure.ssh.password_expired").arg("user", user)
             }

@@ -181,6 +181,11 @@ fn ssh() -> Vec<SshCause> {
             tried: "password",
             accepted: "publickey".into(),
         },
+        SshCause::MoreProof {
+            user: "demo".into(),
+            tried: "key",
+            wanted: "password".into(),
+        },
         SshCause::PasswordExpired {
             user: "demo".into(),
         },

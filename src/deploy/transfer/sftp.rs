@@ -82,8 +82,14 @@ impl Shipment {
         }
         let singly = Singly::open(self, destination, frame)?;
         let files = &singly.files;
-        let (current, releases) = (Path::new(base).join("current"), Path::new(base).join("releases"));
-        let (name, ours) = (self.release.to_string(), releases.join(self.release.to_string()));
+        let (current, releases) = (
+            Path::new(base).join("current"),
+            Path::new(base).join("releases"),
+        );
+        let (name, ours) = (
+            self.release.to_string(),
+            releases.join(self.release.to_string()),
+        );
         let live = match files.look(&current)? {
             Some(found) if found.kind == Kind::Link => Some(files.link_target(&current)?),
             Some(_) => {
@@ -159,7 +165,12 @@ impl<'a> Singly<'a> {
     /// have.
     fn bring(&self, tree: &Path) -> Result<u64, StepError> {
         let (entries, all) = (self.shipment.manifest.entries(), self.shipment.bytes());
-        let opened = self.shipment.packs.source().open().map_err(StepError::Start)?;
+        let opened = self
+            .shipment
+            .packs
+            .source()
+            .open()
+            .map_err(StepError::Start)?;
         let mut sent = 0;
         for Entry { path, what } in entries {
             self.frame.check()?;
@@ -256,7 +267,12 @@ impl<'a> Singly<'a> {
                         let leads = self.files.link_target(&there)?;
                         (leads.as_os_str().as_bytes() == &**target, about.mode)
                     }
-                    (Some(What::File { mode, size, sum, .. }), Kind::File) => {
+                    (
+                        Some(What::File {
+                            mode, size, sum, ..
+                        }),
+                        Kind::File,
+                    ) => {
                         let is_same = about.length == *size && self.sum(&there, read)? == *sum;
                         read += size;
                         (is_same, *mode)

@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::exec::exec;
-use super::transfer::new;
 use super::sshd::{Sshd, wait_until};
+use super::transfer::new;
 use crate::secret::Secret;
 use crate::ssh::{
     Cancel, Cause, Command, Connection, Credential, Target, Timeouts, host_key, offered_key,

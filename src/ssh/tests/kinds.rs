@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::account::{Account, PASSWORD};
 use super::exec::exec;
-use super::transfer::new;
 use super::sshd::{Sshd, make_key, read_secret, wait_until};
+use super::transfer::new;
 use crate::secret::Secret;
 use crate::ssh::{Cancel, Cause, Connection, Credential, Target, Timeouts, host_key};
 
@@ -25,7 +25,9 @@ fn a_server_of_files_alone_takes_and_gives_files() {
     for stdin in [None, Some(&mut fed as &mut dyn std::io::Read)] {
         let mut command = crate::ssh::Command::new("true", std::time::Duration::from_secs(5));
         command.stdin = stdin;
-        let error = connection.exec(command, &cancel, &mut |_, _| {}).unwrap_err();
+        let error = connection
+            .exec(command, &cancel, &mut |_, _| {})
+            .unwrap_err();
         assert!(error.is_without_shell(), "{error}");
         assert!(!connection.is_broken());
     }
@@ -93,6 +95,7 @@ fn older_key_exchanges_ciphers_and_keys_are_spoken() {
         "KexAlgorithms diffie-hellman-group14-sha256\nCiphers aes128-ctr\nMACs hmac-sha2-256",
         "KexAlgorithms ecdh-sha2-nistp256\nCiphers aes256-gcm@openssh.com",
         "HostKeyAlgorithms rsa-sha2-256\nPubkeyAcceptedAlgorithms rsa-sha2-512",
+        "HostKeyAlgorithms rsa-sha2-512\nPubkeyAcceptedAlgorithms rsa-sha2-256",
         "HostKeyAlgorithms ecdsa-sha2-nistp256\nPubkeyAcceptedAlgorithms ecdsa-sha2-nistp256",
         "KexAlgorithms curve25519-sha256\nCiphers chacha20-poly1305@openssh.com",
     ] {
