@@ -320,6 +320,11 @@ impl Link {
         }
     }
 
+    /// Lets what is dropped not wait for a server that does not answer.
+    pub(super) fn hurry(&self) {
+        self.session.set_timeout(SLICE.as_millis() as u32);
+    }
+
     /// Asks the server for a sign of life, unless a packet is only half sent: another one must
     /// not come between.
     pub(super) fn ask_for_sign(&self) -> Result<(), Fault> {

@@ -280,7 +280,11 @@ impl Files<'_> {
             return Err(Fault::lost("the channel for files is closed"));
         };
         let link = &self.connection.link;
-        link.drive(self.patience(), || call(sftp))
+        let done = link.drive(self.patience(), || call(sftp));
+        if matches!(done, Err(Fault::Cancelled | Fault::TimedOut)) {
+            link.hurry();
+        }
+        done
     }
 
     fn patience(&self) -> Patience<'_> {

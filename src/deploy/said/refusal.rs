@@ -54,7 +54,7 @@ const DELTA_FAILED: Word = (
     "the files of release {release} on this server are not what they were, so all files are sent: {reason}",
 );
 
-const WORDS: [Word; 14] = [
+const WORDS: [Word; 15] = [
     NOT_A_LINK,
     (
         "releases_not_made",
@@ -71,6 +71,11 @@ const WORDS: [Word; 14] = [
         "not_unpacked",
         &["path", "reason"],
         "the files could not be unpacked in {path}: {reason}",
+    ),
+    (
+        "disk_full",
+        &["path", "reason"],
+        "{path}: the disk is full ({reason})",
     ),
     (
         "incomplete",

@@ -164,7 +164,11 @@ names() {
 const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
 said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } |
   grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
-case $said in *failed) fail not_unpacked "${said%?failed}" ;; esac
+case $said in *failed)
+  free=$(df -Pk "$part" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*/\1/')
+  [ "${free:-1024}" -ge 1024 ] || fail disk_full "${said%?failed}"
+  fail not_unpacked "${said%?failed}" ;;
+esac
 "#;
 
 const ENTER: &str = r#"[ -f "$part/plan/added" ] || fail incomplete 'nothing arrived'
