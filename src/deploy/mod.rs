@@ -47,7 +47,7 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use by_hand::{By, ByHand, NewFile};
+pub use by_hand::{By, ByHand, Place};
 pub use check::Check;
 pub use credentials::{Agent, SshAccess};
 pub use engine::{Engine, Order};

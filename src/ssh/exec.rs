@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::error::{COMMAND, Cause, Phase, SshError};
 use super::lines::Lines;
 use super::link::{Fault, Patience, SLICE};
-use super::script::{Listener, Mark, Victim, quote};
+use super::script::{Listener, Mark, quote};
 
 /// How long output is still read after the command has ended: a daemon that it left behind may
 /// keep the output open for ever.
@@ -387,20 +387,15 @@ impl<'a, 'f> Run<'a, 'f> {
             self.drain();
         }
         let killed = match self.listener.victim {
-            Some(victim) => self.kill_by_second_connection(victim),
+            Some(victim) => {
+                let kill = |beside: &Connection| beside.succeeds(&victim.kill_script(), KILL_LIMIT);
+                self.connection.beside(KILL_LIMIT, kill).unwrap_or(false)
+            }
             None => self.listener.status.is_some() || self.is_closed(),
         };
         self.drain();
         self.flush();
         killed
-    }
-
-    fn kill_by_second_connection(&self, victim: Victim) -> bool {
-        self.connection
-            .beside(KILL_LIMIT, |second| {
-                second.succeeds(&victim.kill_script(), KILL_LIMIT)
-            })
-            .unwrap_or(false)
     }
 
     /// Reads what comes within a moment, without feeding.

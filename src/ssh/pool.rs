@@ -6,6 +6,7 @@
 //! logged in yet when it has too many (`MaxStartups`); one that is dropped is opened again after a
 //! random pause. A host that hangs costs those who wait for it and nobody else.
 
+mod beside;
 mod shelf;
 #[cfg(test)]
 mod shelf_test;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+pub(super) use self::beside::Home;
 use self::shelf::{Bounds, Key, Opened, Shelf, Turn, Want};
 use super::connection::Connection;
 use super::credential::Credential;
@@ -259,34 +261,6 @@ impl Pool {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Shelf<Connection>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The pool that a connection is of, if any.
-#[derive(Default)]
-pub(super) struct Home(Weak<Inner>);
-
-impl Connection {
-    /// Does `work` on another connection to the same server, within the bounds of its pool. `longest`:
-    /// how long a turn is waited for.
-    pub(super) fn beside<T>(
-        &self,
-        longest: Duration,
-        work: impl FnOnce(&Self) -> Result<T, Cause>,
-    ) -> Result<T, Cause> {
-        let (target, timeouts) = (&self.target, &self.timeouts);
-        let Some(pool) = self.home.0.upgrade().map(Pool) else {
-            let other = Self::open(target, timeouts).map_err(|error| error.cause)?;
-            return work(&other);
-        };
-        let wait = (&Cancel::new(), longest);
-        let other = pool.get(&want(target), target, timeouts, wait, Shelf::turn);
-        let other = other.map_err(|error| error.cause)?;
-        let done = work(&other);
-        if done.is_err() {
-            other.mark_broken();
-        }
-        done
     }
 }
 

@@ -273,13 +273,14 @@ impl Files<'_> {
         &self,
         mut call: impl FnMut(&Sftp) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        let link = &self.connection.link;
         if self.cancel.is_cancelled() {
+            link.hurry();
             return Err(Fault::Cancelled);
         }
         let Some(sftp) = &self.sftp else {
             return Err(Fault::lost("the channel for files is closed"));
         };
-        let link = &self.connection.link;
         let done = link.drive(self.patience(), || call(sftp));
         if matches!(done, Err(Fault::Cancelled | Fault::TimedOut)) {
             link.hurry();
