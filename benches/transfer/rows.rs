@@ -136,7 +136,7 @@ fn one_file(bench: &Bench, name: &str) {
             let connection = Connection::open(&target, &Timeouts::default()).expect("a connection");
             let remote = format!("{PATH}/big");
             connection
-                .upload(&file, &remote, 0o644, &Cancel::new(), &mut |_| {})
+                .put_file(&file, &remote, &Cancel::new(), &mut |_| {})
                 .expect("an upload");
         }));
         if bench.ours_alone {

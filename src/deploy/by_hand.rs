@@ -10,7 +10,7 @@ use super::run::bytes;
 use super::said::Message;
 use crate::git::UrlPolicy;
 use crate::secret::Vault;
-use crate::ssh::{Cancel, Command, Connection, Exit, SshError, Stream};
+use crate::ssh::{Cancel, Command, Connection, Exit, NewRemoteFile, SshError, Stream};
 use crate::store::audit::{self, NewEntry};
 use crate::store::servers::{self, Server};
 use crate::store::{AuditId, AuditOutcome, AuditWay, ServerKind, Store};
@@ -114,72 +114,67 @@ impl ByHand {
             server,
             &detail,
             cancel,
-            |connection| match connection.remote_file(remote, cancel)?.is_folder {
+            |connection| match connection.remote_file(remote, cancel)?.is_folder() {
                 true => connection.get_tree(remote, local, cancel, progress),
                 false => connection.get_file(remote, local, cancel, progress),
             },
         )
     }
 
-    /// Writes what `source` has to the file `remote`.
+    /// Writes what `source` has to `place`: a file as it is, a folder as a tar stream.
     pub fn write(
         &self,
         by: &By,
         server: &Server,
         source: &mut dyn Read,
-        file: &NewFile,
+        place: &Place,
         cancel: &Cancel,
     ) -> Result<u64, DeployError> {
-        self.bytes(by, "put", server, &file.path, cancel, |connection| {
-            let (path, mode) = (&file.path, file.mode);
-            let sent = connection.upload_from(source, path, mode, cancel, &mut |_| {})?;
-            if let Some(changed) = file.changed {
-                connection.set_changed(path, changed, cancel)?;
-            }
-            Ok(sent)
-        })
+        let action = match place {
+            Place::File { .. } => "put",
+            Place::Folder { .. } => "put_tree",
+        };
+        let unheard = &mut |_| {};
+        self.bytes(
+            by,
+            action,
+            server,
+            place.path(),
+            cancel,
+            |connection| match place {
+                Place::File { path, new } => {
+                    connection.upload_from(source, path, *new, cancel, unheard)
+                }
+                Place::Folder { path } => connection.send_tar(path, source, cancel, unheard),
+            },
+        )
     }
 
-    /// Gives the file `remote` to `sink`.
+    /// Gives what is at `place` to `sink`: a file as it is, a folder as a tar stream.
     pub fn read(
         &self,
         by: &By,
         server: &Server,
-        remote: &str,
+        place: &Place,
         sink: &mut dyn Write,
         cancel: &Cancel,
     ) -> Result<u64, DeployError> {
-        self.bytes(by, "get", server, remote, cancel, |connection| {
-            connection.read_file(remote, sink, cancel, &mut |_| {})
-        })
-    }
-
-    /// Unpacks a tar stream into the folder `remote`.
-    pub fn write_tree(
-        &self,
-        by: &By,
-        server: &Server,
-        source: &mut dyn Read,
-        remote: &str,
-        cancel: &Cancel,
-    ) -> Result<u64, DeployError> {
-        self.bytes(by, "put_tree", server, remote, cancel, |connection| {
-            connection.send_tar(remote, source, cancel, &mut |_| {})
-        })
-    }
-
-    /// Gives the folder `remote` to `sink` as a tar stream.
-    pub fn read_tree(
-        &self,
-        by: &By,
-        server: &Server,
-        remote: &str,
-        sink: &mut dyn Write,
-        cancel: &Cancel,
-    ) -> Result<u64, DeployError> {
-        self.bytes(by, "get_tree", server, remote, cancel, |connection| {
-            connection.receive_tar(remote, sink, cancel, &mut |_| {})
-        })
+        let action = match place {
+            Place::File { .. } => "get",
+            Place::Folder { .. } => "get_tree",
+        };
+        let unheard = &mut |_| {};
+        self.bytes(
+            by,
+            action,
+            server,
+            place.path(),
+            cancel,
+            |connection| match place {
+                Place::File { path, .. } => connection.read_file(path, sink, cancel, unheard),
+                Place::Folder { path } => connection.receive_tar(path, sink, cancel, unheard),
+            },
+        )
     }
 
     fn bytes(
@@ -269,13 +264,27 @@ impl ByHand {
     }
 }
 
-/// A file to be written.
+/// What is written or read on a server.
 #[derive(Clone, Debug)]
-pub struct NewFile {
-    /// Its path on the server.
-    pub path: String,
-    /// Its permission bits.
-    pub mode: u32,
-    /// When it was last changed, in seconds since 1970; none: now.
-    pub changed: Option<u64>,
+pub enum Place {
+    /// A file.
+    File {
+        /// Its path.
+        path: String,
+        /// How it is to be where it is written.
+        new: NewRemoteFile,
+    },
+    /// A folder with all that is in it.
+    Folder {
+        /// Its path.
+        path: String,
+    },
+}
+
+impl Place {
+    fn path(&self) -> &str {
+        match self {
+            Self::File { path, .. } | Self::Folder { path } => path,
+        }
+    }
 }

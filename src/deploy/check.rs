@@ -1,5 +1,6 @@
 //! Trying servers and git hosts before anything depends on them, and accepting their host keys.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::destination::Destination;
@@ -7,15 +8,20 @@ use super::engine::Engine;
 use super::error::{DeployError, StepError};
 use super::host_keys;
 use super::inspection::{self, Folder, Found};
+use super::said::refusal::{ROOT_NOT_MADE, Refusal};
 use super::said::{Message, Said};
 use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
-use crate::ssh::{Cancel, Cause};
+use crate::ssh::{Cancel, Cause, Connection, SshError};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
 /// How long looking around on a server may take.
 const LOOK: Duration = Duration::from_secs(20);
+
+/// What is said of a server that has no shell.
+const FILES_ALONE: &str = "the server runs no commands: releases reach it file by file, by SFTP, and hooks and \
+     the restart command cannot run there";
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +81,12 @@ impl Engine {
             check.key_kind = Some(connection.host_key().kind.clone());
         }
         check.found = self.inspect(server, &destination)?;
+        if let Some(found) = check.found.as_ref().filter(|found| !found.shell) {
+            return match found.folders.iter().any(|folder| folder.writable) {
+                true => Ok(Said::new("note.files_alone", FILES_ALONE).into()),
+                false => Err(Refusal::of(ROOT_NOT_MADE, &[&server.root]).into()),
+            };
+        }
         let mut said = String::new();
         destination.run(
             &script::inspect(&server.root),
@@ -128,16 +140,10 @@ impl Engine {
             }
             // No shell there: files alone, by SFTP.
             (_, Destination::Ssh(connection)) if !found.shell && !connection.is_broken() => {
-                let seen = connection.try_folder(&server.root, &Cancel::new());
-                let Ok((writable, free)) = seen else {
-                    return Ok(None);
-                };
                 found.user = Some(server.user.clone());
-                found.free_bytes = free;
-                found.folders.push(Folder {
-                    path: server.root.clone(),
-                    writable,
-                });
+                if see_files(connection, folders, &mut found).is_err() {
+                    return Ok(None);
+                }
             }
             // What is wrong is said by the script that decides.
             (Err(_), _) if !found.shell => return Ok(None),
@@ -211,4 +217,29 @@ impl Engine {
         );
         Ok(())
     }
+}
+
+/// What a server without a shell shows of folders, by SFTP.
+fn see_files(
+    connection: &Connection,
+    folders: Vec<String>,
+    found: &mut Found,
+) -> Result<(), SshError> {
+    let cancel = Cancel::new();
+    let files = connection.files(&cancel)?;
+    for path in folders {
+        let mut at = Path::new(&path);
+        while files.look(at)?.is_none()
+            && let Some(above) = at.parent()
+        {
+            at = above;
+        }
+        let room = files.try_folder(at)?;
+        found.free_bytes = found.free_bytes.or(room.flatten());
+        found.folders.push(Folder {
+            path: path.clone(),
+            writable: room.is_some(),
+        });
+    }
+    Ok(())
 }

@@ -113,7 +113,7 @@ pub(super) enum StepError {
     Command(Exit),
     /// One of our own scripts said why it could not.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Deploy(#[from] DeployError),
     #[error("the command did not end within {} s", .0.as_secs())]
@@ -133,5 +133,10 @@ impl StepError {
     pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |cause| Self::File { path, cause }
+    }
+
+    /// Whether the server runs no commands, and may still take files.
+    pub(super) fn is_without_shell(&self) -> bool {
+        matches!(self, Self::Ssh(error) if error.is_without_shell())
     }
 }

@@ -12,6 +12,7 @@
 //! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
 //! | `worker`, `run`, `platform`, `rollout` | walking a plan |
 //! | `transfer` | a release's way to the servers |
+//! | `files_alone` | what the scripts do, on servers without a shell |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
 //! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
 //! | `repository`, `check` | what a repository offers; trying servers and git hosts, accepting their keys |
@@ -23,6 +24,7 @@ mod destination;
 mod dispatcher;
 mod engine;
 mod error;
+mod files_alone;
 mod host_keys;
 mod inspection;
 mod local;
@@ -45,7 +47,7 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use by_hand::{By, ByHand, NewFile};
+pub use by_hand::{By, ByHand, Place};
 pub use check::Check;
 pub use credentials::{Agent, SshAccess};
 pub use engine::{Engine, Order};

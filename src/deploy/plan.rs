@@ -90,6 +90,18 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether commands run on the servers, beside our own scripts.
+    pub(super) fn needs_shell(&self) -> bool {
+        let project = &self.project;
+        [
+            &project.before_deploy,
+            &project.restart,
+            &project.after_deploy,
+        ]
+        .into_iter()
+        .any(|command| !command.is_empty())
+    }
+
     /// The steps on the platform, in order.
     pub(super) fn platform_steps(&self) -> Vec<Step> {
         let project = &self.project;

@@ -6,11 +6,14 @@ use std::thread;
 
 use super::destination::Destination;
 use super::error::StepError;
+use super::files_alone;
 use super::plan::{Step, key};
 use super::run::{Run, StepFrame, bytes};
+use super::said::refusal::{NO_COMMANDS, Refusal};
 use super::said::{Message, Said};
 use super::script;
 use super::transfer::{Sent, Shipment};
+use crate::ssh::Connection;
 use crate::store::nodes;
 use crate::store::servers::Server;
 use crate::store::{ReleaseId, StoreError};
@@ -94,10 +97,7 @@ impl Chain<'_> {
         match (step, shipment) {
             (Step::Upload, Some(shipment)) => self.upload(frame, shipment),
             (Step::BeforeDeploy, _) => self.command(frame, &release_folder, &project.before_deploy),
-            (Step::Switch, _) => {
-                self.script(frame, &script::switch(&self.base, self.target))?;
-                Ok(Message::default())
-            }
+            (Step::Switch, _) => self.switch(frame),
             (Step::Restart, _) if project.restart.is_empty() => {
                 Ok(Said::new("note.nothing_to_restart", "nothing to restart").into())
             }
@@ -117,16 +117,35 @@ impl Chain<'_> {
 
     /// Runs one of our own scripts.
     fn script(&mut self, frame: &StepFrame<'_>, script: &str) -> Result<(), StepError> {
-        let stop = self.run.stop.clone();
-        self.destination()?.run(
-            script,
-            None,
-            frame.time_left(),
-            stop.cancel(),
-            &mut |line| {
-                frame.line(line);
-            },
-        )
+        frame.run(self.destination()?, script, None, &mut |line| {
+            frame.line(line);
+        })
+    }
+
+    /// Runs one of our own scripts, or does the same by SFTP where the server has no shell.
+    fn script_or(
+        &mut self,
+        frame: &StepFrame<'_>,
+        script: &str,
+        by_sftp: impl FnOnce(&Connection, &mut dyn FnMut(&str)) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        match (self.script(frame, script), self.destination()?) {
+            (Err(error), Destination::Ssh(connection)) if error.is_without_shell() => {
+                by_sftp(connection, &mut |line| frame.line(line))
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn switch(&mut self, frame: &StepFrame<'_>) -> Result<Message, StepError> {
+        let (base, target) = (self.base.clone(), self.target);
+        let needs_shell = self.run.spec.needs_shell();
+        let script = script::switch(&base, target);
+        self.script_or(frame, &script, |connection, on_line| match needs_shell {
+            true => Err(Refusal::of(NO_COMMANDS, &[]).into()),
+            false => files_alone::switch(connection, &base, target, frame.cancel(), on_line),
+        })?;
+        Ok(Message::default())
     }
 
     /// Runs a user's command.
@@ -137,14 +156,11 @@ impl Chain<'_> {
         text: &str,
     ) -> Result<Message, StepError> {
         let script = script::command(&self.base, folder, &self.run.variables(), text);
-        let stop = self.run.stop.clone();
-        self.destination()?.run(
-            &script,
-            None,
-            frame.command_limit(),
-            stop.cancel(),
-            &mut |line| frame.line(line),
-        )?;
+        let limit = frame.command_limit();
+        self.destination()?
+            .run(&script, None, limit, frame.cancel(), &mut |line| {
+                frame.line(line);
+            })?;
         Ok(Message::default())
     }
 
@@ -174,6 +190,13 @@ impl Chain<'_> {
                     .arg("size", size)
                     .arg("path", base)
             }
+            Sent::Singly { bytes: size } => {
+                let size = bytes(size);
+                let text = format!("{size} in {base}, file by file by SFTP");
+                Said::new("note.uploaded_singly", text)
+                    .arg("size", size)
+                    .arg("path", base)
+            }
         }
         .into())
     }
@@ -189,8 +212,12 @@ impl Chain<'_> {
             }
         };
         let keep = self.run.spec.project.keep;
-        let script = script::prune(&self.base, keep, &failed);
-        if let Err(error) = self.script(frame, &script) {
+        let base = self.base.clone();
+        let script = script::prune(&base, keep, &failed);
+        let pruned = self.script_or(frame, &script, |connection, on_line| {
+            files_alone::prune(connection, &base, keep, &failed, frame.cancel(), on_line)
+        });
+        if let Err(error) = pruned {
             frame.line(&format!("old releases are not removed: {error}"));
         }
     }

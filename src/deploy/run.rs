@@ -204,8 +204,12 @@ impl StepFrame<'_> {
         stdin: Option<&mut (dyn Read + Send)>,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), StepError> {
-        let cancel = self.run.stop.cancel();
-        destination.run(script, stdin, self.time_left(), cancel, on_line)
+        destination.run(script, stdin, self.time_left(), self.cancel(), on_line)
+    }
+
+    /// What is set when the release is to stop.
+    pub(super) fn cancel(&self) -> &Cancel {
+        self.run.stop.cancel()
     }
 
     /// How long a command of this step may run.

@@ -118,9 +118,7 @@ pub(super) fn command(
 pub(super) fn inspect(root: &str) -> String {
     head(root)
         + &format!(
-            r#"for tool in tar gzip find; do
-  command -v $tool >/dev/null || refuse tool_missing $tool
-done
+            r#"command -v find >/dev/null || refuse tool_missing find
 [ -d "$base" ] || mkdir -p "$base" 2>/dev/null || refuse root_not_made "$base"
 [ -w "$base" ] || echo "the folder $base itself cannot be written; project folders below it must be"
 echo "{LOGGED_IN}$(id -un)"

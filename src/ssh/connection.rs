@@ -10,6 +10,7 @@ use super::dial::dial;
 use super::error::{Cause, SshError};
 use super::host_key::{self, HostKey};
 use super::link::{Fault, Link, Patience};
+use super::pool::Home;
 use super::{Cancel, Target, Timeouts};
 
 /// A logged-in connection to one server. It may move between threads but belongs to one at a
@@ -19,6 +20,7 @@ pub struct Connection {
     pub(super) link: Link,
     pub(super) target: Target,
     pub(super) timeouts: Timeouts,
+    pub(super) home: Home,
     host_key: HostKey,
     broken: Cell<bool>,
 }
@@ -76,6 +78,7 @@ impl Connection {
             link,
             target: target.clone(),
             timeouts: *timeouts,
+            home: Home::default(),
             host_key,
             broken: Cell::new(false),
         })

@@ -1,9 +1,13 @@
 //! What proves that we may log in, and the login itself.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
+use ssh2::{Agent, ErrorCode, KeyboardInteractivePrompt, MethodType, Prompt};
 
+use super::Cancel;
+use super::agent_relay::Relay;
 use super::error::{Cause, Phase};
 use super::link::{Fault, Link, Patience};
 use super::private_key::{self, Opened};
@@ -12,6 +16,9 @@ use crate::secret::Secret;
 /// `AUTHENTICATION_FAILED` and `PUBLICKEY_UNVERIFIED`: the server said no.
 const REFUSED: [ErrorCode; 2] = [ErrorCode::Session(-18), ErrorCode::Session(-19)];
 const PASSWORD_EXPIRED: ErrorCode = ErrorCode::Session(-15);
+
+/// How an RSA key signs where SHA-512 is refused.
+const OTHER_RSA: &str = "rsa-sha2-256";
 
 /// What was tried where an agent's keys were.
 const AGENT: &str = "key of the SSH agent";
@@ -114,7 +121,11 @@ impl Login<'_> {
         key: &Secret<String>,
         passphrase: Option<&Secret<String>>,
     ) -> Result<(), Cause> {
-        let Opened { text, encrypted } = private_key::look_at(key, passphrase)?;
+        let Opened {
+            text,
+            encrypted,
+            may_be_rsa,
+        } = private_key::look_at(key, passphrase)?;
         let passphrase = passphrase
             .filter(|_| encrypted)
             .map(|it| it.expose().as_str());
@@ -126,27 +137,31 @@ impl Login<'_> {
         if !accepted.split(',').any(|offered| offered == "publickey") {
             return Err(self.refused("key", accepted));
         }
-        self.link
-            .drive(self.patience, || {
+        let try_it = || {
+            self.link.drive(self.patience, || {
                 Ok(session.userauth_pubkey_memory(self.user, None, text.expose(), passphrase)?)
             })
-            .map_err(|fault| match fault {
-                Fault::Failed {
-                    code: Some(code), ..
-                } if REFUSED.contains(&code) || fault.is_lost() => {
-                    self.failed(fault, "key", accepted)
-                }
-                Fault::Failed { .. } if encrypted => Cause::PassphraseWrong,
-                Fault::Failed { reason, .. } => Cause::KeyNotUnderstood { reason },
-                fault => self.failed(fault, "key", accepted),
-            })
+        };
+        let is_refused = |fault: &Fault| fault.code().is_some_and(|code| REFUSED.contains(&code));
+        let mut tried = try_it();
+        // OpenSSH tells which signatures it knows, not which of them it takes.
+        if may_be_rsa && tried.as_ref().is_err_and(is_refused) {
+            session
+                .method_pref(MethodType::SignAlgo, OTHER_RSA)
+                .map_err(|error| self.failed(error.into(), "key", accepted.clone()))?;
+            tried = try_it();
+        }
+        tried.map_err(|fault| match fault {
+            Fault::Failed {
+                code: Some(code), ..
+            } if REFUSED.contains(&code) || fault.is_lost() => self.failed(fault, "key", accepted),
+            Fault::Failed { .. } if encrypted => Cause::PassphraseWrong,
+            Fault::Failed { reason, .. } => Cause::KeyNotUnderstood { reason },
+            fault => self.failed(fault, "key", accepted),
+        })
     }
 
-    /// The agent answers at once or not at all: what asks it cannot be interrupted.
     fn with_agent(&self, socket: &Path) -> Result<(), Cause> {
-        let unusable = |error: ssh2::Error| Cause::Agent {
-            reason: error.message().to_owned(),
-        };
         let accepted = self.accepted_methods()?;
         if self.link.session.authenticated() {
             return Ok(());
@@ -154,15 +169,35 @@ impl Login<'_> {
         if !accepted.split(',').any(|offered| offered == "publickey") {
             return Err(self.refused(AGENT, accepted));
         }
-        let mut agent = self.link.session.agent().map_err(unusable)?;
-        agent.set_identity_path(socket).map_err(unusable)?;
-        agent.connect().map_err(unusable)?;
-        agent.list_identities().map_err(unusable)?;
-        let identities = agent.identities().map_err(unusable)?;
+        let relay = Relay::new().map_err(|error| unusable(&error))?;
+        let mut agent = self
+            .link
+            .session
+            .agent()
+            .map_err(|error| unusable(&error))?;
+        let connected = agent
+            .set_identity_path(&relay.path())
+            .and_then(|()| agent.connect());
+        connected.map_err(|error| unusable(&error))?;
+        let patience = self.patience;
+        thread::scope(|scope| {
+            let carrying = scope.spawn(move || relay.carry(socket, patience));
+            let tried = self.try_keys_of(agent, accepted);
+            match (tried, carrying.join()) {
+                (Err(_), Ok(Err(error))) if error.kind() == io::ErrorKind::TimedOut => {
+                    Err(self.late())
+                }
+                (Err(_), Ok(Err(error))) => Err(unusable(&error)),
+                (tried, _) => tried,
+            }
+        })
+    }
+
+    fn try_keys_of(&self, mut agent: Agent, accepted: String) -> Result<(), Cause> {
+        let listed = agent.list_identities().and_then(|()| agent.identities());
+        let identities = listed.map_err(|error| unusable(&error))?;
         if identities.is_empty() {
-            return Err(Cause::Agent {
-                reason: "it holds no key".to_owned(),
-            });
+            return Err(unusable("it holds no key"));
         }
         for identity in identities {
             match self
@@ -180,6 +215,14 @@ impl Login<'_> {
         Err(self.refused(AGENT, accepted))
     }
 
+    /// The agent did not answer while somebody waited.
+    fn late(&self) -> Cause {
+        match self.patience.cancel.is_some_and(Cancel::is_cancelled) {
+            true => Cause::Cancelled { killed: true },
+            false => unusable("it did not answer in time"),
+        }
+    }
+
     /// Asks by trying to log in with no credential at all, as RFC 4252 section 5.2 has it.
     fn accepted_methods(&self) -> Result<String, Cause> {
         self.link
@@ -194,8 +237,21 @@ impl Login<'_> {
             Some(PASSWORD_EXPIRED) => Cause::PasswordExpired {
                 user: self.user.to_owned(),
             },
-            Some(code) if REFUSED.contains(&code) => self.refused(tried, accepted),
+            Some(code) if REFUSED.contains(&code) => self.refused_or_half(tried, accepted),
             _ => fault.general(Phase::Authentication, self.connect),
+        }
+    }
+
+    /// A server that wants several proofs goes on to ask for the next one: it accepts other methods
+    /// then.
+    fn refused_or_half(&self, tried: &'static str, accepted: String) -> Cause {
+        match self.accepted_methods() {
+            Ok(wanted) if wanted != accepted && !wanted.is_empty() => Cause::MoreProof {
+                user: self.user.to_owned(),
+                tried,
+                wanted,
+            },
+            _ => self.refused(tried, accepted),
         }
     }
 
@@ -205,6 +261,12 @@ impl Login<'_> {
             tried,
             accepted,
         }
+    }
+}
+
+fn unusable(reason: &(impl ToString + ?Sized)) -> Cause {
+    Cause::Agent {
+        reason: reason.to_string(),
     }
 }
 

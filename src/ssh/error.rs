@@ -5,7 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::HostKey;
+use super::{Exit, HostKey};
+
+/// What [`Cause::Refused`] names where it was a command.
+pub(super) const COMMAND: &str = "a command";
 
 /// Something failed at one server.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,15 @@ impl SshError {
         Self {
             address: Self::address(host, port),
             cause,
+        }
+    }
+
+    /// Whether the server runs no commands, and may still take files.
+    pub fn is_without_shell(&self) -> bool {
+        match self.cause {
+            Cause::NoShell { .. } => true,
+            Cause::Refused { what, .. } => what == COMMAND,
+            _ => false,
         }
     }
 
@@ -140,6 +152,16 @@ pub enum Cause {
         /// The methods that the server accepts, by their SSH names, comma-separated.
         accepted: String,
     },
+    /// The credential is right, but the server wants another proof after it.
+    #[error("the server took the {tried} of {user}, and wants another proof as well: {wanted}")]
+    MoreProof {
+        /// The login name.
+        user: String,
+        /// As in [`AuthenticationFailed`](Self::AuthenticationFailed).
+        tried: &'static str,
+        /// The methods that it accepts next, by their SSH names, comma-separated.
+        wanted: String,
+    },
     /// The password is right but must be changed before the server lets the user in.
     #[error("the password of {user} has expired on the server")]
     PasswordExpired {
@@ -188,6 +210,13 @@ pub enum Cause {
         what: &'static str,
         /// What libssh2 said.
         reason: String,
+    },
+    /// The server ends whatever command it is given before its shell begins: it has none, as one that
+    /// takes files alone.
+    #[error("the server runs no commands, or not with a shell ({ended})")]
+    NoShell {
+        /// How it ended.
+        ended: Exit,
     },
     /// The command ran longer than its limit.
     #[error("the command did not end within {}{}", seconds(*.limit), fate(*.killed))]
@@ -260,6 +289,7 @@ impl Cause {
             Self::HostKeyChanged { .. }
                 | Self::UnknownHostKey { .. }
                 | Self::AuthenticationFailed { .. }
+                | Self::MoreProof { .. }
                 | Self::PasswordExpired { .. }
         )
     }
@@ -272,6 +302,7 @@ impl Cause {
                 | Self::LocalFile { .. }
                 | Self::DiskFull { .. }
                 | Self::Refused { .. }
+                | Self::NoShell { .. }
         )
     }
 }

@@ -8,10 +8,10 @@ use ssh2::Channel;
 use super::Cancel;
 use super::command::{Command, Exit, Stream};
 use super::connection::Connection;
-use super::error::{Cause, Phase, SshError};
+use super::error::{COMMAND, Cause, Phase, SshError};
 use super::lines::Lines;
 use super::link::{Fault, Patience, SLICE};
-use super::script::{Listener, Mark, Victim, quote};
+use super::script::{Listener, Mark, quote};
 
 /// How long output is still read after the command has ended: a daemon that it left behind may
 /// keep the output open for ever.
@@ -71,7 +71,7 @@ impl Connection {
     fn start(&self, text: &str, patience: Patience<'_>) -> Result<Channel, Cause> {
         let refused = |fault: Fault| match fault {
             Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
-                what: "a command",
+                what: COMMAND,
                 reason: reason.clone(),
             },
             fault => fault.general(Phase::Start, self.timeouts.idle),
@@ -360,7 +360,10 @@ impl<'a, 'f> Run<'a, 'f> {
             });
         }
         match self.channel.exit_status() {
-            Ok(0) if self.listener.victim.is_some() => Err(Cause::ConnectionLost {
+            Ok(status) if self.listener.victim.is_none() => Err(Cause::NoShell {
+                ended: Exit::from_shell(status),
+            }),
+            Ok(0) => Err(Cause::ConnectionLost {
                 reason: "the command's exit status was not told".to_owned(),
             }),
             Ok(status) => Ok(Exit::from_shell(status)),
@@ -390,19 +393,15 @@ impl<'a, 'f> Run<'a, 'f> {
             self.drain();
         }
         let killed = match self.listener.victim {
-            Some(victim) => self.kill_by_second_connection(victim),
+            Some(victim) => {
+                let kill = |beside: &Connection| beside.succeeds(&victim.kill_script(), KILL_LIMIT);
+                self.connection.beside(KILL_LIMIT, kill).unwrap_or(false)
+            }
             None => self.listener.status.is_some() || self.is_closed(),
         };
         self.drain();
         self.flush();
         killed
-    }
-
-    fn kill_by_second_connection(&self, victim: Victim) -> bool {
-        Connection::open(&self.connection.target, &self.connection.timeouts)
-            .map_err(|error| error.cause)
-            .and_then(|second| second.succeeds(&victim.kill_script(), KILL_LIMIT))
-            .unwrap_or(false)
     }
 
     /// Reads what comes within a moment, without feeding.

@@ -44,11 +44,13 @@ const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 /// `CHANNEL_FAILURE`.
 const CHANNEL_REFUSED: ErrorCode = ErrorCode::Session(-21);
 
+const SOCKET_RECV: ErrorCode = ErrorCode::Session(-43);
+
 /// `SOCKET_SEND`, `SOCKET_DISCONNECT`, `SOCKET_RECV`, `BAD_SOCKET`.
 const SOCKET_CODES: [ErrorCode; 4] = [
     ErrorCode::Session(-7),
     ErrorCode::Session(-13),
-    ErrorCode::Session(-43),
+    SOCKET_RECV,
     ErrorCode::Session(-45),
 ];
 
@@ -111,6 +113,14 @@ impl Fault {
         match self {
             Self::Failed { code, .. } => *code,
             _ => None,
+        }
+    }
+
+    /// The connection is of no use any more.
+    pub(super) fn lost(reason: &str) -> Self {
+        Self::Failed {
+            code: Some(SOCKET_RECV),
+            reason: reason.to_owned(),
         }
     }
 
@@ -314,6 +324,11 @@ impl Link {
             Ok(()) => !events.is_empty(),
             Err(_) => false,
         }
+    }
+
+    /// Lets what is dropped not wait for a server that does not answer.
+    pub(super) fn hurry(&self) {
+        self.session.set_timeout(SLICE.as_millis() as u32);
     }
 
     /// Asks the server for a sign of life, unless a packet is only half sent: another one must

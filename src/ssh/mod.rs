@@ -9,6 +9,7 @@
 //!
 //! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. No secret is in it.
 
+mod agent_relay;
 mod cipher;
 mod command;
 mod connection;
@@ -16,7 +17,6 @@ mod credential;
 mod dial;
 mod error;
 mod exec;
-mod files;
 mod host_key;
 mod jump;
 mod known_hosts;
@@ -25,6 +25,9 @@ mod link;
 mod pool;
 mod private_key;
 mod script;
+mod sftp;
+mod sftp_content;
+mod sftp_rename;
 mod sftp_tree;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -39,12 +42,13 @@ pub use command::{Command, Exit, Stream};
 pub use connection::Connection;
 pub use credential::Credential;
 pub use error::{Cause, Phase, SshError};
-pub use files::RemoteFile;
 pub use host_key::{HostKey, host_key, offered_key};
 pub use known_hosts::{Known, KnownHosts};
 pub use pool::{Leased, Pool, PoolOptions};
 pub use private_key::{KeyFolders, check_key, check_key_file};
 pub use script::quote;
+pub use sftp::{Files, Kind, RemoteFile};
+pub use sftp_content::NewRemoteFile;
 
 /// Where to connect, as whom, and which host key is expected there.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 //! logged in yet when it has too many (`MaxStartups`); one that is dropped is opened again after a
 //! random pause. A host that hangs costs those who wait for it and nobody else.
 
+mod beside;
 mod shelf;
 #[cfg(test)]
 mod shelf_test;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+pub(super) use self::beside::Home;
 use self::shelf::{Bounds, Key, Opened, Shelf, Turn, Want};
 use super::connection::Connection;
 use super::credential::Credential;
@@ -125,7 +127,7 @@ impl Pool {
         cancel: &Cancel,
     ) -> Result<Leased, SshError> {
         let want = want(target);
-        self.get(&want, target, timeouts, cancel, Shelf::turn)
+        self.get(&want, target, timeouts, (cancel, TURN), Shelf::turn)
     }
 
     /// A new connection to `target`, also where one rests: to see whether one can be opened.
@@ -136,7 +138,7 @@ impl Pool {
         cancel: &Cancel,
     ) -> Result<Leased, SshError> {
         let want = want(target);
-        self.get(&want, target, timeouts, cancel, |shelf, want, _| {
+        self.get(&want, target, timeouts, (cancel, TURN), |shelf, want, _| {
             shelf.turn_to_open(want)
         })
     }
@@ -151,14 +153,14 @@ impl Pool {
         want: &Want,
         target: &Target,
         timeouts: &Timeouts,
-        cancel: &Cancel,
+        (cancel, longest): (&Cancel, Duration),
         turn: impl Fn(&mut Shelf<Connection>, &Want, Instant) -> Turn<Connection>,
     ) -> Result<Leased, SshError> {
         let begun = Instant::now();
         let mut pause = PAUSES.0;
         let failed = |cause| SshError::at(&target.host, target.port, cause);
         loop {
-            let turn = self.wait_for_turn(cancel, |shelf, now| turn(shelf, want, now));
+            let turn = self.wait_for_turn(cancel, longest, |shelf, now| turn(shelf, want, now));
             match turn.map_err(failed)? {
                 Turn::Take(mut connection, rested) => {
                     connection.timeouts = *timeouts;
@@ -174,7 +176,7 @@ impl Pool {
                     match self.open(want, target, timeouts, cancel) {
                         Err(error)
                             if matches!(error.cause, Cause::TurnedAway)
-                                && begun.elapsed() < TRY_AGAIN =>
+                                && begun.elapsed() < TRY_AGAIN.min(longest) =>
                         {
                             rest(pause.mul_f64(rand::random_range(0.5..1.0)), cancel);
                             pause = (pause * 2).min(PAUSES.1);
@@ -190,6 +192,7 @@ impl Pool {
     fn wait_for_turn(
         &self,
         cancel: &Cancel,
+        longest: Duration,
         mut turn: impl FnMut(&mut Shelf<Connection>, Instant) -> Turn<Connection>,
     ) -> Result<Turn<Connection>, Cause> {
         let begun = Instant::now();
@@ -199,10 +202,10 @@ impl Pool {
                 return Err(Cause::Cancelled { killed: true });
             }
             match turn(&mut shelf, Instant::now()) {
-                Turn::Wait if begun.elapsed() >= TURN => {
+                Turn::Wait if begun.elapsed() >= longest => {
                     return Err(Cause::TimedOut {
                         phase: Phase::Turn,
-                        after: TURN,
+                        after: longest,
                     });
                 }
                 Turn::Wait => {
@@ -245,7 +248,8 @@ impl Pool {
         }
     }
 
-    fn leased(&self, want: &Want, connection: Connection) -> Leased {
+    fn leased(&self, want: &Want, mut connection: Connection) -> Leased {
+        connection.home = Home(Arc::downgrade(&self.0));
         Leased {
             pool: self.clone(),
             key: want.key,

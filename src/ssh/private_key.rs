@@ -28,6 +28,8 @@ pub(super) struct Opened {
     pub(super) text: Secret<String>,
     /// Whether its passphrase is needed.
     pub(super) encrypted: bool,
+    /// Whether it may be an RSA key, which can sign in more than one way.
+    pub(super) may_be_rsa: bool,
 }
 
 /// Whether `key` is a private key that a server can be reached with and `passphrase` opens it.
@@ -61,12 +63,15 @@ pub(super) fn look_at(
     passphrase: Option<&Secret<String>>,
 ) -> Result<Opened, Cause> {
     let text = normal(key);
-    let encrypted = match label(&text)? {
-        "OPENSSH PRIVATE KEY" => openssh(&text)?.is_encrypted(),
-        label if is_encrypted_pem(&text, label) => true,
+    let (encrypted, may_be_rsa) = match label(&text)? {
+        "OPENSSH PRIVATE KEY" => {
+            let key = openssh(&text)?;
+            (key.is_encrypted(), key.algorithm().is_rsa())
+        }
+        label if is_encrypted_pem(&text, label) => (true, !label.starts_with("EC")),
         label => {
             open_pem(&text, label, None)?;
-            false
+            (false, !label.starts_with("EC"))
         }
     };
     match encrypted && given(passphrase).is_none() {
@@ -74,6 +79,7 @@ pub(super) fn look_at(
         false => Ok(Opened {
             text: Secret::new(text),
             encrypted,
+            may_be_rsa,
         }),
     }
 }

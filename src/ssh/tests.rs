@@ -9,6 +9,8 @@ mod kinds;
 mod login;
 mod login_password;
 mod pool;
+mod sftp;
+mod silence;
 pub(crate) mod sshd;
 mod transfer;
 mod tree;

@@ -11,6 +11,7 @@ use super::command::{Command, Stream};
 use super::connection::Connection;
 use super::error::{Cause, SshError};
 use super::script::quote;
+use super::transfer::here;
 
 /// A server that gives no sign of life ends it before.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -85,8 +86,7 @@ impl Connection {
         })
     }
 
-    /// Whether the server has a shell and `tar`. A server of files alone answers whatever it is asked
-    /// with nothing.
+    /// Whether the server has a shell and `tar`.
     fn has_tar(&self, cancel: &Cancel) -> Result<bool, SshError> {
         let mut said = String::new();
         let asked = Command::new("command -v tar", ANSWER);
@@ -97,7 +97,7 @@ impl Connection {
         });
         match exit {
             Ok(exit) => Ok(exit.success() && said.ends_with("tar")),
-            Err(error) if matches!(error.cause, Cause::Refused { .. }) => Ok(false),
+            Err(error) if error.is_without_shell() => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -110,14 +110,11 @@ impl Connection {
         cancel: &Cancel,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, SshError> {
-        let at = |cause| {
-            self.failed(Cause::LocalFile {
-                path: local.to_owned(),
-                cause,
-            })
-        };
+        let at = |cause| self.failed(here(local)(cause));
         if !self.has_tar(cancel)? {
-            return self.put_tree_by_sftp(local, remote, cancel, progress);
+            return self
+                .files(cancel)?
+                .put_tree(local, Path::new(remote), progress);
         }
         let (mut source, sink) = io::pipe().map_err(at)?;
         thread::scope(|scope| {
@@ -148,14 +145,11 @@ impl Connection {
         cancel: &Cancel,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, SshError> {
-        let at = |cause| {
-            self.failed(Cause::LocalFile {
-                path: local.to_owned(),
-                cause,
-            })
-        };
+        let at = |cause| self.failed(here(local)(cause));
         if !self.has_tar(cancel)? {
-            return self.get_tree_by_sftp(remote, local, cancel, progress);
+            return self
+                .files(cancel)?
+                .get_tree(Path::new(remote), local, progress);
         }
         std::fs::create_dir_all(local).map_err(at)?;
         let (source, mut sink) = io::pipe().map_err(at)?;

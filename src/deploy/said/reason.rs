@@ -4,7 +4,7 @@
 use super::{Arg, Said};
 
 /// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
-const REASONS: [(&str, &str); 52] = [
+const REASONS: [(&str, &str); 53] = [
     // Logins at git hosts.
     (
         "a password or token is never sent over plain http; use https",
@@ -68,6 +68,7 @@ const REASONS: [(&str, &str); 52] = [
     ("key of the SSH agent", "agent"),
     ("SSH_AUTH_SOCK is not set", "no_agent"),
     ("it holds no key", "agent_empty"),
+    ("it did not answer in time", "agent_late"),
     ("a command", "command"),
     (
         "it is in PuTTY's format; convert it with `puttygen KEY.ppk -O private-openssh`",

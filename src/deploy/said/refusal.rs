@@ -9,16 +9,53 @@ pub(in crate::deploy) const MARK: &str = "longshore-refused";
 /// How much of a detail becomes the node's message, in characters.
 const LONGEST_DETAIL: usize = 500;
 
-/// The word of a script that could not start from the release that is there.
-const DELTA_FAILED: &str = "delta_failed";
+/// A word, the names of its details in the order in which scripts give them, and it in English.
+type Word = (&'static str, &'static [&'static str], &'static str);
 
-/// Each word, the names of its details in the order in which scripts give them, and it in English.
-const WORDS: [(&str, &[&str], &str); 13] = [
-    (
-        "not_a_link",
-        &["path"],
-        "{path} is there and is not a link; move it away first",
-    ),
+pub(in crate::deploy) const NOT_A_LINK: Word = (
+    "not_a_link",
+    &["path"],
+    "{path} is there and is not a link; move it away first",
+);
+pub(in crate::deploy) const FOREIGN_RELEASE: Word = (
+    "foreign_release",
+    &["path", "release"],
+    "{path} is a release {release} already, of another installation; move it away first",
+);
+pub(in crate::deploy) const DAMAGED: Word = (
+    "damaged",
+    &["path", "reason"],
+    "what arrived in {path} is not what was sent: {reason}",
+);
+pub(in crate::deploy) const RELEASE_GONE: Word = (
+    "release_gone",
+    &["release"],
+    "release {release} is not on this server any more",
+);
+pub(in crate::deploy) const NOT_REPLACED: Word =
+    ("not_replaced", &["path"], "{path} cannot be replaced");
+pub(in crate::deploy) const TOOL_MISSING: Word =
+    ("tool_missing", &["tool"], "{tool} is not installed");
+pub(in crate::deploy) const ROOT_NOT_MADE: Word = (
+    "root_not_made",
+    &["path"],
+    "the folder {path} is not there and cannot be made",
+);
+/// No script says this: there is none without a shell.
+pub(in crate::deploy) const NO_COMMANDS: Word = (
+    "no_commands",
+    &[],
+    "the server runs no commands, so the project's hooks and restart command cannot run there",
+);
+/// A script could not start from the release that is there.
+const DELTA_FAILED: Word = (
+    "delta_failed",
+    &["release", "reason"],
+    "the files of release {release} on this server are not what they were, so all files are sent: {reason}",
+);
+
+const WORDS: [Word; 15] = [
+    NOT_A_LINK,
     (
         "releases_not_made",
         &["path", "reason"],
@@ -29,44 +66,30 @@ const WORDS: [(&str, &[&str], &str); 13] = [
         &["path", "reason"],
         "the folder {path} cannot be written: {reason}",
     ),
-    (
-        "foreign_release",
-        &["path", "release"],
-        "{path} is a release {release} already, of another installation; move it away first",
-    ),
+    FOREIGN_RELEASE,
     (
         "not_unpacked",
         &["path", "reason"],
         "the files could not be unpacked in {path}: {reason}",
     ),
     (
+        "disk_full",
+        &["path", "reason"],
+        "{path}: the disk is full ({reason})",
+    ),
+    (
         "incomplete",
         &["path", "reason"],
         "not all files arrived in {path}: {reason}",
     ),
-    (
-        "damaged",
-        &["path", "reason"],
-        "what arrived in {path} is not what was sent: {reason}",
-    ),
-    (
-        DELTA_FAILED,
-        &["release", "reason"],
-        "the files of release {release} on this server are not what they were, so all files are sent: {reason}",
-    ),
-    (
-        "release_gone",
-        &["release"],
-        "release {release} is not on this server any more",
-    ),
-    ("not_replaced", &["path"], "{path} cannot be replaced"),
+    DAMAGED,
+    DELTA_FAILED,
+    RELEASE_GONE,
+    NOT_REPLACED,
     ("folder_gone", &["path"], "the folder {path} is not there"),
-    ("tool_missing", &["tool"], "{tool} is not installed"),
-    (
-        "root_not_made",
-        &["path"],
-        "the folder {path} is not there and cannot be made",
-    ),
+    TOOL_MISSING,
+    ROOT_NOT_MADE,
+    NO_COMMANDS,
 ];
 
 /// A script's refusal.
@@ -83,21 +106,26 @@ impl Refusal {
     pub(in crate::deploy) fn read(line: &str) -> Option<Self> {
         let mut parts = line.strip_prefix(MARK)?.split('\t').skip(1);
         let word = parts.next()?;
-        let (word, names, english) = WORDS.into_iter().find(|(ours, ..)| *ours == word)?;
-        let shortened = |part: &str| part.chars().take(LONGEST_DETAIL).collect();
-        let mut values: Vec<String> = parts.map(shortened).collect();
+        let word = WORDS.into_iter().find(|(ours, ..)| *ours == word)?;
+        Some(Self::of(word, &parts.collect::<Vec<_>>()))
+    }
+
+    /// One that no script says, as there is none.
+    pub(in crate::deploy) fn of((word, names, english): Word, values: &[&str]) -> Self {
+        let shortened = |part: &&str| part.chars().take(LONGEST_DETAIL).collect();
+        let mut values: Vec<String> = values.iter().map(shortened).collect();
         values.resize(names.len(), String::new());
-        Some(Self {
+        Self {
             word,
             names,
             english,
             values,
-        })
+        }
     }
 
     /// Whether it may go well without the release that is there.
     pub(in crate::deploy) fn is_of_a_delta(&self) -> bool {
-        self.word == DELTA_FAILED
+        self.word == DELTA_FAILED.0
     }
 
     pub(super) fn word(&self) -> &'static str {
@@ -112,6 +140,8 @@ impl Refusal {
             .zip(self.values.iter().map(String::as_str))
     }
 }
+
+impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,6 +50,14 @@ impl From<&Cause> for Said {
                 .arg("user", user)
                 .with("tried", reason(tried))
                 .arg("accepted", accepted),
+            Cause::MoreProof {
+                user,
+                tried,
+                wanted,
+            } => said("failure.ssh.more_proof")
+                .arg("user", user)
+                .with("tried", reason(tried))
+                .arg("wanted", wanted),
             Cause::PasswordExpired { user } => {
                 said("failure.ssh.password_expired").arg("user", user)
             }
@@ -67,6 +75,7 @@ impl From<&Cause> for Said {
             Cause::Refused { what, reason: why } => said("failure.ssh.refused")
                 .with("what", reason(what))
                 .with("reason", reason(why)),
+            Cause::NoShell { ended } => said("failure.ssh.no_shell").said("ended", ended),
             Cause::CommandTimedOut { limit, killed } => said(match killed {
                 true => "failure.ssh.command_timed_out",
                 false => "failure.ssh.command_timed_out_runs",

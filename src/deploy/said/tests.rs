@@ -181,6 +181,11 @@ fn ssh() -> Vec<SshCause> {
             tried: "password",
             accepted: "publickey".into(),
         },
+        SshCause::MoreProof {
+            user: "demo".into(),
+            tried: "key",
+            wanted: "password".into(),
+        },
         SshCause::PasswordExpired {
             user: "demo".into(),
         },
@@ -194,6 +199,12 @@ fn ssh() -> Vec<SshCause> {
         SshCause::Refused {
             what: "a command",
             reason: reason(),
+        },
+        SshCause::NoShell {
+            ended: Exit {
+                code: Some(11),
+                signal: None,
+            },
         },
         SshCause::Input { cause: system() },
         SshCause::Input {

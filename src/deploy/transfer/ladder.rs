@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::delta::{Delta, Print, Printed};
 use super::manifest::Manifest;
 use super::pack::Codec;
-use super::script::{self, Arrival, OFFER};
+use super::script::{self, Arrival, GREETING, OFFER};
 use super::stream::{Reader, Stream};
 use super::{Sent, Shipment};
 use crate::deploy::destination::Destination;
@@ -53,6 +53,16 @@ impl Offer {
         })
     }
 
+    /// What prints checksums there: `zero` for GNU's.
+    pub(super) fn checksum_tool(&self) -> Option<&'static str> {
+        match self {
+            Self::Ready { gnu: true, .. } => Some("zero"),
+            _ => ["sha256sum", "shasum"]
+                .into_iter()
+                .find(|tool| self.has(tool)),
+        }
+    }
+
     fn has(&self, tool: &str) -> bool {
         matches!(self, Self::Ready { tools, .. } if tools.split(' ').any(|one| one == tool))
     }
@@ -65,6 +75,21 @@ pub(super) struct Answer {
     stream: Stream,
     from: Option<ReleaseId>,
     pub(super) travels: usize,
+}
+
+impl Answer {
+    /// For a server without tar: nothing comes this way.
+    fn none() -> Self {
+        let stream = Stream::in_memory();
+        stream.end(Ok(()));
+        Self {
+            line: "go none - - - -\n".to_owned(),
+            reader: stream.reader(),
+            stream,
+            from: None,
+            travels: 0,
+        }
+    }
 }
 
 impl Shipment {
@@ -90,7 +115,7 @@ impl Shipment {
             ..
         } = offer
         else {
-            return Err(io::Error::other("there is no tar on the server"));
+            return Ok(Answer::none());
         };
         let old = from.as_ref().and_then(|(id, digest)| {
             let known = self.known(*id)?;
@@ -99,14 +124,8 @@ impl Shipment {
         let delta = Delta::between(old.as_ref().map(|(_, old)| &**old), &self.manifest);
         let print = if offer.has("openssl") && self.plain_names && delta.bytes() > OPENSSL_FROM {
             "openssl"
-        } else if *gnu {
-            "zero"
         } else {
-            let tools = ["sha256sum", "shasum"];
-            tools
-                .into_iter()
-                .find(|tool| offer.has(tool))
-                .unwrap_or("none")
+            offer.checksum_tool().unwrap_or("none")
         };
         let sum = match print {
             "openssl" => Printed::sum(Print::Openssl, &delta.added),
@@ -143,6 +162,7 @@ impl Shipment {
                 frame.line(&refusal.to_string());
                 self.attempt(destination, base, frame, false)
             }
+            Err(error) if error.is_without_shell() => self.send_by_sftp(destination, base, frame),
             result => result,
         }
     }
@@ -166,12 +186,13 @@ impl Shipment {
         if asked {
             frame.run(destination, &script::look_only(&arrival), None, &mut listen)?;
         }
+        let greeting = if asked { "" } else { GREETING };
         let mut dialogue = Dialogue {
             shipment: self,
             frame,
             heard: &heard,
             asked,
-            line: Cursor::default(),
+            line: Cursor::new(greeting.into()),
             answer: None,
             sent: 0,
         };
@@ -190,13 +211,21 @@ impl Shipment {
             )?;
         }
         let sent = dialogue.sent;
-        Ok(match dialogue.answer {
-            _ if is_there() => Sent::Nothing,
-            Some(Answer {
-                from: Some(from),
-                travels,
-                ..
-            }) => Sent::Delta {
+        let answer = dialogue.answer.take();
+        let offer = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(offer @ Offer::Ready { codec: None, .. }) = &offer {
+            return self.fill_by_sftp(destination, &arrival, offer, frame);
+        }
+        Ok(match (offer, answer) {
+            (Some(Offer::There), _) => Sent::Nothing,
+            (
+                _,
+                Some(Answer {
+                    from: Some(from),
+                    travels,
+                    ..
+                }),
+            ) => Sent::Delta {
                 bytes: sent,
                 files: travels,
                 from,
@@ -221,6 +250,10 @@ struct Dialogue<'a> {
 impl Read for Dialogue<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.frame.check().map_err(io::Error::other)?;
+        let count = self.line.read(buffer)?;
+        if count > 0 {
+            return Ok(count);
+        }
         if self.answer.is_none() {
             let heard = self
                 .heard

@@ -12,6 +12,7 @@
 //! | `pack`, `stream` | the compressed tar, and one producer's bytes for many servers |
 //! | `records` | the manifests of earlier releases |
 //! | `script`, `ladder` | the server's script, and the talk with it |
+//! | `sftp` | file by file, where the server has no tar or no shell |
 
 mod delta;
 mod ladder;
@@ -19,6 +20,7 @@ mod manifest;
 mod pack;
 mod records;
 mod script;
+mod sftp;
 mod source;
 mod stream;
 #[cfg(test)]
@@ -57,6 +59,11 @@ pub(super) enum Sent {
         /// Bytes over the line.
         bytes: u64,
     },
+    /// Every file, one by one.
+    Singly {
+        /// The files' sizes together.
+        bytes: u64,
+    },
 }
 
 /// A release on its way to its servers.
@@ -70,6 +77,8 @@ pub(super) struct Shipment {
     /// Whether every tool prints the files' names as they are.
     plain_names: bool,
     hard_links: bool,
+    /// Whether later steps run commands on the servers.
+    needs_shell: bool,
     records: Records,
     known: Mutex<HashMap<ReleaseId, Option<Arc<Known>>>>,
     packs: Packs,
@@ -97,6 +106,7 @@ impl Shipment {
             shape: manifest.shape(true),
             modeless: manifest.shape(false),
             plain_names: has_plain_names(&manifest),
+            needs_shell: spec.needs_shell(),
             hard_links: spec.project.unchanged == Unchanged::Link,
             records,
             known: Mutex::default(),

@@ -64,6 +64,11 @@ impl Packs {
         }
     }
 
+    /// Where the files come from.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// The pack for a server that has the release `old`, or none; and its stream, whose length grows.
     pub(super) fn pack(
         &self,

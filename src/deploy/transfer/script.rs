@@ -103,16 +103,42 @@ pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
 /// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM`, then the pack, and makes it
 /// `releases/ID`. `asked`: the look has been done before.
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
-    let look = if asked { String::new() } else { look(arrival) };
+    let look = match asked {
+        true => String::new(),
+        false => HELLO.to_owned() + &look(arrival),
+    };
     opening(arrival)
         + &look
         + &prepare(arrival)
+        + "read -r go codec gnu from print sum\n[ $codec != none ] || exit 0\n"
+        + FAILING
         + UNPACK
+        + ENTER
         + &keep(arrival)
         + &verify(arrival)
         + PUBLISH
 }
 
+/// What the script is told before it is asked anything. A server that has no shell takes it for files by
+/// SFTP, which it is not, and hangs up at once.
+pub(super) const GREETING: &str = "longshore\n";
+
+const HELLO: &str = "read -r hello\n";
+
+/// Takes the part folder on where its `tree` and its `plan` came by another way. `gnu` and `print`:
+/// as in the line that [`take`] reads.
+pub(super) fn finish(arrival: &Arrival<'_>, gnu: bool, print: &str, sum: &str) -> String {
+    let gnu = u8::from(gnu);
+    opening(arrival)
+        + &format!("gnu={gnu} print={print} sum={sum}\n")
+        + FAILING
+        + ENTER
+        + &keep(arrival)
+        + &verify(arrival)
+        + PUBLISH
+}
+
+/// Makes the empty part folder.
 fn prepare(arrival: &Arrival<'_>) -> String {
     let release = arrival.release;
     format!(
@@ -120,25 +146,32 @@ fn prepare(arrival: &Arrival<'_>) -> String {
 if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
 drop_parts
 said=$(mkdir "$part" "$part/tree" "$part/plan" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
-read -r go codec gnu from print sum
-fail() {{
-  cd "$rel"
-  drop_parts
-  if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
-  refuse "$1" "$part" "$2"
-}}
-names() {{
-  if [ $gnu = 1 ]; then cut -z -b67- "$1"; else tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n'; fi
-}}
 "#
     )
 }
 
+const FAILING: &str = r#"fail() {
+  cd "$rel"
+  drop_parts
+  if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
+  refuse "$1" "$part" "$2"
+}
+names() {
+  if [ $gnu = 1 ]; then cut -z -b67- "$1"; else tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n'; fi
+}
+"#;
+
 const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
 said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } |
   grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
-case $said in *failed) fail not_unpacked "${said%?failed}" ;; esac
-[ -f "$part/plan/added" ] || fail incomplete 'nothing arrived'
+case $said in *failed)
+  free=$(df -Pk "$part" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*/\1/')
+  [ "${free:-1024}" -ge 1024 ] || fail disk_full "${said%?failed}"
+  fail not_unpacked "${said%?failed}" ;;
+esac
+"#;
+
+const ENTER: &str = r#"[ -f "$part/plan/added" ] || fail incomplete 'nothing arrived'
 cd "$part/tree"
 "#;
 

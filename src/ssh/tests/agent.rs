@@ -1,10 +1,13 @@
 //! Keys that an SSH agent holds.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::sshd::{Sshd, make_key, wait_until};
-use crate::ssh::{Cause, Connection, Credential, Timeouts};
+use crate::ssh::{Cancel, Cause, Connection, Credential, Timeouts};
 
 struct Agent {
     process: Child,
@@ -97,4 +100,52 @@ fn more_keys_than_the_server_tries_are_a_refusal() {
         matches!(error.cause, Cause::AuthenticationFailed { .. }),
         "{error}"
     );
+}
+
+/// An agent that hangs costs its time-out, and a cancel ends the wait; whether it takes connections, takes
+/// questions or none at all.
+#[test]
+fn an_agent_that_never_answers_is_given_up() {
+    let sshd = Sshd::start();
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        ..Timeouts::default()
+    };
+    for takes in [true, false] {
+        let socket = sshd.folder().join(format!("hangs-{takes}"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let _held = match takes {
+            true => Vec::new(),
+            false => fill(&listener, &socket),
+        };
+        let target = sshd.target_with(Credential::Agent(socket));
+        let start = Instant::now();
+        let error = Connection::open(&target, &timeouts).unwrap_err();
+        assert!(error.to_string().contains("not answer in time"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+
+        let cancel = Cancel::new();
+        let patient = Timeouts {
+            connect: Duration::from_secs(60),
+            ..timeouts
+        };
+        thread::scope(|scope| {
+            let opening = scope.spawn(|| Connection::open_unless(&target, &patient, &cancel));
+            let start = Instant::now();
+            cancel.cancel();
+            let error = opening.join().unwrap().unwrap_err();
+            assert!(matches!(error.cause, Cause::Cancelled { .. }), "{error}");
+            assert!(start.elapsed() < Duration::from_secs(2));
+        });
+    }
+}
+
+/// Connections to a listener that takes none, until no more fit.
+fn fill(listener: &UnixListener, socket: &Path) -> Vec<mio::net::UnixStream> {
+    rustix::net::listen(listener, 0).unwrap();
+    let mut held = Vec::new();
+    while let Ok(stream) = mio::net::UnixStream::connect(socket) {
+        held.push(stream);
+    }
+    held
 }

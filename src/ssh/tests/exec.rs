@@ -124,10 +124,23 @@ fn what_the_login_shell_prints_before_is_passed_on() {
 }
 
 #[test]
-fn a_forced_command_that_ignores_ours_is_followed_to_its_end() {
-    let sshd = Sshd::with(&["ed25519"], "ForceCommand echo forced; exit 4");
-    let (exit, lines) = exec(&sshd.connect(), "echo hello");
-    assert_eq!((exit, lines), (code(4), vec![out("forced")]));
+fn a_forced_command_that_ignores_ours_is_heard_and_is_not_ours() {
+    for (forced, ended) in [("echo forced; exit 4", 4), ("echo forced", 0)] {
+        let sshd = Sshd::with(&["ed25519"], &format!("ForceCommand {forced}"));
+        let mut lines = Vec::new();
+        let command = Command::new("echo hello", LIMIT);
+        let error = sshd
+            .connect()
+            .exec(command, &Cancel::new(), &mut |_, line| {
+                lines.push(line.to_owned());
+            })
+            .unwrap_err();
+        match error.cause {
+            Cause::NoShell { ended: exit } => assert_eq!(exit, code(ended)),
+            other => panic!("{other}"),
+        }
+        assert_eq!(lines, ["forced"]);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::exec::exec;
 use super::sshd::{Sshd, wait_until};
+use super::transfer::new;
 use crate::secret::Secret;
 use crate::ssh::{
     Cancel, Cause, Command, Connection, Credential, Target, Timeouts, host_key, offered_key,
@@ -46,14 +47,14 @@ fn many_bytes_pass_a_jump_both_ways_whole() {
         .upload_from(
             &mut content.as_slice(),
             remote,
-            0o644,
+            new(0o644),
             &Cancel::new(),
             &mut |_| {},
         )
         .unwrap();
     assert!(fs::read(&there).unwrap() == content);
     connection
-        .download(remote, &back, &Cancel::new(), &mut |_| {})
+        .get_file(remote, &back, &Cancel::new(), &mut |_| {})
         .unwrap();
     assert!(fs::read(&back).unwrap() == content);
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use super::account::{Account, PASSWORD};
 use super::exec::exec;
 use super::sshd::{Sshd, make_key, read_secret, wait_until};
+use super::transfer::new;
 use crate::secret::Secret;
 use crate::ssh::{Cancel, Cause, Connection, Credential, Target, Timeouts, host_key};
 
@@ -19,22 +20,24 @@ fn a_server_of_files_alone_takes_and_gives_files() {
     let sshd = Sshd::with(&["ed25519"], "ForceCommand internal-sftp");
     let connection = sshd.connect();
     let cancel = Cancel::new();
-    let error = connection
-        .exec(
-            crate::ssh::Command::new("true", std::time::Duration::from_secs(5)),
-            &cancel,
-            &mut |_, _| {},
-        )
-        .map(|exit| exit.success());
-    assert!(!matches!(error, Ok(true)), "{error:?}");
-    let connection = sshd.connect();
+    // What is fed is no SFTP: the server hangs up at once instead of waiting for more.
+    let mut fed = "longshore\n".as_bytes();
+    for stdin in [None, Some(&mut fed as &mut dyn std::io::Read)] {
+        let mut command = crate::ssh::Command::new("true", std::time::Duration::from_secs(5));
+        command.stdin = stdin;
+        let error = connection
+            .exec(command, &cancel, &mut |_, _| {})
+            .unwrap_err();
+        assert!(error.is_without_shell(), "{error}");
+        assert!(!connection.is_broken());
+    }
     let there = open.join("file");
     let remote = there.to_str().unwrap();
     connection
         .upload_from(
             &mut "content".as_bytes(),
             remote,
-            0o644,
+            new(0o644),
             &cancel,
             &mut |_| {},
         )
@@ -44,14 +47,12 @@ fn a_server_of_files_alone_takes_and_gives_files() {
         .read_file(remote, &mut read, &cancel, &mut |_| {})
         .unwrap();
     assert_eq!(read, b"content");
-    let (writable, room) = connection
-        .try_folder(open.to_str().unwrap(), &cancel)
-        .unwrap();
-    assert!(writable && room.is_some_and(|room| room > 0));
+    let files = connection.files(&cancel).unwrap();
+    let room = files.try_folder(&open).unwrap().unwrap();
+    assert!(room.is_some_and(|room| room > 0));
     assert_eq!(fs::read_dir(&open).unwrap().count(), 1, "nothing is left");
     let missing = folder.path().join("missing");
-    let missing = connection.try_folder(missing.to_str().unwrap(), &cancel);
-    assert_eq!(missing.unwrap(), (false, None));
+    assert_eq!(files.try_folder(&missing).unwrap(), None);
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_chroot_of_files_alone_is_seen_from_its_own_root() {
         .upload_from(
             &mut "content".as_bytes(),
             "/srv/file",
-            0o600,
+            new(0o600),
             &cancel,
             &mut |_| {},
         )
@@ -94,6 +95,7 @@ fn older_key_exchanges_ciphers_and_keys_are_spoken() {
         "KexAlgorithms diffie-hellman-group14-sha256\nCiphers aes128-ctr\nMACs hmac-sha2-256",
         "KexAlgorithms ecdh-sha2-nistp256\nCiphers aes256-gcm@openssh.com",
         "HostKeyAlgorithms rsa-sha2-256\nPubkeyAcceptedAlgorithms rsa-sha2-512",
+        "HostKeyAlgorithms rsa-sha2-512\nPubkeyAcceptedAlgorithms rsa-sha2-256",
         "HostKeyAlgorithms ecdsa-sha2-nistp256\nPubkeyAcceptedAlgorithms ecdsa-sha2-nistp256",
         "KexAlgorithms curve25519-sha256\nCiphers chacha20-poly1305@openssh.com",
     ] {

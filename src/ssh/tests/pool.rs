@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::exec::exec;
 use super::sshd::{Sshd, wait_until};
+use super::transfer::new;
 use crate::secret::Secret;
 use crate::ssh::{Cancel, Cause, Command, Credential, Phase, Pool, PoolOptions, Target, Timeouts};
 
@@ -100,7 +101,7 @@ fn a_broken_connection_is_closed_and_a_harmless_error_does_not_break_it() {
         .upload_from(
             nothing,
             missing.to_str().unwrap(),
-            0o644,
+            new(0o644),
             &Cancel::new(),
             &mut |_| {},
         )
@@ -259,4 +260,34 @@ fn a_cancel_ends_a_connect_that_hangs() {
     });
     assert!(matches!(error.cause, Cause::Cancelled { .. }), "{error}");
     assert!(start.elapsed() < Duration::from_secs(4));
+}
+
+/// What ends a command has a turn like any other connection, and gives up where there is none.
+#[test]
+fn the_connection_that_kills_a_command_is_one_of_the_pool() {
+    for (most, can_kill) in [(2, true), (1, false)] {
+        let sshd = Sshd::start();
+        let pool = pool(most, 8);
+        let leased = lease(&pool, &sshd.target());
+        let mut process = String::new();
+        let start = Instant::now();
+        let error = leased
+            .exec(
+                Command::new("echo $$; exec sleep 1000", Duration::from_secs(1)),
+                &Cancel::new(),
+                &mut |_, line| line.clone_into(&mut process),
+            )
+            .unwrap_err();
+        match error.cause {
+            Cause::CommandTimedOut { killed, .. } => assert_eq!(killed, can_kill),
+            other => panic!("{other}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(25));
+        assert_eq!(pool.counts(), (most - 1, 1));
+        let logins = sshd.log().matches("Accepted publickey").count();
+        assert_eq!(logins, most);
+        if !can_kill {
+            super::sshd::run("kill", &["-KILL", &process]);
+        }
+    }
 }

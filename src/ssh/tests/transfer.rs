@@ -10,12 +10,21 @@ use rand::RngCore;
 
 use super::exec::exec;
 use super::sshd::Sshd;
-use crate::ssh::{Cancel, Cause};
+use crate::ssh::{Cancel, Cause, NewRemoteFile};
 
 fn random(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     rand::rng().fill_bytes(&mut bytes);
     bytes
+}
+
+/// A new file of this mode.
+pub(super) fn new(mode: u32) -> NewRemoteFile {
+    NewRemoteFile {
+        mode,
+        changed: None,
+        synced: true,
+    }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -40,12 +49,13 @@ fn five_megabytes_go_there_and_back_with_their_mode() {
     let length = content.len() as u64;
     let (local, back) = (sshd.folder().join("local"), sshd.folder().join("back"));
     fs::write(&local, &content).unwrap();
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o750)).unwrap();
     let there = folder.path().join("it's 发布");
     let remote = there.to_str().unwrap();
 
     let mut seen = Vec::new();
     let sent = connection
-        .upload(&local, remote, 0o750, &Cancel::new(), &mut |bytes| {
+        .put_file(&local, remote, &Cancel::new(), &mut |bytes| {
             seen.push(bytes)
         })
         .unwrap();
@@ -58,7 +68,7 @@ fn five_megabytes_go_there_and_back_with_their_mode() {
 
     seen.clear();
     let received = connection
-        .download(remote, &back, &Cancel::new(), &mut |bytes| seen.push(bytes))
+        .get_file(remote, &back, &Cancel::new(), &mut |bytes| seen.push(bytes))
         .unwrap();
     assert_eq!(received, length);
     assert_eq!(seen.last(), Some(&length));
@@ -80,7 +90,7 @@ fn an_older_file_is_replaced_and_a_folder_is_not() {
             connection.upload_from(
                 &mut "new".as_bytes(),
                 remote,
-                0o600,
+                new(0o600),
                 &Cancel::new(),
                 &mut |_| {},
             )
@@ -108,7 +118,7 @@ fn an_empty_file_and_a_path_relative_to_home_arrive() {
             .upload_from(
                 &mut content.as_bytes(),
                 &name,
-                0o644,
+                new(0o644),
                 &Cancel::new(),
                 &mut |_| {},
             )
@@ -136,7 +146,7 @@ fn what_is_wrong_with_a_remote_path_is_told_with_it() {
         .upload_from(
             &mut "x".as_bytes(),
             missing,
-            0o644,
+            new(0o644),
             &Cancel::new(),
             &mut |_| {},
         )
@@ -150,12 +160,12 @@ fn what_is_wrong_with_a_remote_path_is_told_with_it() {
 
     let back = sshd.folder().join("back");
     let error = connection
-        .download(missing, &back, &Cancel::new(), &mut |_| {})
+        .get_file(missing, &back, &Cancel::new(), &mut |_| {})
         .unwrap_err();
     assert!(error.to_string().contains("no such file"), "{error}");
     let folder = sshd.folder().to_str().unwrap();
     let error = connection
-        .download(folder, &back, &Cancel::new(), &mut |_| {})
+        .get_file(folder, &back, &Cancel::new(), &mut |_| {})
         .unwrap_err();
     assert!(error.to_string().contains("not a regular file"), "{error}");
     assert!(!back.exists());
@@ -171,7 +181,7 @@ fn what_is_wrong_with_a_local_path_is_told_with_it() {
     let connection = sshd.connect();
     let local = sshd.folder().join("none");
     let error = connection
-        .upload(&local, "/tmp/never", 0o644, &Cancel::new(), &mut |_| {})
+        .put_file(&local, "/tmp/never", &Cancel::new(), &mut |_| {})
         .unwrap_err();
     assert!(matches!(error.cause, Cause::LocalFile { .. }), "{error}");
     assert!(
@@ -179,7 +189,7 @@ fn what_is_wrong_with_a_local_path_is_told_with_it() {
         "{error}"
     );
     let error = connection
-        .download(
+        .get_file(
             sshd.key().to_str().unwrap(),
             &local.join("deeper"),
             &Cancel::new(),
@@ -207,7 +217,7 @@ fn a_cancelled_or_broken_upload_leaves_nothing_behind() {
         .upload_from(
             &mut io::repeat(b'x'),
             remote,
-            0o644,
+            new(0o644),
             &cancel,
             &mut |bytes| {
                 if bytes > 3_000_000 {
@@ -225,7 +235,7 @@ fn a_cancelled_or_broken_upload_leaves_nothing_behind() {
 
     let mut broken = "beginning".as_bytes().chain(Broken);
     let error = connection
-        .upload_from(&mut broken, remote, 0o644, &Cancel::new(), &mut |_| {})
+        .upload_from(&mut broken, remote, new(0o644), &Cancel::new(), &mut |_| {})
         .unwrap_err();
     assert!(matches!(error.cause, Cause::Input { .. }), "{error}");
     assert!(names(folder.path()).is_empty());
@@ -239,7 +249,7 @@ fn a_server_without_sftp_says_so() {
         .upload_from(
             &mut "x".as_bytes(),
             "/tmp/never",
-            0o644,
+            new(0o644),
             &Cancel::new(),
             &mut |_| {},
         )
@@ -284,7 +294,7 @@ fn a_full_disk_is_told_as_such() {
         .upload_from(
             &mut content.as_slice(),
             remote.to_str().unwrap(),
-            0o644,
+            new(0o644),
             &Cancel::new(),
             &mut |_| {},
         )

@@ -9,8 +9,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::deploy::{By, DeployError, NewFile, Said};
-use crate::ssh::{Cancel, Command, Exit, Stream};
+use crate::deploy::{By, DeployError, Place, Said};
+use crate::ssh::{Cancel, Command, Exit, NewRemoteFile, Stream};
 use crate::store::audit::{self, Entry};
 use crate::store::servers::{self, Server};
 use crate::store::{AuditWay, Role, ServerId};
@@ -232,6 +232,25 @@ fn mode_of(request: &HttpRequest) -> Result<u32> {
         .ok_or(Error::Parameter("mode"))
 }
 
+/// The file that the query names.
+fn file_of(request: &HttpRequest) -> Result<Place> {
+    let changed = bounded(request, "changed", 0, i64::from(u32::MAX))?;
+    Ok(Place::File {
+        path: path_of(request)?,
+        new: NewRemoteFile {
+            mode: mode_of(request)?,
+            changed: changed.map(i64::unsigned_abs),
+            synced: true,
+        },
+    })
+}
+
+/// The folder that the query names.
+fn folder_of(request: &HttpRequest) -> Result<Place> {
+    let path = path_of(request)?;
+    Ok(Place::Folder { path })
+}
+
 /// `PUT servers/{id}/file?path=&mode=644&changed=`: the body is the file.
 pub async fn write_file(
     visitor: Visitor,
@@ -239,42 +258,12 @@ pub async fn write_file(
     request: HttpRequest,
     body: Payload,
 ) -> Result {
-    visitor.require(Role::Admin)?;
-    let file = NewFile {
-        path: path_of(&request)?,
-        mode: mode_of(&request)?,
-        changed: bounded(&request, "changed", 0, i64::from(u32::MAX))?
-            .map(|seconds| seconds.unsigned_abs()),
-    };
-    let by = visitor.by(AuditWay::Api)?;
-    let server = find(&visitor, id).await?;
-    let limit = visitor.app().settings().ssh_upload_bytes;
-    let sent = hand::take_in(
-        &visitor,
-        &request,
-        body,
-        limit,
-        move |app, source, cancel| {
-            let hand = app.engine().by_hand();
-            hand.write(&by, &server, source, &file, cancel)
-        },
-    );
-    Ok(HttpResponse::Ok().json(json!({ "bytes": sent.await? })))
+    write(&visitor, id, &request, body, file_of).await
 }
 
 /// `GET servers/{id}/file?path=`: the file.
 pub async fn read_file(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
-    visitor.require(Role::Admin)?;
-    let path = path_of(&request)?;
-    let by = visitor.by(AuditWay::Api)?;
-    let server = find(&visitor, id).await?;
-    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-    let send = move |app: &App, outgoing: &mut Outgoing, cancel: &Cancel| {
-        let hand = app.engine().by_hand();
-        hand.read(&by, &server, &path, outgoing, cancel)?;
-        Ok(())
-    };
-    hand::give_out(&visitor, "application/octet-stream", Some(&name), send).await
+    read(&visitor, id, &request, file_of).await
 }
 
 /// `PUT servers/{id}/tree?path=`: the body is a tar archive, unpacked there.
@@ -284,38 +273,60 @@ pub async fn write_tree(
     request: HttpRequest,
     body: Payload,
 ) -> Result {
-    visitor.require(Role::Admin)?;
-    let path = path_of(&request)?;
-    let by = visitor.by(AuditWay::Api)?;
-    let server = find(&visitor, id).await?;
-    let limit = visitor.app().settings().ssh_upload_bytes;
-    let sent = hand::take_in(
-        &visitor,
-        &request,
-        body,
-        limit,
-        move |app, source, cancel| {
-            let hand = app.engine().by_hand();
-            hand.write_tree(&by, &server, source, &path, cancel)
-        },
-    );
-    Ok(HttpResponse::Ok().json(json!({ "bytes": sent.await? })))
+    write(&visitor, id, &request, body, folder_of).await
 }
 
 /// `GET servers/{id}/tree?path=`: the folder as a tar archive.
 pub async fn read_tree(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
+    read(&visitor, id, &request, folder_of).await
+}
+
+async fn write(
+    visitor: &Visitor,
+    id: ServerId,
+    request: &HttpRequest,
+    body: Payload,
+    place: fn(&HttpRequest) -> Result<Place>,
+) -> Result {
     visitor.require(Role::Admin)?;
-    let path = path_of(&request)?;
+    let place = place(request)?;
     let by = visitor.by(AuditWay::Api)?;
-    let server = find(&visitor, id).await?;
-    let folder = path.trim_end_matches('/').rsplit('/').next();
-    let name = format!("{}.tar", folder.unwrap_or_default());
+    let server = find(visitor, id).await?;
+    let limit = visitor.app().settings().ssh_upload_bytes;
+    let sent = hand::take_in(visitor, request, body, limit, move |app, source, cancel| {
+        let hand = app.engine().by_hand();
+        hand.write(&by, &server, source, &place, cancel)
+    });
+    Ok(HttpResponse::Ok().json(json!({ "bytes": sent.await? })))
+}
+
+async fn read(
+    visitor: &Visitor,
+    id: ServerId,
+    request: &HttpRequest,
+    place: fn(&HttpRequest) -> Result<Place>,
+) -> Result {
+    visitor.require(Role::Admin)?;
+    let place = place(request)?;
+    let by = visitor.by(AuditWay::Api)?;
+    let server = find(visitor, id).await?;
+    let (kind, name) = match &place {
+        Place::File { path, .. } => ("application/octet-stream", last_name(path).to_owned()),
+        Place::Folder { path } => {
+            let name = last_name(path.trim_end_matches('/'));
+            ("application/x-tar", format!("{name}.tar"))
+        }
+    };
     let send = move |app: &App, outgoing: &mut Outgoing, cancel: &Cancel| {
         let hand = app.engine().by_hand();
-        hand.read_tree(&by, &server, &path, outgoing, cancel)?;
+        hand.read(&by, &server, &place, outgoing, cancel)?;
         Ok(())
     };
-    hand::give_out(&visitor, "application/x-tar", Some(&name), send).await
+    hand::give_out(visitor, kind, Some(&name), send).await
+}
+
+fn last_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// `POST known_hosts` `{"text"}`

@@ -1,0 +1,349 @@
+//! The last rung: where a server has no `tar`, or no shell at all, a release's files travel one by one,
+//! by SFTP.
+//!
+//! Where there is a shell, it checks and renames what came, as after any other transfer. Where there is
+//! none, all is done by SFTP, and what came is read back for its checksums.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::delta::{Print, Printed};
+use super::ladder::Offer;
+use super::manifest::{Entry, Sum, What};
+use super::script::{self, Arrival};
+use super::{Sent, Shipment};
+use crate::deploy::destination::Destination;
+use crate::deploy::error::StepError;
+use crate::deploy::files_alone;
+use crate::deploy::run::{StepFrame, bytes};
+use crate::deploy::said::refusal::{
+    DAMAGED, FOREIGN_RELEASE, NO_COMMANDS, NOT_A_LINK, Refusal, TOOL_MISSING,
+};
+use crate::ssh::{Cause, Files, Kind, NewRemoteFile};
+
+/// How what is there compares to the manifest.
+#[derive(Debug, PartialEq, Eq)]
+enum Compared {
+    Same,
+    /// But for the modes.
+    OtherModes,
+    /// At this path.
+    Different(PathBuf),
+}
+
+impl Shipment {
+    /// Brings everything into the part folder that the server's shell has made, and lets the shell do
+    /// the rest.
+    pub(super) fn fill_by_sftp(
+        &self,
+        destination: &Destination,
+        arrival: &Arrival<'_>,
+        offer: &Offer,
+        frame: &StepFrame<'_>,
+    ) -> Result<Sent, StepError> {
+        let part = Path::new(arrival.base).join(format!("releases/{}.part", self.release));
+        let records = self.manifest.records();
+        let (print, sum) = match offer.checksum_tool() {
+            Some("zero") => ("zero", "-".to_owned()),
+            Some(tool) => (tool, Printed::sum(Print::Line, &records)),
+            None => ("none", "-".to_owned()),
+        };
+        let sent = {
+            let singly = Singly::open(self, destination, frame)?;
+            singly.or_remove(&part, || {
+                let added = &mut Printed::new(Print::Zero, &records);
+                singly.write(&part.join("plan/dropped"), &mut io::empty())?;
+                singly.write(&part.join("plan/added"), added)?;
+                let sent = singly.bring(&part.join("tree"))?;
+                if print == "none" {
+                    singly.verify(&part.join("tree"))?;
+                }
+                Ok(sent)
+            })?
+        };
+        let script = script::finish(arrival, print == "zero", print, &sum);
+        frame.run(destination, &script, None, &mut |line| frame.line(line))?;
+        Ok(Sent::Singly { bytes: sent })
+    }
+
+    /// Brings everything, by SFTP alone.
+    pub(super) fn send_by_sftp(
+        &self,
+        destination: &Destination,
+        base: &str,
+        frame: &StepFrame<'_>,
+    ) -> Result<Sent, StepError> {
+        if self.needs_shell {
+            return Err(Refusal::of(NO_COMMANDS, &[]).into());
+        }
+        let singly = Singly::open(self, destination, frame)?;
+        let files = &singly.files;
+        let (current, releases) = (
+            Path::new(base).join("current"),
+            Path::new(base).join("releases"),
+        );
+        let (name, ours) = (
+            self.release.to_string(),
+            releases.join(self.release.to_string()),
+        );
+        let live = match files.look(&current)? {
+            Some(found) if found.kind == Kind::Link => Some(files.link_target(&current)?),
+            Some(_) => {
+                return Err(Refusal::of(NOT_A_LINK, &[&current.to_string_lossy()]).into());
+            }
+            None => None,
+        };
+        if files.look(&ours)?.is_some() && singly.compare(&ours)? == Compared::Same {
+            return Ok(Sent::Nothing);
+        }
+        if live.is_some_and(|live| live == Path::new("releases").join(&name)) {
+            let current = current.to_string_lossy();
+            return Err(Refusal::of(FOREIGN_RELEASE, &[&current, &name]).into());
+        }
+        files.make_folders(&releases)?;
+        files_alone::drop_parts(files, &releases)?;
+        let part = releases.join(format!("{name}.part"));
+        let sent = singly.or_remove(&part, || {
+            files.make_folder(&part)?;
+            let sent = singly.bring(&part)?;
+            singly.verify(&part)?;
+            Ok(sent)
+        })?;
+        files.remove_all(&ours)?;
+        files.remove_all(&releases.join(format!(".{name}")))?;
+        files.rename(&part, &ours)?;
+        Ok(Sent::Singly { bytes: sent })
+    }
+}
+
+/// One server while files travel to it.
+struct Singly<'a> {
+    shipment: &'a Shipment,
+    files: Files<'a>,
+    frame: &'a StepFrame<'a>,
+}
+
+impl<'a> Singly<'a> {
+    fn open(
+        shipment: &'a Shipment,
+        destination: &'a Destination,
+        frame: &'a StepFrame<'a>,
+    ) -> Result<Self, StepError> {
+        let Destination::Ssh(connection) = destination else {
+            return Err(Refusal::of(TOOL_MISSING, &["tar"]).into());
+        };
+        Ok(Self {
+            shipment,
+            files: connection.files(frame.cancel())?,
+            frame,
+        })
+    }
+
+    /// Removes the part folder where `work` fails: left there, one that filled the disk would keep it
+    /// full. Who is stopped leaves it to the next release.
+    fn or_remove<T>(
+        &self,
+        part: &Path,
+        work: impl FnOnce() -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        work().map_err(|error| {
+            let error = self.frame.check().err().unwrap_or(error);
+            let is_lost = matches!(&error, StepError::Ssh(error)
+                if matches!(error.cause, Cause::ConnectionLost { .. } | Cause::TimedOut { .. }));
+            if !is_lost && let Err(left) = self.files.remove_all(part) {
+                self.frame.line(&left.to_string());
+            }
+            error
+        })
+    }
+
+    /// Writes every folder, link and file below `tree`, which is there; returns how many bytes the files
+    /// have.
+    fn bring(&self, tree: &Path) -> Result<u64, StepError> {
+        let (entries, all) = (self.shipment.manifest.entries(), self.shipment.bytes());
+        let opened = self
+            .shipment
+            .packs
+            .source()
+            .open()
+            .map_err(StepError::Start)?;
+        let mut sent = 0;
+        for Entry { path, what } in entries {
+            self.frame.check()?;
+            let place = tree.join(OsStr::from_bytes(path));
+            match what {
+                What::Folder { .. } => self.files.make_folder(&place)?,
+                What::Link { target } => self
+                    .files
+                    .make_link(&place, Path::new(OsStr::from_bytes(target)))?,
+                What::File {
+                    mode,
+                    size,
+                    time,
+                    blob,
+                    ..
+                } => {
+                    let file = NewRemoteFile {
+                        mode: *mode,
+                        changed: u64::try_from(*time).ok(),
+                        synced: false,
+                    };
+                    let mut written = Ok(0);
+                    let read = opened.read(path, *blob, *size, &mut |content| {
+                        let frame = self.frame;
+                        let mut content = Watched { content, frame };
+                        let mut further = |count| {
+                            let so_far = sent + count;
+                            frame.progress(|| format!("{} / {}", bytes(so_far), bytes(all)));
+                        };
+                        written =
+                            self.files
+                                .write(&place, file, &mut content, &mut further, &unread);
+                        Ok(())
+                    });
+                    read.map_err(StepError::file(&place))?;
+                    sent += written?;
+                }
+            }
+        }
+        // Last, and the deepest first: some cannot be written any more after that.
+        for Entry { path, what } in entries.iter().rev() {
+            if let What::Folder { mode } = what {
+                let place = tree.join(OsStr::from_bytes(path));
+                self.files.set_mode(&place, *mode)?;
+            }
+        }
+        Ok(sent)
+    }
+
+    fn write(&self, place: &Path, content: &mut dyn Read) -> Result<(), StepError> {
+        let file = NewRemoteFile {
+            mode: 0o644,
+            changed: None,
+            synced: false,
+        };
+        self.files
+            .write(place, file, content, &mut |_| {}, &unread)?;
+        Ok(())
+    }
+
+    /// Whether what is below `tree` is what was sent.
+    fn verify(&self, tree: &Path) -> Result<(), StepError> {
+        match self.compare(tree)? {
+            Compared::Same => Ok(()),
+            Compared::OtherModes => {
+                self.frame
+                    .line("this file system does not keep the modes of files");
+                Ok(())
+            }
+            Compared::Different(path) => {
+                let (tree, path) = (tree.to_string_lossy(), path.to_string_lossy());
+                Err(Refusal::of(DAMAGED, &[&tree, &path]).into())
+            }
+        }
+    }
+
+    /// Looks at everything below `tree` and reads every file.
+    fn compare(&self, tree: &Path) -> Result<Compared, StepError> {
+        let manifest = &self.shipment.manifest;
+        let mut folders = vec![PathBuf::new()];
+        let (mut found, mut read, mut are_modes_kept) = (0, 0, true);
+        while let Some(folder) = folders.pop() {
+            for (name, about) in self.files.list(&tree.join(&folder))? {
+                self.frame.check()?;
+                let path = folder.join(name);
+                let there = tree.join(&path);
+                let what = manifest.find(path.as_os_str().as_bytes());
+                let (is_same, mode) = match (what, about.kind) {
+                    (Some(What::Folder { mode }), Kind::Folder) => {
+                        folders.push(path.clone());
+                        (true, *mode)
+                    }
+                    (Some(What::Link { target }), Kind::Link) => {
+                        let leads = self.files.link_target(&there)?;
+                        (leads.as_os_str().as_bytes() == &**target, about.mode)
+                    }
+                    (
+                        Some(What::File {
+                            mode, size, sum, ..
+                        }),
+                        Kind::File,
+                    ) => {
+                        let is_same = about.length == *size && self.sum(&there, read)? == *sum;
+                        read += size;
+                        (is_same, *mode)
+                    }
+                    _ => (false, 0),
+                };
+                if !is_same {
+                    return Ok(Compared::Different(path));
+                }
+                are_modes_kept &= mode == about.mode;
+                found += 1;
+            }
+        }
+        Ok(match (found == manifest.entries().len(), are_modes_kept) {
+            (true, true) => Compared::Same,
+            (true, false) => Compared::OtherModes,
+            (false, _) => Compared::Different(PathBuf::from(format!(
+                "{found} / {}",
+                manifest.entries().len()
+            ))),
+        })
+    }
+
+    /// The checksum of a file on the server; `before`: how many bytes were read before it.
+    fn sum(&self, path: &Path, before: u64) -> Result<Sum, StepError> {
+        let mut summed = Summed {
+            digest: Sha256::new(),
+            frame: self.frame,
+        };
+        let all = self.shipment.bytes();
+        let untaken = |cause| Cause::Output { cause };
+        let mut further = |count| {
+            let progress = || format!("✓ {} / {}", bytes(before + count), bytes(all));
+            self.frame.progress(progress);
+        };
+        self.files.read(path, &mut summed, &mut further, &untaken)?;
+        Ok(summed.digest.finalize().into())
+    }
+}
+
+fn unread(cause: io::Error) -> Cause {
+    Cause::Input { cause }
+}
+
+/// A content that ends with its step.
+struct Watched<'a> {
+    content: &'a mut dyn Read,
+    frame: &'a StepFrame<'a>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.frame.check().map_err(io::Error::other)?;
+        self.content.read(buffer)
+    }
+}
+
+/// A checksum that ends with its step.
+struct Summed<'a> {
+    digest: Sha256,
+    frame: &'a StepFrame<'a>,
+}
+
+impl Write for Summed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.frame.check().map_err(io::Error::other)?;
+        self.digest.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,340 @@
+//! A server's files by SFTP, one channel for as many of them as somebody works on.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ssh2::{ErrorCode, FileStat, FileType, Sftp};
+
+use super::Cancel;
+use super::connection::Connection;
+use super::error::{Cause, Phase, SshError};
+use super::link::{Fault, Patience};
+use super::sftp_rename::posix_rename;
+
+pub(super) const NO_SUCH_FILE: ErrorCode = ErrorCode::SFTP(2);
+const PERMISSION_DENIED: ErrorCode = ErrorCode::SFTP(3);
+const UNSUPPORTED: ErrorCode = ErrorCode::SFTP(8);
+const NO_SPACE: [ErrorCode; 2] = [ErrorCode::SFTP(14), ErrorCode::SFTP(15)];
+
+/// What libssh2 says at a folder's end.
+const NO_MORE_FILES: ErrorCode = ErrorCode::Session(-16);
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A device, a socket or a pipe.
+    Other,
+}
+
+/// Something on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// What it is.
+    pub kind: Kind,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// When it was last changed, in seconds since 1970.
+    pub changed: u64,
+}
+
+impl RemoteFile {
+    fn of(found: &FileStat) -> Self {
+        Self {
+            kind: match found.file_type() {
+                FileType::Directory => Kind::Folder,
+                FileType::RegularFile => Kind::File,
+                FileType::Symlink => Kind::Link,
+                _ => Kind::Other,
+            },
+            length: found.size.unwrap_or_default(),
+            mode: found.perm.unwrap_or_default() & 0o7777,
+            changed: found.mtime.unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is a folder.
+    pub fn is_folder(&self) -> bool {
+        self.kind == Kind::Folder
+    }
+}
+
+/// The SFTP subsystem of one connection, closed with the drop: a server that allows one channel at a
+/// time runs no command meanwhile. Paths are relative to the login's home folder unless they begin
+/// with `/`. Everything ends within 2 s of the cancel that it was opened with.
+pub struct Files<'a> {
+    connection: &'a Connection,
+    cancel: &'a Cancel,
+    /// None while another channel does what libssh2 cannot.
+    sftp: Option<Sftp>,
+}
+
+impl Connection {
+    /// Opens the server's files. [`Cause::Refused`] where there is no SFTP.
+    pub fn files<'a>(&'a self, cancel: &'a Cancel) -> Result<Files<'a>, SshError> {
+        let mut files = Files {
+            connection: self,
+            cancel,
+            sftp: None,
+        };
+        files.open()?;
+        Ok(files)
+    }
+}
+
+impl Files<'_> {
+    fn open(&mut self) -> Result<(), SshError> {
+        let link = &self.connection.link;
+        let opened = link.drive_opening(self.patience(), || Ok(link.session.sftp()?));
+        self.sftp = Some(opened.map_err(|fault| {
+            self.connection.failed(match fault {
+                // libssh2 also says so when only the channel was closed, not the connection.
+                Fault::Failed { ref reason, .. }
+                    if !fault.is_lost() || reason.contains("SFTP subsystem") =>
+                {
+                    Cause::Refused {
+                        what: "SFTP",
+                        reason: reason.clone(),
+                    }
+                }
+                fault => fault.general(Phase::Transfer, self.connection.timeouts.idle),
+            })
+        })?);
+        Ok(())
+    }
+
+    /// What is at `path` itself; none where there is nothing.
+    pub fn look(&self, path: &Path) -> Result<Option<RemoteFile>, SshError> {
+        match self.drive(|sftp| Ok(sftp.lstat(path)?)) {
+            Ok(found) => Ok(Some(RemoteFile::of(&found))),
+            Err(fault) if fault.code() == Some(NO_SUCH_FILE) => Ok(None),
+            Err(fault) => Err(self.failed(fault, path)),
+        }
+    }
+
+    /// What is at `path`, links followed.
+    pub fn follow(&self, path: &Path) -> Result<RemoteFile, SshError> {
+        let found = self.at(path, |sftp| Ok(sftp.stat(path)?))?;
+        Ok(RemoteFile::of(&found))
+    }
+
+    /// What is in a folder, by name. A name that would lead elsewhere is the server's fault and left
+    /// out.
+    pub fn list(&self, folder: &Path) -> Result<Vec<(PathBuf, RemoteFile)>, SshError> {
+        let mut opened = self.at(folder, |sftp| Ok(sftp.opendir(folder)?))?;
+        let mut entries = Vec::new();
+        loop {
+            match self.drive(|_| Ok(opened.readdir()?)) {
+                Ok((name, found)) if is_plain(&name) => {
+                    entries.push((name, RemoteFile::of(&found)));
+                }
+                Ok(_) => {}
+                Err(fault) if fault.code() == Some(NO_MORE_FILES) => break,
+                Err(fault) => return Err(self.failed(fault, folder)),
+            }
+        }
+        self.at(folder, |_| Ok(opened.close()?))?;
+        Ok(entries)
+    }
+
+    /// Where the link at `path` leads.
+    pub fn link_target(&self, path: &Path) -> Result<PathBuf, SshError> {
+        self.at(path, |sftp| Ok(sftp.readlink(path)?))
+    }
+
+    /// Makes a folder where there is none yet.
+    pub fn make_folder(&self, path: &Path) -> Result<(), SshError> {
+        let made = self.drive(|sftp| Ok(sftp.mkdir(path, 0o755)?));
+        let Err(fault) = made else { return Ok(()) };
+        match self.drive(|sftp| Ok(sftp.stat(path)?)) {
+            Ok(there) if there.is_dir() => Ok(()),
+            _ => Err(self.failed(fault, path)),
+        }
+    }
+
+    /// Makes a folder and those above it where there are none yet.
+    pub fn make_folders(&self, path: &Path) -> Result<(), SshError> {
+        match self.drive(|sftp| Ok(sftp.stat(path)?)) {
+            Ok(there) if there.is_dir() => return Ok(()),
+            Err(fault) if fault.is_lost() => return Err(self.failed(fault, path)),
+            _ => {}
+        }
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            self.make_folders(above)?;
+        }
+        self.make_folder(path)
+    }
+
+    /// Makes a link at `path` that leads to `target`.
+    pub fn make_link(&self, path: &Path, target: &Path) -> Result<(), SshError> {
+        // OpenSSH takes the two names in the other order than the protocol has them, and so does
+        // everybody: the first one is where it leads.
+        self.at(path, |sftp| Ok(sftp.symlink(target, path)?))
+    }
+
+    /// Says who may do what with the file or folder at `path`.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> Result<(), SshError> {
+        self.set(path, &attributes(Some(mode), None))
+    }
+
+    /// Says when the file at `path` was last changed, in seconds since 1970.
+    pub fn set_changed(&self, path: &Path, changed: u64) -> Result<(), SshError> {
+        self.set(path, &attributes(None, Some(changed)))
+    }
+
+    fn set(&self, path: &Path, about: &FileStat) -> Result<(), SshError> {
+        self.at(path, |sftp| Ok(sftp.setstat(path, about.clone())?))
+    }
+
+    /// Removes the file or link at `path`.
+    pub fn remove(&self, path: &Path) -> Result<(), SshError> {
+        self.at(path, |sftp| Ok(sftp.unlink(path)?))
+    }
+
+    /// Removes a folder with all that is in it, or whatever else is at `path`; links are not followed.
+    pub fn remove_all(&self, path: &Path) -> Result<(), SshError> {
+        match self.look(path)? {
+            None => Ok(()),
+            Some(found) if !found.is_folder() => self.remove(path),
+            Some(_) => self.remove_folder(path),
+        }
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<(), SshError> {
+        for (name, found) in self.list(path)? {
+            let inner = path.join(name);
+            match found.is_folder() {
+                true => self.remove_folder(&inner)?,
+                false => self.remove(&inner)?,
+            }
+        }
+        self.at(path, |sftp| Ok(sftp.rmdir(path)?))
+    }
+
+    /// Renames what is at `from` to `to`, where nothing is yet.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), SshError> {
+        self.at(to, |sftp| Ok(sftp.rename(from, to, None)?))
+    }
+
+    /// Renames what is at `from` over what is at `to`, in one step; whether the server can do that.
+    pub fn replace(&mut self, from: &Path, to: &Path) -> Result<bool, SshError> {
+        self.sftp = None;
+        let link = &self.connection.link;
+        let replaced = posix_rename(link, self.patience(), from, to);
+        self.open()?;
+        match replaced {
+            Ok(()) => Ok(true),
+            Err(fault) if fault.code() == Some(UNSUPPORTED) => Ok(false),
+            Err(fault) => Err(self.failed(fault, to)),
+        }
+    }
+
+    /// The room on the disk of the folder `path` in bytes, where the server tells it; none where no file
+    /// can be made there, which is tried with one that is removed again.
+    pub fn try_folder(&self, path: &Path) -> Result<Option<Option<u64>>, SshError> {
+        let place = path.join(format!(".longshore-{:08x}", rand::random::<u32>()));
+        let Ok(mut file) = self.create(&place) else {
+            return Ok(None);
+        };
+        let room = self.drive(|_| Ok(file.statvfs()?)).ok();
+        let _ = self.drive(|_| Ok(file.close()?));
+        self.remove(&place)?;
+        let room = room.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        Ok(Some(room))
+    }
+
+    /// Removes what a failure left at `path`, also after a cancel.
+    pub(super) fn clear_up(&self, path: &Path, patience: Patience<'_>) {
+        if let Some(sftp) = &self.sftp {
+            let _ = self
+                .connection
+                .link
+                .drive(patience, || Ok(sftp.unlink(path)?));
+        }
+    }
+
+    /// A call that is about `path`.
+    pub(super) fn at<T>(
+        &self,
+        path: &Path,
+        call: impl FnMut(&Sftp) -> Result<T, Fault>,
+    ) -> Result<T, SshError> {
+        self.drive(call).map_err(|fault| self.failed(fault, path))
+    }
+
+    pub(super) fn drive<T>(
+        &self,
+        mut call: impl FnMut(&Sftp) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let link = &self.connection.link;
+        if self.cancel.is_cancelled() {
+            link.hurry();
+            return Err(Fault::Cancelled);
+        }
+        let Some(sftp) = &self.sftp else {
+            return Err(Fault::lost("the channel for files is closed"));
+        };
+        let done = link.drive(self.patience(), || call(sftp));
+        if matches!(done, Err(Fault::Cancelled | Fault::TimedOut)) {
+            link.hurry();
+        }
+        done
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        Patience {
+            until: None,
+            idle: Some(self.connection.timeouts.idle),
+            cancel: Some(self.cancel),
+        }
+    }
+
+    pub(super) fn failed(&self, fault: Fault, path: &Path) -> SshError {
+        self.because(self.cause(fault, path))
+    }
+
+    pub(super) fn because(&self, cause: Cause) -> SshError {
+        self.connection.failed(cause)
+    }
+
+    /// What a fault says of `path`, or of the connection.
+    pub(super) fn cause(&self, fault: Fault, path: &Path) -> Cause {
+        let path = path.display().to_string();
+        let reason = match fault.code() {
+            Some(code) if NO_SPACE.contains(&code) => return Cause::DiskFull { path },
+            Some(NO_SUCH_FILE) => "no such file or folder".to_owned(),
+            Some(PERMISSION_DENIED) => "permission denied".to_owned(),
+            _ if fault.is_lost() || !matches!(fault, Fault::Failed { .. }) => {
+                return fault.general(Phase::Transfer, self.connection.timeouts.idle);
+            }
+            _ => format!("the server refused ({})", fault.reason()),
+        };
+        Cause::RemoteFile { path, reason }
+    }
+}
+
+/// The two times go together: who sets one sets both.
+pub(super) fn attributes(mode: Option<u32>, changed: Option<u64>) -> FileStat {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH);
+    FileStat {
+        size: None,
+        uid: None,
+        gid: None,
+        perm: mode,
+        atime: changed.map(|_| now().map_or(0, |since| since.as_secs())),
+        mtime: changed,
+    }
+}
+
+/// Whether it is one name, which leads nowhere else.
+fn is_plain(name: &Path) -> bool {
+    let mut parts = name.components();
+    matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()
+}

@@ -1,0 +1,148 @@
+//! What is in a server's files: written and read by SFTP.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use ssh2::{ErrorCode, OpenFlags, OpenType};
+
+use super::error::{Cause, SshError};
+use super::link::Fault;
+use super::sftp::{Files, NO_SUCH_FILE, attributes};
+
+/// libssh2 keeps as many packets under way as one write or read has bytes: small ones are slow.
+const CHUNK: usize = 1024 * 1024;
+
+/// How a new file is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRemoteFile {
+    /// Its permission bits.
+    pub mode: u32,
+    /// When it was last changed, in seconds since 1970; none: now.
+    pub changed: Option<u64>,
+    /// Whether it is to be on the disk before it counts as written, where the server can.
+    pub synced: bool,
+}
+
+impl Files<'_> {
+    /// Writes all that `source` has to the new file `path`; returns how many bytes that were.
+    /// `progress` gets the bytes written so far, `unreadable` makes the cause of what `source` says.
+    /// After a failure some of it may be there.
+    pub fn write(
+        &self,
+        path: &Path,
+        file: NewRemoteFile,
+        source: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+        unreadable: &dyn Fn(io::Error) -> Cause,
+    ) -> Result<u64, SshError> {
+        let mut place = self.create(path)?;
+        let mut chunk = vec![0; CHUNK];
+        let mut written = 0;
+        loop {
+            let length =
+                fill_chunk(source, &mut chunk).map_err(|error| self.because(unreadable(error)))?;
+            let mut rest = &chunk[..length];
+            while !rest.is_empty() {
+                match self.drive(|_| Ok(place.write(rest)?)) {
+                    Ok(sent) => {
+                        rest = &rest[sent..];
+                        written += sent as u64;
+                        progress(written);
+                    }
+                    Err(fault) => {
+                        let cause = self.writing_failed(fault, place, path);
+                        return Err(self.because(cause));
+                    }
+                }
+            }
+            if length < CHUNK {
+                break;
+            }
+        }
+        self.seal(place, file)
+            .map_err(|fault| self.failed(fault, path))?;
+        Ok(written)
+    }
+
+    pub(super) fn create(&self, path: &Path) -> Result<ssh2::File, SshError> {
+        let flags = OpenFlags::WRITE | OpenFlags::EXCLUSIVE;
+        // Readable by its owner alone until it is whole and gets its mode.
+        self.drive(|sftp| Ok(sftp.open_mode(path, flags, 0o600, OpenType::File)?))
+            .map_err(|fault| match fault.code() {
+                Some(NO_SUCH_FILE) => self.because(Cause::RemoteFile {
+                    path: path.display().to_string(),
+                    reason: "its folder does not exist".to_owned(),
+                }),
+                _ => self.failed(fault, path),
+            })
+    }
+
+    /// A server of SFTP's version 3 has no word for a full disk; its free room tells.
+    fn writing_failed(&self, fault: Fault, mut file: ssh2::File, path: &Path) -> Cause {
+        let server_refused = matches!(fault.code(), Some(ErrorCode::SFTP(_)))
+            || matches!(fault.code(), Some(ErrorCode::Session(-31)));
+        if server_refused
+            && let Ok(disk) = self.drive(|_| Ok(file.statvfs()?))
+            && disk.f_bavail.saturating_mul(disk.f_frsize) < CHUNK as u64
+        {
+            return Cause::DiskFull {
+                path: path.display().to_string(),
+            };
+        }
+        self.cause(fault, path)
+    }
+
+    /// Mode, time, sync, close.
+    fn seal(&self, mut place: ssh2::File, file: NewRemoteFile) -> Result<(), Fault> {
+        let about = attributes(Some(file.mode & 0o7777), file.changed);
+        self.drive(|_| Ok(place.setstat(about.clone())?))?;
+        if file.synced {
+            match self.drive(|_| Ok(place.fsync()?)) {
+                Err(fault) if fault.is_lost() || fault.code().is_none() => return Err(fault),
+                _ => {}
+            }
+        }
+        self.drive(|_| Ok(place.close()?))
+    }
+
+    /// Reads the regular file `path` into `sink`; returns how many bytes that were. `unwritable` makes
+    /// the cause of what `sink` says.
+    pub fn read(
+        &self,
+        path: &Path,
+        sink: &mut dyn Write,
+        progress: &mut dyn FnMut(u64),
+        unwritable: &dyn Fn(io::Error) -> Cause,
+    ) -> Result<u64, SshError> {
+        let mut source = self.at(path, |sftp| Ok(sftp.open(path)?))?;
+        let mut chunk = vec![0; CHUNK];
+        let mut received = 0;
+        let untaken = |error| self.because(unwritable(error));
+        loop {
+            let length = self.at(path, |_| Ok(source.read(&mut chunk)?))?;
+            if length == 0 {
+                break;
+            }
+            sink.write_all(&chunk[..length]).map_err(untaken)?;
+            received += length as u64;
+            progress(received);
+        }
+        sink.flush().map_err(untaken)?;
+        self.at(path, |_| Ok(source.close()?))?;
+        Ok(received)
+    }
+}
+
+/// Reads until `chunk` is full or `source` ends.
+fn fill_chunk(source: &mut dyn Read, chunk: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < chunk.len() {
+        match source.read(&mut chunk[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
