@@ -18,7 +18,7 @@
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
 //! | [`vote`] | votes: questions, ballots, counts | store, secret |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
-//! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies |
+//! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies, secret |
 //! | [`app`] | every shared handle, built once | all above but transport |
 //! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
 //! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`), metrics |

@@ -1,7 +1,7 @@
 //! Longshore beside nchan: one long-polled room, each server on one core, the load on the other.
 //!
-//! `cargo bench --bench push` runs every row three times, the two servers in turn, and prints the table
-//! of BENCHMARKS.md from the medians. After `--`: `--rounds N`, `--only TEXT` for the rows that have
+//! `cargo bench --bench push` runs every row three times, the two servers in turn (in the closed loops
+//! every quarter of a second), and prints the table of BENCHMARKS.md from the medians. After `--`: `--rounds N`, `--only TEXT` for the rows that have
 //! TEXT in their name, `--ours` to leave the peer out.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -12,7 +12,6 @@ mod servers;
 mod wire;
 
 use rows::{Figures, ROWS};
-use servers::Server;
 use wire::Peer;
 
 fn main() {
@@ -33,9 +32,9 @@ fn main() {
     for row in ROWS.iter().filter(|row| row.name.contains(&only)) {
         let mut figures: Vec<Vec<Figures>> = peers.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
-            for (peer, figures) in peers.iter().zip(&mut figures) {
-                let server = Server::start(*peer);
-                figures.push((row.run)(&server).expect("the row runs"));
+            let round = (row.run)(peers).expect("the row runs");
+            for (figures, peers) in figures.iter_mut().zip(round) {
+                figures.push(peers);
             }
         }
         rows::print(row, &figures);

@@ -6,65 +6,98 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{load::Load, servers::Server};
+use crate::{load::Load, servers::Server, wire::Peer};
 
 /// One row: its name and how it is measured.
 pub struct Row {
     pub name: &'static str,
-    pub run: fn(&Server) -> io::Result<Figures>,
+    /// What each of the peers gave.
+    pub run: fn(&[Peer]) -> io::Result<Vec<Figures>>,
 }
 
 /// What a run of a row gave: figure by name, with its unit.
 pub type Figures = BTreeMap<&'static str, f64>;
 
 const CLOSED: Duration = Duration::from_secs(4);
+/// How long one server works before the other one does: the machine's speed changes from second to
+/// second.
+const SLICE: Duration = Duration::from_millis(250);
 const OPEN: Duration = Duration::from_secs(8);
 
 pub const ROWS: &[Row] = &[
     Row {
         name: "closed loop, 100 clients",
-        run: |server| closed(server, 100),
+        run: |peers| closed(peers, 100),
     },
     Row {
         name: "closed loop, 1,000 clients",
-        run: |server| closed(server, 1_000),
+        run: |peers| closed(peers, 1_000),
     },
     Row {
         name: "closed loop, 5,000 clients",
-        run: |server| closed(server, 5_000),
+        run: |peers| closed(peers, 5_000),
     },
     Row {
         name: "fixed rate, 1,000 clients × 100/s",
-        run: |server| fixed_rate(server, 1_000, 100),
+        run: |peers| one_by_one(peers, |server| fixed_rate(server, 1_000, 100)),
     },
     Row {
         name: "fixed rate, 500 clients × 100/s",
-        run: |server| fixed_rate(server, 500, 100),
+        run: |peers| one_by_one(peers, |server| fixed_rate(server, 500, 100)),
     },
     Row {
         name: "10,000 parked clients",
-        run: parked,
+        run: |peers| one_by_one(peers, parked),
     },
 ];
 
-/// A message is published when everybody has the one before.
-fn closed(server: &Server, clients: usize) -> io::Result<Figures> {
-    let mut load = Load::park(server.peer, server.address, clients)?;
-    let warm = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < warm {
-        round(&mut load, clients)?;
+fn one_by_one(
+    peers: &[Peer],
+    run: impl Fn(&Server) -> io::Result<Figures>,
+) -> io::Result<Vec<Figures>> {
+    let run = |peer: &Peer| run(&Server::start(*peer));
+    peers.iter().map(run).collect()
+}
+
+/// A message is published when everybody has the one before. The servers work in turns, a slice each;
+/// whose turn it is not has its clients parked, which costs nothing.
+fn closed(peers: &[Peer], clients: usize) -> io::Result<Vec<Figures>> {
+    let servers: Vec<Server> = peers.iter().map(|peer| Server::start(*peer)).collect();
+    let park = |server: &Server| Load::park(server.peer, server.address, clients);
+    let mut loads = servers.iter().map(park).collect::<io::Result<Vec<_>>>()?;
+    for load in &mut loads {
+        rounds(load, clients, Duration::from_secs(1))?;
     }
-    let (cpu, start, mut rounds) = (server.cpu(), Instant::now(), 0);
-    while start.elapsed() < CLOSED {
-        round(&mut load, clients)?;
-        rounds += 1;
+    let before: Vec<f64> = servers.iter().map(Server::cpu).collect();
+    let mut done = vec![(0, Duration::ZERO); servers.len()];
+    while done.iter().any(|(_, took)| *took < CLOSED) {
+        for (load, (count, took)) in loads.iter_mut().zip(&mut done) {
+            let start = Instant::now();
+            *count += rounds(load, clients, SLICE)?;
+            *took += start.elapsed();
+        }
     }
-    let (took, used) = (start.elapsed().as_secs_f64(), server.cpu() - cpu);
-    let deliveries = (rounds * clients) as f64;
-    Ok(Figures::from([
-        ("1 deliveries/s", deliveries / took),
-        ("2 CPU µs a delivery", used * 1e6 / deliveries),
-    ]))
+    let figures = servers.iter().zip(before).zip(done);
+    Ok(figures
+        .map(|((server, before), (count, took))| {
+            let deliveries = (count * clients) as f64;
+            let used = server.cpu() - before;
+            Figures::from([
+                ("1 deliveries/s", deliveries / took.as_secs_f64()),
+                ("2 CPU µs a delivery", used * 1e6 / deliveries),
+            ])
+        })
+        .collect())
+}
+
+/// How many rounds were made in `time`.
+fn rounds(load: &mut Load, clients: usize, time: Duration) -> io::Result<usize> {
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        round(load, clients)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn round(load: &mut Load, clients: usize) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Running a command on the server.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use ssh2::Channel;
@@ -9,6 +9,7 @@ use super::Cancel;
 use super::command::{Command, Exit, Stream};
 use super::connection::Connection;
 use super::error::{COMMAND, Cause, Phase, SshError};
+use super::feed::Feed;
 use super::lines::Lines;
 use super::link::{Fault, Patience, SLICE};
 use super::script::{Listener, Mark, quote};
@@ -24,7 +25,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(8);
 /// most every 2 s.
 const SHORTEST_IDLE: Duration = Duration::from_secs(9);
 
-const BUFFER: usize = 64 * 1024;
+/// The pieces that a stream is moved in.
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// How many buffers of one stream are read before cancellation is looked at again.
 const BURST: usize = 16;
@@ -105,23 +107,12 @@ impl Connection {
 }
 
 /// Why a command is no longer followed.
-enum Stop {
+pub(super) enum Stop {
     Cancelled,
     TimeLimit,
     Input(io::Error),
     Output(io::Error),
     Lost(String),
-}
-
-/// What is still to be fed to the command.
-enum Feed<'a> {
-    Open {
-        source: &'a mut dyn Read,
-        chunk: Vec<u8>,
-        sent: usize,
-    },
-    Ending,
-    Closed,
 }
 
 struct Run<'a, 'f> {
@@ -153,18 +144,10 @@ impl<'a, 'f> Run<'a, 'f> {
             cancel: Some(cancel),
         };
         let channel = connection.start(&mark.wrap(command.text), patience)?;
-        let feed = match command.stdin {
-            Some(source) => Feed::Open {
-                source,
-                chunk: Vec::new(),
-                sent: 0,
-            },
-            None => Feed::Ending,
-        };
         Ok(Self {
             connection,
             channel,
-            feed,
+            feed: Feed::of(command.stdin),
             sink: command.stdout,
             listener: Listener::new(&mark),
             out: Lines::default(),
@@ -206,7 +189,7 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Moves what can be moved without waiting; whether something was.
     fn pump(&mut self) -> Result<bool, Stop> {
         let read = self.read(Stream::Out)? | self.read(Stream::Err)?;
-        let moved = read | self.feed()?;
+        let moved = read | self.feed.step(&mut self.channel, &self.connection.link)?;
         if moved {
             self.last_sign = Instant::now();
         }
@@ -246,65 +229,6 @@ impl<'a, 'f> Run<'a, 'f> {
             }
         }
         Ok(true)
-    }
-
-    /// The next piece of the command's input, as far as the command takes it.
-    fn feed(&mut self) -> Result<bool, Stop> {
-        match &mut self.feed {
-            Feed::Closed => Ok(false),
-            Feed::Ending => match self.channel.send_eof().map_err(Fault::from) {
-                Err(Fault::Blocked) => Ok(false),
-                _ => {
-                    self.feed = Feed::Closed;
-                    Ok(true)
-                }
-            },
-            Feed::Open {
-                source,
-                chunk,
-                sent,
-            } => {
-                if *sent == chunk.len() {
-                    chunk.resize(BUFFER, 0);
-                    let length = loop {
-                        match source.read(chunk) {
-                            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                                chunk.clear();
-                                *sent = 0;
-                                return Ok(false);
-                            }
-                            result => break result.map_err(Stop::Input)?,
-                        }
-                    };
-                    chunk.truncate(length);
-                    *sent = 0;
-                    if length == 0 {
-                        self.feed = Feed::Ending;
-                        return Ok(true);
-                    }
-                }
-                match self.channel.write(&chunk[*sent..]) {
-                    Ok(length) => {
-                        *sent += length;
-                        Ok(length > 0)
-                    }
-                    Err(error) => self.feeding_failed(error.into()),
-                }
-            }
-        }
-    }
-
-    /// A command that has closed its input, or has ended, takes no more; that is no failure.
-    fn feeding_failed(&mut self, fault: Fault) -> Result<bool, Stop> {
-        match self.connection.link.with_code(fault) {
-            Fault::Blocked => Ok(false),
-            fault if fault.is_lost() => Err(Stop::Lost(fault.reason().to_owned())),
-            _ => {
-                self.feed = Feed::Closed;
-                Ok(true)
-            }
-        }
     }
 
     /// Waits for the server. When it is silent for long it is asked whether it is still there.

@@ -17,6 +17,7 @@ mod credential;
 mod dial;
 mod error;
 mod exec;
+mod feed;
 mod host_key;
 mod jump;
 mod known_hosts;
