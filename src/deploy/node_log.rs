@@ -238,7 +238,11 @@ impl Shared {
             if closed {
                 return;
             }
-            thread::sleep(LINGER);
+            // A release that ends does not wait for company.
+            let _ = self
+                .changed
+                .wait_timeout_while(self.lock(), LINGER, |state| !state.closed)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -22,7 +22,7 @@ use crate::store::ReleaseId;
 const PIECE: usize = 128 << 10;
 
 /// How hard zstd tries: the time that it takes must be less than what it saves even on a fast line.
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: i32 = 1;
 
 /// What a server can unpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
