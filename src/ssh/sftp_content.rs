@@ -36,27 +36,34 @@ impl Files<'_> {
         unreadable: &dyn Fn(io::Error) -> Cause,
     ) -> Result<u64, SshError> {
         let mut place = self.create(path)?;
-        let mut chunk = vec![0; CHUNK];
-        let mut written = 0;
+        let (mut buffer, mut from, mut to) = (vec![0; 4 * CHUNK], 0, 0);
+        let (mut ended, mut written) = (false, 0);
         loop {
-            let length =
-                fill_chunk(source, &mut chunk).map_err(|error| self.because(unreadable(error)))?;
-            let mut rest = &chunk[..length];
-            while !rest.is_empty() {
-                match self.drive(|_| Ok(place.write(rest)?)) {
-                    Ok(sent) => {
-                        rest = &rest[sent..];
-                        written += sent as u64;
-                        progress(written);
-                    }
-                    Err(fault) => {
-                        let cause = self.writing_failed(fault, place, path);
-                        return Err(self.because(cause));
-                    }
+            // What is acknowledged is made up for at once, so that the line does not run dry.
+            if !ended {
+                if from + CHUNK > buffer.len() {
+                    buffer.copy_within(from..to, 0);
+                    (from, to) = (0, to - from);
                 }
+                let room = &mut buffer[to..from + CHUNK];
+                let length =
+                    fill_chunk(source, room).map_err(|error| self.because(unreadable(error)))?;
+                ended = length < room.len();
+                to += length;
             }
-            if length < CHUNK {
+            if from == to {
                 break;
+            }
+            match self.drive(|_| Ok(place.write(&buffer[from..to])?)) {
+                Ok(sent) => {
+                    from += sent;
+                    written += sent as u64;
+                    progress(written);
+                }
+                Err(fault) => {
+                    let cause = self.writing_failed(fault, place, path);
+                    return Err(self.because(cause));
+                }
             }
         }
         self.seal(place, file)
