@@ -12,6 +12,9 @@ use super::sftp::{Files, NO_SUCH_FILE, attributes};
 /// libssh2 keeps as many packets under way as one write or read has bytes: small ones are slow.
 const CHUNK: usize = 1024 * 1024;
 
+/// How many bytes of a file are under way at once: what OpenSSH's window of a channel holds.
+const UNDER_WAY: usize = 2 * CHUNK;
+
 /// How a new file is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRemoteFile {
@@ -36,16 +39,16 @@ impl Files<'_> {
         unreadable: &dyn Fn(io::Error) -> Cause,
     ) -> Result<u64, SshError> {
         let mut place = self.create(path)?;
-        let (mut buffer, mut from, mut to) = (vec![0; 4 * CHUNK], 0, 0);
+        let (mut buffer, mut from, mut to) = (vec![0; 2 * UNDER_WAY], 0, 0);
         let (mut ended, mut written) = (false, 0);
         loop {
             // What is acknowledged is made up for at once, so that the line does not run dry.
             if !ended {
-                if from + CHUNK > buffer.len() {
+                if from + UNDER_WAY > buffer.len() {
                     buffer.copy_within(from..to, 0);
                     (from, to) = (0, to - from);
                 }
-                let room = &mut buffer[to..from + CHUNK];
+                let room = &mut buffer[to..from + UNDER_WAY];
                 let length =
                     fill_chunk(source, room).map_err(|error| self.because(unreadable(error)))?;
                 ended = length < room.len();
