@@ -1,8 +1,8 @@
 //! Longshore beside nchan: one long-polled room, each server on one core, the load on the other.
 //!
 //! `cargo bench --bench push` runs every row three times, the two servers in turn (in the closed loops
-//! every quarter of a second), and prints the table of BENCHMARKS.md from the medians. After `--`: `--rounds N`, `--only TEXT` for the rows that have
-//! TEXT in their name, `--ours` to leave the peer out.
+//! every quarter of a second), and prints the table of BENCHMARKS.md from the medians. After `--`:
+//! `--rounds N`, `--only TEXT` for the rows that have TEXT in their name, `--ours` to leave the peer out.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -33,8 +33,8 @@ fn main() {
         let mut figures: Vec<Vec<Figures>> = peers.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
             let round = (row.run)(peers).expect("the row runs");
-            for (figures, peers) in figures.iter_mut().zip(round) {
-                figures.push(peers);
+            for (all, one) in figures.iter_mut().zip(round) {
+                all.push(one);
             }
         }
         rows::print(row, &figures);

@@ -51,6 +51,7 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
+/// One server after the other, each alone on the machine.
 fn one_by_one(
     peers: &[Peer],
     run: impl Fn(&Server) -> io::Result<Figures>,
@@ -60,7 +61,7 @@ fn one_by_one(
 }
 
 /// A message is published when everybody has the one before. The servers work in turns, a slice each;
-/// whose turn it is not has its clients parked, which costs nothing.
+/// whose turn it is not has its clients parked, which costs next to nothing.
 fn closed(peers: &[Peer], clients: usize) -> io::Result<Vec<Figures>> {
     let servers: Vec<Server> = peers.iter().map(|peer| Server::start(*peer)).collect();
     let park = |server: &Server| Load::park(server.peer, server.address, clients);

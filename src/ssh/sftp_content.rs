@@ -9,10 +9,10 @@ use super::error::{Cause, SshError};
 use super::link::Fault;
 use super::sftp::{Files, NO_SUCH_FILE, attributes};
 
-/// libssh2 keeps as many packets under way as one write or read has bytes: small ones are slow.
+/// libssh2 has as much under way as one read asks for: small ones are slow.
 const CHUNK: usize = 1024 * 1024;
 
-/// How many bytes of a file are under way at once: what OpenSSH's window of a channel holds.
+/// How many written bytes are under way at once: what OpenSSH's window of a channel holds.
 const UNDER_WAY: usize = 2 * CHUNK;
 
 /// How a new file is to be.
