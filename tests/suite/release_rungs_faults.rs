@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fixture::{BadLine, Fleet, Longshore, Trouble, until_true};
+use crate::fixture::{BadLine, Fleet, Longshore, Sshd, Trouble, until_true};
 use crate::release_faults::message;
 use crate::release_rungs::{FILES, assert_whole, enrich, move_to, reach};
 
@@ -89,17 +89,23 @@ fn a_disk_that_cannot_be_written_is_told_and_nothing_changes() {
     }
 }
 
+/// A server that has a release, and is reached by a line with `trouble` in the middle of the next one.
+fn over_a_bad_line(config: &str, trouble: Trouble) -> (Fleet, String, BadLine, Sshd) {
+    let fleet = Fleet::of(1);
+    let odd = move_to(&fleet, config);
+    let project = fleet.project(json!({}));
+    fleet.succeed(&project, "v1");
+    enrich(&fleet, 6_000_000);
+    let line = BadLine::to(odd.port, trouble, 2_000_000);
+    reach(&fleet, &odd, line.port, json!({}));
+    (fleet, project, line, odd)
+}
+
 /// Fault 12: the connection is reset in the middle of an upload.
 #[test]
 fn a_connection_that_is_reset_costs_the_upload_and_nothing_else() {
     for config in ["", FILES] {
-        let fleet = Fleet::of(1);
-        let odd = move_to(&fleet, config);
-        let project = fleet.project(json!({}));
-        fleet.succeed(&project, "v1");
-        enrich(&fleet, 6_000_000);
-        let line = BadLine::to(odd.port, Trouble::Cut, 2_000_000);
-        reach(&fleet, &odd, line.port, json!({}));
+        let (fleet, project, line, _odd) = over_a_bad_line(config, Trouble::Cut);
         let release = fleet.release(&project, "main");
         assert_eq!(release["state"], "failed", "{release}");
         assert!(line.has_troubled());
@@ -116,13 +122,7 @@ fn a_connection_that_is_reset_costs_the_upload_and_nothing_else() {
 #[test]
 fn a_cancel_ends_an_upload_that_stands_still() {
     for config in ["", FILES] {
-        let fleet = Fleet::of(1);
-        let odd = move_to(&fleet, config);
-        let project = fleet.project(json!({}));
-        fleet.succeed(&project, "v1");
-        enrich(&fleet, 6_000_000);
-        let line = BadLine::to(odd.port, Trouble::Stall, 2_000_000);
-        reach(&fleet, &odd, line.port, json!({}));
+        let (fleet, project, line, _odd) = over_a_bad_line(config, Trouble::Stall);
         let id = fleet.submit(&project, "main");
         until_true("the upload stands still", || line.has_troubled());
         let start = Instant::now();
