@@ -66,7 +66,8 @@ echo "now: $(readlink "$base/current")"
 }
 
 /// Removes what is no longer kept: half-sent releases, the `failed` ones, and all but the newest
-/// `keep`; never the one that `current` points to.
+/// `keep`; never the one that `current` points to. The last that goes becomes the spare, which the next
+/// release is made of (see [`transfer::script`](super::transfer)).
 pub(super) fn prune(base: &str, keep: i32, failed: &[ReleaseId]) -> String {
     let failed: Vec<String> = failed.iter().map(ReleaseId::to_string).collect();
     head(base)
@@ -75,7 +76,15 @@ pub(super) fn prune(base: &str, keep: i32, failed: &[ReleaseId]) -> String {
             r#"cd "$base/releases"
 live=$(readlink "$base/current" || true)
 live=${{live#releases/}}
-remove() {{ [ "$1" = "$live" ] || {{ echo "removing release $1"; rm -rf "./$1" "./.$1"; }}; }}
+remove() {{
+  [ "$1" != "$live" ] || return 0
+  echo "removing release $1"
+  if [ -f ".$1/digest" ]; then
+    [ ! -e .spare ] || rm -rf .spare
+    mkdir .spare && echo "$1" >.spare/id && mv ".$1" .spare/record && mv "./$1" .spare/tree && return 0
+  fi
+  rm -rf "./$1" "./.$1"
+}}
 is_release() {{ [ -d "./$1" ] && [ "$1" != "$live" ] && case $1 in *[!0-9]*) false ;; esac; }}
 drop_parts
 for id in {failed}; do

@@ -54,7 +54,14 @@ const DELTA_FAILED: Word = (
     "the files of release {release} on this server are not what they were, so all files are sent: {reason}",
 );
 
-const WORDS: [Word; 15] = [
+/// A script could not make the release of the one that went last.
+const SPARE_FAILED: Word = (
+    "spare_failed",
+    &["release", "reason"],
+    "the folder of release {release} cannot be used again, so a new one is made: {reason}",
+);
+
+const WORDS: [Word; 16] = [
     NOT_A_LINK,
     (
         "releases_not_made",
@@ -84,6 +91,7 @@ const WORDS: [Word; 15] = [
     ),
     DAMAGED,
     DELTA_FAILED,
+    SPARE_FAILED,
     RELEASE_GONE,
     NOT_REPLACED,
     ("folder_gone", &["path"], "the folder {path} is not there"),
@@ -126,6 +134,11 @@ impl Refusal {
     /// Whether it may go well without the release that is there.
     pub(in crate::deploy) fn is_of_a_delta(&self) -> bool {
         self.word == DELTA_FAILED.0
+    }
+
+    /// Whether it may go well without the folder of the release that went last.
+    pub(in crate::deploy) fn is_of_a_spare(&self) -> bool {
+        self.word == SPARE_FAILED.0
     }
 
     pub(super) fn word(&self) -> &'static str {

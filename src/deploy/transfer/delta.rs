@@ -4,49 +4,51 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Manifest, Record, What, hex};
+use super::manifest::{Entry, Manifest, Record, What, hex};
 
-/// The way from one release to another: the server keeps the files of the old one whose records are
-/// not in `dropped`, and gets those in `added`.
+/// The releases that a server has and that are known here.
+#[derive(Clone, Copy, Default)]
+pub(super) struct There<'a> {
+    /// The one whose files may be copied.
+    pub(super) release: Option<&'a Manifest>,
+    /// The one whose folder may become the new release's.
+    pub(super) spare: Option<&'a Manifest>,
+}
+
+/// The way from what is there to a release: the server keeps those files of the spare (where there is
+/// none: of the release) whose records are not in `dropped`, copies those in `copied` from the release,
+/// and gets those in `added`.
 pub(super) struct Delta<'a> {
     new: &'a Manifest,
-    /// In the order of their bytes.
+    /// In the order of their bytes, as the others.
     pub(super) dropped: Vec<Record<'a>>,
-    /// In the order of their bytes.
+    /// Nothing without a spare.
+    pub(super) copied: Vec<Record<'a>>,
     pub(super) added: Vec<Record<'a>>,
 }
 
 impl<'a> Delta<'a> {
-    /// The way to `new` from `old`, or from nothing.
-    pub(super) fn between(old: Option<&'a Manifest>, new: &'a Manifest) -> Self {
-        let stays = |one: &Manifest, path: &[u8], what: &What| match (one.find(path), what) {
-            (
-                Some(What::File { mode, sum, .. }),
-                What::File {
-                    mode: other_mode,
-                    sum: other_sum,
-                    ..
-                },
-            ) => mode == other_mode && sum == other_sum,
-            _ => false,
+    /// The way to `new`.
+    pub(super) fn between(there: There<'a>, new: &'a Manifest) -> Self {
+        let base = there.spare.or(there.release);
+        let with_time = there.spare.is_some();
+        let stays = |entry: &Entry, other: Option<&Manifest>| {
+            other.is_some_and(|other| is_same(entry, other, with_time))
         };
-        let leaving = |from: &'a Manifest, to: Option<&Manifest>| {
-            let mut records: Vec<Record<'a>> = from
-                .entries()
-                .iter()
-                .filter(|entry| !to.is_some_and(|to| stays(to, &entry.path, &entry.what)))
-                .filter_map(|entry| match &entry.what {
-                    What::File { sum, .. } => Some((sum, &*entry.path)),
-                    _ => None,
-                })
-                .collect();
-            records.sort_unstable();
-            records
-        };
+        let (copied, added) = files(new)
+            .filter(|(entry, _)| !stays(entry, base))
+            .partition::<Vec<_>, _>(|(entry, _)| {
+                with_time
+                    && there
+                        .release
+                        .is_some_and(|release| is_same(entry, release, false))
+            });
+        let dropped = base.into_iter().flat_map(files);
         Self {
             new,
-            dropped: old.map(|old| leaving(old, Some(new))).unwrap_or_default(),
-            added: leaving(new, old),
+            dropped: sorted(dropped.filter(|(entry, _)| !stays(entry, Some(new)))),
+            copied: sorted(copied),
+            added: sorted(added),
         }
     }
 
@@ -63,6 +65,40 @@ impl<'a> Delta<'a> {
         };
         self.added.iter().map(size).sum()
     }
+}
+
+/// The regular files with their records.
+fn files(manifest: &Manifest) -> impl Iterator<Item = (&Entry, Record<'_>)> {
+    let entries = manifest.entries().iter();
+    entries.filter_map(|entry| match &entry.what {
+        What::File { sum, .. } => Some((entry, (sum, &*entry.path))),
+        _ => None,
+    })
+}
+
+fn sorted<'a>(files: impl IntoIterator<Item = (&'a Entry, Record<'a>)>) -> Vec<Record<'a>> {
+    let mut records: Vec<Record<'a>> = files.into_iter().map(|(_, record)| record).collect();
+    records.sort_unstable();
+    records
+}
+
+/// Whether `other` has the same file at the same place; its time counts only where asked.
+fn is_same(entry: &Entry, other: &Manifest, with_time: bool) -> bool {
+    let (
+        What::File {
+            mode, sum, time, ..
+        },
+        Some(What::File {
+            mode: other_mode,
+            sum: other_sum,
+            time: other_time,
+            ..
+        }),
+    ) = (&entry.what, other.find(&entry.path))
+    else {
+        return false;
+    };
+    mode == other_mode && sum == other_sum && (!with_time || time == other_time)
 }
 
 /// How a tool prints checksums.
@@ -148,25 +184,38 @@ impl Read for Printed<'_, '_> {
 mod tests {
     use super::super::manifest::tests::manifests;
     use super::*;
+    use proptest::option;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn a_delta_leads_from_any_release_to_any_other(old in manifests(), new in manifests()) {
-            let delta = Delta::between(Some(&old), &new);
-            let mut records: Vec<Record<'_>> = old
-                .records()
-                .into_iter()
-                .filter(|record| !delta.dropped.contains(record))
-                .collect();
-            for (_, path) in &records {
-                // What is kept is right as it is.
-                let mode = |manifest: &Manifest| match manifest.find(path) {
-                    Some(What::File { mode, .. }) => Some(*mode),
-                    _ => None,
-                };
-                prop_assert_eq!(mode(&old), mode(&new));
+        fn a_delta_leads_from_any_releases_to_any_other(
+            release in option::of(manifests()), spare in option::of(manifests()), new in manifests()
+        ) {
+            let there = There { release: release.as_ref(), spare: spare.as_ref() };
+            let delta = Delta::between(there, &new);
+            let mode_and_time = |manifest: &Manifest, path| match manifest.find(path) {
+                Some(What::File { mode, time, .. }) => Some((*mode, *time)),
+                _ => None,
+            };
+            let mut records = Vec::new();
+            if let Some(base) = there.spare.or(there.release) {
+                records = base.records();
+                records.retain(|record| !delta.dropped.contains(record));
+                for (_, path) in &records {
+                    // What is kept is right as it is.
+                    let (was, is) = (mode_and_time(base, path), mode_and_time(&new, path));
+                    prop_assert_eq!(was.map(|it| it.0), is.map(|it| it.0));
+                    prop_assert!(was == is || spare.is_none());
+                }
             }
+            for record in &delta.copied {
+                let release = release.as_ref().unwrap();
+                prop_assert!(spare.is_some() && release.records().contains(record));
+                let (was, is) = (mode_and_time(release, record.1), mode_and_time(&new, record.1));
+                prop_assert_eq!(was.map(|it| it.0), is.map(|it| it.0));
+            }
+            records.extend(&delta.copied);
             records.extend(&delta.added);
             records.sort_unstable();
             prop_assert_eq!(records, new.records());
@@ -174,10 +223,13 @@ mod tests {
         }
 
         #[test]
-        fn nothing_travels_to_where_all_is(manifest in manifests()) {
-            let delta = Delta::between(Some(&manifest), &manifest);
-            prop_assert!(delta.dropped.is_empty() && delta.added.is_empty());
-            let delta = Delta::between(None, &manifest);
+        fn nothing_travels_to_where_all_is(manifest in manifests(), spare in option::of(manifests())) {
+            let there = There { release: Some(&manifest), spare: spare.as_ref() };
+            prop_assert!(Delta::between(there, &manifest).added.is_empty());
+            let there = There { release: None, spare: Some(&manifest) };
+            let delta = Delta::between(there, &manifest);
+            prop_assert!(delta.dropped.is_empty() && delta.copied.is_empty() && delta.added.is_empty());
+            let delta = Delta::between(There::default(), &manifest);
             prop_assert_eq!(&delta.added, &manifest.records());
             prop_assert!(delta.added.iter().all(|record| delta.has(record)));
         }

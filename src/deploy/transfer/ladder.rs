@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::delta::{Delta, Print, Printed};
 use super::manifest::Manifest;
-use super::pack::Codec;
+use super::pack::{Codec, Old};
 use super::script::{self, Arrival, GREETING, OFFER};
 use super::stream::{Reader, Stream};
 use super::{Sent, Shipment};
@@ -27,7 +27,10 @@ pub(super) enum Offer {
         codec: Option<Codec>,
         gnu: bool,
         tools: String,
+        /// What a delta can start from, and the checksum of its `sums`.
         from: Option<(ReleaseId, String)>,
+        /// The same of the release whose folder can be had.
+        spare: Option<(ReleaseId, String)>,
     },
 }
 
@@ -43,13 +46,16 @@ impl Offer {
         };
         let gnu = parts.next()? == "1";
         let tools = parts.next()?.to_owned();
-        let from = parts.next()?.parse().ok().map(ReleaseId);
-        let digest = parts.next()?.to_owned();
+        let mut release = || {
+            let (id, digest) = (parts.next()?, parts.next()?);
+            Some(id.parse().ok().map(|id| (ReleaseId(id), digest.to_owned())))
+        };
         Some(Self::Ready {
             codec,
             gnu,
             tools,
-            from: from.map(|from| (from, digest)),
+            from: release()?,
+            spare: release()?,
         })
     }
 
@@ -68,9 +74,9 @@ impl Offer {
     }
 }
 
-/// What is sent: the line that says so, the pack, and from where it starts.
+/// What is sent: the line that says so with what belongs to it, the pack, and from where it starts.
 pub(super) struct Answer {
-    pub(super) line: String,
+    pub(super) line: Vec<u8>,
     pub(super) reader: Reader,
     stream: Stream,
     from: Option<ReleaseId>,
@@ -83,7 +89,7 @@ impl Answer {
         let stream = Stream::in_memory();
         stream.end(Ok(()));
         Self {
-            line: "go none - - - -\n".to_owned(),
+            line: "go none - - - - - 0\n".into(),
             reader: stream.reader(),
             stream,
             from: None,
@@ -112,16 +118,23 @@ impl Shipment {
             codec: Some(codec),
             gnu,
             from,
+            spare,
             ..
         } = offer
         else {
             return Ok(Answer::none());
         };
-        let old = from.as_ref().and_then(|(id, digest)| {
+        let known = |there: &Option<(ReleaseId, String)>| {
+            let (id, digest) = there.as_ref()?;
             let known = self.known(*id)?;
             (known.sums == *digest).then(|| (*id, Arc::clone(&known.manifest)))
-        });
-        let delta = Delta::between(old.as_ref().map(|(_, old)| &**old), &self.manifest);
+        };
+        let release = known(from);
+        let old = Old {
+            spare: release.as_ref().and_then(|_| known(spare)),
+            release,
+        };
+        let delta = Delta::between(old.there(), &self.manifest);
         let print = if offer.has("openssl") && self.plain_names && delta.bytes() > OPENSSL_FROM {
             "openssl"
         } else {
@@ -132,16 +145,25 @@ impl Shipment {
             "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
             _ => "-".to_owned(),
         };
-        let from = old.as_ref().map(|(id, _)| *id);
+        let id = |one: &Option<(ReleaseId, _)>| one.as_ref().map(|(id, _)| *id);
+        let (from, spare) = (id(&old.release), id(&old.spare));
+        let name = |one: Option<ReleaseId>| one.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let mut dropped = Vec::new();
+        if spare.is_some() {
+            Printed::new(Print::Zero, &delta.dropped).read_to_end(&mut dropped)?;
+        }
+        let line = format!(
+            "go {} {} {} {print} {sum} {} {}\n",
+            codec.as_str(),
+            u8::from(*gnu),
+            name(from),
+            name(spare),
+            dropped.len(),
+        );
         let travels = delta.added.len();
         let (reader, stream) = self.packs.pack(*codec, old)?;
         Ok(Answer {
-            line: format!(
-                "go {} {} {} {print} {sum}\n",
-                codec.as_str(),
-                u8::from(*gnu),
-                from.map_or_else(|| "-".to_owned(), |from| from.to_string()),
-            ),
+            line: [line.into_bytes(), dropped].concat(),
             reader,
             stream,
             from,
@@ -150,14 +172,22 @@ impl Shipment {
     }
 
     /// Brings the release to a server. `base` is the project's folder there. Where the files of the
-    /// release that is there are not what they were, all of them travel.
+    /// release that is there are not what they were, all of them travel; where the spare's are not, it
+    /// is gone with the first try.
     pub(in crate::deploy) fn send(
         &self,
         destination: &Destination,
         base: &str,
         frame: &StepFrame<'_>,
     ) -> Result<Sent, StepError> {
-        match self.attempt(destination, base, frame, true) {
+        let mut first = self.attempt(destination, base, frame, true);
+        if let Err(StepError::Refused(refusal)) = &first
+            && refusal.is_of_a_spare()
+        {
+            frame.line(&refusal.to_string());
+            first = self.attempt(destination, base, frame, true);
+        }
+        match first {
             Err(StepError::Refused(refusal)) if refusal.is_of_a_delta() => {
                 frame.line(&refusal.to_string());
                 self.attempt(destination, base, frame, false)
@@ -266,7 +296,7 @@ impl Read for Dialogue<'_> {
                 Some(Offer::There) => return Ok(0),
                 Some(offer) => {
                     let answer = self.shipment.answer(&offer)?;
-                    self.line = Cursor::new(answer.line.clone().into_bytes());
+                    self.line = Cursor::new(answer.line.clone());
                     self.answer = Some(answer);
                 }
             }

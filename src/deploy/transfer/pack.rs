@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-use super::delta::{Delta, Print, Printed};
+use super::delta::{Delta, Print, Printed, There};
 use super::manifest::{Entry, Manifest, What};
 use super::source::{Opened, Source};
 use super::stream::{Reader, Stream};
@@ -43,13 +43,30 @@ impl Codec {
     }
 }
 
+/// What a server has that a pack may start from, with the releases' names.
+#[derive(Clone, Default)]
+pub(super) struct Old {
+    pub(super) release: Option<(ReleaseId, Arc<Manifest>)>,
+    pub(super) spare: Option<(ReleaseId, Arc<Manifest>)>,
+}
+
+impl Old {
+    pub(super) fn there(&self) -> There<'_> {
+        let manifest = |one| Option::as_ref(one).map(|(_, manifest): &(_, Arc<_>)| &**manifest);
+        There {
+            release: manifest(&self.release),
+            spare: manifest(&self.spare),
+        }
+    }
+}
+
 /// The packs of one release, each made when the first server asks for it.
 pub(super) struct Packs {
     source: Source,
     manifest: Arc<Manifest>,
     /// Where packs for several servers lie; none: there is one server.
     folder: Option<PathBuf>,
-    made: Mutex<HashMap<(Codec, Option<ReleaseId>), Stream>>,
+    made: Mutex<HashMap<(Codec, [Option<ReleaseId>; 2]), Stream>>,
     producers: Mutex<Vec<(Stream, JoinHandle<()>)>>,
 }
 
@@ -69,12 +86,8 @@ impl Packs {
         &self.source
     }
 
-    /// The pack for a server that has the release `old`, or none; and its stream, whose length grows.
-    pub(super) fn pack(
-        &self,
-        codec: Codec,
-        old: Option<(ReleaseId, Arc<Manifest>)>,
-    ) -> io::Result<(Reader, Stream)> {
+    /// The pack for a server that has `old`; and its stream, whose length grows.
+    pub(super) fn pack(&self, codec: Codec, old: Old) -> io::Result<(Reader, Stream)> {
         let Some(folder) = &self.folder else {
             let stream = Stream::in_memory();
             let reader = stream.reader();
@@ -82,7 +95,8 @@ impl Packs {
             return Ok((reader, stream));
         };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (codec, old.as_ref().map(|(id, _)| *id));
+        let id = |one: &Option<(ReleaseId, _)>| one.as_ref().map(|(id, _)| *id);
+        let key = (codec, [id(&old.release), id(&old.spare)]);
         let stream = match made.get(&key) {
             Some(stream) => stream.clone(),
             None => {
@@ -95,12 +109,7 @@ impl Packs {
         Ok((stream.reader(), stream))
     }
 
-    fn produce(
-        &self,
-        codec: Codec,
-        old: Option<(ReleaseId, Arc<Manifest>)>,
-        stream: &Stream,
-    ) -> io::Result<()> {
+    fn produce(&self, codec: Codec, old: Old, stream: &Stream) -> io::Result<()> {
         let (source, manifest, to) = (
             self.source.clone(),
             Arc::clone(&self.manifest),
@@ -109,7 +118,7 @@ impl Packs {
         let producer = thread::Builder::new()
             .name("pack".to_owned())
             .spawn(move || {
-                let delta = Delta::between(old.as_ref().map(|(_, old)| &**old), &manifest);
+                let delta = Delta::between(old.there(), &manifest);
                 let written = compress(codec, to.clone(), |to| {
                     write(&manifest, &delta, &source, to)
                 });
@@ -160,7 +169,7 @@ fn compress(
     to.flush()
 }
 
-/// Writes the tar: `plan/dropped` and `plan/added` first, then below `tree/` every folder and link and
+/// Writes the tar: the lists of the delta first, then below `tree/` every folder and link and
 /// the files that travel.
 fn write(
     manifest: &Manifest,
@@ -170,8 +179,9 @@ fn write(
 ) -> io::Result<()> {
     let mut tar = Builder::new(to);
     for (name, records) in [
-        ("plan/dropped", &delta.dropped),
-        ("plan/added", &delta.added),
+        ("lists/dropped", &delta.dropped),
+        ("lists/copied", &delta.copied),
+        ("lists/added", &delta.added),
     ] {
         let mut header = header(EntryType::Regular, 0o644, 0);
         header.set_size(Printed::length(records));

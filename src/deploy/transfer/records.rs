@@ -9,8 +9,9 @@ use super::manifest::Manifest;
 use crate::deploy::error::StepError;
 use crate::store::{ProjectId, ReleaseId};
 
-/// How many manifests are kept at least: what servers may still have is what a delta can start from.
-const KEPT: usize = 10;
+/// How many manifests are kept beside those of the releases that servers keep: a server that was left
+/// out may have an older one, and one that went may lie there as the spare.
+const SPARE: usize = 10;
 
 /// The manifests of one project, a file each.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ impl Records {
         self.ids().into_iter().rev().find_map(|id| self.find(id))
     }
 
-    /// Keeps a release's manifest and forgets those that are older than the newest `keep`.
+    /// Keeps a release's manifest and forgets those that no server is likely to have any more.
     pub(super) fn save(
         &self,
         release: ReleaseId,
@@ -58,7 +59,7 @@ impl Records {
             .map_err(|error| error.error)
             .map_err(at())?;
         let ids = self.ids();
-        for old in &ids[..ids.len().saturating_sub(keep.max(KEPT))] {
+        for old in &ids[..ids.len().saturating_sub(keep + SPARE)] {
             let _ = fs::remove_file(self.path(*old));
         }
         Ok(())
@@ -97,7 +98,8 @@ mod tests {
             }])
         };
         for id in 1..=14 {
-            records.save(ReleaseId(id), &manifest(id), 12).unwrap();
+            let keep = 12 - SPARE;
+            records.save(ReleaseId(id), &manifest(id), keep).unwrap();
         }
         assert!(records.find(ReleaseId(2)).is_none());
         assert_eq!(*records.find(ReleaseId(3)).unwrap(), manifest(3));

@@ -5,6 +5,9 @@
 //! and paths of its files), `digest` (the checksum of `sums`) and `seal` (mode, size, times and inode of
 //! every file as it was when it had been verified; `linked`: the same without what hard links change).
 //! A file whose line of the seal is still true has not been touched since.
+//!
+//! The release that went last lies in `releases/.spare`: its `tree`, its `record` and its `id`. The next
+//! release is made of it, so that only what differs is written; without it the unchanged files are copied.
 
 use crate::deploy::script::{DROP_PARTS, head};
 use crate::store::ReleaseId;
@@ -48,7 +51,7 @@ if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
 fi
 live=$(readlink "$base/current" || true)
 live=${{live#releases/}}
-sealed='%m %s %T@ %C@ %i %P\0' linked='%m %s %T@ %i %P\0'
+spare=$rel/.spare sealed='%m %s %T@ %C@ %i %P\0' linked='%m %s %T@ %i %P\0'
 recorded() {{ said=; [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && read -r said <"$rel/.$1/digest"; }}
 touched() {{
   if [ -f "$rel/.$1/seal" ]; then set -- "$1" seal "$sealed"; else set -- "$1" linked "$linked"; fi
@@ -78,6 +81,10 @@ done
 for found in "$live" "$newest"; do
   if [ "$from" = - ] && recorded "$found"; then from=$found digest=$said; fi
 done
+if [ "$from" != - ] && [ -d "$spare/tree" ] && [ -f "$spare/id" ] && [ -f "$spare/record/digest" ]; then
+  read -r old <"$spare/id"
+  read -r record <"$spare/record/digest"
+fi
 "#,
         );
     }
@@ -90,7 +97,8 @@ fi
 for tool in gzip zstd; do if command -v $tool >/dev/null 2>&1; then codec=$tool; fi; done
 command -v tar >/dev/null 2>&1 || codec=none
 for tool in sha256sum shasum openssl; do if command -v $tool >/dev/null 2>&1; then tools="$tools $tool"; fi; done
-printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\n' "$codec" "$gnu" "$tools" "$from" "${{digest:--}}"
+printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
+  "$codec" "$gnu" "$tools" "$from" "${{digest:--}}" "${{old:--}}" "${{record:--}}"
 "#
     )
 }
@@ -100,8 +108,9 @@ pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
     opening(arrival) + &look(arrival)
 }
 
-/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM`, then the pack, and makes it
-/// `releases/ID`. `asked`: the look has been done before.
+/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH`, LENGTH bytes of the
+/// spare's records that go, then the pack, and makes it `releases/ID`. `asked`: the look has been done
+/// before.
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
     let look = match asked {
         true => String::new(),
@@ -110,8 +119,10 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
     opening(arrival)
         + &look
         + &prepare(arrival)
-        + "read -r go codec gnu from print sum\n[ $codec != none ] || exit 0\n"
         + FAILING
+        + "read -r go codec gnu from print sum old length\n"
+        + BEGIN
+        + "[ $codec != none ] || exit 0\n"
         + UNPACK
         + ENTER
         + &keep(arrival)
@@ -125,12 +136,12 @@ pub(super) const GREETING: &str = "longshore\n";
 
 const HELLO: &str = "read -r hello\n";
 
-/// Takes the part folder on where its `tree` and its `plan` came by another way. `gnu` and `print`:
+/// Takes the part folder on where its `tree` and its `lists` came by another way. `gnu` and `print`:
 /// as in the line that [`take`] reads.
 pub(super) fn finish(arrival: &Arrival<'_>, gnu: bool, print: &str, sum: &str) -> String {
     let gnu = u8::from(gnu);
     opening(arrival)
-        + &format!("gnu={gnu} print={print} sum={sum}\n")
+        + &format!("gnu={gnu} print={print} sum={sum} old=-\n")
         + FAILING
         + ENTER
         + &keep(arrival)
@@ -142,10 +153,10 @@ pub(super) fn finish(arrival: &Arrival<'_>, gnu: bool, print: &str, sum: &str) -
 fn prepare(arrival: &Arrival<'_>) -> String {
     let release = arrival.release;
     format!(
-        r#"said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
+        r#"[ -d "$rel" ] || said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
 if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
 drop_parts
-said=$(mkdir "$part" "$part/tree" "$part/plan" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
+said=$(mkdir "$part" "$part/lists" "$part/record" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
 "#
     )
 }
@@ -153,12 +164,33 @@ said=$(mkdir "$part" "$part/tree" "$part/plan" 2>&1) || refuse releases_not_writ
 const FAILING: &str = r#"fail() {
   cd "$rel"
   drop_parts
+  if [ "$old" != - ]; then refuse spare_failed "$old" "$2"; fi
   if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
   refuse "$1" "$part" "$2"
 }
 names() {
   if [ $gnu = 1 ]; then cut -z -b67- "$1"; else tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n'; fi
 }
+"#;
+
+/// The tree that the release is made in: an empty one, or the spare's without what does not stay.
+const BEGIN: &str = r#"if [ "$old" = - ]; then
+  [ ! -e "$spare" ] || rm -rf "$spare"
+  mkdir "$part/tree"
+else
+  head -c "$length" >"$part/lists/dropped"
+  said=$(mv "$spare" "$part/spare" 2>&1 && mv "$part/spare/tree" "$part/tree" 2>&1) || fail spare "$said"
+  cd "$part/tree"
+  was=../spare/record/seal format=$sealed fields=6-
+  [ -f $was ] || was=../spare/record/linked format=$linked fields=5-
+  find . -mindepth 1 -type f -printf "$format" -o ! -type d -delete | sort -z | comm -z -3 $was - >../lists/strange
+  if [ -s ../lists/strange ]; then
+    [ "$(grep -zcv '^	' ../lists/strange)" -eq 0 ] || fail spare 'changed files'
+    cut -z -d' ' -f$fields ../lists/strange | xargs -0 rm -f --
+  fi
+  names ../lists/dropped | xargs -0 -r rm -f --
+  find . -mindepth 1 -depth -type d -empty -delete
+fi
 "#;
 
 const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
@@ -171,7 +203,7 @@ case $said in *failed)
 esac
 "#;
 
-const ENTER: &str = r#"[ -f "$part/plan/added" ] || fail incomplete 'nothing arrived'
+const ENTER: &str = r#"[ -f "$part/lists/added" ] || fail incomplete 'nothing arrived'
 cd "$part/tree"
 "#;
 
@@ -183,15 +215,23 @@ fn keep(arrival: &Arrival<'_>) -> String {
         "--reflink=auto --preserve=mode,timestamps"
     };
     format!(
-        r#"check=../plan/added
-if [ "$from" = - ]; then
-  cp ../plan/added ../plan/sums
-else
-  comm -z -23 "$rel/.$from/sums" ../plan/dropped >../plan/kept || fail delta 'no list'
-  said=$(names ../plan/kept | (cd "$rel/$from" && xargs -0 -r cp -P {how} --parents -t "$part/tree" -- 2>&1) || echo failed)
+        r#"check=../lists/added
+take_over() {{
+  said=$(names "$1" | (cd "$rel/$from" && xargs -0 -r cp -P {how} --parents -t "$part/tree" -- 2>&1) || echo failed)
   [ -z "$said" ] || fail delta "${{said%?failed}}"
-  sort -z -m -o ../plan/sums ../plan/kept ../plan/added
-  if [ "$(touched "$from")" -ne 0 ]; then check=../plan/sums print=zero; fi
+}}
+if [ "$from" = - ]; then
+  cp ../lists/added ../record/sums
+elif [ "$old" = - ]; then
+  comm -z -23 "$rel/.$from/sums" ../lists/dropped >../lists/kept || fail delta 'no list'
+  take_over ../lists/kept
+  sort -z -m -o ../record/sums ../lists/kept ../lists/added
+  if [ "$(touched "$from")" -ne 0 ]; then check=../record/sums print=zero; fi
+else
+  check=../lists/came
+  [ ! -s ../lists/copied ] || take_over ../lists/copied
+  sort -z -m -o $check ../lists/added ../lists/copied
+  comm -z -23 ../spare/record/sums ../lists/dropped | sort -z -m -o ../record/sums - $check
 fi
 "#
     )
@@ -226,10 +266,10 @@ fn verify(arrival: &Arrival<'_>) -> String {
 fi
 keep=1
 if [ $gnu = 1 ]; then
-  said=$(sha256sum <../plan/sums)
+  said=$(sha256sum <../record/sums)
   [ "${{said%% *}}" = "$want" ] || fail damaged 'list of files'
   said=$(find . -mindepth 1 -type d -printf 'd %m %P\0' -o -type l -printf 'l %l %P\0' -o \
-    -type f -printf 'f %m %s %P\0' -fprintf ../plan/{seal} "{format}" -o -printf '? %P\0' | sort -z | sha256sum)
+    -type f -printf 'f %m %s %P\0' -fprintf ../record/{seal} "{format}" -o -printf '? %P\0' | sort -z | sha256sum)
   if [ "${{said%% *}}" != {shape} ]; then
     [ "$from" = - ] || fail delta shape
     said=$(find . -mindepth 1 -type d -printf 'd %P\0' -o -type l -printf 'l %l %P\0' -o \
@@ -238,7 +278,7 @@ if [ $gnu = 1 ]; then
     echo 'this file system does not keep the modes of files' keep=0
     keep=0
   fi
-  sort -z -o ../plan/{seal} ../plan/{seal}
+  sort -z -o ../record/{seal} ../record/{seal}
 else
   keep=0
   count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
@@ -250,10 +290,10 @@ fi
 
 /// The record first: where the folder is, its record is.
 const PUBLISH: &str = r#"cd "$rel"
-rm -rf "$ours" ".$ours" "$part/plan/dropped" "$part/plan/added" "$part/plan/kept"
+[ ! -e "$ours" ] && [ ! -e ".$ours" ] || rm -rf "$ours" ".$ours"
 if [ $keep = 1 ]; then
-  echo "$want" >"$part/plan/digest"
-  mv "$part/plan" ".$ours"
+  echo "$want" >"$part/record/digest"
+  mv "$part/record" ".$ours"
 fi
 mv "$part/tree" "$ours"
 rm -rf "$part"

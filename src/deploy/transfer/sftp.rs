@@ -56,8 +56,8 @@ impl Shipment {
             let singly = Singly::open(self, destination, frame)?;
             singly.or_remove(&part, || {
                 let added = &mut Printed::new(Print::Zero, &records);
-                singly.write(&part.join("plan/dropped"), &mut io::empty())?;
-                singly.write(&part.join("plan/added"), added)?;
+                singly.write(&part.join("lists/dropped"), &mut io::empty())?;
+                singly.write(&part.join("lists/added"), added)?;
                 let sent = singly.bring(&part.join("tree"))?;
                 if print == "none" {
                     singly.verify(&part.join("tree"))?;

@@ -1,6 +1,7 @@
 //! Releases between folders of this machine, by the real script and the real tools.
 
 mod place;
+mod spare;
 
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
@@ -200,7 +201,8 @@ fn only(place: &Path, tools: &[&str]) -> PathBuf {
     folder
 }
 
-const PLAIN_TOOLS: [&str; 17] = [
+const PLAIN_TOOLS: [&str; 18] = [
+    "head",
     "tr",
     "cut",
     "rm",
@@ -296,7 +298,10 @@ fn every_word_that_the_script_refuses_with_is_known() {
         .filter(|word| word.starts_with(|first: char| first.is_ascii_lowercase()))
         .collect();
     assert!(words.len() > 10, "{words:?}");
-    for word in words.into_iter().filter(|word| *word != "delta") {
+    for word in words
+        .into_iter()
+        .filter(|word| !["delta", "spare"].contains(word))
+    {
         let line = format!("longshore-refused\t{word}\ta\tb");
         assert!(Refusal::read(&line).is_some(), "{word}");
     }

@@ -173,7 +173,7 @@ impl Place {
             return Ok(None);
         }
         let mut answer = shipment.answer(&offer).unwrap();
-        let mut input = answer.line.clone().into_bytes();
+        let mut input = answer.line.clone();
         let mut buffer = vec![0; 1 << 16];
         loop {
             match answer.reader.take(&mut buffer, &mut || Ok(())).unwrap() {
@@ -186,6 +186,19 @@ impl Place {
         match output.status.success() {
             true => Ok(Some(answer.travels)),
             false => Err(output),
+        }
+    }
+
+    /// Makes a release the live one, after which none but the newest `keep` stay.
+    pub(super) fn go_live(&self, id: i64, keep: i32) {
+        let base = self.base();
+        let base = base.to_str().unwrap();
+        for script in [
+            crate::deploy::script::switch(base, ReleaseId(id)),
+            crate::deploy::script::prune(base, keep, &[]),
+        ] {
+            let output = self.sh(&script, b"");
+            assert!(output.status.success(), "{output:?}");
         }
     }
 

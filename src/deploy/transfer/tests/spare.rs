@@ -1,0 +1,126 @@
+//! Releases that are made of the folder of the one that went last.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use proptest::prelude::*;
+
+use super::place::{Node, Place, Tree, build, file, read, refusal, tree};
+use super::trees;
+
+/// A server with release 2 live and release 1 as its spare.
+fn with_a_spare(first: &Tree, second: &Tree) -> Place {
+    let place = Place::new();
+    place.arrive(1, first);
+    place.arrive(2, second);
+    place.go_live(2, 1);
+    assert_eq!(place.left(), [".2", ".spare", "2"]);
+    place
+}
+
+fn pages() -> (Tree, Tree, Tree) {
+    let first = tree(&[
+        ("same", file("same")),
+        ("old", file("1")),
+        ("page", file("1")),
+        ("kind/was a folder", file("1")),
+        ("deep/down/gone", file("1")),
+        ("l", Node::Link("same".into())),
+    ]);
+    let second = tree(&[("same", file("same")), ("page", file("2"))]);
+    let third = tree(&[
+        ("same", file("same")),
+        ("page", file("2")),
+        ("kind", file("a file")),
+        ("new", file("3")),
+        ("l/a folder", file("3")),
+    ]);
+    (first, second, third)
+}
+
+#[test]
+fn what_is_the_same_stays_where_it_is_and_the_rest_is_copied_or_sent() {
+    let (first, second, third) = pages();
+    let place = with_a_spare(&first, &second);
+    let inode = |path: &str| {
+        let path = place.base().join("releases").join(path);
+        fs::metadata(path).unwrap().ino()
+    };
+    let (spare, live) = (inode(".spare/tree/same"), inode("2/page"));
+    assert_eq!(place.arrive(3, &third), Some(3), "kind, new, l/a folder");
+    assert_eq!(inode("3/same"), spare, "the very file");
+    assert_ne!(inode("3/page"), live, "a copy");
+    assert_eq!(place.left(), [".2", ".3", "2", "3"]);
+}
+
+#[test]
+fn what_the_application_left_in_the_spare_goes() {
+    let (first, second, third) = pages();
+    let place = with_a_spare(&first, &second);
+    let spare = place.base().join("releases/.spare/tree");
+    fs::create_dir_all(spare.join("cache/a b")).unwrap();
+    fs::write(spare.join("cache/a b/\t\nodd"), "the application's").unwrap();
+    fs::write(spare.join("same.pyc"), "the application's").unwrap();
+    std::os::unix::fs::symlink("/etc", spare.join("cache/etc")).unwrap();
+    assert_eq!(place.arrive(3, &third), Some(3));
+    assert!(fs::exists("/etc/passwd").unwrap());
+}
+
+#[test]
+fn a_spare_with_a_changed_file_is_given_up_and_the_next_try_copies() {
+    let (first, second, third) = pages();
+    type Change = fn(&std::path::Path);
+    let changes: [Change; 2] = [
+        |file| fs::write(file, "hers").unwrap(),
+        |file| fs::remove_file(file).unwrap(),
+    ];
+    for change in changes {
+        let place = with_a_spare(&first, &second);
+        change(&place.base().join("releases/.spare/tree/same"));
+        build(&place.path("tree"), &third);
+        let shipment = place.shipment(3);
+        let refused = refusal(&place.send(&shipment, true, |_| {}).unwrap_err());
+        assert!(refused.is_of_a_spare(), "{refused}");
+        assert_eq!(place.left(), [".2", "2"]);
+        assert_eq!(place.send(&shipment, true, |_| {}).unwrap(), Some(3));
+        assert_eq!(read(&place.release(3)), read(&place.path("tree")));
+    }
+}
+
+#[test]
+fn a_release_that_is_sent_whole_needs_the_room_of_the_spare() {
+    let (first, second, third) = pages();
+    let place = with_a_spare(&first, &second);
+    build(&place.path("tree"), &third);
+    assert_eq!(
+        place.send(&place.shipment(3), false, |_| {}).unwrap(),
+        Some(5)
+    );
+    assert_eq!(place.left(), [".2", ".3", "2", "3"]);
+}
+
+#[test]
+fn a_cut_pack_leaves_neither_a_release_nor_the_spare() {
+    let (first, second, third) = pages();
+    let place = with_a_spare(&first, &second);
+    build(&place.path("tree"), &third);
+    let cut = |sent: &mut Vec<u8>| sent.truncate(sent.len() - 100);
+    let refused = refusal(&place.send(&place.shipment(3), true, cut).unwrap_err());
+    assert!(refused.is_of_a_spare(), "{refused}");
+    assert_eq!(place.left(), [".2", "2"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_release_can_be_made_of_any_other(
+        one in trees(), other in trees(), third in trees(), hard_links in any::<bool>()
+    ) {
+        let place = Place { hard_links, ..Place::new() };
+        for (id, wanted) in [(1, &one), (2, &other), (3, &third), (4, &one), (5, &other)] {
+            place.arrive(id, wanted);
+            place.go_live(id, 1);
+            prop_assert_eq!(place.left().len(), if id == 1 { 2 } else { 3 });
+        }
+    }
+}
