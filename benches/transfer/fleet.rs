@@ -64,6 +64,7 @@ impl Fleet {
             .collect();
         let fleet = Self { machines, folder };
         fs::write(fleet.ssh_config(), fleet.config()).expect("ssh_config");
+        fs::create_dir(fleet.aside()).expect("a folder");
         fleet
     }
 
@@ -96,7 +97,7 @@ impl Fleet {
     /// thousands of files may take a multiple of its time to make as many new ones.
     pub fn clear(&self) {
         for machine in &self.machines {
-            let aside = tempfile::tempdir_in(self.folder.path())
+            let aside = tempfile::tempdir_in(self.aside())
                 .expect("a folder")
                 .keep();
             let entries = fs::read_dir(machine.folder()).expect("the folder");
@@ -105,6 +106,16 @@ impl Fleet {
             }
         }
         settle();
+    }
+
+    /// Deletes what has been moved aside.
+    pub fn forget(&self) {
+        fs::remove_dir_all(self.aside()).expect("a folder");
+        fs::create_dir(self.aside()).expect("a folder");
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.folder.path().join("aside")
     }
 
     fn config(&self) -> String {

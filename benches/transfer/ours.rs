@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, PATH};
 
+/// How many releases stay on a server.
+pub const KEPT: usize = 3;
+
 /// A running installation with a project on every server of a fleet.
 pub struct Ours {
     process: Child,
@@ -100,7 +103,7 @@ impl Ours {
         self.project = self.create(
             "projects",
             &json!({
-                "title": "app", "repo": repository, "env": "test", "path": PATH, "server_ids": servers, "keep": 3,
+                "title": "app", "repo": repository, "env": "test", "path": PATH, "server_ids": servers, "keep": KEPT,
             }),
         );
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use longshore::ssh::{Cancel, Connection, Credential, Target, Timeouts};
 
 use crate::fleet::{Fleet, PATH, settle};
-use crate::ours::Ours;
+use crate::ours::{self, Ours};
 use crate::repository::{self, Repository};
 use crate::shell::{Script, sh};
 use crate::usage::{Here, Usage, measure};
@@ -234,38 +234,40 @@ fn fleet_release(bench: &Bench, name: &str) {
     };
     let mut first = runners([0.25, 0.9, 0.5]);
     let mut again = runners([0.1, 0.25, 0.3]);
+    let mut second = Runner::new("longshore, the second release there", None);
     // The mirrors are there.
     ours.release();
     for _ in 0..bench.rounds {
         fleet.clear();
-        first[0]
-            .rounds
-            .push(measure(here, &fleet.daemons(), || ours.release()));
+        let release = || measure(here, &fleet.daemons(), || ours.release());
+        first[0].rounds.push(release());
         repository.change_one_percent();
         settle();
-        again[0]
-            .rounds
-            .push(measure(here, &fleet.daemons(), || ours.release()));
-        if bench.ours_alone {
-            continue;
+        second.rounds.push(release());
+        // From the release on after which an old one goes.
+        for _ in 1..ours::KEPT {
+            repository.change_one_percent();
+            ours.release();
         }
+        repository.change_one_percent();
+        settle();
+        again[0].rounds.push(release());
         for (place, script) in scripts.iter_mut().enumerate() {
+            if bench.ours_alone {
+                break;
+            }
             fleet.clear();
             let url = repository.url();
-            first[place + 1]
-                .rounds
-                .push(measure(Here::Children, &fleet.daemons(), || {
-                    script.release(&fleet, &url);
-                }));
+            let mut release =
+                || measure(Here::Children, &fleet.daemons(), || script.release(&fleet, &url));
+            first[place + 1].rounds.push(release());
             repository.change_one_percent();
             settle();
-            again[place + 1]
-                .rounds
-                .push(measure(Here::Children, &fleet.daemons(), || {
-                    script.release(&fleet, &url);
-                }));
+            again[place + 1].rounds.push(release());
         }
+        fleet.forget();
     }
     print(name, &first);
     print("again, 1 % of 2,000 files changed, the fleet", &again);
+    print("again, 1 % of 2,000 files changed, the fleet", &[second]);
 }
