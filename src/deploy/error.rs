@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::health::{Unhealthy, WayBack};
 use super::said::refusal::Refusal;
 use crate::git::GitError;
 use crate::secret::VaultError;
@@ -114,6 +115,12 @@ pub(super) enum StepError {
     /// One of our own scripts said why it could not.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// The health check did not hold.
+    #[error("{0}")]
+    Unhealthy(Unhealthy),
+    /// The release does not work on the server, which is where `way` says.
+    #[error("{cause}; {way}")]
+    SentBack { cause: Box<StepError>, way: WayBack },
     #[error(transparent)]
     Deploy(#[from] DeployError),
     #[error("the command did not end within {} s", .0.as_secs())]

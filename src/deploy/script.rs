@@ -4,6 +4,7 @@
 //! `releases/ID` (whole releases alone; a half-sent one is `releases/ID.part`) and `current`, a link
 //! that is only ever replaced by renaming another one over it.
 
+use super::health::{self, Times};
 use super::said::refusal::MARK;
 use crate::ssh::quote;
 use crate::store::ReleaseId;
@@ -65,6 +66,11 @@ echo "now: $(readlink "$base/current")"
         )
 }
 
+/// The release that a line of [`switch`] says was live before.
+pub(super) fn live_before(line: &str) -> Option<ReleaseId> {
+    line.strip_prefix("before: releases/")?.parse().ok()
+}
+
 /// Removes what is no longer kept: half-sent releases, the `failed` ones, and all but the newest
 /// `keep`; never the one that `current` points to.
 pub(super) fn prune(base: &str, keep: i32, failed: &[ReleaseId]) -> String {
@@ -101,6 +107,73 @@ pub(super) fn command(
     variables: &[(&'static str, String)],
     text: &str,
 ) -> String {
+    in_folder(base, folder, variables) + &format!("exec sh -c {}\n", quote(text))
+}
+
+/// The health check: `text` in `current`, about every second, until it has exited 0 at every try for
+/// the steady time (0), or can no longer do so in time (1). Each second that is slept is counted, so no
+/// clock that is set makes it longer or shorter. Where `setsid` is there a try has a process group of
+/// its own, so that it can be ended with all that it started.
+pub(super) fn health(
+    base: &str,
+    variables: &[(&'static str, String)],
+    text: &str,
+    times: Times,
+) -> String {
+    let Times { seconds, steady } = times;
+    in_folder(base, "current", variables)
+        + &format!(
+            r#"text={text}
+left={seconds}
+held=-1
+pid=
+own=
+if command -v setsid >/dev/null 2>&1; then own=setsid; fi
+end_try() {{
+  [ -z "$pid" ] || kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || :
+}}
+trap 'end_try; exit 143' HUP INT PIPE TERM
+while [ "$left" -ge $(({steady} - held)) ]; do
+  $own sh -c 'sh -c "$1" || exit' sh "$text" </dev/null 2>&1 &
+  pid=$!
+  ran=0
+  late=
+  while
+    sleep 1
+    ran=$((ran + 1))
+    left=$((left - 1))
+    kill -0 "$pid" 2>/dev/null
+  do
+    if [ "$ran" -ge {TRY} ] || [ "$left" -le 0 ]; then
+      late={LATE}
+      end_try
+      break
+    fi
+  done
+  code=0
+  wait "$pid" 2>/dev/null || code=$?
+  pid=
+  if [ "${{late:-$code}}" != 0 ]; then
+    held=-1
+  elif [ "$held" -lt 0 ]; then
+    held=0
+  else
+    held=$((held + ran))
+  fi
+  printf '\n%s\t%s\t%s\n' {MARK} "${{late:-$code}}" "$held"
+  if [ "$held" -ge {steady} ]; then exit 0; fi
+done
+exit 1
+"#,
+            text = quote(text),
+            TRY = health::TRY,
+            LATE = health::LATE,
+            MARK = health::MARK,
+        )
+}
+
+/// What begins the script of a user's command.
+fn in_folder(base: &str, folder: &str, variables: &[(&'static str, String)]) -> String {
     let mut script = head(base);
     script.push_str(&format!(
         "cd \"$base\"/{} || refuse folder_gone \"$base\"/{}\n",
@@ -110,7 +183,6 @@ pub(super) fn command(
     for (name, value) in variables {
         script.push_str(&format!("export {name}={}\n", quote(value)));
     }
-    script.push_str(&format!("exec sh -c {}\n", quote(text)));
     script
 }
 

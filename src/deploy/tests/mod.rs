@@ -50,6 +50,8 @@ fn values(repo: &Path) -> ProjectValues {
         after_deploy: String::new(),
         depth: 0,
         submodules: false,
+        health: String::new(),
+        health_seconds: projects::HEALTH_SECONDS,
     }
 }
 
