@@ -30,16 +30,19 @@ impl Chain<'_> {
         let limit = (limit + SLACK).min(frame.time_left());
         let mut tries = Tries::new(times);
         let cancel = frame.cancel();
-        let ended = self
-            .destination()?
-            .run(&script, None, limit, cancel, &mut |line| {
-                match tries.hear(line) {
+        let ended =
+            self.destination()?.run(
+                &script,
+                None,
+                limit,
+                cancel,
+                &mut |line| match tries.hear(line) {
                     Shown::Lines(lines) => lines.iter().for_each(|line| frame.line(line)),
                     Shown::Holding(held) => {
                         frame.progress(|| format!("{held}/{} s", times.steady));
                     }
-                }
-            });
+                },
+            );
         for line in tries.unfinished() {
             frame.line(&line);
         }
@@ -120,9 +123,6 @@ impl Chain<'_> {
     }
 
     fn release(&self, id: ReleaseId) -> Result<Release, StoreError> {
-        self.run
-            .keyring
-            .store
-            .read(|conn| releases::find(conn, id))
+        self.run.keyring.store.read(|conn| releases::find(conn, id))
     }
 }

@@ -233,7 +233,14 @@ mod tests {
 
     #[test]
     fn a_check_always_has_the_time_to_hold() {
-        for (given, seconds, steady) in [(30, 30, 5), (600, 600, 5), (6, 6, 5), (3, 3, 2), (1, 1, 0), (0, 1, 0)] {
+        for (given, seconds, steady) in [
+            (30, 30, 5),
+            (600, 600, 5),
+            (6, 6, 5),
+            (3, 3, 2),
+            (1, 1, 0),
+            (0, 1, 0),
+        ] {
             assert_eq!(Times::within(given), Times { seconds, steady });
         }
     }
@@ -248,17 +255,26 @@ mod tests {
             tries.hear(&end(outcome, held))
         };
         let lines = |lines: &[&str]| Shown::Lines(lines.iter().map(|&line| line.into()).collect());
-        assert_eq!(hear(&["refused"], "7", -1), lines(&["refused", "try 1: exit code 7"]));
+        assert_eq!(
+            hear(&["refused"], "7", -1),
+            lines(&["refused", "try 1: exit code 7"])
+        );
         assert_eq!(hear(&["refused"], "7", -1), lines(&[]));
         assert_eq!(hear(&["ok"], "0", 0), Shown::Holding(0));
         assert_eq!(hear(&["ok"], "0", 1), Shown::Holding(1));
-        assert_eq!(hear(&["502"], "22", -1), lines(&["502", "try 5: exit code 22"]));
+        assert_eq!(
+            hear(&["502"], "22", -1),
+            lines(&["502", "try 5: exit code 22"])
+        );
         assert_eq!(
             hear(&["wait"], LATE, -1),
             lines(&["wait", "try 6: ended, it took longer than 10 s"])
         );
         let verdict = tries.verdict().unwrap();
-        assert_eq!((&verdict.end, verdict.output.as_str()), (&TryEnd::Late, "wait"));
+        assert_eq!(
+            (&verdict.end, verdict.output.as_str()),
+            (&TryEnd::Late, "wait")
+        );
     }
 
     #[test]

@@ -306,7 +306,10 @@ pub(super) mod tests {
         project.remove("health").unwrap();
         project.remove("health_seconds").unwrap();
         let read: Spec = serde_json::from_value(value).unwrap();
-        assert_eq!((read.project.health.as_str(), read.project.health_seconds), ("", 30));
+        assert_eq!(
+            (read.project.health.as_str(), read.project.health_seconds),
+            ("", 30)
+        );
         assert_eq!(deploy(&read), deploy(&spec("true", 1)));
     }
 

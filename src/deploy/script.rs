@@ -323,6 +323,81 @@ mod tests {
         assert!(text.ends_with("/current\nit's 7\n"), "{text}");
     }
 
+    /// Runs a health check by each shell that servers have; gives its exit code and what it said.
+    fn check(text: &str, seconds: i32) -> Vec<(Option<i32>, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().to_str().unwrap();
+        [&["sh"][..], &["busybox", "sh"], &["bash", "--posix"]]
+            .iter()
+            .map(|shell| {
+                let _ = fs::remove_dir_all(folder.path().join("current"));
+                fs::create_dir(folder.path().join("current")).unwrap();
+                let script = health(base, &[], text, Times::within(seconds));
+                let output = Command::new(shell[0])
+                    .args(&shell[1..])
+                    .args(["-c", &script])
+                    .output()
+                    .unwrap();
+                let said = String::from_utf8(output.stdout).unwrap();
+                (output.status.code(), said)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_health_check_holds_once_it_has_passed_for_the_steady_time() {
+        for (code, said) in check("echo well", 3) {
+            assert_eq!(code, Some(0), "{said}");
+            let ends: Vec<&str> = said
+                .lines()
+                .filter(|line| line.starts_with("long"))
+                .collect();
+            let held = [0, 1, 2].map(|held| format!("{}\t0\t{held}", health::MARK));
+            assert_eq!(ends, held, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_health_check_that_passes_at_first_and_then_fails_does_not_hold() {
+        let dies = "echo x >> tries; [ $(wc -l < tries) -lt 3 ] || { printf gone; exit 4; }";
+        for (code, said) in check(dies, 4) {
+            assert_eq!(code, Some(1), "{said}");
+            let last = said.trim_end().lines().last().unwrap();
+            assert_eq!(last, format!("{}\t4\t-1", health::MARK), "{said}");
+            assert!(
+                said.contains("gone\n"),
+                "the end has a line of its own: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_try_that_hangs_is_ended_with_all_that_it_started() {
+        let begun = std::time::Instant::now();
+        for (code, said) in check("sleep 4711 & echo $!; wait", 2) {
+            assert_eq!(code, Some(1), "{said}");
+            let (pid, end) = said.split_once('\n').unwrap();
+            assert!(
+                end.contains(&format!("{}\t{}\t-1", health::MARK, health::LATE)),
+                "{said}"
+            );
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            assert!(
+                stat.is_err() || stat.unwrap().contains(") Z "),
+                "{pid} lives on"
+            );
+        }
+        assert!(begun.elapsed().as_secs() < 60);
+    }
+
+    #[test]
+    fn the_release_that_was_live_is_read() {
+        assert_eq!(live_before("before: releases/12"), Some(ReleaseId(12)));
+        for line in ["before: nothing", "before: /srv/other", "now: releases/12"] {
+            assert_eq!(live_before(line), None);
+        }
+    }
+
     #[test]
     fn roots_and_paths_are_joined_without_doubled_slashes() {
         assert_eq!(base("/", "/srv/shop/"), "/srv/shop");

@@ -1,6 +1,7 @@
 //! The engine on real parts: a git repository, local servers, a database.
 
 mod endings;
+mod health;
 mod mirrors;
 mod reaching;
 

@@ -354,7 +354,11 @@ mod tests {
             (r#"{"restart":"a\u0000b"}"#, "restart", "invalid_characters"),
             (r#"{"health":"a\u0000b"}"#, "health", "invalid_characters"),
             (r#"{"health_seconds":0}"#, "health_seconds", "out_of_range"),
-            (r#"{"health_seconds":601}"#, "health_seconds", "out_of_range"),
+            (
+                r#"{"health_seconds":601}"#,
+                "health_seconds",
+                "out_of_range",
+            ),
             (
                 r#"{"health_seconds":"soon"}"#,
                 "health_seconds",
