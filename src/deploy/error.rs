@@ -8,7 +8,7 @@ use super::health::{Unhealthy, WayBack};
 use super::said::refusal::Refusal;
 use crate::git::GitError;
 use crate::secret::VaultError;
-use crate::ssh::{Exit, SshError};
+use crate::ssh::{Cause, Exit, SshError};
 use crate::store::projects::Sharing;
 use crate::store::{ReleaseId, ReleaseState, StoreError};
 
@@ -140,6 +140,11 @@ impl StepError {
     pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |cause| Self::File { path, cause }
+    }
+
+    /// Whether the server takes no connections.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Ssh(error) if matches!(error.cause, Cause::Unreachable { .. }))
     }
 
     /// Whether the server runs no commands, and may still take files.

@@ -1,7 +1,8 @@
 //! A server's way back from a release that does not work there: where the project has a health check
 //! and it does not hold, or the restart fails before it.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::StepError;
 use super::health::{Shown, Times, Tries, WayBack};
@@ -19,6 +20,10 @@ const SLOWNESS: u32 = 4;
 const SLACK: Duration = Duration::from_secs(10);
 /// How long the switch back may take.
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server that was lost may take until it takes connections again.
+const RETURN: Duration = Duration::from_secs(30);
+/// The pause between two tries to reach it, short enough for a cancel.
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Chain<'_> {
     /// Waits until the project's health check holds.
@@ -89,7 +94,10 @@ impl Chain<'_> {
 
     fn go_back(&mut self, frame: &StepFrame<'_>, before: ReleaseId) -> WayBack {
         let switch = script::switch(&self.base, before);
-        if let Err(why) = self.run_back(frame, &switch, SWITCH_LIMIT) {
+        let switched = self
+            .reach_again(frame)
+            .and_then(|()| self.run_back(frame, &switch, SWITCH_LIMIT));
+        if let Err(why) = switched {
             return WayBack::NotGone(before, Box::new(why));
         }
         let restart = &self.run.spec.project.restart;
@@ -108,6 +116,21 @@ impl Chain<'_> {
             }
         }
         WayBack::Gone(before)
+    }
+
+    /// Reaches the server, which may have been lost and be on its way back.
+    fn reach_again(&mut self, frame: &StepFrame<'_>) -> Result<(), StepError> {
+        let patience = Instant::now() + RETURN;
+        loop {
+            match self.destination() {
+                Ok(_) => return Ok(()),
+                Err(_) if frame.cancel().is_cancelled() => return Err(StepError::Stopped),
+                Err(error) if !error.is_unreachable() || Instant::now() >= patience => {
+                    return Err(error);
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
     }
 
     /// Runs a script of the way back, which has its own time: the step's may be over.

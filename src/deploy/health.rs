@@ -217,6 +217,36 @@ fn read(line: &str) -> Option<(TryEnd, Option<u32>)> {
 }
 
 #[cfg(test)]
+impl Unhealthy {
+    /// Failed steps of every kind that a check that did not hold can end in.
+    pub(super) fn samples() -> Vec<StepError> {
+        let exit = Exit {
+            code: Some(7),
+            signal: None,
+        };
+        let unhealthy = |output: &str, end| Self {
+            times: Times::within(30),
+            end,
+            output: output.to_owned(),
+        };
+        let (release, why) = (ReleaseId(7), || Box::new(StepError::Stopped));
+        let ways = [
+            WayBack::Gone(release),
+            WayBack::NotRestarted(release, why()),
+            WayBack::NotGone(release, why()),
+            WayBack::Nowhere,
+        ];
+        let sent_back = ways.into_iter().map(|way| StepError::SentBack {
+            cause: Box::new(StepError::Unhealthy(unhealthy("gone", TryEnd::Late))),
+            way,
+        });
+        let mut samples: Vec<StepError> = sent_back.collect();
+        samples.push(StepError::Unhealthy(unhealthy("", TryEnd::Exit(exit))));
+        samples
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
