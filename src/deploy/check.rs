@@ -20,8 +20,8 @@ use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 const LOOK: Duration = Duration::from_secs(20);
 
 /// What is said of a server that has no shell.
-const FILES_ALONE: &str = "the server runs no commands: releases reach it file by file, by SFTP, and hooks and \
-     the restart command cannot run there";
+const FILES_ALONE: &str = "the server runs no commands: releases reach it file by file, by SFTP, and hooks, \
+     the restart command and the health check cannot run there";
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]

@@ -32,6 +32,11 @@ impl Destination {
         })
     }
 
+    /// Whether the line to it is lost.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Ssh(connection) if connection.is_broken())
+    }
+
     /// Runs a script to its end. [`StepError::Command`] if that is not 0; a script of ours that
     /// refuses says why.
     pub(super) fn run(

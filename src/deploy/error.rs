@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::health::{Unhealthy, WayBack};
 use super::said::refusal::Refusal;
 use crate::git::GitError;
 use crate::secret::VaultError;
-use crate::ssh::{Exit, SshError};
+use crate::ssh::{Cause, Exit, SshError};
 use crate::store::projects::Sharing;
 use crate::store::{ReleaseId, ReleaseState, StoreError};
 
@@ -114,6 +115,12 @@ pub(super) enum StepError {
     /// One of our own scripts said why it could not.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// The health check did not hold.
+    #[error("{0}")]
+    Unhealthy(Unhealthy),
+    /// The release does not work on the server, which is where `way` says.
+    #[error("{cause}; {way}")]
+    SentBack { cause: Box<StepError>, way: WayBack },
     #[error(transparent)]
     Deploy(#[from] DeployError),
     #[error("the command did not end within {} s", .0.as_secs())]
@@ -133,6 +140,11 @@ impl StepError {
     pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |cause| Self::File { path, cause }
+    }
+
+    /// Whether the server takes no connections.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Ssh(error) if matches!(error.cause, Cause::Unreachable { .. }))
     }
 
     /// Whether the server runs no commands, and may still take files.

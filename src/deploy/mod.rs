@@ -6,11 +6,11 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `plan`, `state`, `tree`, `script` | pure: the nodes, their legal changes, their looks, the servers' scripts |
+//! | `plan`, `state`, `tree`, `script`, `health` | pure: the nodes, their legal changes, their looks, the servers' scripts, what the health check's says |
 //! | `recorder`, `node_log` | writing down what happens |
 //! | `said` | what is said to people, for the catalogues of every language |
 //! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
-//! | `worker`, `run`, `platform`, `rollout` | walking a plan |
+//! | `worker`, `run`, `platform`, `rollout`, `going_back` | walking a plan; back from a release that does not work |
 //! | `transfer` | a release's way to the servers |
 //! | `files_alone` | what the scripts do, on servers without a shell |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
@@ -25,6 +25,8 @@ mod dispatcher;
 mod engine;
 mod error;
 mod files_alone;
+mod going_back;
+mod health;
 mod host_keys;
 mod inspection;
 mod local;

@@ -30,13 +30,15 @@ pub enum Step {
     Switch,
     /// The restart command, in `PATH/current`.
     Restart,
+    /// Wait until the health check holds, in `PATH/current`.
+    Health,
     /// The hook on the server, in `PATH/current`.
     AfterDeploy,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Start,
         Self::BeforeDownload,
         Self::Download,
@@ -47,6 +49,7 @@ impl Step {
         Self::BeforeDeploy,
         Self::Switch,
         Self::Restart,
+        Self::Health,
         Self::AfterDeploy,
     ];
 
@@ -63,6 +66,7 @@ impl Step {
             Self::BeforeDeploy => "before_deploy",
             Self::Switch => "switch",
             Self::Restart => "restart",
+            Self::Health => "health",
             Self::AfterDeploy => "after_deploy",
         }
     }
@@ -96,6 +100,7 @@ impl Spec {
         [
             &project.before_deploy,
             &project.restart,
+            &project.health,
             &project.after_deploy,
         ]
         .into_iter()
@@ -119,6 +124,7 @@ impl Spec {
         let mut steps: Vec<Step> = first.into_iter().collect();
         steps.extend((!project.before_deploy.is_empty()).then_some(Step::BeforeDeploy));
         steps.extend([Step::Switch, Step::Restart]);
+        steps.extend((!project.health.is_empty()).then_some(Step::Health));
         steps.extend((!project.after_deploy.is_empty()).then_some(Step::AfterDeploy));
         steps
     }
@@ -203,6 +209,8 @@ pub(super) mod tests {
                 updated_at: now,
                 depth: 0,
                 submodules: false,
+                health: String::new(),
+                health_seconds: crate::store::projects::HEALTH_SECONDS,
             },
             servers: (1..=servers)
                 .map(|id| Server {
@@ -269,6 +277,40 @@ pub(super) mod tests {
                 "after_deploy-1<restart-1",
             ]
         );
+    }
+
+    #[test]
+    fn a_health_check_follows_the_restart_where_it_is_set() {
+        let mut spec = spec("", 1);
+        assert!(!spec.needs_shell());
+        spec.project.health = "true".into();
+        assert!(spec.needs_shell());
+        spec.project.after_deploy = "true".into();
+        assert_eq!(
+            drawn(&rollback(&spec)),
+            [
+                "start<",
+                "switch-1<start",
+                "restart-1<switch-1",
+                "health-1<restart-1",
+                "after_deploy-1<health-1",
+            ]
+        );
+        assert!(drawn(&deploy(&spec)).contains(&"health-1<restart-1".to_owned()));
+    }
+
+    #[test]
+    fn a_spec_of_an_earlier_version_has_no_health_check() {
+        let mut value = serde_json::to_value(spec("true", 1)).unwrap();
+        let project = value["project"].as_object_mut().unwrap();
+        project.remove("health").unwrap();
+        project.remove("health_seconds").unwrap();
+        let read: Spec = serde_json::from_value(value).unwrap();
+        assert_eq!(
+            (read.project.health.as_str(), read.project.health_seconds),
+            ("", 30)
+        );
+        assert_eq!(deploy(&read), deploy(&spec("true", 1)));
     }
 
     #[test]

@@ -45,9 +45,12 @@ pub(super) fn act(
             made.shipment = Some(shipment);
             Ok(said.into())
         }
-        Step::Upload | Step::BeforeDeploy | Step::Switch | Step::Restart | Step::AfterDeploy => {
-            Ok(Message::default())
-        }
+        Step::Upload
+        | Step::BeforeDeploy
+        | Step::Switch
+        | Step::Restart
+        | Step::Health
+        | Step::AfterDeploy => Ok(Message::default()),
     }
 }
 

@@ -47,13 +47,15 @@ pub(super) fn roll_out(run: &Run, shipment: Option<&Shipment>) -> Result<(), Sto
 }
 
 /// What a server's steps share: the connection, opened by the first of them.
-struct Chain<'a> {
-    run: &'a Run,
+pub(super) struct Chain<'a> {
+    pub(super) run: &'a Run,
     server: &'a Server,
-    base: String,
+    pub(super) base: String,
     /// The release whose folder `current` is to point to.
-    target: ReleaseId,
+    pub(super) target: ReleaseId,
     destination: Option<Destination>,
+    /// The release that was live before the switch, if another one was.
+    pub(super) before: Option<ReleaseId>,
 }
 
 fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), StoreError> {
@@ -63,6 +65,7 @@ fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), 
         base: script::base(&server.root, &run.spec.project.path),
         target: run.release.target_id.unwrap_or(run.release.id),
         destination: None,
+        before: None,
     };
     let steps = run.spec.server_steps(shipment.map(|_| Step::Upload));
     let keys: Vec<String> = steps
@@ -101,25 +104,26 @@ impl Chain<'_> {
             (Step::Restart, _) if project.restart.is_empty() => {
                 Ok(Said::new("note.nothing_to_restart", "nothing to restart").into())
             }
-            (Step::Restart, _) => self.command(frame, "current", &project.restart),
+            (Step::Restart, _) => {
+                let restarted = self.command(frame, "current", &project.restart);
+                self.or_back(frame, restarted)
+            }
+            (Step::Health, _) => {
+                let healthy = self.health(frame);
+                self.or_back(frame, healthy)
+            }
             (Step::AfterDeploy, _) => self.command(frame, "current", &project.after_deploy),
             _ => Ok(Message::default()),
         }
     }
 
-    fn destination(&mut self) -> Result<&Destination, StepError> {
+    /// The server, reached; anew where the line to it was lost.
+    pub(super) fn destination(&mut self) -> Result<&Destination, StepError> {
         let opened = match self.destination.take() {
-            Some(opened) => opened,
-            None => Destination::open(self.server, &self.run.keyring, self.run.stop.cancel())?,
+            Some(opened) if !opened.is_lost() => opened,
+            _ => Destination::open(self.server, &self.run.keyring, self.run.stop.cancel())?,
         };
         Ok(self.destination.insert(opened))
-    }
-
-    /// Runs one of our own scripts.
-    fn script(&mut self, frame: &StepFrame<'_>, script: &str) -> Result<(), StepError> {
-        frame.run(self.destination()?, script, None, &mut |line| {
-            frame.line(line);
-        })
     }
 
     /// Runs one of our own scripts, or does the same by SFTP where the server has no shell.
@@ -127,11 +131,13 @@ impl Chain<'_> {
         &mut self,
         frame: &StepFrame<'_>,
         script: &str,
+        on_line: &mut dyn FnMut(&str),
         by_sftp: impl FnOnce(&Connection, &mut dyn FnMut(&str)) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        match (self.script(frame, script), self.destination()?) {
+        let destination = self.destination()?;
+        match (frame.run(destination, script, None, on_line), destination) {
             (Err(error), Destination::Ssh(connection)) if error.is_without_shell() => {
-                by_sftp(connection, &mut |line| frame.line(line))
+                by_sftp(connection, on_line)
             }
             (result, _) => result,
         }
@@ -141,10 +147,17 @@ impl Chain<'_> {
         let (base, target) = (self.base.clone(), self.target);
         let needs_shell = self.run.spec.needs_shell();
         let script = script::switch(&base, target);
-        self.script_or(frame, &script, |connection, on_line| match needs_shell {
+        let mut before = None;
+        let mut on_line = |line: &str| {
+            before = before.or_else(|| script::live_before(line));
+            frame.line(line);
+        };
+        let by_sftp = |connection: &Connection, on_line: &mut dyn FnMut(&str)| match needs_shell {
             true => Err(Refusal::of(NO_COMMANDS, &[]).into()),
             false => files_alone::switch(connection, &base, target, frame.cancel(), on_line),
-        })?;
+        };
+        self.script_or(frame, &script, &mut on_line, by_sftp)?;
+        self.before = before.filter(|release| *release != target);
         Ok(Message::default())
     }
 
@@ -214,7 +227,8 @@ impl Chain<'_> {
         let keep = self.run.spec.project.keep;
         let base = self.base.clone();
         let script = script::prune(&base, keep, &failed);
-        let pruned = self.script_or(frame, &script, |connection, on_line| {
+        let mut on_line = |line: &str| frame.line(line);
+        let pruned = self.script_or(frame, &script, &mut on_line, |connection, on_line| {
             files_alone::prune(connection, &base, keep, &failed, frame.cancel(), on_line)
         });
         if let Err(error) = pruned {

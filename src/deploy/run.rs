@@ -17,7 +17,7 @@ use super::said::Message;
 use crate::git::Mirrors;
 use crate::ssh::Cancel;
 use crate::store::releases::Release;
-use crate::store::{NodeState, StoreError};
+use crate::store::{NodeState, ReleaseId, StoreError};
 
 /// The least time between two progress notes of a node.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(300);
@@ -103,16 +103,26 @@ impl Run {
         *self.commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.to_owned());
     }
 
-    /// The variables that hooks, build and restart commands see.
+    /// The variables that hooks, build, restart and health commands see.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+        let commit = self.commit().unwrap_or_default();
+        self.variables_of(self.release.id, &self.release.revision, commit)
+    }
+
+    /// The variables that commands see where `release` is, of `revision` and `commit`.
+    pub(super) fn variables_of(
+        &self,
+        release: ReleaseId,
+        revision: &str,
+        commit: String,
+    ) -> Vec<(&'static str, String)> {
         let project = &self.spec.project;
-        let commit = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
         vec![
-            ("LONGSHORE_RELEASE", self.release.id.to_string()),
+            ("LONGSHORE_RELEASE", release.to_string()),
             ("LONGSHORE_PROJECT", project.title.clone()),
             ("LONGSHORE_ENV", project.env.to_string()),
-            ("LONGSHORE_REF", self.release.revision.clone()),
-            ("LONGSHORE_COMMIT", commit.clone().unwrap_or_default()),
+            ("LONGSHORE_REF", revision.to_owned()),
+            ("LONGSHORE_COMMIT", commit),
         ]
     }
 

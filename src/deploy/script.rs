@@ -4,6 +4,7 @@
 //! `releases/ID` (whole releases alone; a half-sent one is `releases/ID.part`) and `current`, a link
 //! that is only ever replaced by renaming another one over it.
 
+use super::health::{self, Times};
 use super::said::refusal::MARK;
 use crate::ssh::quote;
 use crate::store::ReleaseId;
@@ -65,6 +66,11 @@ echo "now: $(readlink "$base/current")"
         )
 }
 
+/// The release that a line of [`switch`] says was live before.
+pub(super) fn live_before(line: &str) -> Option<ReleaseId> {
+    line.strip_prefix("before: releases/")?.parse().ok()
+}
+
 /// Removes what is no longer kept: half-sent releases, the `failed` ones, and all but the newest
 /// `keep`; never the one that `current` points to. The last that goes becomes the spare, which the next
 /// release is made of (see [`transfer::script`](super::transfer)).
@@ -110,6 +116,73 @@ pub(super) fn command(
     variables: &[(&'static str, String)],
     text: &str,
 ) -> String {
+    in_folder(base, folder, variables) + &format!("exec sh -c {}\n", quote(text))
+}
+
+/// The health check: `text` in `current`, about every second, until it has exited 0 at every try for
+/// the steady time (0), or can no longer do so in time (1). Each second that is slept is counted, so no
+/// clock that is set makes it longer or shorter. Where `setsid` is there a try has a process group of
+/// its own, so that it can be ended with all that it started.
+pub(super) fn health(
+    base: &str,
+    variables: &[(&'static str, String)],
+    text: &str,
+    times: Times,
+) -> String {
+    let Times { seconds, steady } = times;
+    in_folder(base, "current", variables)
+        + &format!(
+            r#"text={text}
+left={seconds}
+held=-1
+pid=
+own=
+if command -v setsid >/dev/null 2>&1; then own=setsid; fi
+end_try() {{
+  [ -z "$pid" ] || kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || :
+}}
+trap 'end_try; exit 143' HUP INT PIPE TERM
+while [ "$left" -ge $(({steady} - held)) ]; do
+  $own sh -c 'sh -c "$1" || exit' sh "$text" </dev/null 2>&1 &
+  pid=$!
+  ran=0
+  late=
+  while
+    sleep 1
+    ran=$((ran + 1))
+    left=$((left - 1))
+    kill -0 "$pid" 2>/dev/null
+  do
+    if [ "$ran" -ge {TRY} ] || [ "$left" -le 0 ]; then
+      late={LATE}
+      end_try
+      break
+    fi
+  done
+  code=0
+  wait "$pid" 2>/dev/null || code=$?
+  pid=
+  if [ "${{late:-$code}}" != 0 ]; then
+    held=-1
+  elif [ "$held" -lt 0 ]; then
+    held=0
+  else
+    held=$((held + ran))
+  fi
+  printf '\n%s\t%s\t%s\n' {MARK} "${{late:-$code}}" "$held"
+  if [ "$held" -ge {steady} ]; then exit 0; fi
+done
+exit 1
+"#,
+            text = quote(text),
+            TRY = health::TRY,
+            LATE = health::LATE,
+            MARK = health::MARK,
+        )
+}
+
+/// What begins the script of a user's command.
+fn in_folder(base: &str, folder: &str, variables: &[(&'static str, String)]) -> String {
     let mut script = head(base);
     script.push_str(&format!(
         "cd \"$base\"/{} || refuse folder_gone \"$base\"/{}\n",
@@ -119,7 +192,6 @@ pub(super) fn command(
     for (name, value) in variables {
         script.push_str(&format!("export {name}={}\n", quote(value)));
     }
-    script.push_str(&format!("exec sh -c {}\n", quote(text)));
     script
 }
 
@@ -258,6 +330,81 @@ mod tests {
         assert_eq!(output.status.code(), Some(3));
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.ends_with("/current\nit's 7\n"), "{text}");
+    }
+
+    /// Runs a health check by each shell that servers have; gives its exit code and what it said.
+    fn check(text: &str, seconds: i32) -> Vec<(Option<i32>, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().to_str().unwrap();
+        [&["sh"][..], &["busybox", "sh"], &["bash", "--posix"]]
+            .iter()
+            .map(|shell| {
+                let _ = fs::remove_dir_all(folder.path().join("current"));
+                fs::create_dir(folder.path().join("current")).unwrap();
+                let script = health(base, &[], text, Times::within(seconds));
+                let output = Command::new(shell[0])
+                    .args(&shell[1..])
+                    .args(["-c", &script])
+                    .output()
+                    .unwrap();
+                let said = String::from_utf8(output.stdout).unwrap();
+                (output.status.code(), said)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_health_check_holds_once_it_has_passed_for_the_steady_time() {
+        for (code, said) in check("echo well", 3) {
+            assert_eq!(code, Some(0), "{said}");
+            let ends: Vec<&str> = said
+                .lines()
+                .filter(|line| line.starts_with("long"))
+                .collect();
+            let held = [0, 1, 2].map(|held| format!("{}\t0\t{held}", health::MARK));
+            assert_eq!(ends, held, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_health_check_that_passes_at_first_and_then_fails_does_not_hold() {
+        let dies = "echo x >> tries; [ $(wc -l < tries) -lt 3 ] || { printf gone; exit 4; }";
+        for (code, said) in check(dies, 4) {
+            assert_eq!(code, Some(1), "{said}");
+            let last = said.trim_end().lines().last().unwrap();
+            assert_eq!(last, format!("{}\t4\t-1", health::MARK), "{said}");
+            assert!(
+                said.contains("gone\n"),
+                "the end has a line of its own: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_try_that_hangs_is_ended_with_all_that_it_started() {
+        let begun = std::time::Instant::now();
+        for (code, said) in check("sleep 4711 & echo $!; wait", 2) {
+            assert_eq!(code, Some(1), "{said}");
+            let (pid, end) = said.split_once('\n').unwrap();
+            assert!(
+                end.contains(&format!("{}\t{}\t-1", health::MARK, health::LATE)),
+                "{said}"
+            );
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            assert!(
+                stat.is_err() || stat.unwrap().contains(") Z "),
+                "{pid} lives on"
+            );
+        }
+        assert!(begun.elapsed().as_secs() < 60);
+    }
+
+    #[test]
+    fn the_release_that_was_live_is_read() {
+        assert_eq!(live_before("before: releases/12"), Some(ReleaseId(12)));
+        for line in ["before: nothing", "before: /srv/other", "now: releases/12"] {
+            assert_eq!(live_before(line), None);
+        }
     }
 
     #[test]

@@ -59,6 +59,12 @@ pub struct Project {
     /// Whether submodules are released with it.
     #[serde(default)]
     pub submodules: bool,
+    /// The health check's command, run on each server in `PATH/current` after the restart; empty: none.
+    #[serde(default)]
+    pub health: String,
+    /// How long at most a server may take until its health check holds, in seconds.
+    #[serde(default = "health_seconds")]
+    pub health_seconds: i32,
 }
 
 impl Project {
@@ -103,11 +109,22 @@ pub struct ProjectValues {
     pub submodules: bool,
     /// See [`Project`].
     pub unchanged: Unchanged,
+    /// See [`Project`].
+    pub health: String,
+    /// See [`Project`].
+    pub health_seconds: i32,
 }
+
+/// How long a project waits for its health check where it says nothing, in seconds.
+pub const HEALTH_SECONDS: i32 = 30;
 
 /// What plans of earlier versions mean.
 fn copies() -> Unchanged {
     Unchanged::Copy
+}
+
+fn health_seconds() -> i32 {
+    HEALTH_SECONDS
 }
 
 /// Adds a project with its servers.

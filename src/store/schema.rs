@@ -115,6 +115,8 @@ diesel::table! {
         updated_at -> BigInt,
         depth -> Integer,
         submodules -> Bool,
+        health -> Text,
+        health_seconds -> Integer,
     }
 }
 

@@ -45,6 +45,8 @@ fn project(title: &str) -> ProjectValues {
         after_deploy: String::new(),
         depth: 0,
         submodules: false,
+        health: String::new(),
+        health_seconds: crate::store::projects::HEALTH_SECONDS,
     }
 }
 

@@ -37,6 +37,7 @@ mod release_end;
 mod release_faults;
 mod release_git;
 mod release_git_ssh;
+mod release_health;
 mod release_hooks;
 mod release_keep;
 mod release_refused;

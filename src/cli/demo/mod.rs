@@ -286,6 +286,8 @@ fn add_project(app: &App, sample: &Path, servers: &[ServerId]) -> Result<Project
         after_deploy: "grep -q shop dist/index.html && echo 'the page is there'".to_owned(),
         depth: 0,
         submodules: false,
+        health: String::new(),
+        health_seconds: projects::HEALTH_SECONDS,
     };
     let added = app
         .store()

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Said;
 use super::refusal::Refusal;
 use crate::deploy::error::{DeployError, StepError};
+use crate::deploy::health::{TryEnd, Unhealthy, WayBack};
 use crate::secret::VaultError;
 use crate::ssh::Exit;
 use crate::store::StoreError;
@@ -22,6 +23,10 @@ impl From<&StepError> for Said {
             StepError::Deploy(error) => error.into(),
             StepError::Refused(refusal) => refusal.into(),
             StepError::Command(exit) => said("failure.command").said("exit", exit),
+            StepError::Unhealthy(unhealthy) => unhealthy.into(),
+            StepError::SentBack { cause, way } => said("failure.sent_back")
+                .said("cause", &**cause)
+                .said("way", way),
             StepError::CommandTimedOut(limit) => within("failure.command_timed_out", limit),
             StepError::StepTimedOut(limit) => within("failure.step_timed_out", limit),
             StepError::File { path, cause } => said("failure.file")
@@ -45,6 +50,48 @@ impl From<&DeployError> for Said {
                 .arg("cause", cause),
             // Answers to a request; no release ends with them.
             other => Self::new("failure.other", other).arg("cause", other),
+        }
+    }
+}
+
+impl From<&Unhealthy> for Said {
+    fn from(unhealthy: &Unhealthy) -> Self {
+        let key = match unhealthy.output.as_str() {
+            "" => "failure.unhealthy_silent",
+            _ => "failure.unhealthy",
+        };
+        let said = Self::new(key, unhealthy)
+            .arg("steady", unhealthy.times.steady)
+            .arg("seconds", unhealthy.times.seconds)
+            .said("end", &unhealthy.end);
+        match unhealthy.output.as_str() {
+            "" => said,
+            output => said.arg("output", output),
+        }
+    }
+}
+
+impl From<&TryEnd> for Said {
+    fn from(end: &TryEnd) -> Self {
+        match end {
+            TryEnd::Exit(exit) => Self::new("failure.try_ended", end).said("exit", exit),
+            TryEnd::Late => Self::new("failure.try_late", end),
+        }
+    }
+}
+
+impl From<&WayBack> for Said {
+    fn from(way: &WayBack) -> Self {
+        let back = |key, release| Self::new(key, way).arg("release", release);
+        match way {
+            WayBack::Gone(release) => back("failure.back.gone", release),
+            WayBack::NotRestarted(release, why) => {
+                back("failure.back.not_restarted", release).said("cause", &**why)
+            }
+            WayBack::NotGone(release, why) => {
+                back("failure.back.not_gone", release).said("cause", &**why)
+            }
+            WayBack::Nowhere => Self::new("failure.back.nowhere", way),
         }
     }
 }

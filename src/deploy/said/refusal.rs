@@ -45,7 +45,7 @@ pub(in crate::deploy) const ROOT_NOT_MADE: Word = (
 pub(in crate::deploy) const NO_COMMANDS: Word = (
     "no_commands",
     &[],
-    "the server runs no commands, so the project's hooks and restart command cannot run there",
+    "the server runs no commands, so the project's hooks, restart command and health check cannot run there",
 );
 /// A script could not start from the release that is there.
 const DELTA_FAILED: Word = (

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::deploy::Step;
 use crate::deploy::error::{DeployError, StepError};
+use crate::deploy::health::Unhealthy;
 use crate::git::{GitError, Limit, UrlError};
 use crate::i18n::{self, Language};
 use crate::secret::VaultError;
@@ -250,6 +251,7 @@ fn steps() -> Vec<StepError> {
         })
     }));
     errors.extend(exits().into_iter().map(StepError::Command));
+    errors.extend(Unhealthy::samples());
     let refusals = refusal::Refusal::samples();
     errors.extend(refusals.into_iter().map(StepError::Refused));
     let gone = || StoreError::NotFound {

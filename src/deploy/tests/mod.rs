@@ -1,6 +1,7 @@
 //! The engine on real parts: a git repository, local servers, a database.
 
 mod endings;
+mod health;
 mod mirrors;
 mod reaching;
 
@@ -50,6 +51,8 @@ fn values(repo: &Path) -> ProjectValues {
         after_deploy: String::new(),
         depth: 0,
         submodules: false,
+        health: String::new(),
+        health_seconds: projects::HEALTH_SECONDS,
     }
 }
 

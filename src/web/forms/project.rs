@@ -10,7 +10,7 @@ use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 18] = [
     "title",
     "repo",
     "credential_id",
@@ -23,6 +23,8 @@ pub const FIELDS: [&str; 16] = [
     "unchanged",
     "build",
     "restart",
+    "health",
+    "health_seconds",
     "before_download",
     "after_download",
     "before_deploy",
@@ -36,6 +38,14 @@ const KEEP: Bounds = Bounds {
     least: 1,
     most: 100,
     default: 5,
+    code: "out_of_range",
+};
+
+/// In seconds.
+const HEALTH_SECONDS: Bounds = Bounds {
+    least: 1,
+    most: 600,
+    default: projects::HEALTH_SECONDS,
     code: "out_of_range",
 };
 
@@ -107,6 +117,7 @@ fn check(
         command("build", |p| &p.build),
         command("restart", |p| &p.restart),
     );
+    let health = command("health", |p| &p.health);
     let before_download = command("before_download", |p| &p.before_download);
     let after_download = command("after_download", |p| &p.after_download);
     let before_deploy = command("before_deploy", |p| &p.before_deploy);
@@ -136,6 +147,12 @@ fn check(
             "unchanged",
             project.map(|project| project.unchanged),
             Unchanged::Copy,
+        ),
+        health,
+        health_seconds: check.number(
+            "health_seconds",
+            project.map(|project| project.health_seconds),
+            HEALTH_SECONDS,
         ),
     };
     let present = present.map(|(_, servers)| servers.as_slice());
@@ -335,6 +352,18 @@ mod tests {
             (r#"{"submodules":"some"}"#, "submodules", "unknown_choice"),
             (r#"{"submodules":{}}"#, "submodules", "invalid_type"),
             (r#"{"restart":"a\u0000b"}"#, "restart", "invalid_characters"),
+            (r#"{"health":"a\u0000b"}"#, "health", "invalid_characters"),
+            (r#"{"health_seconds":0}"#, "health_seconds", "out_of_range"),
+            (
+                r#"{"health_seconds":601}"#,
+                "health_seconds",
+                "out_of_range",
+            ),
+            (
+                r#"{"health_seconds":"soon"}"#,
+                "health_seconds",
+                "out_of_range",
+            ),
             (long_build.as_str(), "build", "too_long"),
         ] {
             let errors = checked(json).unwrap_err();
@@ -356,6 +385,12 @@ mod tests {
         assert_eq!(values.build, "make\nmake install");
         checked(r#"{"credential_id":"2"}"#).unwrap();
         assert_eq!((values.depth, values.submodules), (0, false));
+        assert_eq!((values.health.as_str(), values.health_seconds), ("", 30));
+        let (values, _) = checked(r#"{"health":"curl x","health_seconds":"600"}"#).unwrap();
+        assert_eq!(
+            (values.health.as_str(), values.health_seconds),
+            ("curl x", 600)
+        );
         for json in [
             r#"{"depth":50,"submodules":true}"#,
             r#"{"depth":"50","submodules":"true"}"#,

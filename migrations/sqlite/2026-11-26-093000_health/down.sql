@@ -1,0 +1,2 @@
+ALTER TABLE projects DROP COLUMN health_seconds;
+ALTER TABLE projects DROP COLUMN health;

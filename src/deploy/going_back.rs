@@ -1,0 +1,151 @@
+//! A server's way back from a release that does not work there: where the project has a health check
+//! and it does not hold, or the restart fails before it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::StepError;
+use super::health::{Shown, Times, Tries, WayBack};
+use super::rollout::Chain;
+use super::run::StepFrame;
+use super::said::Message;
+use super::script;
+use crate::store::releases::{self, Release};
+use crate::store::{ReleaseId, StoreError};
+
+/// How much longer than it may take a check's script may run before it is ended from here: on a busy
+/// server each of its seconds is a little longer, at most by this part of it.
+const SLOWNESS: u32 = 4;
+/// Its beginning and its end.
+const SLACK: Duration = Duration::from_secs(10);
+/// How long the switch back may take.
+const SWITCH_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server that was lost may take until it takes connections again.
+const RETURN: Duration = Duration::from_secs(30);
+/// The pause between two tries to reach it, short enough for a cancel.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Chain<'_> {
+    /// Waits until the project's health check holds.
+    pub(super) fn health(&mut self, frame: &StepFrame<'_>) -> Result<Message, StepError> {
+        let project = &self.run.spec.project;
+        let times = Times::within(project.health_seconds);
+        let script = script::health(&self.base, &self.run.variables(), &project.health, times);
+        let limit = Duration::from_secs(u64::from(times.seconds + times.seconds / SLOWNESS));
+        let limit = (limit + SLACK).min(frame.time_left());
+        let mut tries = Tries::new(times);
+        let cancel = frame.cancel();
+        let ended =
+            self.destination()?.run(
+                &script,
+                None,
+                limit,
+                cancel,
+                &mut |line| match tries.hear(line) {
+                    Shown::Lines(lines) => lines.iter().for_each(|line| frame.line(line)),
+                    Shown::Holding(held) => {
+                        frame.progress(|| format!("{held}/{} s", times.steady));
+                    }
+                },
+            );
+        for line in tries.unfinished() {
+            frame.line(&line);
+        }
+        match (ended, tries.verdict()) {
+            (Ok(()), _) => {
+                frame.line(&format!("it held for {} s", times.steady));
+                Ok(Message::default())
+            }
+            (Err(StepError::Command(_)), Some(unhealthy)) => Err(StepError::Unhealthy(unhealthy)),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Brings the server back to the release before, if `done` is a failure and the project has a
+    /// health check. Who stops a release stops this too: the server stays where it is.
+    pub(super) fn or_back(
+        &mut self,
+        frame: &StepFrame<'_>,
+        done: Result<Message, StepError>,
+    ) -> Result<Message, StepError> {
+        let cause = match done {
+            Err(cause) if !self.run.spec.project.health.is_empty() => cause,
+            done => return done,
+        };
+        if self.run.stop.reason().is_some() {
+            frame.line(&format!(
+                "stopped: the server stays at release {}, whose health is not known",
+                self.target
+            ));
+            return Err(cause);
+        }
+        let way = match self.before {
+            None => WayBack::Nowhere,
+            Some(before) => {
+                frame.line(&cause.to_string());
+                frame.line(&format!("going back to release {before}"));
+                frame.progress(|| format!("→ {before}"));
+                self.go_back(frame, before)
+            }
+        };
+        let cause = Box::new(cause);
+        Err(StepError::SentBack { cause, way })
+    }
+
+    fn go_back(&mut self, frame: &StepFrame<'_>, before: ReleaseId) -> WayBack {
+        let switch = script::switch(&self.base, before);
+        let switched = self
+            .reach_again(frame)
+            .and_then(|()| self.run_back(frame, &switch, SWITCH_LIMIT));
+        if let Err(why) = switched {
+            return WayBack::NotGone(before, Box::new(why));
+        }
+        let restart = &self.run.spec.project.restart;
+        if !restart.is_empty() {
+            let variables = match self.release(before) {
+                Ok(old) => {
+                    let commit = old.commit_id.unwrap_or_default();
+                    self.run.variables_of(before, &old.revision, commit)
+                }
+                // Its files are there, whatever is still known of it.
+                Err(_) => self.run.variables_of(before, "", String::new()),
+            };
+            let script = script::command(&self.base, "current", &variables, restart);
+            if let Err(why) = self.run_back(frame, &script, self.run.options.command_limit) {
+                return WayBack::NotRestarted(before, Box::new(why));
+            }
+        }
+        WayBack::Gone(before)
+    }
+
+    /// Reaches the server, which may have been lost and be on its way back.
+    fn reach_again(&mut self, frame: &StepFrame<'_>) -> Result<(), StepError> {
+        let patience = Instant::now() + RETURN;
+        loop {
+            match self.destination() {
+                Ok(_) => return Ok(()),
+                Err(_) if frame.cancel().is_cancelled() => return Err(StepError::Stopped),
+                Err(error) if !error.is_unreachable() || Instant::now() >= patience => {
+                    return Err(error);
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Runs a script of the way back, which has its own time: the step's may be over.
+    fn run_back(
+        &mut self,
+        frame: &StepFrame<'_>,
+        script: &str,
+        limit: Duration,
+    ) -> Result<(), StepError> {
+        let cancel = frame.cancel();
+        self.destination()?
+            .run(script, None, limit, cancel, &mut |line| frame.line(line))
+    }
+
+    fn release(&self, id: ReleaseId) -> Result<Release, StoreError> {
+        self.run.keyring.store.read(|conn| releases::find(conn, id))
+    }
+}

@@ -1,0 +1,337 @@
+//! The health check: what its script tells of its tries, and what is made of it. Pure.
+//!
+//! A check is a project's command, tried about every second on a server after the restart. It holds
+//! once every try of a steady time has exited 0: a service that dies two seconds after its restart
+//! passes its first tries and must not pass the check.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use crate::ssh::Exit;
+use crate::store::ReleaseId;
+
+use super::error::StepError;
+
+/// What begins the line with which the script ends a try, after an empty one; its outcome and how long the tries before
+/// and it have held follow, each after a tab.
+pub(super) const MARK: &str = "longshore-health";
+/// The outcome of a try that was ended because it took too long.
+pub(super) const LATE: &str = "late";
+/// How long a check must hold, in seconds.
+const STEADY: u32 = 5;
+/// How long one try may take, in seconds.
+pub(super) const TRY: u32 = 10;
+
+/// How many lines of a try are kept.
+const LINES: usize = 20;
+/// How much of a line is kept, in characters.
+const LONGEST_LINE: usize = 300;
+/// How much of a try's output the node's message repeats, in characters.
+const LONGEST_OUTPUT: usize = 500;
+
+/// The times of a check, in seconds. As long as it may take is never too short for it to hold: a
+/// try takes a second, and the steady time is counted from the first one that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// How long it may take at most.
+    pub(super) seconds: u32,
+    /// How long it must hold.
+    pub(super) steady: u32,
+}
+
+impl Times {
+    pub(super) fn within(seconds: i32) -> Self {
+        let seconds = u32::try_from(seconds).unwrap_or_default().max(1);
+        Self {
+            seconds,
+            steady: STEADY.min(seconds - 1),
+        }
+    }
+}
+
+/// How one try ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TryEnd {
+    Exit(Exit),
+    /// It took longer than a try may.
+    Late,
+}
+
+impl fmt::Display for TryEnd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(exit) => write!(formatter, "its last failed try ended with {exit}"),
+            Self::Late => formatter.write_str("its tries took too long"),
+        }
+    }
+}
+
+/// A check that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unhealthy {
+    pub(super) times: Times,
+    pub(super) end: TryEnd,
+    /// The last lines of the last try that failed, or nothing.
+    pub(super) output: String,
+}
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Times { seconds, steady } = self.times;
+        write!(
+            formatter,
+            "the health check did not hold for {steady} s within {seconds} s; {}",
+            self.end
+        )?;
+        match self.output.as_str() {
+            "" => Ok(()),
+            output => write!(formatter, ": {output}"),
+        }
+    }
+}
+
+/// Where a server is after a release that does not work there.
+#[derive(Debug)]
+pub(super) enum WayBack {
+    /// At the release before, whose restart command has run.
+    Gone(ReleaseId),
+    /// At the release before, whose restart command has failed.
+    NotRestarted(ReleaseId, Box<StepError>),
+    /// Where it was: going back to the release before has failed.
+    NotGone(ReleaseId, Box<StepError>),
+    /// Where it was: no other release was live before.
+    Nowhere,
+}
+
+impl fmt::Display for WayBack {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(release) => write!(formatter, "went back to release {release}"),
+            Self::NotRestarted(release, why) => write!(
+                formatter,
+                "went back to release {release}, but its restart failed: {why}"
+            ),
+            Self::NotGone(release, why) => write!(
+                formatter,
+                "going back to release {release} failed as well: {why}"
+            ),
+            Self::Nowhere => formatter
+                .write_str("no other release was live here before, so this one stays in place"),
+        }
+    }
+}
+
+/// What the node shows of a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Lines for its log, maybe none.
+    Lines(Vec<String>),
+    /// For how many seconds the check holds by now.
+    Holding(u32),
+}
+
+/// Listens to a check's script.
+pub(super) struct Tries {
+    times: Times,
+    count: u32,
+    /// What the present try has said.
+    lines: VecDeque<String>,
+    /// The last try that failed.
+    failed: Option<(TryEnd, Vec<String>)>,
+}
+
+impl Tries {
+    pub(super) fn new(times: Times) -> Self {
+        Self {
+            times,
+            count: 0,
+            lines: VecDeque::new(),
+            failed: None,
+        }
+    }
+
+    /// Takes a line. A try that fails as the one before it did is not shown again.
+    pub(super) fn hear(&mut self, line: &str) -> Shown {
+        let Some((end, held)) = read(line) else {
+            if self.lines.len() == LINES {
+                self.lines.pop_front();
+            }
+            self.lines
+                .push_back(line.chars().take(LONGEST_LINE).collect());
+            return Shown::Lines(Vec::new());
+        };
+        self.count += 1;
+        if self.lines.back().is_some_and(String::is_empty) {
+            self.lines.pop_back();
+        }
+        let said: Vec<String> = self.lines.drain(..).collect();
+        if let Some(held) = held {
+            return Shown::Holding(held);
+        }
+        let failed = Some((end.clone(), said.clone()));
+        if self.failed == failed {
+            return Shown::Lines(Vec::new());
+        }
+        self.failed = failed;
+        let mut shown = said;
+        shown.push(match end {
+            TryEnd::Exit(exit) => format!("try {}: {exit}", self.count),
+            TryEnd::Late => format!("try {}: ended, it took longer than {TRY} s", self.count),
+        });
+        Shown::Lines(shown)
+    }
+
+    /// What a script that has ended by itself without the check holding makes of it; none where there
+    /// was no try. Where none failed, they took too long to pass often enough.
+    pub(super) fn verdict(&self) -> Option<Unhealthy> {
+        if self.count == 0 {
+            return None;
+        }
+        let (end, lines) = self.failed.clone().unwrap_or((TryEnd::Late, Vec::new()));
+        let output = lines.join(" / ");
+        let skipped = output.chars().count().saturating_sub(LONGEST_OUTPUT);
+        Some(Unhealthy {
+            times: self.times,
+            end,
+            output: output.chars().skip(skipped).collect(),
+        })
+    }
+
+    /// What a try that has not ended has said.
+    pub(super) fn unfinished(&mut self) -> Vec<String> {
+        self.lines.drain(..).collect()
+    }
+}
+
+/// Reads the line that ends a try: how it ended, and where it passed, how long it holds.
+fn read(line: &str) -> Option<(TryEnd, Option<u32>)> {
+    let mut parts = line.strip_prefix(MARK)?.strip_prefix('\t')?.split('\t');
+    let end = match parts.next()? {
+        LATE => TryEnd::Late,
+        code => TryEnd::Exit(Exit {
+            code: Some(code.parse().ok()?),
+            signal: None,
+        }),
+    };
+    Some((end, parts.next()?.parse().ok()))
+}
+
+#[cfg(test)]
+impl Unhealthy {
+    /// Failed steps of every kind that a check that did not hold can end in.
+    pub(super) fn samples() -> Vec<StepError> {
+        let exit = Exit {
+            code: Some(7),
+            signal: None,
+        };
+        let unhealthy = |output: &str, end| Self {
+            times: Times::within(30),
+            end,
+            output: output.to_owned(),
+        };
+        let (release, why) = (ReleaseId(7), || Box::new(StepError::Stopped));
+        let ways = [
+            WayBack::Gone(release),
+            WayBack::NotRestarted(release, why()),
+            WayBack::NotGone(release, why()),
+            WayBack::Nowhere,
+        ];
+        let sent_back = ways.into_iter().map(|way| StepError::SentBack {
+            cause: Box::new(StepError::Unhealthy(unhealthy("gone", TryEnd::Late))),
+            way,
+        });
+        let mut samples: Vec<StepError> = sent_back.collect();
+        samples.push(StepError::Unhealthy(unhealthy("", TryEnd::Exit(exit))));
+        samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: i32) -> TryEnd {
+        TryEnd::Exit(Exit {
+            code: Some(code),
+            signal: None,
+        })
+    }
+
+    fn end(outcome: &str, held: i32) -> String {
+        format!("{MARK}\t{outcome}\t{held}")
+    }
+
+    #[test]
+    fn a_check_always_has_the_time_to_hold() {
+        for (given, seconds, steady) in [
+            (30, 30, 5),
+            (600, 600, 5),
+            (6, 6, 5),
+            (3, 3, 2),
+            (1, 1, 0),
+            (0, 1, 0),
+        ] {
+            assert_eq!(Times::within(given), Times { seconds, steady });
+        }
+    }
+
+    #[test]
+    fn tries_that_fail_alike_are_shown_once() {
+        let mut tries = Tries::new(Times::within(30));
+        let mut hear = |lines: &[&str], outcome: &str, held| {
+            for line in lines {
+                assert_eq!(tries.hear(line), Shown::Lines(vec![]));
+            }
+            tries.hear(&end(outcome, held))
+        };
+        let lines = |lines: &[&str]| Shown::Lines(lines.iter().map(|&line| line.into()).collect());
+        assert_eq!(
+            hear(&["refused"], "7", -1),
+            lines(&["refused", "try 1: exit code 7"])
+        );
+        assert_eq!(hear(&["refused"], "7", -1), lines(&[]));
+        assert_eq!(hear(&["ok"], "0", 0), Shown::Holding(0));
+        assert_eq!(hear(&["ok"], "0", 1), Shown::Holding(1));
+        assert_eq!(
+            hear(&["502"], "22", -1),
+            lines(&["502", "try 5: exit code 22"])
+        );
+        assert_eq!(
+            hear(&["wait"], LATE, -1),
+            lines(&["wait", "try 6: ended, it took longer than 10 s"])
+        );
+        let verdict = tries.verdict().unwrap();
+        assert_eq!(
+            (&verdict.end, verdict.output.as_str()),
+            (&TryEnd::Late, "wait")
+        );
+    }
+
+    #[test]
+    fn what_is_kept_of_a_loud_try_is_its_end() {
+        let mut tries = Tries::new(Times::within(30));
+        for number in 0..10_000 {
+            tries.hear(&format!("{number} {}", "x".repeat(90_000)));
+        }
+        assert_eq!(tries.lines.len(), LINES);
+        assert!(tries.lines.iter().all(|line| line.len() <= LONGEST_LINE));
+        tries.hear("the reason");
+        tries.hear(&end("1", -1));
+        let verdict = tries.verdict().unwrap();
+        assert_eq!(verdict.end, exit(1));
+        assert_eq!(verdict.output.chars().count(), LONGEST_OUTPUT);
+        assert!(verdict.output.ends_with(" / the reason"));
+    }
+
+    #[test]
+    fn a_check_without_a_try_has_no_verdict_and_one_that_only_passed_was_late() {
+        let mut tries = Tries::new(Times::within(30));
+        assert_eq!(tries.verdict(), None);
+        tries.hear(&end("0", 0));
+        tries.hear("half a");
+        assert_eq!(tries.verdict().unwrap().end, TryEnd::Late);
+        assert_eq!(tries.unfinished(), ["half a"]);
+        assert_eq!(read("longshore-health\tnonsense\t1"), None);
+        assert_eq!(read("longshore-healthy"), None);
+    }
+}
