@@ -97,9 +97,7 @@ impl Fleet {
     /// thousands of files may take a multiple of its time to make as many new ones.
     pub fn clear(&self) {
         for machine in &self.machines {
-            let aside = tempfile::tempdir_in(self.aside())
-                .expect("a folder")
-                .keep();
+            let aside = tempfile::tempdir_in(self.aside()).expect("a folder").keep();
             let entries = fs::read_dir(machine.folder()).expect("the folder");
             for entry in entries.flatten() {
                 fs::rename(entry.path(), aside.join(entry.file_name())).expect("an empty folder");

@@ -258,8 +258,11 @@ fn fleet_release(bench: &Bench, name: &str) {
             }
             fleet.clear();
             let url = repository.url();
-            let mut release =
-                || measure(Here::Children, &fleet.daemons(), || script.release(&fleet, &url));
+            let mut release = || {
+                measure(Here::Children, &fleet.daemons(), || {
+                    script.release(&fleet, &url)
+                })
+            };
             first[place + 1].rounds.push(release());
             repository.change_one_percent();
             settle();
