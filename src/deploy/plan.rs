@@ -107,6 +107,14 @@ impl Spec {
         .any(|command| !command.is_empty())
     }
 
+    /// Whether nothing runs on the servers once the release is live.
+    pub(super) fn ends_with_switch(&self) -> bool {
+        let project = &self.project;
+        [&project.restart, &project.health, &project.after_deploy]
+            .into_iter()
+            .all(String::is_empty)
+    }
+
     /// The steps on the platform, in order.
     pub(super) fn platform_steps(&self) -> Vec<Step> {
         let project = &self.project;

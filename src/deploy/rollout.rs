@@ -46,6 +46,8 @@ pub(super) fn roll_out(run: &Run, shipment: Option<&Shipment>) -> Result<(), Sto
     })
 }
 
+const NOT_REMOVED: &str = "old releases are not removed";
+
 /// What a server's steps share: the connection, opened by the first of them.
 pub(super) struct Chain<'a> {
     pub(super) run: &'a Run,
@@ -72,11 +74,12 @@ fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), 
         .iter()
         .map(|&step| key(step, Some(server.id)))
         .collect();
+    let tidies_with_switch = run.spec.ends_with_switch();
     for (place, &step) in steps.iter().enumerate() {
         let is_last = place + 1 == steps.len();
         let done = run.step(&keys[place], |frame| {
             let message = chain.act(step, frame, shipment)?;
-            if is_last {
+            if is_last && !tidies_with_switch {
                 chain.tidy(frame);
             }
             Ok(message)
@@ -146,15 +149,33 @@ impl Chain<'_> {
     fn switch(&mut self, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         let (base, target) = (self.base.clone(), self.target);
         let needs_shell = self.run.spec.needs_shell();
-        let script = script::switch(&base, target);
+        let failed = match self.run.spec.ends_with_switch() {
+            true => Some(self.failed_releases().map_err(StepError::Store)?),
+            false => None,
+        };
+        let keep = self.run.spec.project.keep;
+        let mut script = script::switch(&base, target);
+        if let Some(failed) = &failed {
+            let prune = script::prune(&base, keep, failed);
+            script.push_str(&format!("({prune}) || echo '{NOT_REMOVED}'\n"));
+        }
         let mut before = None;
         let mut on_line = |line: &str| {
             before = before.or_else(|| script::live_before(line));
             frame.line(line);
         };
-        let by_sftp = |connection: &Connection, on_line: &mut dyn FnMut(&str)| match needs_shell {
-            true => Err(Refusal::of(NO_COMMANDS, &[]).into()),
-            false => files_alone::switch(connection, &base, target, frame.cancel(), on_line),
+        let by_sftp = |connection: &Connection, on_line: &mut dyn FnMut(&str)| {
+            if needs_shell {
+                return Err(Refusal::of(NO_COMMANDS, &[]).into());
+            }
+            files_alone::switch(connection, &base, target, frame.cancel(), on_line)?;
+            if let Some(failed) = &failed
+                && let Err(error) =
+                    files_alone::prune(connection, &base, keep, failed, frame.cancel(), on_line)
+            {
+                on_line(&format!("{NOT_REMOVED}: {error}"));
+            }
+            Ok(())
         };
         self.script_or(frame, &script, &mut on_line, by_sftp)?;
         self.before = before.filter(|release| *release != target);
@@ -220,7 +241,7 @@ impl Chain<'_> {
         let failed = match self.failed_releases() {
             Ok(failed) => failed,
             Err(error) => {
-                frame.line(&format!("old releases are not removed: {error}"));
+                frame.line(&format!("{NOT_REMOVED}: {error}"));
                 return;
             }
         };
@@ -232,7 +253,7 @@ impl Chain<'_> {
             files_alone::prune(connection, &base, keep, &failed, frame.cancel(), on_line)
         });
         if let Err(error) = pruned {
-            frame.line(&format!("old releases are not removed: {error}"));
+            frame.line(&format!("{NOT_REMOVED}: {error}"));
         }
     }
 

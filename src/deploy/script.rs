@@ -79,7 +79,7 @@ pub(super) fn prune(base: &str, keep: i32, failed: &[ReleaseId]) -> String {
     head(base)
         + DROP_PARTS
         + &format!(
-            r#"cd "$base/releases"
+            r#"cd "$base/releases" || exit
 live=$(readlink "$base/current" || true)
 live=${{live#releases/}}
 remove() {{

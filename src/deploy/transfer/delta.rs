@@ -1,6 +1,7 @@
 //! What of a release has to travel to a server that has another one. Pure.
 
 use std::io::{self, Read};
+use std::mem;
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,15 +17,19 @@ pub(super) struct There<'a> {
 }
 
 /// The way from what is there to a release: the server keeps those files of the spare (where there is
-/// none: of the release) whose records are not in `dropped`, copies those in `copied` from the release,
-/// and gets those in `added`.
+/// none: of the release) whose records are not in `dropped`, and of those in `added` it copies the ones
+/// in `copied` from the release. The others travel.
 pub(super) struct Delta<'a> {
     new: &'a Manifest,
     /// In the order of their bytes, as the others.
     pub(super) dropped: Vec<Record<'a>>,
+    pub(super) added: Vec<Record<'a>>,
     /// Nothing without a spare.
     pub(super) copied: Vec<Record<'a>>,
-    pub(super) added: Vec<Record<'a>>,
+    /// The spare's files where the new release has none.
+    pub(super) gone: Vec<&'a [u8]>,
+    /// Whether the spare has folders that the new release has not.
+    pub(super) fewer_folders: bool,
 }
 
 impl<'a> Delta<'a> {
@@ -35,29 +40,54 @@ impl<'a> Delta<'a> {
         let stays = |entry: &Entry, other: Option<&Manifest>| {
             other.is_some_and(|other| is_same(entry, other, with_time))
         };
-        let (copied, added) = files(new)
-            .filter(|(entry, _)| !stays(entry, base))
-            .partition::<Vec<_>, _>(|(entry, _)| {
-                with_time
-                    && there
-                        .release
-                        .is_some_and(|release| is_same(entry, release, false))
-            });
+        let added = sorted(files(new).filter(|(entry, _)| !stays(entry, base)));
+        let has_release = |(_, path): &Record<'a>| {
+            let entry = Entry {
+                path: (*path).into(),
+                what: new.find(path)?.clone(),
+            };
+            Some(is_same(&entry, there.release?, false))
+        };
+        let mut copied = Vec::new();
+        if with_time {
+            let there = added
+                .iter()
+                .filter(|it| has_release(it).unwrap_or_default());
+            copied = there.copied().collect();
+        }
         let dropped = base.into_iter().flat_map(files);
+        let spare = || there.spare.into_iter().flat_map(Manifest::entries);
+        let is_missing = |entry: &&Entry| {
+            !new.find(&entry.path)
+                .is_some_and(|what| mem::discriminant(what) == mem::discriminant(&entry.what))
+        };
         Self {
             new,
             dropped: sorted(dropped.filter(|(entry, _)| !stays(entry, Some(new)))),
-            copied: sorted(copied),
-            added: sorted(added),
+            added,
+            copied,
+            gone: spare()
+                .filter(|entry| matches!(entry.what, What::File { .. }))
+                .filter(is_missing)
+                .map(|entry| &*entry.path)
+                .collect(),
+            fewer_folders: spare()
+                .filter(|entry| matches!(entry.what, What::Folder { .. }))
+                .any(|entry| is_missing(&entry)),
         }
     }
 
     /// Whether the file at `path` travels.
     pub(super) fn has(&self, record: &Record<'_>) -> bool {
-        self.added.binary_search(record).is_ok()
+        self.added.binary_search(record).is_ok() && self.copied.binary_search(record).is_err()
     }
 
-    /// How many bytes the files that travel have.
+    /// How many files travel.
+    pub(super) fn travels(&self) -> usize {
+        self.added.len() - self.copied.len()
+    }
+
+    /// How many bytes the files that are added have.
     pub(super) fn bytes(&self) -> u64 {
         let size = |(_, path): &Record<'_>| match self.new.find(path) {
             Some(What::File { size, .. }) => *size,
@@ -214,8 +244,8 @@ mod tests {
                 prop_assert!(spare.is_some() && release.records().contains(record));
                 let (was, is) = (mode_and_time(release, record.1), mode_and_time(&new, record.1));
                 prop_assert_eq!(was.map(|it| it.0), is.map(|it| it.0));
+                prop_assert!(delta.added.contains(record) && !delta.has(record));
             }
-            records.extend(&delta.copied);
             records.extend(&delta.added);
             records.sort_unstable();
             prop_assert_eq!(records, new.records());
@@ -225,7 +255,7 @@ mod tests {
         #[test]
         fn nothing_travels_to_where_all_is(manifest in manifests(), spare in option::of(manifests())) {
             let there = There { release: Some(&manifest), spare: spare.as_ref() };
-            prop_assert!(Delta::between(there, &manifest).added.is_empty());
+            prop_assert_eq!(Delta::between(there, &manifest).travels(), 0);
             let there = There { release: None, spare: Some(&manifest) };
             let delta = Delta::between(there, &manifest);
             prop_assert!(delta.dropped.is_empty() && delta.copied.is_empty() && delta.added.is_empty());

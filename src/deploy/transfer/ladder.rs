@@ -89,7 +89,7 @@ impl Answer {
         let stream = Stream::in_memory();
         stream.end(Ok(()));
         Self {
-            line: "go none - - - - - 0\n".into(),
+            line: "go none - - - - - 0 0\n".into(),
             reader: stream.reader(),
             stream,
             from: None,
@@ -148,22 +148,24 @@ impl Shipment {
         let id = |one: &Option<(ReleaseId, _)>| one.as_ref().map(|(id, _)| *id);
         let (from, spare) = (id(&old.release), id(&old.spare));
         let name = |one: Option<ReleaseId>| one.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let mut dropped = Vec::new();
-        if spare.is_some() {
-            Printed::new(Print::Zero, &delta.dropped).read_to_end(&mut dropped)?;
-        }
+        let gone: Vec<u8> = delta
+            .gone
+            .iter()
+            .flat_map(|path| [*path, b"\0"].concat())
+            .collect();
         let line = format!(
-            "go {} {} {} {print} {sum} {} {}\n",
+            "go {} {} {} {print} {sum} {} {} {}\n",
             codec.as_str(),
             u8::from(*gnu),
             name(from),
             name(spare),
-            dropped.len(),
+            gone.len(),
+            u8::from(delta.fewer_folders),
         );
-        let travels = delta.added.len();
+        let travels = delta.travels();
         let (reader, stream) = self.packs.pack(*codec, old)?;
         Ok(Answer {
-            line: [line.into_bytes(), dropped].concat(),
+            line: [line.into_bytes(), gone].concat(),
             reader,
             stream,
             from,

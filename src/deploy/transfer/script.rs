@@ -108,9 +108,9 @@ pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
     opening(arrival) + &look(arrival)
 }
 
-/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH`, LENGTH bytes of the
-/// spare's records that go, then the pack, and makes it `releases/ID`. `asked`: the look has been done
-/// before.
+/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH FOLDERS`, LENGTH bytes of
+/// paths that go from the spare, then the pack, and makes it `releases/ID`. FOLDERS: 1 where folders may
+/// go. `asked`: the look has been done before.
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
     let look = match asked {
         true => String::new(),
@@ -120,7 +120,7 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
         + &look
         + &prepare(arrival)
         + FAILING
-        + "read -r go codec gnu from print sum old length\n"
+        + "read -r go codec gnu from print sum old length folders\n"
         + BEGIN
         + "[ $codec != none ] || exit 0\n"
         + UNPACK
@@ -164,7 +164,10 @@ said=$(mkdir "$part" "$part/lists" "$part/record" 2>&1) || refuse releases_not_w
 const FAILING: &str = r#"fail() {
   cd "$rel"
   drop_parts
-  if [ "$old" != - ]; then refuse spare_failed "$old" "$2"; fi
+  if [ "$old" != - ]; then
+    rm -rf "$spare"
+    refuse spare_failed "$old" "$2"
+  fi
   if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
   refuse "$1" "$part" "$2"
 }
@@ -178,25 +181,25 @@ const BEGIN: &str = r#"if [ "$old" = - ]; then
   [ ! -e "$spare" ] || rm -rf "$spare"
   mkdir "$part/tree"
 else
-  head -c "$length" >"$part/lists/dropped"
-  said=$(mv "$spare" "$part/spare" 2>&1 && mv "$part/spare/tree" "$part/tree" 2>&1) || fail spare "$said"
+  said=$(mv "$spare/tree" "$part/tree" 2>&1) || fail spare "$said"
   cd "$part/tree"
-  was=../spare/record/seal format=$sealed fields=6-
-  [ -f $was ] || was=../spare/record/linked format=$linked fields=5-
-  find . -mindepth 1 -type f -printf "$format" -o ! -type d -delete | sort -z | comm -z -3 $was - >../lists/strange
+  was=$spare/record/seal format=$sealed fields=6-
+  [ -f "$was" ] || was=$spare/record/linked format=$linked fields=5-
+  find . -mindepth 1 -type f -printf "$format" -o ! -type d -delete | sort -z | comm -z -3 "$was" - >../lists/strange
   if [ -s ../lists/strange ]; then
     [ "$(grep -zcv '^	' ../lists/strange)" -eq 0 ] || fail spare 'changed files'
     cut -z -d' ' -f$fields ../lists/strange | xargs -0 rm -f --
+    folders=1
   fi
-  names ../lists/dropped | xargs -0 -r rm -f --
-  find . -mindepth 1 -depth -type d -empty -delete
+  [ "$length" = 0 ] || head -c "$length" | xargs -0 rm -f --
+  [ "$folders" = 0 ] || find . -mindepth 1 -depth -type d -empty -delete
 fi
 "#;
 
 const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
-said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } |
-  grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
+said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } )
 case $said in *failed)
+  said=$(printf '%s\n' "$said" | grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
   free=$(df -Pk "$part" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*/\1/')
   [ "${free:-1024}" -ge 1024 ] || fail disk_full "${said%?failed}"
   fail not_unpacked "${said%?failed}" ;;
@@ -217,7 +220,7 @@ fn keep(arrival: &Arrival<'_>) -> String {
     format!(
         r#"check=../lists/added
 take_over() {{
-  said=$(names "$1" | (cd "$rel/$from" && xargs -0 -r cp -P {how} --parents -t "$part/tree" -- 2>&1) || echo failed)
+  said=$(names "$1" | (cd "$rel/$from" && xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/tree" -- 2>&1) || echo failed)
   [ -z "$said" ] || fail delta "${{said%?failed}}"
 }}
 if [ "$from" = - ]; then
@@ -228,10 +231,8 @@ elif [ "$old" = - ]; then
   sort -z -m -o ../record/sums ../lists/kept ../lists/added
   if [ "$(touched "$from")" -ne 0 ]; then check=../record/sums print=zero; fi
 else
-  check=../lists/came
   [ ! -s ../lists/copied ] || take_over ../lists/copied
-  sort -z -m -o $check ../lists/added ../lists/copied
-  comm -z -23 ../spare/record/sums ../lists/dropped | sort -z -m -o ../record/sums - $check
+  comm -z -23 "$spare/record/sums" ../lists/dropped | sort -z -m -o ../record/sums - ../lists/added
 fi
 "#
     )
@@ -266,11 +267,12 @@ fn verify(arrival: &Arrival<'_>) -> String {
 fi
 keep=1
 if [ $gnu = 1 ]; then
-  said=$(sha256sum <../record/sums)
-  [ "${{said%% *}}" = "$want" ] || fail damaged 'list of files'
   said=$(find . -mindepth 1 -type d -printf 'd %m %P\0' -o -type l -printf 'l %l %P\0' -o \
-    -type f -printf 'f %m %s %P\0' -fprintf ../record/{seal} "{format}" -o -printf '? %P\0' | sort -z | sha256sum)
-  if [ "${{said%% *}}" != {shape} ]; then
+    -type f -printf 'f %m %s %P\0' -fprintf ../record/{seal} "{format}" -o -printf '? %P\0' |
+    sort -z | sha256sum - ../record/sums)
+  set -- $said
+  [ "${{3-}}" = "$want" ] || fail damaged 'list of files'
+  if [ "$1" != {shape} ]; then
     [ "$from" = - ] || fail delta shape
     said=$(find . -mindepth 1 -type d -printf 'd %P\0' -o -type l -printf 'l %l %P\0' -o \
       -type f -printf 'f %s %P\0' -o -printf '? %P\0' | sort -z | sha256sum)
@@ -296,5 +298,5 @@ if [ $keep = 1 ]; then
   mv "$part/record" ".$ours"
 fi
 mv "$part/tree" "$ours"
-rm -rf "$part"
+rm -rf "$part" "$spare"
 "#;
