@@ -1,5 +1,7 @@
 //! What stays on the servers, and going back to it.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde_json::json;
 
 use crate::fixture::Fleet;
@@ -15,6 +17,33 @@ fn only_the_last_releases_are_kept() {
     for machine in &fleet.machines {
         assert_eq!(machine.kept(), ids[2..], "{}", machine.name);
         assert_eq!(machine.current().as_ref(), ids.last());
+    }
+}
+
+#[test]
+fn a_release_is_made_of_the_folder_of_the_one_that_went() {
+    for hooks in [json!({"keep": 1}), json!({"keep": 1, "restart": "true"})] {
+        let fleet = Fleet::of(2);
+        let project = fleet.project(hooks);
+        let inodes = |path: &str| -> Vec<u64> {
+            let files = fleet
+                .machines
+                .iter()
+                .map(|machine| machine.path().join(path).join("index.html"));
+            files
+                .map(|file| std::fs::metadata(file).unwrap().ino())
+                .collect()
+        };
+        fleet.succeed(&project, "v1");
+        let first = inodes("current");
+        fleet.succeed(&project, "main");
+        assert_eq!(inodes("releases/.spare/tree"), first);
+        let third = fleet.succeed(&project, "v1");
+        assert_eq!(inodes("current"), first, "the very files");
+        for machine in &fleet.machines {
+            assert_eq!(machine.kept(), [third.clone()]);
+            assert_eq!(machine.shown().as_deref(), Some("one"));
+        }
     }
 }
 
