@@ -39,7 +39,7 @@ impl Carried {
     }
 
     /// Whether they are the whole file, each byte once.
-    fn is_whole(mut self, length: u64) -> bool {
+    fn make_up(mut self, length: u64) -> bool {
         self.0.sort_unstable();
         let end = self
             .0
@@ -96,7 +96,7 @@ proptest! {
             shares.give_back(share.end..share.end);
         }
         prop_assert!(shares.is_carried());
-        prop_assert!(carried.is_whole(length));
+        prop_assert!(carried.make_up(length));
     }
 }
 
@@ -105,14 +105,16 @@ proptest! {
 fn what_follows_is_added_to_a_share_and_pieces_get_smaller() {
     let length = 200_000_000;
     let mut shares = Shares::of(length, 2);
-    let share = shares.take().unwrap();
-    let mut end = share.end;
-    while shares.lengthen(end) > end {
-        end = shares.lengthen(end);
-        if end > length / 2 {
-            break;
-        }
+    let mut end = shares.take().unwrap().end;
+    while end < length {
+        let longer = shares.lengthen(end);
+        assert!(longer > end);
+        end = longer;
     }
+    let mut shares = Shares::of(length, 2);
+    let end = shares.take().unwrap().end;
+    assert!(shares.take().is_some());
+    assert_eq!(shares.lengthen(end), end, "another lane has what follows");
     let mut shares = Shares::of(length, 2);
     let mut pieces = Vec::new();
     while let Some(share) = shares.take() {

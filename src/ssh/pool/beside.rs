@@ -20,7 +20,7 @@ pub(in crate::ssh) enum Other {
     /// The pool's.
     Leased(Leased),
     /// Nobody else's, since the first one is of no pool either.
-    Own(Box<Connection>),
+    Own(Connection),
 }
 
 impl Deref for Other {
@@ -51,7 +51,7 @@ impl Home {
             }
             None => {
                 let own = Connection::open_unless(target, timeouts, cancel);
-                own.map(|own| Other::Own(Box::new(own)))
+                own.map(Other::Own)
             }
         }
     }

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::sshd::Sshd;
+use super::sshd::{Sshd, wait_until};
 use super::transfer::{SmallDisk, mode, names, random};
 use crate::ssh::lanes::LARGE;
-use crate::ssh::{Cancel, Cause, SshError};
+use crate::ssh::{Cancel, Cause, Pool, PoolOptions, SshError, Timeouts};
 
 /// A server, a large file of random content, and a folder for it.
 struct Upload {
@@ -33,6 +33,15 @@ impl Upload {
             local,
             folder: tempfile::tempdir().unwrap(),
         }
+    }
+
+    /// Waits until so many connections are logged in.
+    fn wait_for(&self, logins: usize) {
+        wait_until("another lane stands", || self.logins() >= logins);
+    }
+
+    fn logins(&self) -> usize {
+        self.sshd.log().matches("Accepted publickey").count()
     }
 
     fn there(&self) -> PathBuf {
@@ -76,7 +85,10 @@ fn a_large_file_goes_over_several_connections_and_arrives_as_it_is() {
     ] {
         let upload = Upload::of(config);
         let mut most = 0;
-        let watch = |_| most = most.max(upload.sshd.connections());
+        let watch = |_| {
+            upload.wait_for(2);
+            most = most.max(upload.sshd.connections());
+        };
         upload.put(&Cancel::new(), watch).unwrap();
         upload.arrived_whole();
         assert!((2..=4).contains(&most), "{most}");
@@ -109,8 +121,9 @@ fn a_server_that_lets_nobody_else_in_gets_it_all_the_same() {
 fn what_a_lost_connection_was_to_carry_goes_over_another() {
     let upload = Upload::of("");
     let mut killed = false;
-    let kill = |_| {
-        if !killed && upload.sshd.connections() > 1 {
+    let kill = |bytes| {
+        upload.wait_for(2);
+        if !killed && bytes > 10_000_000 {
             upload.sshd.kill_newest_connection();
             killed = true;
         }
@@ -126,8 +139,9 @@ fn a_cancel_ends_all_lanes_and_nothing_is_left() {
     let cancel = Cancel::new();
     let mut since = None;
     let error = upload
-        .put(&cancel, |_| {
-            if since.is_none() && upload.sshd.connections() > 1 {
+        .put(&cancel, |bytes| {
+            upload.wait_for(2);
+            if since.is_none() && bytes > 10_000_000 {
                 cancel.cancel();
                 since = Some(Instant::now());
             }
@@ -136,7 +150,7 @@ fn a_cancel_ends_all_lanes_and_nothing_is_left() {
     let took = since.map(|since| since.elapsed());
     assert!(matches!(error.cause, Cause::Cancelled { .. }), "{error}");
     assert!(names(upload.folder.path()).is_empty());
-    assert!(took < Some(Duration::from_secs(5)), "{took:?}");
+    assert!(took < Some(Duration::from_secs(2)), "{took:?}");
 }
 
 #[test]
@@ -158,4 +172,44 @@ fn a_disk_that_gets_full_is_told_as_such_whichever_lane_finds_out() {
         .unwrap_err();
     assert!(matches!(error.cause, Cause::DiskFull { .. }), "{error:?}");
     assert!(names(disk.path()).is_empty());
+}
+
+#[test]
+fn a_pool_never_has_more_connections_than_it_may() {
+    for connections in [1, 2] {
+        let upload = Upload::of("");
+        let pool = Pool::new(PoolOptions {
+            connections,
+            ..PoolOptions::default()
+        });
+        let target = upload.sshd.target();
+        let leased = pool
+            .lease(&target, &Timeouts::default(), &Cancel::new())
+            .unwrap();
+        let there = upload.there();
+        leased
+            .put_file(
+                &upload.local,
+                there.to_str().unwrap(),
+                &Cancel::new(),
+                &mut |_| upload.wait_for(connections),
+            )
+            .unwrap();
+        upload.arrived_whole();
+        drop(leased);
+        wait_until("all rest", || pool.counts() == (connections, 0));
+        assert_eq!(upload.logins(), connections);
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_meanwhile_is_told_and_nothing_is_left() {
+    let upload = Upload::of("");
+    let local = fs::File::options().write(true).open(&upload.local).unwrap();
+    let error = upload
+        .put(&Cancel::new(), |_| local.set_len(1_000_000).unwrap())
+        .unwrap_err();
+    assert!(matches!(error.cause, Cause::LocalFile { .. }), "{error}");
+    assert!(error.to_string().contains("shorter"), "{error}");
+    assert!(names(upload.folder.path()).is_empty());
 }
