@@ -319,6 +319,9 @@ impl Link {
     ///
     /// The readiness is edge-triggered: only to be called after libssh2 said that it would block.
     pub(super) fn wait(&self, longest: Duration) -> bool {
+        // The server may hold its next packet back until the last one is acknowledged, which the system
+        // puts off for 40 ms where nothing else is to be sent. What is no TCP socket has no such thing.
+        let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
         let (poll, events) = &mut *self.poll.borrow_mut();
         match poll.poll(events, Some(longest)) {
             Ok(()) => !events.is_empty(),

@@ -21,6 +21,7 @@ mod feed;
 mod host_key;
 mod jump;
 mod known_hosts;
+mod lanes;
 mod lines;
 mod link;
 mod pool;
@@ -94,7 +95,13 @@ impl Default for Timeouts {
 
 /// A flag that asks what is under way to stop. Clones share it; once set it stays set.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Flag>);
+
+#[derive(Debug, Default)]
+struct Flag {
+    set: AtomicBool,
+    above: Option<Cancel>,
+}
 
 impl Cancel {
     /// A flag that is not set.
@@ -102,13 +109,22 @@ impl Cancel {
         Self::default()
     }
 
+    /// A flag for a part of what this one is for: it counts as set when this one is.
+    pub fn part(&self) -> Self {
+        Self(Arc::new(Flag {
+            set: AtomicBool::new(false),
+            above: Some(self.clone()),
+        }))
+    }
+
     /// Sets the flag; what it was given to stops within 2 s.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.set.store(true, Ordering::Release);
     }
 
     /// Whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        let above = self.0.above.as_ref();
+        self.0.set.load(Ordering::Acquire) || above.is_some_and(Self::is_cancelled)
     }
 }

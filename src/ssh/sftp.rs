@@ -70,8 +70,8 @@ impl RemoteFile {
 /// time runs no command meanwhile. Paths are relative to the login's home folder unless they begin
 /// with `/`. Everything ends within 2 s of the cancel that it was opened with.
 pub struct Files<'a> {
-    connection: &'a Connection,
-    cancel: &'a Cancel,
+    pub(super) connection: &'a Connection,
+    pub(super) cancel: &'a Cancel,
     /// None while another channel does what libssh2 cannot.
     sftp: Option<Sftp>,
 }

@@ -26,6 +26,44 @@ pub struct NewRemoteFile {
     pub synced: bool,
 }
 
+/// What is written to a server's file, from where the file stands on.
+pub(super) trait Source {
+    /// Reads what comes next; 0: there is no more.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// The server has so many bytes more.
+    fn arrived(&mut self, count: usize) -> Result<(), Halt>;
+}
+
+/// Why writing ended before its source did.
+pub(super) enum Halt {
+    /// The source could not be read.
+    Here(io::Error),
+    /// The server or the connection failed.
+    There(Fault),
+    /// The source wants no more of it written.
+    Unwanted,
+}
+
+/// A stream, and who hears how much of it has arrived.
+struct Stream<'a> {
+    source: &'a mut dyn Read,
+    arrived: u64,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl Source for Stream<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.source.read(into)
+    }
+
+    fn arrived(&mut self, count: usize) -> Result<(), Halt> {
+        self.arrived += count as u64;
+        (self.progress)(self.arrived);
+        Ok(())
+    }
+}
+
 impl Files<'_> {
     /// Writes all that `source` has to the new file `path`; returns how many bytes that were.
     /// `progress` gets the bytes written so far, `unreadable` makes the cause of what `source` says.
@@ -39,39 +77,58 @@ impl Files<'_> {
         unreadable: &dyn Fn(io::Error) -> Cause,
     ) -> Result<u64, SshError> {
         let mut place = self.create(path)?;
+        let mut stream = Stream {
+            source,
+            arrived: 0,
+            progress,
+        };
+        self.pour(&mut place, &mut stream)
+            .map_err(|halt| self.halted(halt, &mut place, path, unreadable))?;
+        let arrived = stream.arrived;
+        self.seal(place, path, file)?;
+        Ok(arrived)
+    }
+
+    /// Writes all that `source` has from where `place` stands on; the server has it all then.
+    pub(super) fn pour(&self, place: &mut ssh2::File, source: &mut dyn Source) -> Result<(), Halt> {
         let (mut buffer, mut from, mut to) = (vec![0; 2 * UNDER_WAY], 0, 0);
-        let (mut ended, mut written) = (false, 0);
+        let mut ended = false;
         loop {
-            // What is acknowledged is made up for at once, so that the line does not run dry.
+            // What has arrived is made up for at once, so that the line does not run dry.
             if !ended {
                 if from + UNDER_WAY > buffer.len() {
                     buffer.copy_within(from..to, 0);
                     (from, to) = (0, to - from);
                 }
                 let room = &mut buffer[to..from + UNDER_WAY];
-                let length =
-                    fill_chunk(source, room).map_err(|error| self.because(unreadable(error)))?;
+                let length = fill_chunk(source, room).map_err(Halt::Here)?;
                 ended = length < room.len();
                 to += length;
             }
             if from == to {
-                break;
+                return Ok(());
             }
-            match self.drive(|_| Ok(place.write(&buffer[from..to])?)) {
-                Ok(sent) => {
-                    from += sent;
-                    written += sent as u64;
-                    progress(written);
-                }
-                Err(fault) => {
-                    let cause = self.writing_failed(fault, place, path);
-                    return Err(self.because(cause));
-                }
-            }
+            let sent = self
+                .drive(|_| Ok(place.write(&buffer[from..to])?))
+                .map_err(Halt::There)?;
+            from += sent;
+            source.arrived(sent)?;
         }
-        self.seal(place, file)
-            .map_err(|fault| self.failed(fault, path))?;
-        Ok(written)
+    }
+
+    /// What ended the writing of `path`.
+    pub(super) fn halted(
+        &self,
+        halt: Halt,
+        place: &mut ssh2::File,
+        path: &Path,
+        unreadable: &dyn Fn(io::Error) -> Cause,
+    ) -> SshError {
+        self.because(match halt {
+            Halt::Here(error) => unreadable(error),
+            Halt::There(fault) => self.writing_failed(fault, place, path),
+            Halt::Unwanted => Cause::Cancelled { killed: true },
+        })
     }
 
     pub(super) fn create(&self, path: &Path) -> Result<ssh2::File, SshError> {
@@ -88,7 +145,7 @@ impl Files<'_> {
     }
 
     /// A server of SFTP's version 3 has no word for a full disk; its free room tells.
-    fn writing_failed(&self, fault: Fault, mut file: ssh2::File, path: &Path) -> Cause {
+    fn writing_failed(&self, fault: Fault, file: &mut ssh2::File, path: &Path) -> Cause {
         let server_refused = matches!(fault.code(), Some(ErrorCode::SFTP(_)))
             || matches!(fault.code(), Some(ErrorCode::Session(-31)));
         if server_refused
@@ -103,16 +160,23 @@ impl Files<'_> {
     }
 
     /// Mode, time, sync, close.
-    fn seal(&self, mut place: ssh2::File, file: NewRemoteFile) -> Result<(), Fault> {
+    pub(super) fn seal(
+        &self,
+        mut place: ssh2::File,
+        path: &Path,
+        file: NewRemoteFile,
+    ) -> Result<(), SshError> {
         let about = attributes(Some(file.mode & 0o7777), file.changed);
-        self.drive(|_| Ok(place.setstat(about.clone())?))?;
+        self.at(path, |_| Ok(place.setstat(about.clone())?))?;
         if file.synced {
             match self.drive(|_| Ok(place.fsync()?)) {
-                Err(fault) if fault.is_lost() || fault.code().is_none() => return Err(fault),
+                Err(fault) if fault.is_lost() || fault.code().is_none() => {
+                    return Err(self.failed(fault, path));
+                }
                 _ => {}
             }
         }
-        self.drive(|_| Ok(place.close()?))
+        self.at(path, |_| Ok(place.close()?))
     }
 
     /// Reads the regular file `path` into `sink`; returns how many bytes that were. `unwritable` makes
@@ -144,7 +208,7 @@ impl Files<'_> {
 }
 
 /// Reads until `chunk` is full or `source` ends.
-fn fill_chunk(source: &mut dyn Read, chunk: &mut [u8]) -> io::Result<usize> {
+fn fill_chunk(source: &mut dyn Source, chunk: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < chunk.len() {
         match source.read(&mut chunk[length..]) {

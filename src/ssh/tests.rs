@@ -6,6 +6,7 @@ mod exec;
 mod exec_end;
 mod jump;
 mod kinds;
+mod lanes;
 mod login;
 mod login_password;
 mod pool;

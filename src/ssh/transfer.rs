@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::Cancel;
 use super::connection::Connection;
 use super::error::{Cause, SshError};
+use super::lanes::LARGE;
 use super::link::Patience;
 use super::sftp::{Files, Kind, RemoteFile};
 use super::sftp_content::NewRemoteFile;
@@ -19,7 +20,8 @@ const CLEAR_UP: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Copies the file `local` to `remote` (relative to the login's home folder unless it begins
-    /// with `/`). See [`upload_from`](Self::upload_from).
+    /// with `/`). See [`upload_from`](Self::upload_from). A large file goes over further connections
+    /// as well, where the server and the pool have some.
     pub fn put_file(
         &self,
         local: &Path,
@@ -44,8 +46,9 @@ impl Connection {
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, SshError> {
         let at = |cause| Cause::Input { cause };
-        self.files(cancel)?
-            .bring(source, Path::new(remote), file, progress, &at)
+        self.files(cancel)?.bring(Path::new(remote), |files, part| {
+            files.write(part, file, source, progress, &at)
+        })
     }
 
     /// Copies the file `remote` to `local`; returns its length in bytes. It appears under its name when
@@ -104,23 +107,24 @@ impl Files<'_> {
             changed: u64::try_from(about.mtime()).ok(),
             synced: true,
         };
-        self.bring(&mut source, remote, file, progress, &at)
+        let length = about.len();
+        self.bring(remote, |files, part| match length < LARGE {
+            true => files.write(part, file, &mut source, progress, &at),
+            false => files.write_in_lanes(part, file, (&source, length), progress, &at),
+        })
     }
 
+    /// Has a file written beside its place, and gives it its name when it is whole.
     fn bring(
         &mut self,
-        source: &mut dyn Read,
         remote: &Path,
-        file: NewRemoteFile,
-        progress: &mut dyn FnMut(u64),
-        unreadable: &dyn Fn(io::Error) -> Cause,
+        write: impl FnOnce(&Self, &Path) -> Result<u64, SshError>,
     ) -> Result<u64, SshError> {
         let mut part = remote.as_os_str().to_owned();
         part.push(format!(".{:08x}.part", rand::random::<u32>()));
         let part = Path::new(&part);
-        let brought = self
-            .write(part, file, source, progress, unreadable)
-            .and_then(|written| self.settle(part, remote).map(|()| written));
+        let brought =
+            write(self, part).and_then(|written| self.settle(part, remote).map(|()| written));
         let is_lost = |error: &SshError| matches!(error.cause, Cause::ConnectionLost { .. });
         if brought.as_ref().is_err_and(|error| !is_lost(error)) {
             self.clear_up(part, Patience::until(Instant::now() + CLEAR_UP));

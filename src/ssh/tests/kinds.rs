@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use super::account::{Account, PASSWORD};
 use super::exec::exec;
 use super::sshd::{Sshd, make_key, read_secret, wait_until};
-use super::transfer::new;
+use super::transfer::{new, random};
 use crate::secret::Secret;
+use crate::ssh::lanes::LARGE;
 use crate::ssh::{Cancel, Cause, Connection, Credential, Target, Timeouts, host_key};
 
 #[test]
@@ -242,6 +243,16 @@ fn dropbear_takes_passwords_keys_commands_and_trees() {
             .get_tree(remote, &back, &cancel, &mut |_| {})
             .unwrap();
         assert_eq!(fs::read(back.join("file")).unwrap().len(), 500_000);
+        let (large, content) = (local.path().join("large"), random(LARGE as usize + 17));
+        fs::write(&large, &content).unwrap();
+        let there = home.path().join("large");
+        let before = dropbear.log().matches("auth succeeded").count();
+        connection
+            .put_file(&large, there.to_str().unwrap(), &cancel, &mut |_| {})
+            .unwrap();
+        assert!(fs::read(&there).unwrap() == content);
+        let lanes = dropbear.log().matches("auth succeeded").count() - before;
+        assert!((1..=3).contains(&lanes), "{}", dropbear.log());
     }
     let wrong = Credential::Password(Secret::new("wrong".to_owned()));
     let target = dropbear.target(&account.name, wrong);

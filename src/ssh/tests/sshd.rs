@@ -126,6 +126,13 @@ impl Sshd {
         }
     }
 
+    /// Ends the connection that came last.
+    pub(crate) fn kill_newest_connection(&self) {
+        if let Some(child) = self.children().last() {
+            run("kill", &["-KILL", child]);
+        }
+    }
+
     /// Ends it and starts it again on the same port.
     pub(crate) fn restart(&mut self) {
         let _ = self.daemon.kill();

@@ -12,7 +12,7 @@ use super::exec::exec;
 use super::sshd::Sshd;
 use crate::ssh::{Cancel, Cause, NewRemoteFile};
 
-fn random(length: usize) -> Vec<u8> {
+pub(super) fn random(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     rand::rng().fill_bytes(&mut bytes);
     bytes
@@ -27,11 +27,11 @@ pub(super) fn new(mode: u32) -> NewRemoteFile {
     }
 }
 
-fn mode(path: &Path) -> u32 {
+pub(super) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(super) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -260,18 +260,22 @@ fn a_server_without_sftp_says_so() {
     );
 }
 
-/// A file system of one megabyte; only root may make one.
-struct SmallDisk(tempfile::TempDir);
+/// A file system of a few megabytes; only root may make one.
+pub(super) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    pub(super) fn mount(megabytes: u32) -> Option<Self> {
         let disk = Self(tempfile::tempdir().unwrap());
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(disk.0.path())
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+            .arg(disk.path())
             .output()
             .is_ok_and(|output| output.status.success());
         mounted.then_some(disk)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -283,11 +287,11 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_told_as_such() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(1) else {
         return;
     };
     let sshd = Sshd::start();
-    let remote = disk.0.path().join("file");
+    let remote = disk.path().join("file");
     let content = random(3_000_000);
     let error = sshd
         .connect()
@@ -300,5 +304,5 @@ fn a_full_disk_is_told_as_such() {
         )
         .unwrap_err();
     assert!(matches!(error.cause, Cause::DiskFull { .. }), "{error:?}");
-    assert!(names(disk.0.path()).is_empty());
+    assert!(names(disk.path()).is_empty());
 }

@@ -1,0 +1,258 @@
+//! One large file to a server over several connections at once, its lanes. One connection is one lock
+//! and so one core here, one process there, and one window of bytes that are under way.
+//!
+//! Each lane writes shares of the same new file. The first lane is the caller's connection: it makes
+//! the file, waits for the others and seals it. The others come when they stand, and are not missed
+//! where the server or the pool has none for them, or when they are lost.
+
+mod shares;
+#[cfg(test)]
+mod shares_test;
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ssh2::{OpenFlags, OpenType};
+
+use self::shares::Shares;
+use super::Cancel;
+use super::connection::Connection;
+use super::error::{Cause, SshError};
+use super::link::{Fault, SLICE};
+use super::sftp::Files;
+use super::sftp_content::{Halt, NewRemoteFile, Source};
+
+/// From this length on, in bytes, a file is worth another login.
+pub(super) const LARGE: u64 = 32 << 20;
+
+/// A server that takes longer to answer is so far away that the windows are the bound, not the cores.
+const NEAR: Duration = Duration::from_millis(5);
+
+/// How many lanes a file has at least and at most.
+const LANES: (usize, usize) = (2, 4);
+
+/// Makes the cause of what this machine's file says.
+pub(super) type Unreadable<'a> = &'a (dyn Fn(io::Error) -> Cause + Sync);
+
+/// A file of this machine on its way to `path`.
+struct Load<'a> {
+    file: &'a File,
+    path: &'a Path,
+    unreadable: Unreadable<'a>,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Ends the other lanes.
+    halt: Cancel,
+}
+
+struct State {
+    shares: Shares,
+    arrived: u64,
+    /// What went wrong first.
+    failed: Option<SshError>,
+}
+
+impl Files<'_> {
+    /// [`write`](Self::write) for a file of this machine of `length` bytes, which others may lengthen
+    /// meanwhile but not shorten. What the lanes need of memory does not depend on its length.
+    pub(super) fn write_in_lanes(
+        &self,
+        path: &Path,
+        new: NewRemoteFile,
+        (file, length): (&File, u64),
+        progress: &mut dyn FnMut(u64),
+        unreadable: Unreadable<'_>,
+    ) -> Result<u64, SshError> {
+        let begun = Instant::now();
+        let mut place = self.create(path)?;
+        let lanes = lanes(begun.elapsed());
+        let load = Load {
+            file,
+            path,
+            unreadable,
+            state: Mutex::new(State {
+                shares: Shares::of(length, lanes),
+                arrived: 0,
+                failed: None,
+            }),
+            changed: Condvar::new(),
+            halt: self.cancel.part(),
+        };
+        let enough = self.cancel.part();
+        let others = self.connection.others(lanes - 1, &enough);
+        thread::scope(|scope| {
+            let mut heed = || {
+                while !load.lock().shares.is_taken()
+                    && let Ok(other) = others.try_recv()
+                {
+                    let load = &load;
+                    scope.spawn(move || load.carry_beside(&other));
+                }
+                progress(load.lock().arrived);
+            };
+            let carried = load.carry_all(self, &mut place, &mut heed);
+            enough.cancel();
+            if let Err(halt) = carried {
+                load.fail(self.halted(halt, &mut place, path, unreadable));
+            }
+        });
+        match load.into_failed() {
+            Some(error) => Err(error),
+            None => self.seal(place, path, new).map(|()| length),
+        }
+    }
+}
+
+fn lanes(answer: Duration) -> usize {
+    let (least, most) = LANES;
+    let cores = thread::available_parallelism().map_or(least, usize::from);
+    match answer < NEAR {
+        true => cores.clamp(least, most),
+        false => most,
+    }
+}
+
+impl Load<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first lane, which stays until all has arrived and takes over what others have lost.
+    fn carry_all(
+        &self,
+        files: &Files<'_>,
+        place: &mut ssh2::File,
+        heed: &mut dyn FnMut(),
+    ) -> Result<(), Halt> {
+        loop {
+            self.carry(files, place, heed)?;
+            let state = self.lock();
+            if state.failed.is_some() {
+                return Err(Halt::Unwanted);
+            }
+            if state.shares.is_carried() {
+                break;
+            }
+            drop(self.changed.wait_timeout(state, SLICE));
+            heed();
+        }
+        heed();
+        Ok(())
+    }
+
+    /// Another lane, as long as there is something to take.
+    fn carry_beside(&self, connection: &Connection) {
+        let Ok(files) = connection.files(&self.halt) else {
+            return;
+        };
+        let open = |sftp: &ssh2::Sftp| {
+            Ok(sftp.open_mode(self.path, OpenFlags::WRITE, 0o600, OpenType::File)?)
+        };
+        // Behind one address there may be several machines, and the file is on one of them.
+        let Ok(mut place) = files.at(self.path, open) else {
+            return;
+        };
+        let carried = self
+            .carry(&files, &mut place, &mut || {})
+            .and_then(|()| files.drive(|_| Ok(place.close()?)).map_err(Halt::There));
+        match carried {
+            Ok(()) => {}
+            // The server has let go of it as well: nothing more of it can arrive after the others'.
+            Err(Halt::There(fault)) if fault.is_lost() => connection.mark_broken(),
+            Err(halt) => {
+                connection.mark_broken();
+                self.fail(files.halted(halt, &mut place, self.path, self.unreadable));
+            }
+        }
+    }
+
+    /// Carries one share after the other.
+    fn carry(
+        &self,
+        files: &Files<'_>,
+        place: &mut ssh2::File,
+        heed: &mut dyn FnMut(),
+    ) -> Result<(), Halt> {
+        loop {
+            let Some(share) = self.lock().shares.take() else {
+                return Ok(());
+            };
+            let mut share = Share {
+                load: self,
+                heed,
+                arrived: share.start,
+                read: share.start,
+                end: share.end,
+            };
+            place
+                .seek(SeekFrom::Start(share.read))
+                .map_err(|error| Halt::There(Fault::from(error)))?;
+            files.pour(place, &mut share)?;
+        }
+    }
+
+    /// Ends all lanes.
+    fn fail(&self, error: SshError) {
+        self.lock().failed.get_or_insert(error);
+        self.halt.cancel();
+        self.changed.notify_all();
+    }
+
+    fn into_failed(self) -> Option<SshError> {
+        let state = self.state.into_inner();
+        state.unwrap_or_else(PoisonError::into_inner).failed
+    }
+}
+
+/// What a lane carries at the moment. It goes back with its drop, as far as it has not arrived.
+struct Share<'a> {
+    load: &'a Load<'a>,
+    heed: &'a mut dyn FnMut(),
+    arrived: u64,
+    read: u64,
+    end: u64,
+}
+
+impl Source for Share<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.end {
+            self.end = self.load.lock().shares.lengthen(self.end);
+        }
+        let left = usize::try_from(self.end - self.read).unwrap_or(usize::MAX);
+        let most = left.min(into.len());
+        let count = self.load.file.read_at(&mut into[..most], self.read)?;
+        if count == 0 && most > 0 {
+            let shorter = "it became shorter while it was sent";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, shorter));
+        }
+        self.read += count as u64;
+        Ok(count)
+    }
+
+    fn arrived(&mut self, count: usize) -> Result<(), Halt> {
+        self.arrived += count as u64;
+        let mut state = self.load.lock();
+        state.arrived += count as u64;
+        let is_wanted = state.failed.is_none();
+        drop(state);
+        (self.heed)();
+        match is_wanted {
+            true => Ok(()),
+            false => Err(Halt::Unwanted),
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let mut state = self.load.lock();
+        state.shares.give_back(self.arrived..self.end);
+        drop(state);
+        self.load.changed.notify_all();
+    }
+}
