@@ -41,7 +41,7 @@ fn a_release_is_made_of_the_folder_of_the_one_that_went() {
         let third = fleet.succeed(&project, "v1");
         assert_eq!(inodes("current"), first, "the very files");
         for machine in &fleet.machines {
-            assert_eq!(machine.kept(), [third.clone()]);
+            assert_eq!(machine.kept(), std::slice::from_ref(&third));
             assert_eq!(machine.shown().as_deref(), Some("one"));
         }
     }

@@ -38,16 +38,11 @@ impl<'a> Delta<'a> {
         let base = there.spare.or(there.release);
         let with_time = there.spare.is_some();
         let stays = |entry: &Entry, other: Option<&Manifest>| {
-            other.is_some_and(|other| is_same(entry, other, with_time))
+            other.is_some_and(|other| is_same(&entry.what, &entry.path, other, with_time))
         };
         let added = sorted(files(new).filter(|(entry, _)| !stays(entry, base)));
-        let has_release = |(_, path): &Record<'a>| {
-            let entry = Entry {
-                path: (*path).into(),
-                what: new.find(path)?.clone(),
-            };
-            Some(is_same(&entry, there.release?, false))
-        };
+        let has_release =
+            |(_, path): &Record<'a>| Some(is_same(new.find(path)?, path, there.release?, false));
         let mut copied = Vec::new();
         if with_time {
             let there = added
@@ -112,8 +107,8 @@ fn sorted<'a>(files: impl IntoIterator<Item = (&'a Entry, Record<'a>)>) -> Vec<R
     records
 }
 
-/// Whether `other` has the same file at the same place; its time counts only where asked.
-fn is_same(entry: &Entry, other: &Manifest, with_time: bool) -> bool {
+/// Whether `what` is a file that `other` has at the same path; its time counts only where asked.
+fn is_same(what: &What, path: &[u8], other: &Manifest, with_time: bool) -> bool {
     let (
         What::File {
             mode, sum, time, ..
@@ -124,7 +119,7 @@ fn is_same(entry: &Entry, other: &Manifest, with_time: bool) -> bool {
             time: other_time,
             ..
         }),
-    ) = (&entry.what, other.find(&entry.path))
+    ) = (what, other.find(path))
     else {
         return false;
     };

@@ -60,13 +60,16 @@ impl Old {
     }
 }
 
+/// The codec, and the names of the old release and the spare.
+type Key = (Codec, [Option<ReleaseId>; 2]);
+
 /// The packs of one release, each made when the first server asks for it.
 pub(super) struct Packs {
     source: Source,
     manifest: Arc<Manifest>,
     /// Where packs for several servers lie; none: there is one server.
     folder: Option<PathBuf>,
-    made: Mutex<HashMap<(Codec, [Option<ReleaseId>; 2]), Stream>>,
+    made: Mutex<HashMap<Key, Stream>>,
     producers: Mutex<Vec<(Stream, JoinHandle<()>)>>,
 }
 
