@@ -27,6 +27,11 @@ fn is_running(process: &str) -> bool {
     })
 }
 
+/// A line that is a process's number. A login's shell may have its own say before the command's.
+fn number(line: &str) -> Option<String> {
+    line.parse::<u32>().ok().map(|_| line.to_owned())
+}
+
 fn assert_gone(processes: &[String]) {
     assert_eq!(processes.len(), 2, "{processes:?}");
     for process in processes {
@@ -46,7 +51,7 @@ fn the_time_limit_ends_the_whole_process_group() {
         .exec(
             Command::new(TWO_PROCESSES, Duration::from_secs(2)),
             &Cancel::new(),
-            &mut |_, line| processes.push(line.to_owned()),
+            &mut |_, line| processes.extend(number(line)),
         )
         .unwrap_err();
     assert!(
@@ -72,9 +77,8 @@ fn cancel_ends_the_whole_process_group_and_its_last_words_arrive() {
     let error = sshd
         .connect()
         .exec(Command::new(&text, LONG), &cancel, &mut |_, line| {
-            if line.parse::<u32>().is_ok() {
-                processes.push(line.to_owned());
-            } else if line == "cleaning up" {
+            processes.extend(number(line));
+            if line == "cleaning up" {
                 line.clone_into(&mut last_words);
             }
             if processes.len() == 2 {
@@ -100,7 +104,7 @@ fn a_command_that_ignores_term_is_killed() {
     let error = sshd
         .connect()
         .exec(Command::new(&text, LONG), &cancel, &mut |_, line| {
-            processes.push(line.to_owned());
+            processes.extend(number(line));
             if processes.len() == 2 {
                 cancel.cancel();
             }
