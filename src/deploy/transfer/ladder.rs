@@ -145,8 +145,7 @@ impl Shipment {
             "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
             _ => "-".to_owned(),
         };
-        let id = |one: &Option<(ReleaseId, _)>| one.as_ref().map(|(id, _)| *id);
-        let (from, spare) = (id(&old.release), id(&old.spare));
+        let [from, spare] = old.ids();
         let name = |one: Option<ReleaseId>| one.map_or_else(|| "-".to_owned(), |id| id.to_string());
         let gone: Vec<u8> = delta
             .gone

@@ -51,6 +51,11 @@ pub(super) struct Old {
 }
 
 impl Old {
+    /// The names of the release and the spare.
+    pub(super) fn ids(&self) -> [Option<ReleaseId>; 2] {
+        [&self.release, &self.spare].map(|one| one.as_ref().map(|(id, _)| *id))
+    }
+
     pub(super) fn there(&self) -> There<'_> {
         let manifest = |one| Option::as_ref(one).map(|(_, manifest): &(_, Arc<_>)| &**manifest);
         There {
@@ -98,8 +103,7 @@ impl Packs {
             return Ok((reader, stream));
         };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = |one: &Option<(ReleaseId, _)>| one.as_ref().map(|(id, _)| *id);
-        let key = (codec, [id(&old.release), id(&old.spare)]);
+        let key = (codec, old.ids());
         let stream = match made.get(&key) {
             Some(stream) => stream.clone(),
             None => {
