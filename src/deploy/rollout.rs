@@ -156,7 +156,7 @@ impl Chain<'_> {
         let keep = self.run.spec.project.keep;
         let mut script = script::switch(&base, target);
         if let Some(failed) = &failed {
-            let prune = script::prune(&base, keep, failed);
+            let prune = script::prune(&base, keep, failed, Some(target));
             script.push_str(&format!("({prune}) || echo '{NOT_REMOVED}'\n"));
         }
         let mut before = None;
@@ -247,7 +247,7 @@ impl Chain<'_> {
         };
         let keep = self.run.spec.project.keep;
         let base = self.base.clone();
-        let script = script::prune(&base, keep, &failed);
+        let script = script::prune(&base, keep, &failed, None);
         let mut on_line = |line: &str| frame.line(line);
         let pruned = self.script_or(frame, &script, &mut on_line, |connection, on_line| {
             files_alone::prune(connection, &base, keep, &failed, frame.cancel(), on_line)

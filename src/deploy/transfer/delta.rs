@@ -5,7 +5,7 @@ use std::mem;
 
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Entry, Manifest, Record, What, hex};
+use super::manifest::{Entry, Lines, Manifest, Record, What, hex};
 
 /// The releases that a server has and that are known here.
 #[derive(Clone, Copy, Default)]
@@ -30,6 +30,9 @@ pub(super) struct Delta<'a> {
     pub(super) gone: Vec<&'a [u8]>,
     /// Whether the spare has folders that the new release has not.
     pub(super) fewer_folders: bool,
+    /// What will have changed in the spare: the lines of what is no more as it was, and after a tab those of
+    /// what has taken its place.
+    pub(super) changes: Lines,
 }
 
 impl<'a> Delta<'a> {
@@ -52,6 +55,22 @@ impl<'a> Delta<'a> {
         }
         let dropped = base.into_iter().flat_map(files);
         let spare = || there.spare.into_iter().flat_map(Manifest::entries);
+        let changed = |entry: &&Entry, other: Option<&Manifest>| match (&entry.what, other) {
+            (What::File { .. }, other) => !stays(entry, other),
+            (what, other) => other.and_then(|other| other.find(&entry.path)) != Some(what),
+        };
+        let was = spare().filter(|entry| changed(entry, Some(new)));
+        let is = there.spare.map(|spare| {
+            new.entries()
+                .iter()
+                .filter(move |entry| changed(entry, Some(spare)))
+        });
+        let changes = was.map(|entry| entry.line(true)).chain(
+            is.into_iter()
+                .flatten()
+                .map(|entry| [b"\t", &*entry.line(true)].concat()),
+        );
+        let changes = Lines::of(changes.collect());
         let is_missing = |entry: &&Entry| {
             !new.find(&entry.path)
                 .is_some_and(|what| mem::discriminant(what) == mem::discriminant(&entry.what))
@@ -69,6 +88,7 @@ impl<'a> Delta<'a> {
             fewer_folders: spare()
                 .filter(|entry| matches!(entry.what, What::Folder { .. }))
                 .any(|entry| is_missing(&entry)),
+            changes,
         }
     }
 

@@ -89,7 +89,7 @@ impl Answer {
         let stream = Stream::in_memory();
         stream.end(Ok(()));
         Self {
-            line: "go none - - - - - 0 0\n".into(),
+            line: "go none - - - - - - 0 0\n".into(),
             reader: stream.reader(),
             stream,
             from: None,
@@ -137,6 +137,8 @@ impl Shipment {
         let delta = Delta::between(old.there(), &self.manifest);
         let print = if offer.has("openssl") && self.plain_names && delta.bytes() > OPENSSL_FROM {
             "openssl"
+        } else if *gnu && self.plain_names {
+            "check"
         } else {
             offer.checksum_tool().unwrap_or("none")
         };
@@ -153,11 +155,12 @@ impl Shipment {
             .flat_map(|path| [*path, b"\0"].concat())
             .collect();
         let line = format!(
-            "go {} {} {} {print} {sum} {} {} {}\n",
+            "go {} {} {} {print} {sum} {} {} {} {}\n",
             codec.as_str(),
             u8::from(*gnu),
             name(from),
             name(spare),
+            delta.changes.sum(),
             gone.len(),
             u8::from(delta.fewer_folders),
         );

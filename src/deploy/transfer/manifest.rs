@@ -21,6 +21,45 @@ pub(super) struct Entry {
     pub(super) what: What,
 }
 
+impl Entry {
+    /// What the servers' script says of it: `fPATH//MODE SIZE`, `dPATH//MODE` or `lPATH//TARGET`, which
+    /// cannot be mistaken, since no path has two slashes in a row.
+    pub(super) fn line(&self, with_mode: bool) -> Vec<u8> {
+        let (kind, rest) = match &self.what {
+            What::Folder { mode } if with_mode => (b"d", format!("{mode:o}").into_bytes()),
+            What::Folder { .. } => (b"d", Vec::new()),
+            What::File { mode, size, .. } if with_mode => {
+                (b"f", format!("{mode:o} {size}").into_bytes())
+            }
+            What::File { size, .. } => (b"f", size.to_string().into_bytes()),
+            What::Link { target } => (b"l", target.to_vec()),
+        };
+        [kind, &*self.path, b"//", &rest].concat()
+    }
+}
+
+/// Lines as the servers' script sorts them, each with a zero byte at its end.
+pub(super) struct Lines(Vec<u8>);
+
+impl Lines {
+    pub(super) fn of(mut lines: Vec<Vec<u8>>) -> Self {
+        lines.sort_unstable();
+        let ended = lines.into_iter().flat_map(|mut line| {
+            line.push(0);
+            line
+        });
+        Self(ended.collect())
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn sum(&self) -> String {
+        hex(&Sha256::digest(&self.0))
+    }
+}
+
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
@@ -98,40 +137,11 @@ impl Manifest {
         records
     }
 
-    /// The checksum of what `find` prints of the whole tree, as the servers' script asks it: names,
-    /// kinds, modes (where `modes`), sizes and where links lead, and nothing else beside them.
+    /// The checksum of what the servers' script says of the whole tree: a line a path, and nothing else
+    /// beside them. `modes`: whether the lines have modes.
     pub(super) fn shape(&self, modes: bool) -> String {
-        let mode = |mode: u32| {
-            if modes {
-                format!("{mode:o} ")
-            } else {
-                String::new()
-            }
-        };
-        let mut lines: Vec<Vec<u8>> = self
-            .entries
-            .iter()
-            .map(|Entry { path, what }| {
-                let (mut line, rest) = match what {
-                    What::Folder { mode: bits } => {
-                        (format!("d {}", mode(*bits)).into_bytes(), &**path)
-                    }
-                    What::File {
-                        mode: bits, size, ..
-                    } => (format!("f {}{size} ", mode(*bits)).into_bytes(), &**path),
-                    What::Link { target } => ([b"l ", &**target, b" "].concat(), &**path),
-                };
-                line.extend_from_slice(rest);
-                line
-            })
-            .collect();
-        lines.sort_unstable();
-        let mut digest = Sha256::new();
-        for line in &lines {
-            digest.update(line);
-            digest.update([0]);
-        }
-        hex(&digest.finalize())
+        let lines = self.entries.iter().map(|entry| entry.line(modes));
+        Lines::of(lines.collect()).sum()
     }
 
     /// Takes over the times of files that `previous` had with the same content, so that a file that

@@ -187,12 +187,23 @@ fn write(
     let mut tar = Builder::new(to);
     for (name, records) in [
         ("lists/dropped", &delta.dropped),
-        ("lists/copied", &delta.copied),
         ("lists/added", &delta.added),
     ] {
         let mut header = header(EntryType::Regular, 0o644, 0);
         header.set_size(Printed::length(records));
         tar.append_data(&mut header, name, Printed::new(Print::Zero, records))?;
+    }
+    let copied = delta.copied.iter();
+    let copied: Vec<u8> = copied
+        .flat_map(|(_, path)| [b"./", *path, b"\0"].concat())
+        .collect();
+    for (name, text) in [
+        ("lists/copied", &*copied),
+        ("lists/changed", delta.changes.text()),
+    ] {
+        let mut header = header(EntryType::Regular, 0o644, 0);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, name, text)?;
     }
     let opened = source.open()?;
     for Entry { path, what } in manifest.entries() {

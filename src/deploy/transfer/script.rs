@@ -2,12 +2,14 @@
 //! the rename. Pure text.
 //!
 //! Beside a release's folder `releases/ID` there may be its record `releases/.ID`: `sums` (checksums
-//! and paths of its files), `digest` (the checksum of `sums`) and `seal` (mode, size, times and inode of
-//! every file as it was when it had been verified; `linked`: the same without what hard links change).
-//! A file whose line of the seal is still true has not been touched since.
+//! and paths of its files), `digest` (the checksum of `sums`) and `seal` (what is at every path, with
+//! mode, size, times and inode of every file, as it was when it had been verified; `linked`: the same
+//! without what hard links change). A file whose line of the seal is still true has not been touched since.
 //!
-//! The release that went last lies in `releases/.spare`: its `tree`, its `record` and its `id`. The next
-//! release is made of it, so that only what differs is written; without it the unchanged files are copied.
+//! The release that went last is ready to be the next one's part folder, `releases/.spare`: its `tree`,
+//! its record `old` and its `id`. The next release is made of it, so that only what differs is written;
+//! without it the unchanged files are copied. Starting a program costs a server about as much as copying
+//! twenty small files, so the scripts start few.
 
 use crate::deploy::script::{DROP_PARTS, head};
 use crate::store::ReleaseId;
@@ -33,6 +35,13 @@ pub(super) struct Arrival<'a> {
     pub(super) delta: bool,
 }
 
+impl Arrival<'_> {
+    /// Which seal the release gets.
+    fn seal(&self) -> &'static str {
+        if self.hard_links { "linked" } else { "seal" }
+    }
+}
+
 /// What both halves begin with.
 fn opening(arrival: &Arrival<'_>) -> String {
     let Arrival {
@@ -51,11 +60,15 @@ if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
 fi
 live=$(readlink "$base/current" || true)
 live=${{live#releases/}}
-spare=$rel/.spare sealed='%m %s %T@ %C@ %i %P\0' linked='%m %s %T@ %i %P\0'
+spare=$rel/.spare sealed='f%P//%m %s %T@ %C@ %i\0' linked='f%P//%m %s %T@ %i\0'
+found() {{
+  find . -mindepth 1 -type f -printf "$1" -o -type d -printf 'd%P//%m\0' -o -type l -printf 'l%P//%l\0' \
+    -o -printf '?%P//\0' | sort -z
+}}
 recorded() {{ said=; [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && read -r said <"$rel/.$1/digest"; }}
 touched() {{
   if [ -f "$rel/.$1/seal" ]; then set -- "$1" seal "$sealed"; else set -- "$1" linked "$linked"; fi
-  (cd "$rel/$1" && find . -mindepth 1 -type f -printf "$3") | sort -z | comm -z -13 - "$rel/.$1/$2" | wc -c
+  (cd "$rel/$1" && found "$3") | comm -z -13 - "$rel/.$1/$2" | wc -c
 }}
 "#
         )
@@ -72,27 +85,28 @@ fi
 "#
     ));
     if arrival.delta {
-        text.push_str(
+        text.push_str(&format!(
             r#"newest=0
-for found in "$rel"/.[0-9]*/digest; do
-  found=${found%/digest} found=${found##*/.}
-  case $found in *[!0-9]*) ;; *) if [ "$found" -gt "$newest" ] && recorded "$found"; then newest=$found; fi ;; esac
+for one in "$rel"/.[0-9]*/digest; do
+  one=${{one%/digest}} one=${{one##*/.}}
+  case $one in *[!0-9]*) ;; *) if [ "$one" -gt "$newest" ] && recorded "$one"; then newest=$one; fi ;; esac
 done
-for found in "$live" "$newest"; do
-  if [ "$from" = - ] && recorded "$found"; then from=$found digest=$said; fi
+for one in "$live" "$newest"; do
+  if [ "$from" = - ] && recorded "$one"; then from=$one digest=$said; fi
 done
-if [ "$from" != - ] && [ -d "$spare/tree" ] && [ -f "$spare/id" ] && [ -f "$spare/record/digest" ]; then
+if [ "$from" != - ] && [ -f "$spare/id" ] && [ -f "$spare/old/{seal}" ]; then
   read -r old <"$spare/id"
-  read -r record <"$spare/record/digest"
+  read -r record <"$spare/old/digest"
 fi
 "#,
-        );
+            seal = arrival.seal(),
+        ));
     }
     text + &format!(
         r#"gnu=1 tools= codec=cat
 if [ "$from" = - ]; then
   [ -z "$(find / -maxdepth 0 -printf . 2>/dev/null | tr -d .)" ] && sort -z </dev/null 2>/dev/null &&
-    sha256sum -z </dev/null >/dev/null 2>&1 && find / -maxdepth 0 -printf '' 2>/dev/null || gnu=0
+    sed -z p </dev/null 2>/dev/null && sha256sum -z </dev/null >/dev/null 2>&1 && find / -maxdepth 0 -printf '' 2>/dev/null || gnu=0
 fi
 for tool in gzip zstd; do if command -v $tool >/dev/null 2>&1; then codec=$tool; fi; done
 command -v tar >/dev/null 2>&1 || codec=none
@@ -108,9 +122,10 @@ pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
     opening(arrival) + &look(arrival)
 }
 
-/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH FOLDERS`, LENGTH bytes of
-/// paths that go from the spare, then the pack, and makes it `releases/ID`. FOLDERS: 1 where folders may
-/// go. `asked`: the look has been done before.
+/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE CHANGES LENGTH FOLDERS`, LENGTH
+/// bytes of paths that go from the spare, then the pack, and makes it `releases/ID`. CHANGES: the checksum
+/// of what will have changed in the spare ([`Changes`](super::delta::Changes)); FOLDERS: 1 where folders
+/// may go. `asked`: the look has been done before.
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
     let look = match asked {
         true => String::new(),
@@ -120,7 +135,7 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
         + &look
         + &prepare(arrival)
         + FAILING
-        + "read -r go codec gnu from print sum old length folders\n"
+        + "read -r go codec gnu from print sum old changes length folders\n"
         + BEGIN
         + "[ $codec != none ] || exit 0\n"
         + UNPACK
@@ -156,7 +171,6 @@ fn prepare(arrival: &Arrival<'_>) -> String {
         r#"[ -d "$rel" ] || said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
 if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
 drop_parts
-said=$(mkdir "$part" "$part/lists" "$part/record" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
 "#
     )
 }
@@ -176,21 +190,16 @@ names() {
 }
 "#;
 
-/// The tree that the release is made in: an empty one, or the spare's without what does not stay.
+/// The part folder that the release is made in: an empty one, or the spare without what does not stay.
+/// The spare's links go first, so that none of them leads anything that is done in it to another place.
 const BEGIN: &str = r#"if [ "$old" = - ]; then
   [ ! -e "$spare" ] || rm -rf "$spare"
-  mkdir "$part/tree"
+  said=$(mkdir "$part" "$part/lists" "$part/record" "$part/tree" 2>&1) ||
+    refuse releases_not_written "$rel" "${said##*: }"
 else
-  said=$(mv "$spare/tree" "$part/tree" 2>&1) || fail spare "$said"
+  said=$(mv "$spare" "$part" 2>&1) || fail spare "$said"
   cd "$part/tree"
-  was=$spare/record/seal format=$sealed fields=6-
-  [ -f "$was" ] || was=$spare/record/linked format=$linked fields=5-
-  find . -mindepth 1 -type f -printf "$format" -o ! -type d -delete | sort -z | comm -z -3 "$was" - >../lists/strange
-  if [ -s ../lists/strange ]; then
-    [ "$(grep -zcv '^	' ../lists/strange)" -eq 0 ] || fail spare 'changed files'
-    cut -z -d' ' -f$fields ../lists/strange | xargs -0 rm -f --
-    folders=1
-  fi
+  find . ! -type d ! -type f -delete
   [ "$length" = 0 ] || head -c "$length" | xargs -0 rm -f --
   [ "$folders" = 0 ] || find . -mindepth 1 -depth -type d -empty -delete
 fi
@@ -220,19 +229,19 @@ fn keep(arrival: &Arrival<'_>) -> String {
     format!(
         r#"check=../lists/added
 take_over() {{
-  said=$(names "$1" | (cd "$rel/$from" && xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/tree" -- 2>&1) || echo failed)
+  said=$(cd "$rel/$from" && xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/tree" -- 2>&1 || echo failed)
   [ -z "$said" ] || fail delta "${{said%?failed}}"
 }}
 if [ "$from" = - ]; then
   cp ../lists/added ../record/sums
 elif [ "$old" = - ]; then
   comm -z -23 "$rel/.$from/sums" ../lists/dropped >../lists/kept || fail delta 'no list'
-  take_over ../lists/kept
+  names ../lists/kept | take_over
   sort -z -m -o ../record/sums ../lists/kept ../lists/added
   if [ "$(touched "$from")" -ne 0 ]; then check=../record/sums print=zero; fi
 else
-  [ ! -s ../lists/copied ] || take_over ../lists/copied
-  comm -z -23 "$spare/record/sums" ../lists/dropped | sort -z -m -o ../record/sums - ../lists/added
+  [ ! -s ../lists/copied ] || take_over <../lists/copied
+  comm -z -23 ../old/sums ../lists/dropped | sort -z -m -o ../record/sums - ../lists/added
 fi
 "#
     )
@@ -244,14 +253,19 @@ fn verify(arrival: &Arrival<'_>) -> String {
         shape,
         modeless,
         files,
-        hard_links,
         ..
     } = arrival;
-    let seal = if *hard_links { "linked" } else { "seal" };
-    let format = if *hard_links { "$linked" } else { "$sealed" };
+    let seal = arrival.seal();
+    let format = if arrival.hard_links {
+        "$linked"
+    } else {
+        "$sealed"
+    };
     format!(
         r#"if [ -s $check ]; then
   case $print in
+    check)
+      said=$(tr '\0' '\n' <$check | sha256sum -c --quiet - 2>&1) || fail damaged "${{said%%: FAILED*}}" ;;
     zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${{said##*: }}" ;;
     openssl)
       said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
@@ -267,20 +281,33 @@ fn verify(arrival: &Arrival<'_>) -> String {
 fi
 keep=1
 if [ $gnu = 1 ]; then
-  said=$(find . -mindepth 1 -type d -printf 'd %m %P\0' -o -type l -printf 'l %l %P\0' -o \
-    -type f -printf 'f %m %s %P\0' -fprintf ../record/{seal} "{format}" -o -printf '? %P\0' |
-    sort -z | sha256sum - ../record/sums)
-  set -- $said
-  [ "${{3-}}" = "$want" ] || fail damaged 'list of files'
-  if [ "$1" != {shape} ]; then
+  untimed() {{ sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|'; }}
+  if [ "$old" = - ]; then
+    changed() {{ untimed <../record/{seal}; }}
+    changes={shape}
+  else
+    changed() {{ comm -z -3 ../old/{seal} ../record/{seal} | untimed | sort -z; }}
+  fi
+  is_right() {{
+    found "{format}" >../record/{seal}
+    said=$(changed | sha256sum - ../record/sums)
+    set -- $said
+    [ "${{3-}}" = "$want" ] || fail damaged 'list of files'
+    [ "$1" = "$changes" ]
+  }}
+  if is_right; then :
+  elif [ "$old" != - ]; then
+    changed | comm -z -23 - ../lists/changed >../lists/strange
+    sed -z -n 's|^\tf\(.*\)//.*|./\1|p' ../lists/strange | xargs -0 -r rm -f --
+    sed -z -n 's|^\td\(.*\)//.*|./\1|p' ../lists/strange | sort -z -r | xargs -0 -r rmdir -- 2>/dev/null || :
+    is_right || fail spare 'changed files'
+  else
     [ "$from" = - ] || fail delta shape
-    said=$(find . -mindepth 1 -type d -printf 'd %P\0' -o -type l -printf 'l %l %P\0' -o \
-      -type f -printf 'f %s %P\0' -o -printf '? %P\0' | sort -z | sha256sum)
+    said=$(changed | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|' | sha256sum)
     [ "${{said%% *}}" = {modeless} ] || fail damaged shape
-    echo 'this file system does not keep the modes of files' keep=0
+    echo 'this file system does not keep the modes of files'
     keep=0
   fi
-  sort -z -o ../record/{seal} ../record/{seal}
 else
   keep=0
   count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
@@ -298,5 +325,5 @@ if [ $keep = 1 ]; then
   mv "$part/record" ".$ours"
 fi
 mv "$part/tree" "$ours"
-rm -rf "$part" "$spare"
+rm -rf "$part"
 "#;

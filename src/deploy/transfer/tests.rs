@@ -201,7 +201,8 @@ fn only(place: &Path, tools: &[&str]) -> PathBuf {
     folder
 }
 
-const PLAIN_TOOLS: [&str; 18] = [
+const PLAIN_TOOLS: [&str; 19] = [
+    "sed",
     "head",
     "tr",
     "cut",

@@ -195,7 +195,7 @@ impl Place {
         let base = base.to_str().unwrap();
         for script in [
             crate::deploy::script::switch(base, ReleaseId(id)),
-            crate::deploy::script::prune(base, keep, &[]),
+            crate::deploy::script::prune(base, keep, &[], None),
         ] {
             let output = self.sh(&script, b"");
             assert!(output.status.success(), "{output:?}");

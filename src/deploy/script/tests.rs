@@ -1,0 +1,210 @@
+//! The scripts, run by a real shell.
+
+use super::*;
+use crate::deploy::said::refusal::Refusal;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn sh(script: &str, input: &[u8]) -> Output {
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+/// What a script said last, in English.
+#[track_caller]
+fn refusal(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().last().unwrap_or_default();
+    let refusal = Refusal::read(last);
+    refusal.unwrap_or_else(|| panic!("{output:?}")).to_string()
+}
+
+/// A release as it lies there once it has arrived.
+fn place(base: &Path, id: i64) {
+    let folder = base.join("releases").join(id.to_string());
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("index.html"), id.to_string()).unwrap();
+    fs::create_dir(base.join("releases").join(format!(".{id}"))).unwrap();
+}
+
+fn switch_to(base: &Path, id: i64) -> Output {
+    sh(&switch(base.to_str().unwrap(), ReleaseId(id)), b"")
+}
+
+#[test]
+fn a_release_arrives_is_switched_to_and_old_ones_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("it's/a shop");
+    for id in [8, 9, 10, 11] {
+        place(&base, id);
+        assert!(switch_to(&base, id).status.success());
+        assert_eq!(
+            fs::read_to_string(base.join("current/index.html")).unwrap(),
+            id.to_string()
+        );
+    }
+    fs::create_dir(base.join("releases/7.part")).unwrap();
+    fs::create_dir(base.join("releases/notes")).unwrap();
+    assert!(switch_to(&base, 8).status.success());
+    let output = sh(
+        &prune(
+            base.to_str().unwrap(),
+            2,
+            &[ReleaseId(11), ReleaseId(8)],
+            None,
+        ),
+        b"",
+    );
+    assert!(output.status.success(), "{output:?}");
+    let mut left: Vec<_> = fs::read_dir(base.join("releases"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [".10", ".8", "10", "8", "notes"]);
+}
+
+#[test]
+fn what_is_in_the_way_is_named_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    fs::create_dir_all(base.join("current")).unwrap();
+    fs::create_dir_all(base.join("releases/1")).unwrap();
+    let output = switch_to(base, 1);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    assert!(refusal(&output).contains("not a link"));
+    let output = switch_to(base, 2);
+    assert_eq!(refusal(&output), "release 2 is not on this server any more");
+}
+
+#[test]
+fn every_word_that_a_script_refuses_with_is_known() {
+    let source = include_str!("../script.rs");
+    let words: Vec<&str> = source
+        .match_indices("refuse ")
+        .map(|(at, opening)| &source[at + opening.len()..])
+        .filter_map(|rest| rest.split([' ', '\n']).next())
+        .filter(|word| word.contains('_'))
+        .collect();
+    assert!(words.len() > 5, "{words:?}");
+    for word in words {
+        let line = format!("{MARK}\t{word}\ta\tb\tc");
+        assert!(Refusal::read(&line).is_some(), "{word}");
+    }
+}
+
+#[test]
+fn a_detail_stays_one_detail() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("it's\ta\nshop");
+    fs::create_dir_all(base.join("releases/1")).unwrap();
+    fs::create_dir_all(base.join("current")).unwrap();
+    let said = refusal(&switch_to(&base, 1));
+    assert!(said.contains("it's a shop/current is there"), "{said}");
+}
+
+#[test]
+fn a_command_runs_in_its_folder_with_its_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("current")).unwrap();
+    let script = command(
+        folder.path().to_str().unwrap(),
+        "current",
+        &[("LONGSHORE_RELEASE", "it's 7".into())],
+        "pwd; echo \"$LONGSHORE_RELEASE\"; exit 3",
+    );
+    let output = sh(&script, b"");
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.ends_with("/current\nit's 7\n"), "{text}");
+}
+
+/// Runs a health check by each shell that servers have; gives its exit code and what it said.
+fn check(text: &str, seconds: i32) -> Vec<(Option<i32>, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().to_str().unwrap();
+    [&["sh"][..], &["busybox", "sh"], &["bash", "--posix"]]
+        .iter()
+        .map(|shell| {
+            let _ = fs::remove_dir_all(folder.path().join("current"));
+            fs::create_dir(folder.path().join("current")).unwrap();
+            let script = health(base, &[], text, Times::within(seconds));
+            let output = Command::new(shell[0])
+                .args(&shell[1..])
+                .args(["-c", &script])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            (output.status.code(), said)
+        })
+        .collect()
+}
+
+#[test]
+fn a_health_check_holds_once_it_has_passed_for_the_steady_time() {
+    for (code, said) in check("echo well", 3) {
+        assert_eq!(code, Some(0), "{said}");
+        let ends: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("long"))
+            .collect();
+        let held = [0, 1, 2].map(|held| format!("{}\t0\t{held}", health::MARK));
+        assert_eq!(ends, held, "{said}");
+    }
+}
+
+#[test]
+fn a_health_check_that_passes_at_first_and_then_fails_does_not_hold() {
+    let dies = "echo x >> tries; [ $(wc -l < tries) -lt 3 ] || { printf gone; exit 4; }";
+    for (code, said) in check(dies, 4) {
+        assert_eq!(code, Some(1), "{said}");
+        let last = said.trim_end().lines().last().unwrap();
+        assert_eq!(last, format!("{}\t4\t-1", health::MARK), "{said}");
+        assert!(
+            said.contains("gone\n"),
+            "the end has a line of its own: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_try_that_hangs_is_ended_with_all_that_it_started() {
+    let begun = std::time::Instant::now();
+    for (code, said) in check("sleep 4711 & echo $!; wait", 2) {
+        assert_eq!(code, Some(1), "{said}");
+        let (pid, end) = said.split_once('\n').unwrap();
+        assert!(
+            end.contains(&format!("{}\t{}\t-1", health::MARK, health::LATE)),
+            "{said}"
+        );
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        assert!(
+            stat.is_err() || stat.unwrap().contains(") Z "),
+            "{pid} lives on"
+        );
+    }
+    assert!(begun.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn the_release_that_was_live_is_read() {
+    assert_eq!(live_before("before: releases/12"), Some(ReleaseId(12)));
+    for line in ["before: nothing", "before: /srv/other", "now: releases/12"] {
+        assert_eq!(live_before(line), None);
+    }
+}
+
+#[test]
+fn roots_and_paths_are_joined_without_doubled_slashes() {
+    assert_eq!(base("/", "/srv/shop/"), "/srv/shop");
+    assert_eq!(base("/home/demo/", "srv/shop"), "/home/demo/srv/shop");
+}
