@@ -231,6 +231,7 @@ mod tests {
     use super::*;
     use proptest::option;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     proptest! {
         #[test]
@@ -264,6 +265,22 @@ mod tests {
             records.extend(&delta.added);
             records.sort_unstable();
             prop_assert_eq!(records, new.records());
+            if let Some(spare) = &spare {
+                let lines = |of: &Manifest| -> BTreeSet<Vec<u8>> {
+                    of.entries().iter().map(|entry| entry.line(true)).collect()
+                };
+                let mut is = lines(spare);
+                let changes = delta.changes.text().split_inclusive(|byte| *byte == 0);
+                let changes: Vec<&[u8]> = changes.map(|line| &line[..line.len() - 1]).collect();
+                prop_assert!(changes.is_sorted());
+                for was in changes.iter().filter(|line| line[0] != b'\t') {
+                    prop_assert!(is.remove(*was));
+                }
+                for new in changes.iter().filter_map(|line| line.strip_prefix(b"\t")) {
+                    prop_assert!(is.insert(new.to_vec()));
+                }
+                prop_assert_eq!(is, lines(&new));
+            }
             prop_assert!(delta.bytes() <= new.bytes());
         }
 

@@ -98,6 +98,22 @@ impl Answer {
     }
 }
 
+/// The terms on which servers get a pack that have the same releases and tools.
+pub(super) struct Terms {
+    /// How the checksums of what travels are asked for, and their checksum.
+    print: &'static str,
+    sum: String,
+    /// The checksum of what will have changed in the spare.
+    changes: String,
+    /// The paths that go from the spare, each with a zero byte.
+    gone: Vec<u8>,
+    fewer_folders: bool,
+    travels: usize,
+}
+
+/// The releases that are there, what prints checksums, and whether openssl does.
+pub(super) type TermsKey = ([Option<ReleaseId>; 2], Option<&'static str>, bool);
+
 impl Shipment {
     /// `delta`: whether to start from what is there.
     pub(super) fn arrival<'a>(&'a self, base: &'a str, delta: bool) -> Arrival<'a> {
@@ -134,45 +150,59 @@ impl Shipment {
             spare: release.as_ref().and_then(|_| known(spare)),
             release,
         };
-        let delta = Delta::between(old.there(), &self.manifest);
-        let print = if offer.has("openssl") && self.plain_names && delta.bytes() > OPENSSL_FROM {
-            "openssl"
-        } else if *gnu && self.plain_names {
-            "check"
-        } else {
-            offer.checksum_tool().unwrap_or("none")
-        };
-        let sum = match print {
-            "openssl" => Printed::sum(Print::Openssl, &delta.added),
-            "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
-            _ => "-".to_owned(),
-        };
         let [from, spare] = old.ids();
         let name = |one: Option<ReleaseId>| one.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let gone: Vec<u8> = delta
-            .gone
-            .iter()
-            .flat_map(|path| [*path, b"\0"].concat())
-            .collect();
+        let terms = self.terms(&old, *gnu, offer);
         let line = format!(
-            "go {} {} {} {print} {sum} {} {} {} {}\n",
+            "go {} {} {} {} {} {} {} {} {}\n",
             codec.as_str(),
             u8::from(*gnu),
             name(from),
+            terms.print,
+            terms.sum,
             name(spare),
-            delta.changes.sum(),
-            gone.len(),
-            u8::from(delta.fewer_folders),
+            terms.changes,
+            terms.gone.len(),
+            u8::from(terms.fewer_folders),
         );
-        let travels = delta.travels();
         let (reader, stream) = self.packs.pack(*codec, old)?;
         Ok(Answer {
-            line: [line.into_bytes(), gone].concat(),
+            line: [line.as_bytes(), &terms.gone].concat(),
             reader,
             stream,
             from,
-            travels,
+            travels: terms.travels,
         })
+    }
+
+    /// Found once for all servers that have the same releases and tools.
+    fn terms(&self, old: &Old, gnu: bool, offer: &Offer) -> Arc<Terms> {
+        let find = || {
+            let delta = Delta::between(old.there(), &self.manifest);
+            let large = delta.bytes() > OPENSSL_FROM;
+            let print = match offer.checksum_tool() {
+                _ if large && self.plain_names && offer.has("openssl") => "openssl",
+                _ if gnu && self.plain_names => "check",
+                tool => tool.unwrap_or("none"),
+            };
+            let sum = match print {
+                "openssl" => Printed::sum(Print::Openssl, &delta.added),
+                "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
+                _ => "-".to_owned(),
+            };
+            let gone = delta.gone.iter().flat_map(|path| [*path, b"\0"].concat());
+            Arc::new(Terms {
+                print,
+                sum,
+                changes: delta.changes.sum(),
+                gone: gone.collect(),
+                fewer_folders: delta.fewer_folders,
+                travels: delta.travels(),
+            })
+        };
+        let key = (old.ids(), offer.checksum_tool(), offer.has("openssl"));
+        let mut found = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(found.entry(key).or_insert_with(find))
     }
 
     /// Brings the release to a server. `base` is the project's folder there. Where the files of the

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use delta::{Print, Printed};
-use ladder::Known;
+use ladder::{Known, Terms, TermsKey};
 use manifest::{Manifest, What};
 use pack::Packs;
 use records::Records;
@@ -81,6 +81,7 @@ pub(super) struct Shipment {
     needs_shell: bool,
     records: Records,
     known: Mutex<HashMap<ReleaseId, Option<Arc<Known>>>>,
+    terms: Mutex<HashMap<TermsKey, Arc<Terms>>>,
     packs: Packs,
 }
 
@@ -110,6 +111,7 @@ impl Shipment {
             hard_links: spec.project.unchanged == Unchanged::Link,
             records,
             known: Mutex::default(),
+            terms: Mutex::default(),
             packs: Packs::new(source, Arc::clone(&manifest), folder),
             manifest,
         })

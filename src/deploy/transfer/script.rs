@@ -141,7 +141,8 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
         + UNPACK
         + ENTER
         + &keep(arrival)
-        + &verify(arrival)
+        + &look_over(arrival)
+        + CHECK
         + PUBLISH
 }
 
@@ -160,7 +161,8 @@ pub(super) fn finish(arrival: &Arrival<'_>, gnu: bool, print: &str, sum: &str) -
         + FAILING
         + ENTER
         + &keep(arrival)
-        + &verify(arrival)
+        + &look_over(arrival)
+        + CHECK
         + PUBLISH
 }
 
@@ -247,8 +249,10 @@ fi
     )
 }
 
-/// Checks every file that travelled, and that the tree is what it is to be.
-fn verify(arrival: &Arrival<'_>) -> String {
+/// Looks at the whole tree, writes its seal, and asks whether the tree is what it is to be. In a spare
+/// only what changed is compared; where that is not right, what the application left goes, and where all
+/// is right but for times, every file is checked by its content.
+fn look_over(arrival: &Arrival<'_>) -> String {
     let Arrival {
         shape,
         modeless,
@@ -262,60 +266,64 @@ fn verify(arrival: &Arrival<'_>) -> String {
         "$sealed"
     };
     format!(
-        r#"if [ -s $check ]; then
-  case $print in
-    check)
-      said=$(tr '\0' '\n' <$check | sha256sum -c --quiet - 2>&1) || fail damaged "${{said%%: FAILED*}}" ;;
-    zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${{said##*: }}" ;;
-    openssl)
-      said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
-      [ "${{said%% *}}" = "$sum" ] || fail damaged checksum ;;
-    sha256sum)
-      said=$(names $check | xargs -0 sha256sum | sha256sum)
-      [ "${{said%% *}}" = "$sum" ] || fail damaged checksum ;;
-    shasum)
-      said=$(names $check | xargs -0 shasum -a 256 | shasum -a 256)
-      [ "${{said%% *}}" = "$sum" ] || fail damaged checksum ;;
-    *) echo 'no tool for checksums here: the files were counted' ;;
-  esac
-fi
-keep=1
-if [ $gnu = 1 ]; then
-  untimed() {{ sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|'; }}
-  if [ "$old" = - ]; then
-    changed() {{ untimed <../record/{seal}; }}
-    changes={shape}
-  else
-    changed() {{ comm -z -3 ../old/{seal} ../record/{seal} | untimed | sort -z; }}
-  fi
-  is_right() {{
-    found "{format}" >../record/{seal}
-    said=$(changed | sha256sum - ../record/sums)
-    set -- $said
-    [ "${{3-}}" = "$want" ] || fail damaged 'list of files'
-    [ "$1" = "$changes" ]
-  }}
-  if is_right; then :
-  elif [ "$old" != - ]; then
-    changed | comm -z -23 - ../lists/changed >../lists/strange
-    sed -z -n 's|^\tf\(.*\)//.*|./\1|p' ../lists/strange | xargs -0 -r rm -f --
-    sed -z -n 's|^\td\(.*\)//.*|./\1|p' ../lists/strange | sort -z -r | xargs -0 -r rmdir -- 2>/dev/null || :
-    is_right || fail spare 'changed files'
-  else
-    [ "$from" = - ] || fail delta shape
-    said=$(changed | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|' | sha256sum)
-    [ "${{said%% *}}" = {modeless} ] || fail damaged shape
-    echo 'this file system does not keep the modes of files'
-    keep=0
-  fi
-else
-  keep=0
+        r#"seal() {{ found "{format}" >../record/{seal}; }}
+untimed() {{ sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|'; }}
+whole() {{ untimed <../record/{seal}; }}
+modeless() {{ whole | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|'; }}
+changed() {{ comm -z -3 ../old/{seal} ../record/{seal} | untimed | sort -z; }}
+is() {{
+  said=$($1 | sha256sum - ../record/sums)
+  wanted=$2
+  set -- $said
+  [ "${{3-}}" = "$want" ] || fail damaged 'list of files'
+  [ "$1" = "$wanted" ]
+}}
+tidy() {{
+  names ../record/sums | sort -z >../lists/files
+  sed -z -n 's|^f\(.*\)//.*|./\1|p' ../record/{seal} | sort -z | comm -z -23 - ../lists/files | xargs -0 -r rm -f --
+  changed | comm -z -23 - ../lists/changed | sed -z -n 's|^\td\(.*\)//.*|./\1|p' | sort -z -r |
+    xargs -0 -r rmdir -- 2>/dev/null || :
+}}
+keep=$gnu
+if [ $gnu = 0 ]; then
   count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
   [ "$count" -eq {files} ] || fail incomplete "$((count)) / {files}"
+elif seal && [ "$old" != - ]; then
+  if ! is changed "$changes"; then
+    tidy
+    seal
+    is changed "$changes" || check=../record/sums print=zero
+    [ $check = ../lists/added ] || is whole {shape} || fail spare 'changed files'
+  fi
+elif ! is whole {shape}; then
+  [ "$from" = - ] || fail delta shape
+  is modeless {modeless} || fail damaged shape
+  echo 'this file system does not keep the modes of files'
+  keep=0
 fi
 "#
     )
 }
+
+/// Checks the content of the files that `check` lists.
+const CHECK: &str = r#"if [ -s $check ]; then
+  case $print in
+    check)
+      said=$(tr '\0' '\n' <$check | sha256sum -c --quiet - 2>&1) || fail damaged "${said%%: FAILED*}" ;;
+    zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${said##*: }" ;;
+    openssl)
+      said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    sha256sum)
+      said=$(names $check | xargs -0 sha256sum | sha256sum)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    shasum)
+      said=$(names $check | xargs -0 shasum -a 256 | shasum -a 256)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    *) echo 'no tool for checksums here: the files were counted' ;;
+  esac
+fi
+"#;
 
 /// The record first: where the folder is, its record is.
 const PUBLISH: &str = r#"cd "$rel"

@@ -88,6 +88,26 @@ fn a_spare_with_a_changed_file_is_given_up_and_the_next_try_copies() {
 }
 
 #[test]
+fn a_spare_whose_owners_or_times_changed_is_checked_by_its_content() {
+    let (first, second, third) = pages();
+    let hers = |content: &str| {
+        let place = with_a_spare(&first, &second);
+        let file = place.base().join("releases/.spare/tree/same");
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, content).unwrap();
+        let opened = fs::File::options().write(true).open(&file).unwrap();
+        opened.set_modified(time).unwrap();
+        build(&place.path("tree"), &third);
+        (place.send(&place.shipment(3), true, |_| {}), place)
+    };
+    let (sent, place) = hers("same");
+    assert_eq!(sent.unwrap(), Some(3));
+    assert_eq!(read(&place.release(3)), read(&place.path("tree")));
+    let refused = refusal(&hers("hers").0.unwrap_err());
+    assert!(refused.is_of_a_spare(), "{refused}");
+}
+
+#[test]
 fn a_release_that_is_sent_whole_needs_the_room_of_the_spare() {
     let (first, second, third) = pages();
     let place = with_a_spare(&first, &second);
