@@ -101,8 +101,7 @@ remove() {{
   echo "removing release $1"
   if [ -f ".$1/digest" ]; then
     [ ! -e .spare ] || rm -rf .spare
-    mkdir .spare .spare/lists .spare/record && mv ".$1" .spare/old && mv "./$1" .spare/tree &&
-      echo "$1" >.spare/id && return 0
+    mkdir .spare && mv ".$1" "./$1" .spare && return 0
   fi
   rm -rf "./$1" "./.$1"
 }}

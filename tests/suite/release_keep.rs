@@ -34,10 +34,10 @@ fn a_release_is_made_of_the_folder_of_the_one_that_went() {
                 .map(|file| std::fs::metadata(file).unwrap().ino())
                 .collect()
         };
-        fleet.succeed(&project, "v1");
+        let gone = fleet.succeed(&project, "v1");
         let first = inodes("current");
         fleet.succeed(&project, "main");
-        assert_eq!(inodes("releases/.spare/tree"), first);
+        assert_eq!(inodes(&format!("releases/.spare/{gone}")), first);
         let third = fleet.succeed(&project, "v1");
         assert_eq!(inodes("current"), first, "the very files");
         for machine in &fleet.machines {

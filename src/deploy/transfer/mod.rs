@@ -112,7 +112,7 @@ impl Shipment {
             records,
             known: Mutex::default(),
             terms: Mutex::default(),
-            packs: Packs::new(source, Arc::clone(&manifest), folder),
+            packs: Packs::new(release, source, Arc::clone(&manifest), folder),
             manifest,
         })
     }

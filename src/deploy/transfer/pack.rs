@@ -70,6 +70,7 @@ type Key = (Codec, [Option<ReleaseId>; 2]);
 
 /// The packs of one release, each made when the first server asks for it.
 pub(super) struct Packs {
+    release: ReleaseId,
     source: Source,
     manifest: Arc<Manifest>,
     /// Where packs for several servers lie; none: there is one server.
@@ -79,8 +80,14 @@ pub(super) struct Packs {
 }
 
 impl Packs {
-    pub(super) fn new(source: Source, manifest: Arc<Manifest>, folder: Option<PathBuf>) -> Self {
+    pub(super) fn new(
+        release: ReleaseId,
+        source: Source,
+        manifest: Arc<Manifest>,
+        folder: Option<PathBuf>,
+    ) -> Self {
         Self {
+            release,
             source,
             manifest,
             folder,
@@ -117,6 +124,7 @@ impl Packs {
     }
 
     fn produce(&self, codec: Codec, old: Old, stream: &Stream) -> io::Result<()> {
+        let release = self.release;
         let (source, manifest, to) = (
             self.source.clone(),
             Arc::clone(&self.manifest),
@@ -127,7 +135,7 @@ impl Packs {
             .spawn(move || {
                 let delta = Delta::between(old.there(), &manifest);
                 let written = compress(codec, to.clone(), |to| {
-                    write(&manifest, &delta, &source, to)
+                    write(release, &manifest, &delta, &source, to)
                 });
                 to.end(written.map_err(|error| error.to_string()));
             })?;
@@ -176,9 +184,10 @@ fn compress(
     to.flush()
 }
 
-/// Writes the tar: the lists of the delta first, then below `tree/` every folder and link and
+/// Writes the tar: the lists of the delta first, then below the release's name every folder and link and
 /// the files that travel.
 fn write(
+    release: ReleaseId,
     manifest: &Manifest,
     delta: &Delta<'_>,
     source: &Source,
@@ -206,8 +215,9 @@ fn write(
         tar.append_data(&mut header, name, text)?;
     }
     let opened = source.open()?;
+    let folder = PathBuf::from(release.to_string());
     for Entry { path, what } in manifest.entries() {
-        let name = Path::new("tree").join(OsStr::from_bytes(path));
+        let name = folder.join(OsStr::from_bytes(path));
         match what {
             What::Folder { mode } => {
                 let mut header = header(EntryType::Directory, *mode, 0);

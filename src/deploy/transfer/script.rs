@@ -6,10 +6,12 @@
 //! mode, size, times and inode of every file, as it was when it had been verified; `linked`: the same
 //! without what hard links change). A file whose line of the seal is still true has not been touched since.
 //!
-//! The release that went last is ready to be the next one's part folder, `releases/.spare`: its `tree`,
-//! its record `old` and its `id`. The next release is made of it, so that only what differs is written;
-//! without it the unchanged files are copied. Starting a program costs a server about as much as copying
-//! twenty small files, so the scripts start few.
+//! The release that went last lies in `releases/.spare`, as `ID` with its record `.ID`. The next release
+//! is made of it, so that only what differs is written; without it the unchanged files are copied.
+//!
+//! A release is made in its part folder `releases/ID.part`: its folder `ID` and its record `.ID` are
+//! there, as they will be, and the `lists` of the pack. Starting a program costs a server about as much
+//! as copying twenty small files, so the scripts start few.
 
 use crate::deploy::script::{DROP_PARTS, head};
 use crate::store::ReleaseId;
@@ -94,10 +96,13 @@ done
 for one in "$live" "$newest"; do
   if [ "$from" = - ] && recorded "$one"; then from=$one digest=$said; fi
 done
-if [ "$from" != - ] && [ -f "$spare/id" ] && [ -f "$spare/old/{seal}" ]; then
-  read -r old <"$spare/id"
-  read -r record <"$spare/old/digest"
-fi
+for one in "$spare"/.[0-9]*/{seal}; do
+  one=${{one%/{seal}}} one=${{one##*/.}}
+  if [ "$from" != - ] && [ -d "$spare/$one" ]; then
+    old=$one
+    read -r record <"$spare/.$one/digest"
+  fi
+done
 "#,
             seal = arrival.seal(),
         ));
@@ -173,6 +178,7 @@ fn prepare(arrival: &Arrival<'_>) -> String {
         r#"[ -d "$rel" ] || said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
 if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
 drop_parts
+said=$(mkdir "$part" "$part/lists" "$part/.$ours" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
 "#
     )
 }
@@ -196,11 +202,10 @@ names() {
 /// The spare's links go first, so that none of them leads anything that is done in it to another place.
 const BEGIN: &str = r#"if [ "$old" = - ]; then
   [ ! -e "$spare" ] || rm -rf "$spare"
-  said=$(mkdir "$part" "$part/lists" "$part/record" "$part/tree" 2>&1) ||
-    refuse releases_not_written "$rel" "${said##*: }"
+  mkdir "$part/$ours"
 else
-  said=$(mv "$spare" "$part" 2>&1) || fail spare "$said"
-  cd "$part/tree"
+  said=$(mv "$spare/$old" "$part/$ours" 2>&1) || fail spare "$said"
+  cd "$part/$ours"
   find . ! -type d ! -type f -delete
   [ "$length" = 0 ] || head -c "$length" | xargs -0 rm -f --
   [ "$folders" = 0 ] || find . -mindepth 1 -depth -type d -empty -delete
@@ -218,7 +223,7 @@ esac
 "#;
 
 const ENTER: &str = r#"[ -f "$part/lists/added" ] || fail incomplete 'nothing arrived'
-cd "$part/tree"
+cd "$part/$ours"
 "#;
 
 /// Takes over from the old release what did not change.
@@ -231,19 +236,19 @@ fn keep(arrival: &Arrival<'_>) -> String {
     format!(
         r#"check=../lists/added
 take_over() {{
-  said=$(cd "$rel/$from" && xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/tree" -- 2>&1 || echo failed)
+  said=$(cd "$rel/$from" && xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/$ours" -- 2>&1 || echo failed)
   [ -z "$said" ] || fail delta "${{said%?failed}}"
 }}
 if [ "$from" = - ]; then
-  cp ../lists/added ../record/sums
+  cp ../lists/added ../.$ours/sums
 elif [ "$old" = - ]; then
   comm -z -23 "$rel/.$from/sums" ../lists/dropped >../lists/kept || fail delta 'no list'
   names ../lists/kept | take_over
-  sort -z -m -o ../record/sums ../lists/kept ../lists/added
-  if [ "$(touched "$from")" -ne 0 ]; then check=../record/sums print=zero; fi
+  sort -z -m -o ../.$ours/sums ../lists/kept ../lists/added
+  if [ "$(touched "$from")" -ne 0 ]; then check=../.$ours/sums print=zero; fi
 else
   [ ! -s ../lists/copied ] || take_over <../lists/copied
-  comm -z -23 ../old/sums ../lists/dropped | sort -z -m -o ../record/sums - ../lists/added
+  comm -z -23 "$spare/.$old/sums" ../lists/dropped | sort -z -m -o ../.$ours/sums - ../lists/added
 fi
 "#
     )
@@ -266,21 +271,28 @@ fn look_over(arrival: &Arrival<'_>) -> String {
         "$sealed"
     };
     format!(
-        r#"seal() {{ found "{format}" >../record/{seal}; }}
-untimed() {{ sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|'; }}
-whole() {{ untimed <../record/{seal}; }}
+        r#"seal=../.$ours/{seal}
+seal() {{ found "{format}" >$seal; }}
+whole() {{
+  find . -mindepth 1 -type f -printf 'f%P//%m %s\0' -fprintf $seal "{format}" \
+    -o -type d -printf 'd%P//%m\0' -fprintf $seal 'd%P//%m\0' \
+    -o -type l -printf 'l%P//%l\0' -fprintf $seal 'l%P//%l\0' -o -printf '?%P//\0' | sort -z
+  sort -z -o $seal $seal
+}}
 modeless() {{ whole | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|'; }}
-changed() {{ comm -z -3 ../old/{seal} ../record/{seal} | untimed | sort -z; }}
+changed() {{
+  comm -z -3 "$spare/.$old/{seal}" $seal | sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|' | sort -z
+}}
 is() {{
-  said=$($1 | sha256sum - ../record/sums)
+  said=$($1 | sha256sum - ../.$ours/sums)
   wanted=$2
   set -- $said
   [ "${{3-}}" = "$want" ] || fail damaged 'list of files'
   [ "$1" = "$wanted" ]
 }}
 tidy() {{
-  names ../record/sums | sort -z >../lists/files
-  sed -z -n 's|^f\(.*\)//.*|./\1|p' ../record/{seal} | sort -z | comm -z -23 - ../lists/files | xargs -0 -r rm -f --
+  names ../.$ours/sums | sort -z >../lists/files
+  sed -z -n 's|^f\(.*\)//.*|./\1|p' $seal | sort -z | comm -z -23 - ../lists/files | xargs -0 -r rm -f --
   changed | comm -z -23 - ../lists/changed | sed -z -n 's|^\td\(.*\)//.*|./\1|p' | sort -z -r |
     xargs -0 -r rmdir -- 2>/dev/null || :
 }}
@@ -288,11 +300,12 @@ keep=$gnu
 if [ $gnu = 0 ]; then
   count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
   [ "$count" -eq {files} ] || fail incomplete "$((count)) / {files}"
-elif seal && [ "$old" != - ]; then
+elif [ "$old" != - ]; then
+  seal
   if ! is changed "$changes"; then
     tidy
     seal
-    is changed "$changes" || check=../record/sums print=zero
+    is changed "$changes" || check=../.$ours/sums print=zero
     [ $check = ../lists/added ] || is whole {shape} || fail spare 'changed files'
   fi
 elif ! is whole {shape}; then
@@ -329,9 +342,10 @@ fi
 const PUBLISH: &str = r#"cd "$rel"
 [ ! -e "$ours" ] && [ ! -e ".$ours" ] || rm -rf "$ours" ".$ours"
 if [ $keep = 1 ]; then
-  echo "$want" >"$part/record/digest"
-  mv "$part/record" ".$ours"
+  echo "$want" >"$part/.$ours/digest"
+  mv "$part/.$ours" "$part/$ours" .
+else
+  mv "$part/$ours" .
 fi
-mv "$part/tree" "$ours"
-rm -rf "$part"
+rm -rf "$part" "$spare"
 "#;

@@ -46,6 +46,7 @@ impl Shipment {
         frame: &StepFrame<'_>,
     ) -> Result<Sent, StepError> {
         let part = Path::new(arrival.base).join(format!("releases/{}.part", self.release));
+        let ours = part.join(self.release.to_string());
         let records = self.manifest.records();
         let (print, sum) = match offer.checksum_tool() {
             Some("zero") => ("zero", "-".to_owned()),
@@ -58,9 +59,9 @@ impl Shipment {
                 let added = &mut Printed::new(Print::Zero, &records);
                 singly.write(&part.join("lists/dropped"), &mut io::empty())?;
                 singly.write(&part.join("lists/added"), added)?;
-                let sent = singly.bring(&part.join("tree"))?;
+                let sent = singly.bring(&ours)?;
                 if print == "none" {
-                    singly.verify(&part.join("tree"))?;
+                    singly.verify(&ours)?;
                 }
                 Ok(sent)
             })?

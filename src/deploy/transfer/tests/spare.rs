@@ -46,7 +46,7 @@ fn what_is_the_same_stays_where_it_is_and_the_rest_is_copied_or_sent() {
         let path = place.base().join("releases").join(path);
         fs::metadata(path).unwrap().ino()
     };
-    let (spare, live) = (inode(".spare/tree/same"), inode("2/page"));
+    let (spare, live) = (inode(".spare/1/same"), inode("2/page"));
     assert_eq!(place.arrive(3, &third), Some(3), "kind, new, l/a folder");
     assert_eq!(inode("3/same"), spare, "the very file");
     assert_ne!(inode("3/page"), live, "a copy");
@@ -57,7 +57,7 @@ fn what_is_the_same_stays_where_it_is_and_the_rest_is_copied_or_sent() {
 fn what_the_application_left_in_the_spare_goes() {
     let (first, second, third) = pages();
     let place = with_a_spare(&first, &second);
-    let spare = place.base().join("releases/.spare/tree");
+    let spare = place.base().join("releases/.spare/1");
     fs::create_dir_all(spare.join("cache/a b")).unwrap();
     fs::write(spare.join("cache/a b/\t\nodd"), "the application's").unwrap();
     fs::write(spare.join("same.pyc"), "the application's").unwrap();
@@ -76,7 +76,7 @@ fn a_spare_with_a_changed_file_is_given_up_and_the_next_try_copies() {
     ];
     for change in changes {
         let place = with_a_spare(&first, &second);
-        change(&place.base().join("releases/.spare/tree/same"));
+        change(&place.base().join("releases/.spare/1/same"));
         build(&place.path("tree"), &third);
         let shipment = place.shipment(3);
         let refused = refusal(&place.send(&shipment, true, |_| {}).unwrap_err());
@@ -92,7 +92,7 @@ fn a_spare_whose_owners_or_times_changed_is_checked_by_its_content() {
     let (first, second, third) = pages();
     let hers = |content: &str| {
         let place = with_a_spare(&first, &second);
-        let file = place.base().join("releases/.spare/tree/same");
+        let file = place.base().join("releases/.spare/1/same");
         let time = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, content).unwrap();
         let opened = fs::File::options().write(true).open(&file).unwrap();
