@@ -44,6 +44,15 @@ pub struct Fleet {
 impl Fleet {
     /// Starts so many. With `delay_ms` the way to each is through its proxy.
     pub fn start(count: usize, delay_ms: u64) -> Self {
+        Self::configured(count, delay_ms, "")
+    }
+
+    /// The same, of servers that run no commands.
+    pub fn without_shells(count: usize, delay_ms: u64) -> Self {
+        Self::configured(count, delay_ms, "ForceCommand internal-sftp\n")
+    }
+
+    fn configured(count: usize, delay_ms: u64, further: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir_all("/run/sshd").expect("/run/sshd");
         fs::create_dir_all(PATH).expect(PATH);
@@ -60,7 +69,14 @@ impl Fleet {
         )
         .expect("a copy");
         let machines = (0..count)
-            .map(|number| start(folder.path(), number, Duration::from_millis(delay_ms)))
+            .map(|number| {
+                start(
+                    folder.path(),
+                    number,
+                    Duration::from_millis(delay_ms),
+                    further,
+                )
+            })
             .collect();
         let fleet = Self { machines, folder };
         fs::write(fleet.ssh_config(), fleet.config()).expect("ssh_config");
@@ -149,7 +165,7 @@ pub fn settle() {
     let _ = Command::new("sync").status();
 }
 
-fn start(folder: &Path, number: usize, round_trip: Duration) -> Machine {
+fn start(folder: &Path, number: usize, round_trip: Duration, further: &str) -> Machine {
     let address = Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(number).expect("few servers"));
     let own = folder.join(format!("web-{}", number + 1));
     fs::create_dir_all(&own).expect("a folder");
@@ -163,7 +179,7 @@ fn start(folder: &Path, number: usize, round_trip: Duration) -> Machine {
         format!(
             "Port {PORT}\nListenAddress {address}\nHostKey {at}/host\nPidFile none\n\
              AuthorizedKeysFile {at}/authorized\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
-             MaxStartups 200\nMaxSessions 200\nSubsystem sftp internal-sftp\nLogLevel ERROR\n"
+             MaxStartups 200\nMaxSessions 200\nSubsystem sftp internal-sftp\nLogLevel ERROR\n{further}"
         ),
     )
     .expect("sshd_config");

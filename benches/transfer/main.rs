@@ -14,6 +14,7 @@ mod ours;
 mod proxy;
 mod repository;
 mod rows;
+mod rungs;
 mod shell;
 mod usage;
 
@@ -39,7 +40,8 @@ fn main() {
         "| work | who | s | of the peer | to reach | CPU here, s | CPU there, s | peak MiB here |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    for row in ROWS.iter().filter(|row| row.name.contains(&only)) {
+    let rows = ROWS.iter().chain(&rungs::ROWS);
+    for row in rows.filter(|row| row.name.contains(&only)) {
         (row.run)(&bench, row.name);
     }
 }

@@ -20,6 +20,7 @@ pub struct Ours {
     base: String,
     token: String,
     project: String,
+    fields: Value,
     agent: ureq::Agent,
     folder: tempfile::TempDir,
 }
@@ -62,6 +63,7 @@ impl Ours {
             base: format!("http://{listen}"),
             token,
             project: String::new(),
+            fields: Value::Null,
             agent,
             folder,
         };
@@ -100,12 +102,23 @@ impl Ours {
             self.post(&format!("servers/{id}/host_key"), &fingerprint);
             servers.push(id);
         }
-        self.project = self.create(
-            "projects",
-            &json!({
-                "title": "app", "repo": repository, "env": "test", "path": PATH, "server_ids": servers, "keep": KEPT,
-            }),
-        );
+        self.fields = json!({
+            "title": "app", "repo": repository, "env": "test", "path": PATH, "server_ids": servers, "keep": KEPT,
+        });
+        self.project = self.create("projects", &self.fields);
+    }
+
+    /// Changes a field of the project.
+    pub fn change_project(&mut self, field: &str, value: &str) {
+        self.fields[field] = json!(value);
+        let request = self
+            .agent
+            .put(format!("{}/api/v1/projects/{}", self.base, self.project));
+        let answer = request
+            .header("Authorization", format!("Bearer {}", self.token))
+            .send_json(&self.fields)
+            .expect("an answer");
+        assert!(answer.status().is_success(), "{answer:?}");
     }
 
     pub fn pid(&self) -> u32 {

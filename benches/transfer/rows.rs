@@ -39,15 +39,15 @@ pub const ROWS: [Row; 3] = [
 ];
 
 /// One who does the work, and what each round cost.
-struct Runner {
+pub struct Runner {
     name: &'static str,
     /// The most that we may take of this peer's time.
     bound: Option<f64>,
-    rounds: Vec<Usage>,
+    pub rounds: Vec<Usage>,
 }
 
 impl Runner {
-    fn new(name: &'static str, bound: Option<f64>) -> Self {
+    pub fn new(name: &'static str, bound: Option<f64>) -> Self {
         Self {
             name,
             bound,
@@ -72,7 +72,7 @@ impl Runner {
 }
 
 /// Prints a row: ours first, then each peer and our time as a part of its.
-fn print(name: &str, runners: &[Runner]) {
+pub fn print(name: &str, runners: &[Runner]) {
     let ours = runners[0].median();
     for runner in runners.iter().filter(|runner| !runner.rounds.is_empty()) {
         let theirs = runner.median();
@@ -111,7 +111,7 @@ impl Fleet {
     }
 
     /// The work of a shell's line, measured.
-    fn shell(&self, folder: &Path, text: &str) -> Usage {
+    pub fn shell(&self, folder: &Path, text: &str) -> Usage {
         self.clear();
         measure(Here::Children, &self.daemons(), || sh(self, folder, text))
     }

@@ -15,6 +15,10 @@ const CHUNK: usize = 1024 * 1024;
 /// How many written bytes are under way at once: what OpenSSH's window of a channel holds.
 const UNDER_WAY: usize = 2 * CHUNK;
 
+/// What a small file is read or written at once: whoever asks for more has room for that made, and has
+/// the server asked for it, file after file.
+const SMALL: usize = 32 * 1024;
+
 /// How a new file is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRemoteFile {
@@ -91,8 +95,12 @@ impl Files<'_> {
 
     /// Writes all that `source` has from where `place` stands on; the server has it all then.
     pub(super) fn pour(&self, place: &mut ssh2::File, source: &mut dyn Source) -> Result<(), Halt> {
-        let (mut buffer, mut from, mut to) = (vec![0; 2 * UNDER_WAY], 0, 0);
-        let mut ended = false;
+        let (mut buffer, mut from) = (vec![0; SMALL], 0);
+        let mut to = fill_chunk(source, &mut buffer).map_err(Halt::Here)?;
+        let mut ended = to < SMALL;
+        if !ended {
+            buffer.resize(2 * UNDER_WAY, 0);
+        }
         loop {
             // What has arrived is made up for at once, so that the line does not run dry.
             if !ended {
@@ -189,7 +197,7 @@ impl Files<'_> {
         unwritable: &dyn Fn(io::Error) -> Cause,
     ) -> Result<u64, SshError> {
         let mut source = self.at(path, |sftp| Ok(sftp.open(path)?))?;
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; SMALL / 4];
         let mut received = 0;
         let untaken = |error| self.because(unwritable(error));
         loop {
@@ -200,6 +208,10 @@ impl Files<'_> {
             sink.write_all(&chunk[..length]).map_err(untaken)?;
             received += length as u64;
             progress(received);
+            // libssh2 asks for four times as much as there is room for.
+            if chunk.len() < CHUNK {
+                chunk.resize(2 * chunk.len(), 0);
+            }
         }
         sink.flush().map_err(untaken)?;
         self.at(path, |_| Ok(source.close()?))?;
