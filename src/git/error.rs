@@ -103,6 +103,16 @@ pub enum GitError {
         /// What was asked for.
         revision: String,
     },
+    /// A full id of a commit that is neither in the mirror nor given by the host.
+    #[error(
+        "{url}: no branch or tag leads to the commit {commit}; if one did, it was force-pushed or deleted since"
+    )]
+    UnknownCommit {
+        /// The repository.
+        url: String,
+        /// The commit's id.
+        commit: String,
+    },
     /// Not the name of a branch, tag or commit at all.
     #[error("{revision:?} is not the name of a branch, tag or commit")]
     InvalidRevision {
@@ -238,6 +248,14 @@ impl GitError {
             path: path.display().to_string(),
             cause,
         }
+    }
+
+    /// Whether what was asked for is not there, rather than out of reach.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownRevision { .. } | Self::UnknownCommit { .. }
+        )
     }
 
     /// An error met while reading a mirror: objects that should be there are not.

@@ -29,6 +29,11 @@ pub(super) const WHOLE: i32 = 0;
 /// The depth that makes a shallow repository whole.
 pub(super) const UNSHALLOW: i32 = i32::MAX;
 
+/// How often a host is asked that ends its answer before it has begun.
+const TRIES: usize = 3;
+/// What libgit2 says of that.
+const NO_ANSWER: &str = "could not read from remote repository";
+
 /// What one fetch is about.
 pub(super) struct Errand<'a> {
     pub(super) source: &'a Source,
@@ -131,7 +136,7 @@ pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Res
         let watched = &watch;
         let fetching = scope.spawn(move || {
             let _end_is_heard = sender;
-            transfer(errand, path, watched)
+            transfer_patiently(errand, path, watched)
         });
         while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(progress::INTERVAL) {
             if !watch.is_cancelled() && progress(&watch.snapshot()).is_break() {
@@ -187,6 +192,20 @@ fn without_user(url: &RepoUrl) -> String {
         host.to_owned()
     };
     format!("https://{host}:{}{}", url.port(), url.path)
+}
+
+/// Over http a host forgets between its answers which names it has shown: where a branch is
+/// force-pushed in between, it gives no pack, and libgit2 does not repeat why.
+fn transfer_patiently(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
+    let forgets = matches!(errand.source.url.scheme, Scheme::Http | Scheme::Https);
+    for _ in 1..TRIES {
+        match transfer(errand, path, watch) {
+            Err(GitError::Unreachable { reason, .. })
+                if forgets && reason == NO_ANSWER && watch.snapshot().bytes == 0 => {}
+            outcome => return outcome,
+        }
+    }
+    transfer(errand, path, watch)
 }
 
 fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {

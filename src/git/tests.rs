@@ -8,6 +8,7 @@ mod http_backend;
 mod large;
 mod mirror;
 mod released;
+mod rewritten;
 mod shallow;
 mod ssh;
 mod sshd;

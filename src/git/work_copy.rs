@@ -75,7 +75,10 @@ pub enum WorkCopyError {
         branch: String,
     },
     /// The branch and the remote's have gone different ways.
-    #[error("the branch {branch:?} and the remote's have diverged; reset it to what it should be")]
+    #[error(
+        "the branch {branch:?} and the remote's have diverged, as after a force-push; \
+         reset takes it to origin/{branch}, without what only this one has"
+    )]
     Diverged {
         /// The branch.
         branch: String,

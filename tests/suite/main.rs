@@ -41,6 +41,7 @@ mod release_health;
 mod release_hooks;
 mod release_keep;
 mod release_refused;
+mod release_rewritten;
 mod release_rungs;
 mod release_rungs_faults;
 mod release_ssh;

@@ -42,6 +42,9 @@ impl From<&GitError> for Said {
             GitError::UnknownRevision { url, revision } => {
                 at("failure.git.unknown_revision", url).arg("revision", escaped(revision))
             }
+            GitError::UnknownCommit { url, commit } => {
+                at("failure.git.unknown_commit", url).arg("commit", commit)
+            }
             GitError::InvalidRevision { revision } => {
                 Self::new("failure.git.invalid_revision", error).arg("revision", escaped(revision))
             }

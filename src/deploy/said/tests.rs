@@ -85,6 +85,10 @@ fn git() -> Vec<GitError> {
             url: url(),
             revision: revision(),
         },
+        GitError::UnknownCommit {
+            url: url(),
+            commit: "12ab".into(),
+        },
         GitError::InvalidRevision {
             revision: revision(),
         },
