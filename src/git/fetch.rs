@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -90,8 +90,8 @@ pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
 #[derive(Default)]
 struct Watch {
     cancelled: AtomicBool,
-    /// More came than the limit allows.
-    too_large: AtomicBool,
+    /// How many bytes had come when they were too many; else 0.
+    received: AtomicU64,
     progress: Mutex<Progress>,
     cutter: Mutex<Option<Cutter>>,
 }
@@ -242,10 +242,12 @@ fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitEr
     if watch.is_cancelled() {
         return Err(GitError::Cancelled);
     }
-    if watch.too_large.load(Ordering::SeqCst) {
+    let received = watch.received.load(Ordering::SeqCst);
+    if received > 0 {
         return Err(GitError::TooLarge {
             what: url.as_str().to_owned(),
             limit: Limit::FetchBytes,
+            count: received,
             most: errand.options.limits.fetch_bytes,
         });
     }
@@ -289,7 +291,9 @@ fn download(
         .transfer_progress(|progress| {
             let progress = Progress::from(progress);
             if progress.bytes as u64 > most {
-                watch.too_large.store(true, Ordering::SeqCst);
+                watch
+                    .received
+                    .store(progress.bytes as u64, Ordering::SeqCst);
                 return false;
             }
             watch.report(progress);

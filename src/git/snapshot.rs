@@ -100,8 +100,8 @@ impl Read for Reading<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.content {
             Content::Large(content) => content.next(buffer).map_err(io::Error::other),
-            Content::Small(blob) => {
-                let mut rest = blob.content().get(self.at..).unwrap_or_default();
+            Content::Small(content) => {
+                let mut rest = content.get(self.at..).unwrap_or_default();
                 let count = rest.read(buffer)?;
                 self.at += count;
                 Ok(count)
@@ -123,9 +123,6 @@ impl Mirror {
 
     /// Opens the mirror for reading contents.
     pub fn contents(&self) -> Result<Contents, GitError> {
-        Ok(Contents(Opened {
-            repository: self.open()?,
-            mirror: self.clone(),
-        }))
+        Ok(Contents(Opened::new(self)?))
     }
 }

@@ -56,8 +56,14 @@ impl From<&GitError> for Said {
                 .arg("commit", commit)
                 .arg("path", escaped(path))
                 .with("reason", reason(why)),
-            GitError::TooLarge { what, limit, most } => Self::new(limit_key(*limit), error)
+            GitError::TooLarge {
+                what,
+                limit,
+                count,
+                most,
+            } => Self::new(limit_key(*limit), error)
                 .arg("what", what)
+                .arg("count", count)
                 .arg("most", most)
                 .arg("setting", limit.setting()),
             GitError::Submodule { path, cause } => Self::new("failure.git.submodule", error)

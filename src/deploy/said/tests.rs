@@ -100,16 +100,19 @@ fn git() -> Vec<GitError> {
         GitError::TooLarge {
             what: "12ab".into(),
             limit: Limit::Files,
+            count: 6,
             most: 5,
         },
         GitError::TooLarge {
             what: "12ab".into(),
             limit: Limit::Bytes,
+            count: 6,
             most: 5,
         },
         GitError::TooLarge {
             what: url(),
             limit: Limit::FetchBytes,
+            count: 6,
             most: 5,
         },
         GitError::Submodule {
