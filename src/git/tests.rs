@@ -5,6 +5,7 @@ mod files;
 pub mod fixture;
 mod http;
 mod http_backend;
+mod huge;
 mod large;
 mod mirror;
 mod released;
