@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod fleet;
+mod gigabyte;
 mod ours;
 mod proxy;
 mod repository;
@@ -39,7 +40,11 @@ fn main() {
         "| work | who | s | of the peer | to reach | CPU here, s | CPU there, s | peak MiB here |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    for row in ROWS.iter().filter(|row| row.name.contains(&only)) {
+    for row in ROWS
+        .iter()
+        .chain(&gigabyte::ROWS)
+        .filter(|row| row.name.contains(&only))
+    {
         (row.run)(&bench, row.name);
     }
 }
