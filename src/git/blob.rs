@@ -12,8 +12,9 @@ use super::error::{GitError, printable};
 use super::large;
 use super::mirror::Mirror;
 
-/// From this size on a blob is read straight from where it is stored, in bytes.
-const STREAMED: u64 = 4 << 20;
+/// From this size on a blob is read straight from where it is stored, in bytes. libgit2 maps what it
+/// reads, and two threads that read a pack share what is mapped of it, so that none can let go.
+const STREAMED: u64 = 64 << 10;
 
 /// How much of packs and their indexes may be mapped into memory at once, in bytes, roughly.
 const MAPPED: u64 = 16 << 20;

@@ -82,7 +82,7 @@ impl Snapshot {
 pub struct Contents(Opened);
 
 impl Contents {
-    /// A file's length in bytes, and its content, of which never more than 4 MiB (16 MiB where the
+    /// A file's length in bytes, and its content, of which never more than 64 KiB (16 MiB where the
     /// repository has it as a difference) are in memory.
     pub fn open(&self, blob: BlobId) -> Result<(u64, impl Read + '_), GitError> {
         let size = self.0.size(blob.0)?;

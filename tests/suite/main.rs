@@ -20,6 +20,7 @@ mod fixture;
 mod git_command;
 mod git_faults;
 mod git_hostile;
+mod git_large;
 mod kill;
 mod limits;
 mod limits_greedy;
