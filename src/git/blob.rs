@@ -20,6 +20,8 @@ const STREAMED: u64 = 64 << 10;
 const MAPPED: u64 = 16 << 20;
 /// What reading an object maps beside the object: pages of the index and of the pack.
 const PAGES: u64 = 8 << 10;
+/// What the system maps at once, in bytes: looking at an object's head maps so much of the object.
+const AROUND: u64 = 64 << 10;
 
 /// A repository that objects are read from, many of them. What libgit2 has mapped of a pack it keeps
 /// until the repository is closed, in the end the whole pack; so it is opened anew now and then.
@@ -110,8 +112,10 @@ impl Opened {
 
     /// How long the blob `id` is, in bytes.
     pub(super) fn size(&self, id: Oid) -> Result<u64, GitError> {
-        let header = self.read(0, |repository| repository.odb()?.read_header(id));
-        header.map(|(size, _)| size as u64)
+        let (size, _) = self.read(0, |repository| repository.odb()?.read_header(id))?;
+        let size = size as u64;
+        self.mapped.set(self.mapped.get() + size.min(AROUND));
+        Ok(size)
     }
 
     /// What the system refused is no damage, but a pack that is gone is.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::super::{
-    Extent, GitError, Limit, Limits, Mirror, MirrorOptions, Mirrors, Progress, Tree,
+    Extent, GitError, Item, Limit, Limits, Mirror, MirrorOptions, Mirrors, Progress, Tree,
 };
 use super::fixture::{
     Repository, Server, fetch, measure_in_its_own_process, measured, peak, policy, source,
@@ -119,24 +119,29 @@ fn a_million_files_and_eleven_gigabytes_are_refused_by_default() {
 
 const DISTINCT: u64 = 100_000;
 
-/// A commit of files of which no two are the same, in a hundred folders.
-fn distinct(repository: &Repository) {
+/// A commit of these files, in a hundred folders.
+fn import(
+    repository: &Repository,
+    branch: &str,
+    config: &[&str],
+    contents: impl Iterator<Item = Vec<u8>>,
+) {
     let mut import = Command::new("git")
-        .args(["-C", "app", "fast-import", "--quiet"])
+        .args(["-C", "app"])
+        .args(config)
+        .args(["fast-import", "--quiet"])
         .current_dir(repository.root())
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let mut stream = io::BufWriter::new(import.stdin.take().unwrap());
-    let head = "commit refs/heads/distinct\ncommitter A <a@b> 1700000000 +0000\ndata 1\nx\n";
-    stream.write_all(head.as_bytes()).unwrap();
-    for number in 0..DISTINCT {
-        let below = number % 100;
-        write!(
-            stream,
-            "M 644 inline d{below}/f{number}\ndata 6\n{number:06}\n"
-        )
-        .unwrap();
+    let commit = "committer A <a@b> 1700000000 +0000\ndata 1\nx\n";
+    write!(stream, "commit refs/heads/{branch}\n{commit}").unwrap();
+    for (number, content) in contents.enumerate() {
+        let (below, length) = (number % 100, content.len());
+        write!(stream, "M 644 inline d{below}/f{number}\ndata {length}\n").unwrap();
+        stream.write_all(&content).unwrap();
+        stream.write_all(b"\n").unwrap();
     }
     drop(stream);
     assert!(import.wait().unwrap().success());
@@ -160,8 +165,43 @@ fn a_hundred_thousand_different_files_take_little_memory() {
         });
     }
     let repository = Repository::new();
-    distinct(&repository);
+    let contents = (0..DISTINCT).map(|number| format!("{number:06}").into_bytes());
+    import(&repository, "distinct", &[], contents);
     let test = "git::tests::huge::a_hundred_thousand_different_files_take_little_memory";
+    measure_in_its_own_process(test, repository.root());
+}
+
+/// Files that are read one by one while what libgit2 has mapped of their pack would grow to all of it.
+#[test]
+fn two_hundred_megabytes_in_many_files_take_little_memory() {
+    if let Some(root) = measured() {
+        return taken(|| {
+            let mirror = Mirror::in_place(&root.join("app"), Limits::default()).unwrap();
+            let commit = mirror.resolve("noise").unwrap().id;
+            let snapshot = mirror.snapshot(&commit).unwrap();
+            let contents = mirror.contents().unwrap();
+            let mut total = 0;
+            for (_, item) in snapshot.items() {
+                if let Item::File { blob, .. } = item {
+                    let (_, mut content) = contents.open(blob).unwrap();
+                    total += io::copy(&mut content, &mut io::sink()).unwrap();
+                }
+            }
+            assert_eq!(total, 2000 * 100_000);
+        });
+    }
+    let repository = Repository::new();
+    let mut state = 1u64;
+    let mut noise = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33).to_le_bytes()[0]
+    };
+    let config = ["-c", "core.compression=0"];
+    let contents = (0..2000).map(|_| (0..100_000).map(|_| noise()).collect());
+    import(&repository, "noise", &config, contents);
+    let test = "git::tests::huge::two_hundred_megabytes_in_many_files_take_little_memory";
     measure_in_its_own_process(test, repository.root());
 }
 
