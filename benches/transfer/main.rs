@@ -3,13 +3,14 @@
 //!
 //! `cargo bench --bench transfer` runs every row three times, the peers in turn, and prints the table
 //! of BENCHMARKS.md from the medians. After `--`: `--rounds N`, `--only TEXT` for the rows that have
-//! TEXT in their name, `--ours` to leave the peers out, `--delay MS` for so many milliseconds of round
+//! TEXT in their name, `--ours` to leave the peers out (the rows of 1 GB have none), `--delay MS` for so many milliseconds of round
 //! trip between the platform and its servers, `--servers N` instead of 20. Wants root (each server has
 //! a mount namespace) and the packages openssh-server, openssh-sftp-server, rsync, zip, unzip, zstd, git.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod fleet;
+mod gigabyte;
 mod ours;
 mod proxy;
 mod repository;
@@ -40,7 +41,7 @@ fn main() {
         "| work | who | s | of the peer | to reach | CPU here, s | CPU there, s | peak MiB here |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let rows = ROWS.iter().chain(&rungs::ROWS);
+    let rows = ROWS.iter().chain(&rungs::ROWS).chain(&gigabyte::ROWS);
     for row in rows.filter(|row| row.name.contains(&only)) {
         (row.run)(&bench, row.name);
     }

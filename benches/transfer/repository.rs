@@ -1,6 +1,7 @@
 //! What is transferred: a repository of texts that compress as source code does, and its daemon.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,21 +53,52 @@ pub fn texts(folder: &Path, count: usize, bytes: usize) -> Vec<PathBuf> {
 
 /// A file that does not compress.
 pub fn noise(path: &Path, bytes: usize) {
-    let mut random = StdRng::seed_from_u64(8);
-    let mut content = vec![0; bytes];
-    random.fill_bytes(&mut content);
-    fs::write(path, content).expect("a file");
+    noises(&mut StdRng::seed_from_u64(8), path, bytes);
+}
+
+fn noises(random: &mut StdRng, path: &Path, bytes: usize) {
+    let mut file = fs::File::create(path).expect("a file");
+    let mut piece = vec![0; bytes.min(1 << 20)];
+    let mut left = bytes;
+    while left > 0 {
+        piece.truncate(left);
+        random.fill_bytes(&mut piece);
+        file.write_all(&piece).expect("a file");
+        left -= piece.len();
+    }
 }
 
 impl Repository {
     /// One with `count` texts of `bytes` bytes in its only commit.
     pub fn of(count: usize, bytes: usize) -> Self {
+        Self::filled(|tree| texts(tree, count, bytes))
+    }
+
+    /// One with `count` files of `bytes` bytes that do not compress, of which no two are the same.
+    pub fn of_noise(count: usize, bytes: usize) -> Self {
+        Self::filled(|tree| {
+            // Compressing them is none of the work.
+            git(tree, &["config", "core.compression", "0"]);
+            let mut random = StdRng::seed_from_u64(9);
+            (0..count)
+                .map(|number| {
+                    let below = tree.join(format!("folder{:02}", number % 40));
+                    fs::create_dir_all(&below).expect("a folder");
+                    let path = below.join(format!("noise{number:05}"));
+                    noises(&mut random, &path, bytes);
+                    path
+                })
+                .collect()
+        })
+    }
+
+    fn filled(fill: impl FnOnce(&Path) -> Vec<PathBuf>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         git(
             folder.path(),
             &["init", "--quiet", "--initial-branch=main", "app"],
         );
-        let files = texts(&folder.path().join("app"), count, bytes);
+        let files = fill(&folder.path().join("app"));
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|it| it.local_addr())
             .expect("a port")

@@ -50,7 +50,8 @@ impl Engine {
         check_revision(revision)?;
         if self.0.fetched.is_fresh(project) {
             match self.mirror(project)?.commits(revision, limit) {
-                Err(GitError::NotFetched { .. } | GitError::UnknownRevision { .. }) => {}
+                Err(GitError::NotFetched { .. }) => {}
+                Err(error) if error.is_unknown() => {}
                 result => return Ok(result?),
             }
         }

@@ -1,7 +1,9 @@
 //! The content of one file of a commit: small ones whole, large ones piece by piece, so that memory
 //! stays flat. Both are held against their id; see [`unverified`].
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::Once;
 
 use git2::{Oid, Repository};
@@ -10,19 +12,31 @@ use super::error::{GitError, printable};
 use super::large;
 use super::mirror::Mirror;
 
-/// From this size on a blob is read straight from where it is stored, in bytes.
-const STREAMED: u64 = 4 << 20;
+/// From this size on a blob is read straight from where it is stored, in bytes. libgit2 maps what it
+/// reads, and two threads that read a pack share what is mapped of it, so that none can let go.
+const STREAMED: u64 = 64 << 10;
 
-/// A repository that contents are read from.
+/// How much of packs and their indexes may be mapped into memory at once, in bytes, roughly.
+const MAPPED: u64 = 16 << 20;
+/// What reading an object maps beside the object: pages of the index and of the pack.
+const PAGES: u64 = 8 << 10;
+/// What the system maps at once, in bytes: looking at an object's head maps so much of the object.
+const AROUND: u64 = 64 << 10;
+
+/// A repository that objects are read from, many of them. What libgit2 has mapped of a pack it keeps
+/// until the repository is closed, in the end the whole pack; so it is opened anew now and then.
 pub(super) struct Opened {
-    pub(super) mirror: Mirror,
-    pub(super) repository: Repository,
+    mirror: Mirror,
+    /// The folder with the objects: a linked work tree shares it with its repository.
+    folder: PathBuf,
+    repository: RefCell<Option<Repository>>,
+    mapped: Cell<u64>,
 }
 
 /// A content, to be read once.
 pub(super) enum Content<'a> {
     /// All of it.
-    Small(git2::Blob<'a>),
+    Small(Vec<u8>),
     /// Piece by piece.
     Large(LargeContent<'a>),
 }
@@ -42,36 +56,73 @@ pub(super) fn unverified() {
 }
 
 impl Opened {
+    /// Opens the mirror for reading.
+    pub(super) fn new(mirror: &Mirror) -> Result<Self, GitError> {
+        let repository = mirror.open()?;
+        Ok(Self {
+            mirror: mirror.clone(),
+            folder: repository.commondir().to_owned(),
+            repository: RefCell::new(Some(repository)),
+            mapped: Cell::new(0),
+        })
+    }
+
+    /// What it is a repository of.
+    pub(super) fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// Reads an object of about `size` bytes. `read` has no other way to this repository.
+    pub(super) fn read<T>(
+        &self,
+        size: u64,
+        read: impl FnOnce(&Repository) -> Result<T, git2::Error>,
+    ) -> Result<T, GitError> {
+        let mut repository = self.repository.borrow_mut();
+        let mut mapped = self.mapped.get().saturating_add(PAGES + size);
+        if mapped > MAPPED {
+            // Closed before it is opened: what two of them have open stays mapped.
+            *repository = None;
+            mapped = PAGES + size;
+        }
+        self.mapped.set(mapped);
+        let repository = match &mut *repository {
+            Some(repository) => repository,
+            closed => closed.insert(self.mirror.open()?),
+        };
+        read(repository).map_err(|error| self.mirror.broken(&error))
+    }
+
     /// Opens the blob `id`, which has `size` bytes.
     pub(super) fn open(&self, id: Oid, size: u64) -> Result<Content<'_>, GitError> {
         if size >= STREAMED {
-            // The folder that a linked work tree shares with its repository.
-            let path = self.repository.commondir();
-            let found = large::open(path, id, size).map_err(|error| self.failed(error))?;
+            let found = large::open(&self.folder, id, size).map_err(|error| self.failed(error))?;
             if let Some(blob) = found {
                 return Ok(Content::Large(LargeContent { blob, opened: self }));
             }
         }
-        let found = self.repository.find_blob(id);
-        let blob = found.map_err(|error| self.mirror.broken(&error))?;
-        if !large::is_whole(blob.content(), id) {
+        let content = self.read(size, |repository| {
+            Ok(repository.find_blob(id)?.content().to_owned())
+        })?;
+        if !large::is_whole(&content, id) {
             return Err(self.mirror.damaged("an object could not be read"));
         }
-        Ok(Content::Small(blob))
+        Ok(Content::Small(content))
     }
 
     /// How long the blob `id` is, in bytes.
     pub(super) fn size(&self, id: Oid) -> Result<u64, GitError> {
-        let header = self.repository.odb().and_then(|odb| odb.read_header(id));
-        let (size, _) = header.map_err(|error| self.mirror.broken(&error))?;
-        Ok(size as u64)
+        let (size, _) = self.read(0, |repository| repository.odb()?.read_header(id))?;
+        let size = size as u64;
+        self.mapped.set(self.mapped.get() + size.min(AROUND));
+        Ok(size)
     }
 
     /// What the system refused is no damage, but a pack that is gone is.
     fn failed(&self, cause: io::Error) -> GitError {
         match cause.raw_os_error() {
             Some(_) if cause.kind() != io::ErrorKind::NotFound => {
-                GitError::disk(self.repository.commondir(), cause)
+                GitError::disk(&self.folder, cause)
             }
             _ => self.mirror.damaged(&printable(&cause.to_string())),
         }

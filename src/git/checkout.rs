@@ -13,9 +13,9 @@ use super::mirror::Mirror;
 use super::progress::Report;
 use super::tree::{Entry, Extent, Kind, Note, Tree, unsafe_path};
 
-const FOLDER_MODE: u32 = 0o755;
-const FILE_MODE: u32 = 0o644;
-const EXECUTABLE_MODE: u32 = 0o755;
+pub(super) const FOLDER_MODE: u32 = 0o755;
+pub(super) const FILE_MODE: u32 = 0o644;
+pub(super) const EXECUTABLE_MODE: u32 = 0o755;
 
 /// What a checkout or an archive wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

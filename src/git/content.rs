@@ -70,8 +70,7 @@ impl<'a> Reader<'a> {
                     length => pass(&self.buffer[..length])?,
                 }
             },
-            Content::Small(blob) => {
-                let content = blob.content();
+            Content::Small(content) => {
                 if size <= LFS_LONGEST && content.starts_with(LFS_POINTER) {
                     let path = entry.path.to_string_lossy();
                     self.pointers.add(|| printable(&path));

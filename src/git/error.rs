@@ -1,6 +1,5 @@
 //! What can go wrong with git, in words for a person, and how libgit2's errors become it.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -103,6 +102,16 @@ pub enum GitError {
         /// What was asked for.
         revision: String,
     },
+    /// A full id of a commit that is neither in the mirror nor given by the host.
+    #[error(
+        "{url}: no branch or tag leads to the commit {commit}; if one did, it was force-pushed or deleted since"
+    )]
+    UnknownCommit {
+        /// The repository.
+        url: String,
+        /// The commit's id.
+        commit: String,
+    },
     /// Not the name of a branch, tag or commit at all.
     #[error("{revision:?} is not the name of a branch, tag or commit")]
     InvalidRevision {
@@ -120,12 +129,14 @@ pub enum GitError {
         reason: &'static str,
     },
     /// More than a limit of the settings allows.
-    #[error("{what}: {limit}; the setting {} allows {most}", .limit.setting())]
+    #[error("{what}: {}; the setting {} allows {most}", .limit.passed(*.count), .limit.setting())]
     TooLarge {
         /// The commit's id or the repository.
         what: String,
         /// Which limit.
         limit: Limit,
+        /// How many it has at least: counting ended there.
+        count: u64,
         /// The most that is allowed.
         most: u64,
     },
@@ -205,18 +216,17 @@ impl Limit {
         Err(GitError::TooLarge {
             what: what(),
             limit: self,
+            count,
             most,
         })
     }
-}
 
-impl fmt::Display for Limit {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Files => "it has too many files and folders",
-            Self::Bytes => "its files are too large",
-            Self::FetchBytes => "the repository is too large",
-        })
+    fn passed(self, count: u64) -> String {
+        match self {
+            Self::Files => format!("it has {count} files and folders or more"),
+            Self::Bytes => format!("its files have {count} bytes or more"),
+            Self::FetchBytes => format!("the repository has {count} bytes or more"),
+        }
     }
 }
 
@@ -238,6 +248,14 @@ impl GitError {
             path: path.display().to_string(),
             cause,
         }
+    }
+
+    /// Whether what was asked for is not there, rather than out of reach.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownRevision { .. } | Self::UnknownCommit { .. }
+        )
     }
 
     /// An error met while reading a mirror: objects that should be there are not.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -28,6 +28,11 @@ const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/ta
 pub(super) const WHOLE: i32 = 0;
 /// The depth that makes a shallow repository whole.
 pub(super) const UNSHALLOW: i32 = i32::MAX;
+
+/// How often a host is asked that ends its answer before it has begun.
+const TRIES: usize = 3;
+/// What libgit2 says of that.
+const NO_ANSWER: &str = "could not read from remote repository";
 
 /// What one fetch is about.
 pub(super) struct Errand<'a> {
@@ -85,8 +90,8 @@ pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
 #[derive(Default)]
 struct Watch {
     cancelled: AtomicBool,
-    /// More came than the limit allows.
-    too_large: AtomicBool,
+    /// How many bytes had come when they were too many; else 0.
+    received: AtomicU64,
     progress: Mutex<Progress>,
     cutter: Mutex<Option<Cutter>>,
 }
@@ -131,7 +136,7 @@ pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Res
         let watched = &watch;
         let fetching = scope.spawn(move || {
             let _end_is_heard = sender;
-            transfer(errand, path, watched)
+            transfer_patiently(errand, path, watched)
         });
         while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(progress::INTERVAL) {
             if !watch.is_cancelled() && progress(&watch.snapshot()).is_break() {
@@ -189,6 +194,20 @@ fn without_user(url: &RepoUrl) -> String {
     format!("https://{host}:{}{}", url.port(), url.path)
 }
 
+/// Over http a host forgets between its answers which names it has shown: where a branch is
+/// force-pushed in between, it gives no pack, and libgit2 does not repeat why.
+fn transfer_patiently(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
+    let forgets = matches!(errand.source.url.scheme, Scheme::Http | Scheme::Https);
+    for _ in 1..TRIES {
+        match transfer(errand, path, watch) {
+            Err(GitError::Unreachable { reason, .. })
+                if forgets && reason == NO_ANSWER && watch.snapshot().bytes == 0 => {}
+            outcome => return outcome,
+        }
+    }
+    transfer(errand, path, watch)
+}
+
 fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
     let source = errand.source;
     let url = &source.url;
@@ -223,10 +242,12 @@ fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitEr
     if watch.is_cancelled() {
         return Err(GitError::Cancelled);
     }
-    if watch.too_large.load(Ordering::SeqCst) {
+    let received = watch.received.load(Ordering::SeqCst);
+    if received > 0 {
         return Err(GitError::TooLarge {
             what: url.as_str().to_owned(),
             limit: Limit::FetchBytes,
+            count: received,
             most: errand.options.limits.fetch_bytes,
         });
     }
@@ -270,7 +291,9 @@ fn download(
         .transfer_progress(|progress| {
             let progress = Progress::from(progress);
             if progress.bytes as u64 > most {
-                watch.too_large.store(true, Ordering::SeqCst);
+                watch
+                    .received
+                    .store(progress.bytes as u64, Ordering::SeqCst);
                 return false;
             }
             watch.report(progress);

@@ -189,7 +189,7 @@ impl Mirror {
     /// mirror of a limited depth it may lie below. Call it after [`fetch`](Self::fetch).
     pub fn find(&self, revision: &str, progress: Report<'_>) -> Result<(Commit, bool), GitError> {
         match self.resolve(revision) {
-            Err(GitError::UnknownRevision { .. }) if self.source.depth() != fetch::WHOLE => {
+            Err(error) if error.is_unknown() && self.source.depth() != fetch::WHOLE => {
                 self.fetch_to(fetch::UNSHALLOW, progress)?;
                 Ok((self.resolve(revision)?, true))
             }
@@ -201,7 +201,8 @@ impl Mirror {
     pub(super) fn bring(&self, commit: CommitId, progress: Report<'_>) -> Result<(), GitError> {
         let revision = commit.to_string();
         match self.resolve(&revision) {
-            Err(GitError::NotFetched { .. } | GitError::UnknownRevision { .. }) => {}
+            Err(GitError::NotFetched { .. }) => {}
+            Err(error) if error.is_unknown() => {}
             found => {
                 self.touch();
                 return found.map(drop);
@@ -295,9 +296,16 @@ impl Mirror {
     }
 
     pub(super) fn unknown(&self, revision: &str) -> GitError {
-        GitError::UnknownRevision {
-            url: self.source.url.as_str().to_owned(),
-            revision: revision.to_owned(),
+        let url = self.source.url.as_str().to_owned();
+        match CommitId::parse(revision) {
+            Ok(commit) => GitError::UnknownCommit {
+                url,
+                commit: commit.to_string(),
+            },
+            Err(_) => GitError::UnknownRevision {
+                url,
+                revision: revision.to_owned(),
+            },
         }
     }
 

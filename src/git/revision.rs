@@ -15,7 +15,8 @@ const ID_LENGTH: usize = 40;
 
 impl Mirror {
     /// The commit that `revision` names: a full id, a branch, a tag (annotated ones lead to their
-    /// commit), a branch of a clone's remote, a full name such as `refs/tags/v1`, or the beginning of an id, in this order.
+    /// commit), a branch of a clone's remote (also as `origin/main`, where the clone has a `main` of
+    /// its own), a full name such as `refs/tags/v1`, or the beginning of an id, in this order.
     ///
     /// What is no name at all (options, ranges, `HEAD:x`, `@{-1}`, spaces) is
     /// [`GitError::InvalidRevision`], before anything is opened.
@@ -75,6 +76,9 @@ fn find<'a>(
     ];
     if revision.starts_with("refs/heads/") || revision.starts_with("refs/tags/") {
         names.push(revision.to_owned());
+    }
+    if revision.starts_with("origin/") {
+        names.push(format!("refs/remotes/{revision}"));
     }
     for name in names {
         let Some(reference) = absent_is_none(repository.find_reference(&name))? else {

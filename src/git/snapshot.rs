@@ -82,7 +82,7 @@ impl Snapshot {
 pub struct Contents(Opened);
 
 impl Contents {
-    /// A file's length in bytes, and its content, of which never more than 4 MiB (16 MiB where the
+    /// A file's length in bytes, and its content, of which never more than 64 KiB (16 MiB where the
     /// repository has it as a difference) are in memory.
     pub fn open(&self, blob: BlobId) -> Result<(u64, impl Read + '_), GitError> {
         let size = self.0.size(blob.0)?;
@@ -100,8 +100,8 @@ impl Read for Reading<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.content {
             Content::Large(content) => content.next(buffer).map_err(io::Error::other),
-            Content::Small(blob) => {
-                let mut rest = blob.content().get(self.at..).unwrap_or_default();
+            Content::Small(content) => {
+                let mut rest = content.get(self.at..).unwrap_or_default();
                 let count = rest.read(buffer)?;
                 self.at += count;
                 Ok(count)
@@ -123,9 +123,6 @@ impl Mirror {
 
     /// Opens the mirror for reading contents.
     pub fn contents(&self) -> Result<Contents, GitError> {
-        Ok(Contents(Opened {
-            repository: self.open()?,
-            mirror: self.clone(),
-        }))
+        Ok(Contents(Opened::new(self)?))
     }
 }

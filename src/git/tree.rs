@@ -6,6 +6,7 @@
 //! | `name`, `links` | which names and symlinks are refused |
 //! | `attributes`, `pattern` | `export-ignore` |
 //! | `modules`, `submodule` | `.gitmodules`; fetching what it names |
+//! | `objects` | what the walk reads of a repository |
 //! | `note` | what a person should be told |
 
 mod attributes;
@@ -13,6 +14,7 @@ mod links;
 mod modules;
 mod name;
 mod note;
+mod objects;
 mod pattern;
 mod submodule;
 mod walk;

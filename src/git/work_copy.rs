@@ -1,22 +1,27 @@
 //! A clone that a person works in: a folder with `.git` and the files of a commit, as git itself
 //! makes it. The platform has none of its own; `longshore git` has.
 //!
-//! Files are written by libgit2 after the tree was judged as for a release. No filter and no hook
-//! runs.
+//! Files are written by libgit2, large ones by [`large`], after the tree was judged as for a release.
+//! No filter and no hook runs.
 
+mod large;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
 use git2::{BranchType, ErrorCode, ObjectType, Oid, Repository, RepositoryInitOptions, ResetType};
 
+use super::CommitId;
 use super::checkout::{claim, clear};
 use super::commit::{self, Commit};
 use super::error::{GitError, printable};
 use super::fetch::{self, Errand, Layout};
 use super::mirror::{Mirror, MirrorOptions, Source};
 use super::progress::Report;
-use super::tree::Extent;
+use super::tree::{Extent, Tree};
+use large::{InTheWay, LargeFiles};
 
 /// The remote that everything comes from.
 const ORIGIN: &str = "origin";
@@ -75,7 +80,10 @@ pub enum WorkCopyError {
         branch: String,
     },
     /// The branch and the remote's have gone different ways.
-    #[error("the branch {branch:?} and the remote's have diverged; reset it to what it should be")]
+    #[error(
+        "the branch {branch:?} and the remote's have diverged, as after a force-push; \
+         reset takes it to origin/{branch}, without what only this one has"
+    )]
     Diverged {
         /// The branch.
         branch: String,
@@ -261,15 +269,46 @@ impl WorkCopy {
     /// git knows are lost; other files stay.
     pub fn reset(&self, revision: &str, progress: Report<'_>) -> Result<Commit, WorkCopyError> {
         let commit = self.reading.resolve(revision)?;
-        self.judge(commit.id.0, progress)?;
-        let object = self
-            .repository
-            .find_object(commit.id.0, Some(ObjectType::Commit))
-            .map_err(|error| self.other(&error))?;
+        let files = self.judge(commit.id, progress)?;
+        let failed = |error: git2::Error| self.other(&error);
+        let mut large =
+            LargeFiles::of(&self.repository, &self.folder, commit.id, &files).map_err(failed)?;
+        large.add_missing();
+        let target = self.repository.find_commit(commit.id.0).map_err(failed)?;
+        let mut options = plain();
+        options.force();
+        let how = match large.is_empty() {
+            true => ResetType::Hard,
+            false => {
+                let others = large.others(true).map_err(failed)?;
+                self.check_out(&target, options, &others).map_err(failed)?;
+                large.write(progress)?;
+                options = plain();
+                ResetType::Mixed
+            }
+        };
         self.repository
-            .reset(&object, ResetType::Hard, Some(plain().force()))
-            .map_err(|error| self.other(&error))?;
+            .reset(target.as_object(), how, Some(&mut options))
+            .map_err(failed)?;
         Ok(commit)
+    }
+
+    /// libgit2's checkout of these paths alone.
+    fn check_out(
+        &self,
+        target: &git2::Commit<'_>,
+        mut options: CheckoutBuilder<'_>,
+        paths: &BTreeSet<PathBuf>,
+    ) -> Result<(), git2::Error> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        options.disable_pathspec_match(true);
+        for path in paths {
+            options.path(path.as_path());
+        }
+        self.repository
+            .checkout_tree(target.as_object(), Some(&mut options))
     }
 
     /// The branch that is checked out, which may have no commit yet.
@@ -284,28 +323,35 @@ impl WorkCopy {
             .map(str::to_owned))
     }
 
-    fn judge(&self, commit: Oid, progress: Report<'_>) -> Result<(), WorkCopyError> {
-        let id = super::CommitId(commit);
-        self.reading.tree(&id, Extent::Whole, progress)?;
-        Ok(())
+    fn judge(&self, commit: CommitId, progress: Report<'_>) -> Result<Tree, WorkCopyError> {
+        Ok(self.reading.tree(&commit, Extent::Whole, progress)?)
     }
 
     fn write(&self, commit: Oid, progress: Report<'_>) -> Result<(), WorkCopyError> {
-        self.judge(commit, progress)?;
-        let found = self
-            .repository
-            .find_commit(commit)
-            .map_err(|error| self.other(&error))?;
-        let mut options = plain();
-        match self
-            .repository
-            .checkout_tree(found.as_object(), Some(&mut options))
-        {
-            Err(error) if error.code() == ErrorCode::Conflict => Err(WorkCopyError::Changed {
+        let files = self.judge(CommitId(commit), progress)?;
+        let failed = |error: git2::Error| match error.code() {
+            ErrorCode::Conflict => WorkCopyError::Changed {
                 reason: printable(error.message()),
-            }),
-            written => written.map_err(|error| self.other(&error)),
+            },
+            _ => self.other(&error),
+        };
+        let large = LargeFiles::of(&self.repository, &self.folder, CommitId(commit), &files)
+            .map_err(failed)?;
+        let target = self.repository.find_commit(commit).map_err(failed)?;
+        if large.is_empty() {
+            return self
+                .repository
+                .checkout_tree(target.as_object(), Some(&mut plain()))
+                .map_err(failed);
         }
+        if let Some(InTheWay(path)) = large.in_the_way() {
+            return Err(WorkCopyError::Changed {
+                reason: printable(&path.to_string_lossy()),
+            });
+        }
+        let others = large.others(false).map_err(failed)?;
+        self.check_out(&target, plain(), &others).map_err(failed)?;
+        Ok(large.write(progress)?)
     }
 
     fn other(&self, error: &git2::Error) -> WorkCopyError {

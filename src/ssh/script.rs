@@ -48,17 +48,21 @@ pub(super) enum Victim {
 }
 
 impl Victim {
-    /// TERM, at most 3 s of patience, KILL. Ends with status 0 if nobody is left, or got KILL:
-    /// where nobody reaps orphans, the dead still seem to be there.
+    /// TERM, at most 3 s of patience, KILL. Ends with status 0 if nobody is left, or got KILL.
+    /// Where nobody reaps orphans (in a container, say), the dead still seem to be there: `ps` tells
+    /// them, if it is there itself.
     pub(super) fn kill_script(self) -> String {
-        let who = match self {
-            Self::Group(number) => format!("-{number}"),
-            Self::Process(number) => format!("{number}"),
+        let (who, column, number) = match self {
+            Self::Group(number) => (format!("-{number}"), "pgid", number),
+            Self::Process(number) => (format!("{number}"), "pid", number),
         };
         format!(
             "kill -TERM {who} 2>/dev/null; \
-             for pause in 0.1 0.4 0.5 1 1; do \
-             kill -0 {who} 2>/dev/null || exit 0; sleep $pause 2>/dev/null || sleep 1; done; \
+             for pause in 0.1 0.2 0.3 0.4 1 1; do \
+             kill -0 {who} 2>/dev/null || exit 0; \
+             all=$(ps -A -o {column}= -o stat= 2>/dev/null) && [ \"$all\" ] && \
+             {{ echo \"$all\" | grep -q '^ *{number}  *[^Z ]' || exit 0; }}; \
+             sleep $pause 2>/dev/null || sleep 1; done; \
              kill -KILL {who} 2>/dev/null || ! kill -0 {who} 2>/dev/null"
         )
     }
@@ -176,6 +180,27 @@ mod tests {
     #[test]
     fn what_only_looks_like_a_mark_is_passed_on() {
         assert_eq!(hear(&["mark", "mar"]).0, "markmar");
+    }
+
+    /// As in a container, where nobody reaps what ended.
+    #[test]
+    fn the_dead_are_not_waited_for() {
+        for victim in [Victim::Group, Victim::Process] {
+            let mut child = Command::new("setsid")
+                .args(["sleep", "600"])
+                .spawn()
+                .unwrap();
+            let group = format!("kill -0 -{}", child.id());
+            let sh = |script: &str| Command::new("sh").args(["-c", script]).status().unwrap();
+            while !sh(&format!("{group} 2>/dev/null")).success() {
+                std::thread::yield_now();
+            }
+            let begun = std::time::Instant::now();
+            assert!(sh(&victim(child.id()).kill_script()).success());
+            let took = begun.elapsed();
+            assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+            assert!(!child.wait().unwrap().success());
+        }
     }
 
     proptest! {

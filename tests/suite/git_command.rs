@@ -200,6 +200,10 @@ fn a_work_copy_is_not_overwritten() {
     shell.theirs(&copy, &[&author[..], &["commit", "-qam", "ours"]].concat());
     let refused = shell.fails(1, &["pull", &copy, "--allow-loopback"]);
     assert!(refused.contains("diverged"), "{refused}");
+    assert!(refused.contains("origin/main"), "{refused}");
+    shell.does(&["reset", &copy, "origin/main"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "three");
+    shell.does(&["pull", &copy, "--allow-loopback"]);
 }
 
 #[test]

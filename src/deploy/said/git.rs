@@ -42,6 +42,9 @@ impl From<&GitError> for Said {
             GitError::UnknownRevision { url, revision } => {
                 at("failure.git.unknown_revision", url).arg("revision", escaped(revision))
             }
+            GitError::UnknownCommit { url, commit } => {
+                at("failure.git.unknown_commit", url).arg("commit", commit)
+            }
             GitError::InvalidRevision { revision } => {
                 Self::new("failure.git.invalid_revision", error).arg("revision", escaped(revision))
             }
@@ -53,8 +56,14 @@ impl From<&GitError> for Said {
                 .arg("commit", commit)
                 .arg("path", escaped(path))
                 .with("reason", reason(why)),
-            GitError::TooLarge { what, limit, most } => Self::new(limit_key(*limit), error)
+            GitError::TooLarge {
+                what,
+                limit,
+                count,
+                most,
+            } => Self::new(limit_key(*limit), error)
                 .arg("what", what)
+                .arg("count", count)
                 .arg("most", most)
                 .arg("setting", limit.setting()),
             GitError::Submodule { path, cause } => Self::new("failure.git.submodule", error)

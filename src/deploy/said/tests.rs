@@ -85,6 +85,10 @@ fn git() -> Vec<GitError> {
             url: url(),
             revision: revision(),
         },
+        GitError::UnknownCommit {
+            url: url(),
+            commit: "12ab".into(),
+        },
         GitError::InvalidRevision {
             revision: revision(),
         },
@@ -96,16 +100,19 @@ fn git() -> Vec<GitError> {
         GitError::TooLarge {
             what: "12ab".into(),
             limit: Limit::Files,
+            count: 6,
             most: 5,
         },
         GitError::TooLarge {
             what: "12ab".into(),
             limit: Limit::Bytes,
+            count: 6,
             most: 5,
         },
         GitError::TooLarge {
             what: url(),
             limit: Limit::FetchBytes,
+            count: 6,
             most: 5,
         },
         GitError::Submodule {

@@ -181,7 +181,7 @@ fn a_checkout_takes_an_empty_folder_only() {
     let unknown = CommitId::parse(&"12".repeat(20)).unwrap();
     let missing = served.mirror.checkout(&unknown, &folder.path().join("z"));
     assert!(
-        matches!(missing, Err(GitError::UnknownRevision { .. })),
+        matches!(missing, Err(GitError::UnknownCommit { .. })),
         "{missing:?}"
     );
     // An id that is nowhere is no damage.

@@ -224,3 +224,35 @@ impl Served {
         }
     }
 }
+
+/// The variable that names a folder to a process that measures itself.
+const MEASURED: &str = "LONGSHORE_TEST_MEASURED";
+
+/// The folder with what this process is to measure itself with; none in the process that runs all
+/// tests.
+pub fn measured() -> Option<PathBuf> {
+    std::env::var_os(MEASURED).map(PathBuf::from)
+}
+
+/// Runs `test` once more, alone in a process where [`measured`] is `folder`. It has to print that it
+/// "was measured".
+pub fn measure_in_its_own_process(test: &str, folder: &Path) {
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(MEASURED, folder)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{told}\n{errors}");
+    assert!(told.contains("was measured"), "{told}");
+    println!("{told}");
+}
+
+/// The most memory that this process ever had, in bytes.
+pub fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.unwrap().split_whitespace().nth(1).unwrap();
+    number.parse::<u64>().unwrap() * 1024
+}

@@ -6,13 +6,11 @@ use std::ops::ControlFlow;
 use std::process::Command;
 
 use super::super::{Extent, GitError, Item, Limits, Mirror, Progress};
-use super::fixture::{Repository, Served, fetch};
+use super::fixture::{Repository, Served, fetch, measure_in_its_own_process, measured, peak};
 
 const MIB: u64 = 1 << 20;
 /// What reading may take above what the process had before.
 const LITTLE: u64 = 64 * MIB;
-/// The variable that names the repository to a process that measures itself.
-const MEASURED: &str = "LONGSHORE_TEST_LARGE";
 
 fn noise(mib: u64) -> Vec<u8> {
     let mut state = 1u64;
@@ -132,48 +130,19 @@ fn damage_in_a_large_file_is_found_and_healed() {
     }
 }
 
-/// The most memory that this process ever had, in bytes.
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 1024
-}
-
 /// Does the work in a process of its own, which measures itself.
 #[test]
 fn a_gigabyte_takes_little_memory() {
-    if let Some(folder) = std::env::var_os(MEASURED) {
-        return measure(folder.as_ref());
+    if let Some(folder) = measured() {
+        return measure(&folder);
     }
     let repository = Repository::new();
     let file = File::create(repository.work().join("large")).unwrap();
     file.set_len(1024 * MIB).unwrap();
     repository.app(&["config", "core.compression", "1"]);
     repository.commit("note", "x");
-    let done = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "git::tests::large::a_gigabyte_takes_little_memory",
-        ])
-        .args(["--nocapture"])
-        .env(MEASURED, repository.root())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(
-        done.status.success(),
-        "{told}\n{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    assert!(told.contains("was measured"), "{told}");
+    let test = "git::tests::large::a_gigabyte_takes_little_memory";
+    measure_in_its_own_process(test, repository.root());
 }
 
 fn measure(root: &std::path::Path) {

@@ -54,7 +54,7 @@ fn stays_shallow_until_it_must_not(repository: &Repository, early: &str, mirror:
     // Below the depth: the whole history comes, and it is told.
     assert!(matches!(
         mirror.resolve(early),
-        Err(GitError::UnknownRevision { .. })
+        Err(GitError::UnknownCommit { .. })
     ));
     assert_eq!(find(mirror, early).unwrap(), (early.to_owned(), true));
     let id = mirror.resolve(early).unwrap().id;

@@ -152,7 +152,7 @@ fn what_cannot_be_found_is_told() {
     let error = check_out(&mirror, &folder.path().join("into")).unwrap_err();
     assert!(
         matches!(&error, GitError::Submodule { cause, .. }
-            if matches!(**cause, GitError::UnknownRevision { .. })),
+            if matches!(**cause, GitError::UnknownCommit { .. })),
         "{error}"
     );
 }

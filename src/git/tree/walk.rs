@@ -1,31 +1,28 @@
 //! The one walk over a commit's tree.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, ObjectType, Odb, Oid, Repository};
+use git2::{ErrorCode, ObjectType, Oid};
 
 use super::attributes::{Attribute, Attributes};
 use super::modules::Modules;
 use super::note::Gathered;
-use super::{Entry, Extent, Kind, Opened, Tree, links, name, submodule, unsafe_path};
+use super::objects::{MODE_FILE, MODE_KIND};
+use super::{Entry, Extent, Kind, Opened, Tree, links, name, objects, submodule, unsafe_path};
 use crate::git::commit::CommitId;
 use crate::git::error::{GitError, Limit, printable};
-use crate::git::mirror::Mirror;
+use crate::git::mirror::{Limits, Mirror};
 use crate::git::progress::{Progress, Pulse, Report, Stage};
 
 /// How deep folders may lie in each other.
 const MAX_DEPTH: usize = 256;
 /// The longest target of a symlink, in bytes (PATH_MAX).
-const MAX_TARGET: usize = 4096;
-/// The longest `.gitattributes` and `.gitmodules` that are read, in bytes.
-const MAX_CONFIG: usize = 1 << 20;
+const MAX_TARGET: u64 = 4096;
 
-const MODE_KIND: i32 = 0o170_000;
 const MODE_SYMLINK: i32 = 0o120_000;
-const MODE_FILE: i32 = 0o100_000;
 const MODE_OWNER_EXECUTES: i32 = 0o100;
 
 /// Lists `commit` of `mirror`.
@@ -39,7 +36,8 @@ pub(super) fn list(
         commit,
         extent,
         pulse: Pulse::new(progress),
-        repositories: Vec::new(),
+        limits: mirror.options.limits,
+        mirrors: Vec::new(),
         entries: Vec::new(),
         files: 0,
         bytes: 0,
@@ -48,10 +46,11 @@ pub(super) fn list(
     };
     let time = walk.repository(mirror, *commit, Path::new(""), 0)?;
     walk.check_symlinks()?;
+    let repositories: Result<_, _> = walk.mirrors.iter().map(Opened::new).collect();
     Ok(Tree {
         commit: *commit,
         time,
-        repositories: walk.repositories,
+        repositories: repositories?,
         entries: walk.entries,
         files: walk.files,
         bytes: walk.bytes,
@@ -59,25 +58,15 @@ pub(super) fn list(
     })
 }
 
-/// One thing in a tree object.
-struct Item {
-    name: Vec<u8>,
-    id: Oid,
-    mode: i32,
-    kind: Option<ObjectType>,
-}
-
 /// What the folders of one repository share while it is walked.
 struct Place<'a> {
-    mirror: &'a Mirror,
-    repository: &'a Repository,
+    opened: Opened,
     /// Its place in the tree's list.
     index: usize,
     /// Where it lies in the tree; empty for the commit's own.
     root: &'a Path,
     /// How many submodules it lies in.
     nesting: usize,
-    odb: Odb<'a>,
     modules: Modules,
     attributes: Attributes,
 }
@@ -86,7 +75,9 @@ struct Walk<'a> {
     commit: &'a CommitId,
     extent: Extent,
     pulse: Pulse<'a>,
-    repositories: Vec<Opened>,
+    limits: Limits,
+    /// The commit's own, then those of submodules.
+    mirrors: Vec<Mirror>,
     entries: Vec<Entry>,
     files: u64,
     bytes: u64,
@@ -104,37 +95,29 @@ impl Walk<'_> {
         root: &Path,
         nesting: usize,
     ) -> Result<u64, GitError> {
-        let broken = |error: git2::Error| mirror.broken(&error);
-        let repository = mirror.open()?;
-        // One to walk with, one for whoever reads the files: the walk goes on into submodules.
-        let reading = mirror.open()?;
-        let found = match repository.find_commit(commit.0) {
-            Err(error) if error.code() == ErrorCode::NotFound => {
-                return Err(mirror.unknown(&commit.to_string()));
-            }
-            found => found.map_err(broken)?,
+        let opened = Opened::new(mirror)?;
+        let found = opened.read(0, |repository| match repository.find_commit(commit.0) {
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            found => found.map(|found| Some((found.tree_id(), found.time().seconds()))),
+        })?;
+        let Some((top, time)) = found else {
+            return Err(mirror.unknown(&commit.to_string()));
         };
-        let top = found.tree_id();
         let modules = match mirror.source.submodules {
-            true => read_modules(mirror, &repository, top)?,
+            true => objects::modules(&opened, top)?,
             false => Modules::default(),
         };
         let mut place = Place {
-            mirror,
-            repository: &repository,
-            index: self.repositories.len(),
+            opened,
+            index: self.mirrors.len(),
             root,
             nesting,
-            odb: repository.odb().map_err(broken)?,
             modules,
             attributes: Attributes::default(),
         };
-        self.repositories.push(Opened {
-            mirror: mirror.clone(),
-            repository: reading,
-        });
+        self.mirrors.push(mirror.clone());
         self.folder(&mut place, top, root, 0)?;
-        Ok(u64::try_from(found.time().seconds()).unwrap_or_default())
+        Ok(u64::try_from(time).unwrap_or_default())
     }
 
     fn folder(
@@ -148,10 +131,10 @@ impl Walk<'_> {
             let reason = "folders lie too deep in each other";
             return Err(unsafe_path(self.commit, below, reason));
         }
-        let items = items(place.mirror, place.repository, tree)?;
+        let items = objects::items(&place.opened, tree)?;
         let inside = inside(place, below);
         let text = match items.iter().find(|item| item.name == b".gitattributes") {
-            Some(item) => config(place.mirror, place.repository, item)?,
+            Some(item) => objects::config(&place.opened, item)?,
             None => Vec::new(),
         };
         place.attributes.enter(inside.as_os_str().as_bytes(), &text);
@@ -177,7 +160,7 @@ impl Walk<'_> {
     fn item(
         &mut self,
         place: &mut Place<'_>,
-        item: &Item,
+        item: &objects::Item,
         path: PathBuf,
         depth: usize,
     ) -> Result<(), GitError> {
@@ -207,14 +190,11 @@ impl Walk<'_> {
                 self.push(path, Kind::Symlink { target })
             }
             (_, MODE_FILE) => {
-                let (size, _) = place
-                    .odb
-                    .read_header(item.id)
-                    .map_err(|error| place.mirror.broken(&error))?;
+                let size = place.opened.size(item.id)?;
                 let file = Kind::File {
                     repository: place.index,
                     blob: item.id,
-                    size: size as u64,
+                    size,
                     executable: item.mode & MODE_OWNER_EXECUTES != 0,
                 };
                 self.push(path, file)
@@ -251,11 +231,7 @@ impl Walk<'_> {
             }
         }
         self.entries.push(Entry { path, kind });
-        let limits = self
-            .repositories
-            .first()
-            .map(|own| own.mirror.options.limits);
-        let limits = limits.unwrap_or_default();
+        let limits = self.limits;
         let what = || self.commit.to_string();
         Limit::Files.hold(self.entries.len() as u64, limits.files, what)?;
         Limit::Bytes.hold(self.bytes, limits.bytes, what)?;
@@ -273,7 +249,8 @@ impl Walk<'_> {
         path: &Path,
         commit: CommitId,
     ) -> Result<(), GitError> {
-        if !place.mirror.source.submodules {
+        let parent = place.opened.mirror();
+        if !parent.source.submodules {
             self.gathered.left_out.add(|| printed(path));
             return Ok(());
         }
@@ -288,7 +265,7 @@ impl Walk<'_> {
         let written = place
             .modules
             .url(inside(place, path).as_os_str().as_bytes());
-        let (mirror, note) = submodule::mirror(place.mirror, written, place.nesting, count)
+        let (mirror, note) = submodule::mirror(parent, written, place.nesting, count)
             .and_then(|mirror| {
                 mirror.bring(commit, self.pulse.report())?;
                 let url = mirror.source.url.as_str().to_owned();
@@ -306,22 +283,25 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn target(&self, place: &Place<'_>, item: &Item, path: &Path) -> Result<PathBuf, GitError> {
+    fn target(
+        &self,
+        place: &Place<'_>,
+        item: &objects::Item,
+        path: &Path,
+    ) -> Result<PathBuf, GitError> {
         let malformed = || unsafe_path(self.commit, path, "a malformed symlink");
         if item.name.eq_ignore_ascii_case(b".gitmodules") {
             return Err(malformed());
         }
-        let broken = |error: git2::Error| place.mirror.broken(&error);
-        let (length, _) = place.odb.read_header(item.id).map_err(broken)?;
+        let length = place.opened.size(item.id)?;
         if length == 0 || length >= MAX_TARGET {
             return Err(malformed());
         }
-        let blob = place.repository.find_blob(item.id).map_err(broken)?;
-        let target = blob.content();
+        let target = objects::content(&place.opened, item.id)?;
         if target.contains(&0) {
             return Err(malformed());
         }
-        Ok(PathBuf::from(OsStr::from_bytes(target)))
+        Ok(PathBuf::from(OsString::from_vec(target)))
     }
 
     fn check_symlinks(&self) -> Result<(), GitError> {
@@ -343,45 +323,6 @@ impl Walk<'_> {
 /// `path` relative to the repository that it is in.
 fn inside<'a>(place: &Place<'_>, path: &'a Path) -> &'a Path {
     path.strip_prefix(place.root).unwrap_or(path)
-}
-
-fn read_modules(mirror: &Mirror, repository: &Repository, top: Oid) -> Result<Modules, GitError> {
-    let items = items(mirror, repository, top)?;
-    let file = items.iter().find(|item| item.name == b".gitmodules");
-    Ok(match file {
-        Some(item) => Modules::read(&config(mirror, repository, item)?),
-        None => Modules::default(),
-    })
-}
-
-fn items(mirror: &Mirror, repository: &Repository, tree: Oid) -> Result<Vec<Item>, GitError> {
-    let tree = repository
-        .find_tree(tree)
-        .map_err(|error| mirror.broken(&error))?;
-    Ok(tree
-        .iter()
-        .map(|entry| Item {
-            name: entry.name_bytes().to_owned(),
-            id: entry.id(),
-            mode: entry.filemode_raw(),
-            kind: entry.kind(),
-        })
-        .collect())
-}
-
-/// The text of a file that rules are read from; nothing where it is no plain file of a plain size.
-fn config(mirror: &Mirror, repository: &Repository, item: &Item) -> Result<Vec<u8>, GitError> {
-    let broken = |error: git2::Error| mirror.broken(&error);
-    if item.kind != Some(ObjectType::Blob) || item.mode & MODE_KIND != MODE_FILE {
-        return Ok(Vec::new());
-    }
-    let odb = repository.odb().map_err(broken)?;
-    let (length, _) = odb.read_header(item.id).map_err(broken)?;
-    if length > MAX_CONFIG {
-        return Ok(Vec::new());
-    }
-    let blob = repository.find_blob(item.id).map_err(broken)?;
-    Ok(blob.content().to_owned())
 }
 
 fn printed(path: &Path) -> String {

@@ -212,11 +212,12 @@ fn git_answer(error: &GitError) -> Answer {
         GitError::InvalidRevision { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "invalid_revision").field("ref")
         }
-        GitError::UnknownRevision { revision, .. } => {
-            new(S::UNPROCESSABLE_ENTITY, "unknown_revision")
-                .arg("revision", revision)
-                .field("ref")
-        }
+        GitError::UnknownRevision { revision, .. }
+        | GitError::UnknownCommit {
+            commit: revision, ..
+        } => new(S::UNPROCESSABLE_ENTITY, "unknown_revision")
+            .arg("revision", revision)
+            .field("ref"),
         GitError::UnknownHostKey { .. } => new(S::CONFLICT, "host_key_unknown"),
         GitError::HostKeyChanged { .. } => new(S::CONFLICT, "host_key_changed"),
         GitError::Authentication { .. } => new(S::BAD_GATEWAY, "git_denied"),

@@ -1,0 +1,265 @@
+//! The large files of a work copy. libgit2 holds a file that it writes in memory as a whole, so these
+//! are left out of what it checks out and are written here, piece by piece.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, Metadata};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use git2::{IndexEntry, IndexTime, ObjectType, Oid, Repository};
+use tempfile::NamedTempFile;
+
+use super::super::content::Reader;
+use super::super::error::GitError;
+use super::super::progress::Report;
+use super::super::tree::{Entry, Kind, Tree};
+use super::super::{CommitId, checkout};
+
+/// The large files of a commit that is about to be checked out.
+pub(super) struct LargeFiles<'a> {
+    repository: &'a Repository,
+    folder: &'a Path,
+    files: &'a Tree,
+    /// The trees of the commit that is checked out, if any, and of that one.
+    from: Option<git2::Tree<'a>>,
+    to: git2::Tree<'a>,
+    /// Those that are to be written.
+    changed: Vec<LargeFile<'a>>,
+}
+
+/// From this size on a file is one, in bytes.
+const LARGE: u64 = 4 << 20;
+/// The mode of a folder in a tree.
+const TREE_MODE: u32 = 0o040_000;
+
+/// One of them.
+struct LargeFile<'a> {
+    entry: &'a Entry,
+    path: &'a Path,
+    blob: Oid,
+    mode: u32,
+}
+
+impl<'a> LargeFile<'a> {
+    fn of(entry: &'a Entry) -> Option<Self> {
+        match entry.kind {
+            Kind::File {
+                blob,
+                size,
+                executable,
+                ..
+            } if size >= LARGE => Some(Self {
+                entry,
+                path: &entry.path,
+                blob,
+                mode: match executable {
+                    true => checkout::EXECUTABLE_MODE,
+                    false => checkout::FILE_MODE,
+                },
+            }),
+            _ => None,
+        }
+    }
+
+    /// Its mode as a tree and an index have it.
+    fn git_mode(&self) -> u32 {
+        0o100_000 | self.mode
+    }
+}
+
+/// What stands in the way of a file.
+pub(super) struct InTheWay(pub(super) PathBuf);
+
+impl<'a> LargeFiles<'a> {
+    /// Those of `commit`, whose files are `files`, in the work copy in `folder`.
+    pub(super) fn of(
+        repository: &'a Repository,
+        folder: &'a Path,
+        commit: CommitId,
+        files: &'a Tree,
+    ) -> Result<Self, git2::Error> {
+        let from = match repository.head() {
+            Ok(head) => Some(head.peel_to_tree()?),
+            // No commit is checked out yet.
+            Err(_) => None,
+        };
+        let mut large = Self {
+            repository,
+            folder,
+            files,
+            from,
+            to: repository.find_commit(commit.0)?.tree()?,
+            changed: Vec::new(),
+        };
+        let all = files.entries.iter().filter_map(LargeFile::of);
+        large.changed = all
+            .filter(|file| large.before(file) != Some((file.blob, file.git_mode())))
+            .collect();
+        Ok(large)
+    }
+
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// What the commit that is checked out has at the file's place: an id and a mode.
+    fn before(&self, file: &LargeFile<'_>) -> Option<(Oid, u32)> {
+        let found = self.from.as_ref()?.get_path(file.path).ok()?;
+        Some((found.id(), u32::try_from(found.filemode()).ok()?))
+    }
+
+    /// Takes in those that are the same in both commits, and not in the work copy.
+    pub(super) fn add_missing(&mut self) {
+        let all = self.files.entries.iter().filter_map(LargeFile::of);
+        let missing: Vec<LargeFile<'a>> = all
+            .filter(|file| self.before(file) == Some((file.blob, file.git_mode())))
+            .filter(|file| !self.is_there(file))
+            .collect();
+        self.changed.extend(missing);
+    }
+
+    /// The first whose place has something of the person's: neither what was checked out there nor
+    /// what is to be.
+    pub(super) fn in_the_way(&self) -> Option<InTheWay> {
+        let is_theirs = |file: &&LargeFile<'_>| {
+            let place = self.folder.join(file.path);
+            let before = self.before(file);
+            match fs::symlink_metadata(&place) {
+                Err(_) => before.is_some(),
+                Ok(found) if found.is_file() => {
+                    let id = content_of(&place);
+                    id != Some(file.blob) && (id.is_none() || id != before.map(|(was, _)| was))
+                }
+                // libgit2 judges what is in a folder that goes.
+                Ok(found) => {
+                    let was_folder = before.is_some_and(|(_, mode)| mode == TREE_MODE);
+                    !found.is_dir() || !was_folder
+                }
+            }
+        };
+        let found = self.changed.iter().find(is_theirs)?;
+        Some(InTheWay(found.path.to_owned()))
+    }
+
+    /// The paths that libgit2 is to check out: what differs, but for these. With `all` also what the
+    /// person changed.
+    pub(super) fn others(&self, all: bool) -> Result<BTreeSet<PathBuf>, git2::Error> {
+        let (from, to) = (self.from.as_ref(), Some(&self.to));
+        let mut diffs = vec![self.repository.diff_tree_to_tree(from, to, None)?];
+        if all {
+            diffs.push(self.repository.diff_tree_to_workdir_with_index(to, None)?);
+        }
+        let mut paths = BTreeSet::new();
+        for delta in diffs.iter().flat_map(git2::Diff::deltas) {
+            let files = [delta.old_file(), delta.new_file()];
+            paths.extend(
+                files
+                    .iter()
+                    .filter_map(|file| file.path())
+                    .map(Path::to_owned),
+            );
+        }
+        for file in &self.changed {
+            paths.remove(file.path);
+        }
+        Ok(paths)
+    }
+
+    /// Writes them and puts them into the index.
+    pub(super) fn write(&self, progress: Report<'_>) -> Result<(), GitError> {
+        let mut reader = Reader::new(self.files, progress);
+        let broken = |error: git2::Error| {
+            GitError::disk(self.folder, io::Error::other(error.message().to_owned()))
+        };
+        let mut index = self.repository.index().map_err(broken)?;
+        for file in &self.changed {
+            let place = self.folder.join(file.path);
+            let at = |cause| GitError::disk(&place, cause);
+            if !self.is_there(file) {
+                self.make_room(file.path).map_err(at)?;
+                // Beside the repository's own files, so that it is renamed into its place whole.
+                let mut new = NamedTempFile::new_in(self.repository.path()).map_err(at)?;
+                reader.read(file.entry, &mut |piece| new.write_all(piece).map_err(at))?;
+                let mode = fs::Permissions::from_mode(file.mode);
+                new.as_file().set_permissions(mode).map_err(at)?;
+                new.persist(&place).map_err(|error| at(error.error))?;
+            }
+            let found = fs::symlink_metadata(&place).map_err(at)?;
+            index.add(&index_entry(file, &found)).map_err(broken)?;
+        }
+        index.write().map_err(broken)
+    }
+
+    /// Whether the file is there with its content and mode.
+    fn is_there(&self, file: &LargeFile<'_>) -> bool {
+        let place = self.folder.join(file.path);
+        let has_mode = |found: &Metadata| found.mode() & 0o100 == file.mode & 0o100;
+        let is_file =
+            fs::symlink_metadata(&place).is_ok_and(|found| found.is_file() && has_mode(&found));
+        is_file
+            && self.parents(file.path).all(|parent| is_folder(&parent))
+            && content_of(&place) == Some(file.blob)
+    }
+
+    /// The folders that `path` lies in, the outermost first.
+    fn parents<'p>(&'p self, path: &'p Path) -> impl Iterator<Item = PathBuf> + 'p {
+        let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
+        parents.pop();
+        parents
+            .into_iter()
+            .rev()
+            .map(|parent| self.folder.join(parent))
+    }
+
+    /// Makes the folders of `path`; never goes through a link. What libgit2 left at its place is an
+    /// empty folder, or somebody's.
+    fn make_room(&self, path: &Path) -> io::Result<()> {
+        for parent in self.parents(path) {
+            match DirBuilder::new()
+                .mode(checkout::FOLDER_MODE)
+                .create(&parent)
+            {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if !is_folder(&parent) => return Err(io::ErrorKind::NotADirectory.into()),
+                _ => {}
+            }
+        }
+        let place = self.folder.join(path);
+        match is_folder(&place) {
+            true => fs::remove_dir(&place),
+            false => Ok(()),
+        }
+    }
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+/// The id of a file's content.
+fn content_of(path: &Path) -> Option<Oid> {
+    Oid::hash_file(ObjectType::Blob, path).ok()
+}
+
+/// What the index has of a file: git compares times, inode and size, each cut to 32 bits, to see
+/// whether it was changed.
+fn index_entry(file: &LargeFile<'_>, found: &Metadata) -> IndexEntry {
+    let time = |seconds: i64, nanoseconds: i64| IndexTime::new(seconds as i32, nanoseconds as u32);
+    IndexEntry {
+        ctime: time(found.ctime(), found.ctime_nsec()),
+        mtime: time(found.mtime(), found.mtime_nsec()),
+        dev: found.dev() as u32,
+        ino: found.ino() as u32,
+        mode: file.git_mode(),
+        uid: found.uid(),
+        gid: found.gid(),
+        file_size: found.len() as u32,
+        id: file.blob,
+        flags: 0,
+        flags_extended: 0,
+        path: file.path.as_os_str().as_bytes().to_owned(),
+    }
+}
