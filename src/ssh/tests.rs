@@ -15,3 +15,4 @@ mod silence;
 pub(crate) mod sshd;
 mod transfer;
 mod tree;
+mod two_proofs;

@@ -95,33 +95,3 @@ fn a_password_answers_a_keyboard_interactive_server() {
         "{error}"
     );
 }
-
-#[test]
-fn a_server_that_wants_two_proofs_says_which_one_is_missing() {
-    let Some(account) = Account::create("m") else {
-        return;
-    };
-    for (methods, next) in [
-        ("publickey,password", "password"),
-        ("publickey,keyboard-interactive", "keyboard-interactive"),
-        ("password,publickey", "publickey"),
-    ] {
-        let config = format!(
-            "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication yes\n\
-             AuthenticationMethods {methods}"
-        );
-        let sshd = Sshd::with(&["ed25519"], &config);
-        let target = match next {
-            "publickey" => with_password(&sshd, &account.name, PASSWORD),
-            _ => Target {
-                user: account.name.clone(),
-                ..sshd.target()
-            },
-        };
-        let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
-        match &error.cause {
-            Cause::MoreProof { wanted, .. } => assert_eq!(wanted, next, "{methods}"),
-            other => panic!("{methods}: {other}\n{}", sshd.log()),
-        }
-    }
-}
