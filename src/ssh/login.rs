@@ -178,10 +178,11 @@ impl Login<'_> {
                 password: Some(password),
             };
             let told = self.link.drive(self.patience, || {
-                Ok(match method {
+                match method {
                     "password" => session.userauth_password(self.user, password.expose())?,
                     _ => session.userauth_keyboard_interactive(self.user, &mut answers)?,
-                })
+                }
+                Ok(())
             });
             match told {
                 Ok(()) => return Ok(Answer::LetIn),
