@@ -10,7 +10,7 @@ use crate::ssh::{
     Cancel, Cause, Credential as SshCredential, KeyFolders, Leased, Pool, SshError, Target,
     Timeouts,
 };
-use crate::store::credentials::{self, Credential, PASSPHRASE, SECRET};
+use crate::store::credentials::{self, Credential, PASSPHRASE, PASSWORD, SECRET};
 use crate::store::projects::Project;
 use crate::store::servers::{self, Server};
 use crate::store::{CredentialId, CredentialKind, Store};
@@ -59,10 +59,16 @@ impl Keyring {
     }
 
     fn passphrase(&self, credential: &Credential) -> Result<Option<Secret<String>>, VaultError> {
-        credential
-            .passphrase
-            .as_ref()
-            .map(|sealed| self.vault.open_text(sealed, PASSPHRASE))
+        self.opened(credential.passphrase.as_ref(), PASSPHRASE)
+    }
+
+    fn opened(
+        &self,
+        sealed: Option<&Vec<u8>>,
+        purpose: &str,
+    ) -> Result<Option<Secret<String>>, VaultError> {
+        sealed
+            .map(|sealed| self.vault.open_text(sealed, purpose))
             .transpose()
     }
 
@@ -128,7 +134,7 @@ impl Keyring {
             return Ok(SshCredential::nothing());
         };
         let secret = || self.vault.open_text(&credential.secret, SECRET);
-        Ok(match credential.kind {
+        let proof = match credential.kind {
             CredentialKind::SshKey | CredentialKind::GitSshKey => SshCredential::KeyInMemory {
                 key: secret()?,
                 passphrase: self.passphrase(credential)?,
@@ -148,7 +154,9 @@ impl Keyring {
             CredentialKind::Password | CredentialKind::GitToken => {
                 SshCredential::Password(secret()?)
             }
-        })
+        };
+        let password = self.opened(credential.password.as_ref(), PASSWORD)?;
+        Ok(proof.and_password(password))
     }
 
     /// Where `project`'s repository is and what opens it.

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 
+use super::pack::{byte, malformed};
+
 /// Set in an instruction that copies.
 const COPY: u8 = 0x80;
 /// What an instruction copies that names no length, in bytes.
@@ -106,16 +108,6 @@ impl<D: Read> Read for Patched<D> {
         self.left -= count as u64;
         Ok(count)
     }
-}
-
-fn malformed(reason: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
-}
-
-fn byte(reader: &mut impl Read) -> io::Result<u8> {
-    let mut byte = [0];
-    reader.read_exact(&mut byte)?;
-    Ok(byte[0])
 }
 
 /// A length: seven bits a byte, the low ones first.

@@ -106,11 +106,11 @@ impl Place {
     }
 }
 
-fn malformed(reason: &'static str) -> io::Error {
+pub(super) fn malformed(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-fn byte(reader: &mut impl Read) -> io::Result<u8> {
+pub(super) fn byte(reader: &mut impl Read) -> io::Result<u8> {
     let mut byte = [0];
     reader.read_exact(&mut byte)?;
     Ok(byte[0])

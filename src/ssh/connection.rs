@@ -5,11 +5,11 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::credential::log_in;
 use super::dial::dial;
 use super::error::{Cause, SshError};
 use super::host_key::{self, HostKey};
 use super::link::{Fault, Link, Patience};
+use super::login::log_in;
 use super::pool::Home;
 use super::{Cancel, Target, Timeouts};
 

@@ -153,14 +153,31 @@ pub enum Cause {
         accepted: String,
     },
     /// The credential is right, but the server wants another proof after it.
-    #[error("the server took the {tried} of {user}, and wants another proof as well: {wanted}")]
+    #[error(
+        "the server took the {taken} of {user} and asks for {missing} as well (by {wanted}); \
+         a credential can hold a key and a password"
+    )]
     MoreProof {
         /// The login name.
         user: String,
-        /// As in [`AuthenticationFailed`](Self::AuthenticationFailed).
-        tried: &'static str,
+        /// As `tried` in [`AuthenticationFailed`](Self::AuthenticationFailed).
+        taken: &'static str,
+        /// `a password`, `a key` or `another proof`.
+        missing: &'static str,
         /// The methods that it accepts next, by their SSH names, comma-separated.
         wanted: String,
+    },
+    /// The server took one proof and asked for another one, which it refused.
+    #[error(
+        "the server took the {taken} of {user} but refused the {refused} that it asks for as well"
+    )]
+    NextProofRefused {
+        /// The login name.
+        user: String,
+        /// As `tried` in [`AuthenticationFailed`](Self::AuthenticationFailed).
+        taken: &'static str,
+        /// The same.
+        refused: &'static str,
     },
     /// The password is right but must be changed before the server lets the user in.
     #[error("the password of {user} has expired on the server")]
@@ -290,6 +307,7 @@ impl Cause {
                 | Self::UnknownHostKey { .. }
                 | Self::AuthenticationFailed { .. }
                 | Self::MoreProof { .. }
+                | Self::NextProofRefused { .. }
                 | Self::PasswordExpired { .. }
         )
     }

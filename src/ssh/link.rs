@@ -42,7 +42,7 @@ const CHANNEL_GRACE: Duration = Duration::from_secs(1);
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 
 /// `CHANNEL_FAILURE`.
-const CHANNEL_REFUSED: ErrorCode = ErrorCode::Session(-21);
+pub(super) const CHANNEL_REFUSED: ErrorCode = ErrorCode::Session(-21);
 
 const SOCKET_RECV: ErrorCode = ErrorCode::Session(-43);
 

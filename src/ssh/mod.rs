@@ -24,6 +24,7 @@ mod known_hosts;
 mod lanes;
 mod lines;
 mod link;
+mod login;
 mod pool;
 mod private_key;
 mod script;

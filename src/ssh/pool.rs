@@ -386,19 +386,21 @@ fn want(target: &Target) -> Want {
     }
 }
 
-fn parts(credential: &Credential) -> [&[u8]; 3] {
+/// Three of each single proof.
+fn parts(credential: &Credential) -> Vec<&[u8]> {
     match credential {
-        Credential::Password(password) => [b"password", password.expose().as_bytes(), b""],
-        Credential::KeyFile { path, passphrase } => [
+        Credential::Password(password) => vec![b"password", password.expose().as_bytes(), b""],
+        Credential::KeyFile { path, passphrase } => vec![
             b"file",
             path.as_os_str().as_encoded_bytes(),
             passphrase.as_ref().map_or(b"", |it| it.expose().as_bytes()),
         ],
-        Credential::KeyInMemory { key, passphrase } => [
+        Credential::KeyInMemory { key, passphrase } => vec![
             b"key",
             key.expose().as_bytes(),
             passphrase.as_ref().map_or(b"", |it| it.expose().as_bytes()),
         ],
-        Credential::Agent(socket) => [b"agent", socket.as_os_str().as_encoded_bytes(), b""],
+        Credential::Agent(socket) => vec![b"agent", socket.as_os_str().as_encoded_bytes(), b""],
+        Credential::Several(proofs) => proofs.iter().flat_map(parts).collect(),
     }
 }

@@ -8,7 +8,7 @@ use ssh2::{ErrorCode, FileStat, FileType, Sftp};
 use super::Cancel;
 use super::connection::Connection;
 use super::error::{Cause, Phase, SshError};
-use super::link::{Fault, Patience};
+use super::link::{CHANNEL_REFUSED, Fault, Patience};
 use super::sftp_rename::posix_rename;
 
 pub(super) const NO_SUCH_FILE: ErrorCode = ErrorCode::SFTP(2);
@@ -72,7 +72,7 @@ impl RemoteFile {
 pub struct Files<'a> {
     pub(super) connection: &'a Connection,
     pub(super) cancel: &'a Cancel,
-    /// None while another channel does what libssh2 cannot.
+    /// None while another channel, where the server allows one alone, does what libssh2 cannot.
     sftp: Option<Sftp>,
 }
 
@@ -225,10 +225,22 @@ impl Files<'_> {
 
     /// Renames what is at `from` over what is at `to`, in one step; whether the server can do that.
     pub fn replace(&mut self, from: &Path, to: &Path) -> Result<bool, SshError> {
-        self.sftp = None;
         let link = &self.connection.link;
-        let replaced = posix_rename(link, self.patience(), from, to);
-        self.open()?;
+        let session = &link.session;
+        let replaced = match link.drive(self.patience(), || Ok(session.channel_session()?)) {
+            Ok(channel) => posix_rename(link, self.patience(), channel, from, to),
+            // It allows one channel at a time.
+            Err(fault) if fault.code() == Some(CHANNEL_REFUSED) => {
+                self.sftp = None;
+                let channel =
+                    link.drive_opening(self.patience(), || Ok(session.channel_session()?));
+                let replaced =
+                    channel.and_then(|it| posix_rename(link, self.patience(), it, from, to));
+                self.open()?;
+                replaced
+            }
+            Err(fault) => Err(fault),
+        };
         match replaced {
             Ok(()) => Ok(true),
             Err(fault) if fault.code() == Some(UNSUPPORTED) => Ok(false),

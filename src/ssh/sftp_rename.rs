@@ -28,44 +28,24 @@ const LONGEST: usize = 64 * 1024;
 
 const UNSUPPORTED: i32 = 8;
 
-/// Renames `from` to `to`, whatever is there. The fault has SFTP's code 8 where the server has no such
-/// thing.
+/// Renames `from` to `to`, whatever is there, over `channel`, which is new. The fault has SFTP's code 8
+/// where the server has no such thing.
 pub(super) fn posix_rename(
     link: &Link,
     patience: Patience<'_>,
+    mut channel: Channel,
     from: &Path,
     to: &Path,
 ) -> Result<(), Fault> {
-    let session = &link.session;
-    let mut channel = link.drive_opening(patience, || Ok(session.channel_session()?))?;
     link.drive(patience, || Ok(channel.subsystem("sftp")?))?;
     let mut talk = Talk {
         link,
         patience,
         channel,
     };
-    talk.say(INIT, &VERSION.to_be_bytes())?;
-    let told = talk.hear(VERSION_TOLD)?;
-    let mut request = REQUEST.to_be_bytes().to_vec();
-    for part in [
-        EXTENSION,
-        from.as_os_str().as_bytes(),
-        to.as_os_str().as_bytes(),
-    ] {
-        request.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        request.extend_from_slice(part);
-    }
-    if !offers(&told) {
-        return Err(refused(UNSUPPORTED));
-    }
-    talk.say(EXTENDED, &request)?;
-    let status = talk.hear(STATUS)?;
-    let code = status.get(4..8).and_then(|code| code.try_into().ok());
-    match code.map(i32::from_be_bytes) {
-        Some(0) => Ok(()),
-        Some(code) => Err(refused(code)),
-        None => Err(Fault::lost("an answer about files is cut short")),
-    }
+    let renamed = talk.rename(from, to);
+    let _ = talk.end();
+    renamed
 }
 
 fn refused(code: i32) -> Fault {
@@ -94,6 +74,39 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
+    fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        self.say(INIT, &VERSION.to_be_bytes())?;
+        let told = self.hear(VERSION_TOLD)?;
+        let mut request = REQUEST.to_be_bytes().to_vec();
+        for part in [
+            EXTENSION,
+            from.as_os_str().as_bytes(),
+            to.as_os_str().as_bytes(),
+        ] {
+            request.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            request.extend_from_slice(part);
+        }
+        if !offers(&told) {
+            return Err(refused(UNSUPPORTED));
+        }
+        self.say(EXTENDED, &request)?;
+        let status = self.hear(STATUS)?;
+        let code = status.get(4..8).and_then(|code| code.try_into().ok());
+        match code.map(i32::from_be_bytes) {
+            Some(0) => Ok(()),
+            Some(code) => Err(refused(code)),
+            None => Err(Fault::lost("an answer about files is cut short")),
+        }
+    }
+
+    /// Waits until the server has closed it, too: dropbear 2022.83 may never answer on a channel that is
+    /// opened while another one ends there.
+    fn end(&mut self) -> Result<(), Fault> {
+        let channel = &mut self.channel;
+        self.link.drive(self.patience, || Ok(channel.close()?))?;
+        self.link.drive(self.patience, || Ok(channel.wait_close()?))
+    }
+
     fn say(&mut self, kind: u8, text: &[u8]) -> Result<(), Fault> {
         let length = u32::try_from(text.len() + 1).unwrap_or(u32::MAX);
         let packet = [&length.to_be_bytes()[..], &[kind], text].concat();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::schema::{credentials, projects, servers};
 use super::{Conn, CredentialId, CredentialKind, Moment, Page, PageRequest, Result, StoreError};
@@ -12,6 +12,8 @@ use super::{Conn, CredentialId, CredentialKind, Moment, Page, PageRequest, Resul
 pub const SECRET: &str = "credential.secret";
 /// What a credential's passphrase is sealed for.
 pub const PASSPHRASE: &str = "credential.passphrase";
+/// What the password beside a key is sealed for.
+pub const PASSWORD: &str = "credential.password";
 
 /// A credential as it is kept.
 #[derive(Debug, Clone, Queryable, Selectable, Serialize)]
@@ -29,6 +31,10 @@ pub struct Credential {
     /// A private key's passphrase, sealed for [`PASSPHRASE`].
     #[serde(skip)]
     pub passphrase: Option<Vec<u8>>,
+    /// Of a key: the password for a server that asks for one as well, sealed for [`PASSWORD`]. Only
+    /// whether there is one is told.
+    #[serde(rename = "has_password", serialize_with = "whether")]
+    pub password: Option<Vec<u8>>,
     /// Where the key file is, of those that are one.
     pub path: Option<String>,
     /// When it was made.
@@ -50,7 +56,16 @@ pub struct CredentialValues {
     /// See [`Credential`].
     pub passphrase: Option<Vec<u8>>,
     /// See [`Credential`].
+    pub password: Option<Vec<u8>>,
+    /// See [`Credential`].
     pub path: Option<String>,
+}
+
+fn whether<S: Serializer>(
+    sealed: &Option<Vec<u8>>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_bool(sealed.is_some())
 }
 
 /// Adds a credential.
@@ -75,6 +90,7 @@ pub fn update(conn: &mut Conn, id: CredentialId, values: &CredentialValues) -> R
             credentials::kind.eq(values.kind),
             credentials::secret.eq(&values.secret),
             credentials::passphrase.eq(&values.passphrase),
+            credentials::password.eq(&values.password),
             credentials::path.eq(&values.path),
             credentials::updated_at.eq(Moment::now()),
         ))

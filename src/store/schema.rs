@@ -56,6 +56,7 @@ diesel::table! {
         path -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
+        password -> Nullable<Binary>,
     }
 }
 

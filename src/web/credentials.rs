@@ -68,6 +68,7 @@ fn form(
         is_new => present.is_none(),
         id => present.map(|credential| credential.id),
         name => present.map(|credential| &credential.name),
+        has_password => present.is_some_and(|credential| credential.password.is_some()),
     };
     render::page(visitor, status, "credentials/form.html", MENU, context)
 }

@@ -252,6 +252,7 @@ fn add_credential(app: &App, host: &SshHost) -> Result<CredentialId, CliError> {
         kind: CredentialKind::SshKey,
         secret: app.vault().seal(key.expose().as_bytes(), SECRET)?,
         passphrase: None,
+        password: None,
         path: None,
     };
     let everything = PageRequest::new(1, PageRequest::LARGEST);

@@ -4,7 +4,7 @@
 use super::{Arg, Said};
 
 /// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
-const REASONS: [(&str, &str); 53] = [
+const REASONS: [(&str, &str); 56] = [
     // Logins at git hosts.
     (
         "a password or token is never sent over plain http; use https",
@@ -66,6 +66,9 @@ const REASONS: [(&str, &str); 53] = [
     ("password", "password"),
     ("key", "key"),
     ("key of the SSH agent", "agent"),
+    ("a password", "a_password"),
+    ("a key", "a_key"),
+    ("another proof", "another_proof"),
     ("SSH_AUTH_SOCK is not set", "no_agent"),
     ("it holds no key", "agent_empty"),
     ("it did not answer in time", "agent_late"),

@@ -52,12 +52,22 @@ impl From<&Cause> for Said {
                 .arg("accepted", accepted),
             Cause::MoreProof {
                 user,
-                tried,
+                taken,
+                missing,
                 wanted,
             } => said("failure.ssh.more_proof")
                 .arg("user", user)
-                .with("tried", reason(tried))
+                .with("taken", reason(taken))
+                .with("missing", reason(missing))
                 .arg("wanted", wanted),
+            Cause::NextProofRefused {
+                user,
+                taken,
+                refused,
+            } => said("failure.ssh.next_proof")
+                .arg("user", user)
+                .with("taken", reason(taken))
+                .with("refused", reason(refused)),
             Cause::PasswordExpired { user } => {
                 said("failure.ssh.password_expired").arg("user", user)
             }

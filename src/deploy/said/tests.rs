@@ -191,8 +191,14 @@ fn ssh() -> Vec<SshCause> {
         },
         SshCause::MoreProof {
             user: "demo".into(),
-            tried: "key",
+            taken: "key",
+            missing: "a password",
             wanted: "password".into(),
+        },
+        SshCause::NextProofRefused {
+            user: "demo".into(),
+            taken: "key",
+            refused: "password",
         },
         SshCause::PasswordExpired {
             user: "demo".into(),

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use super::sshd::{Sshd, make_key, wait_until};
 use crate::ssh::{Cancel, Cause, Connection, Credential, Timeouts};
 
-struct Agent {
+/// A running ssh-agent; dropping it ends it.
+pub(super) struct Agent {
     process: Child,
     socket: PathBuf,
 }
 
 impl Agent {
-    fn start(folder: &Path) -> Self {
+    pub(super) fn start(folder: &Path) -> Self {
         let socket = folder.join("agent");
         let process = Command::new("ssh-agent")
             .arg("-D")
@@ -30,7 +31,7 @@ impl Agent {
         Self { process, socket }
     }
 
-    fn add(&self, key: &Path) {
+    pub(super) fn add(&self, key: &Path) {
         let added = Command::new("ssh-add")
             .arg("-q")
             .arg(key)
@@ -41,7 +42,7 @@ impl Agent {
         assert!(added.success());
     }
 
-    fn credential(&self) -> Credential {
+    pub(super) fn credential(&self) -> Credential {
         Credential::Agent(self.socket.clone())
     }
 }

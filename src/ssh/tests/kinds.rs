@@ -91,29 +91,17 @@ fn a_chroot_of_files_alone_is_seen_from_its_own_root() {
 }
 
 #[test]
-fn older_key_exchanges_ciphers_and_keys_are_spoken() {
+fn older_key_exchanges_ciphers_and_host_keys_are_spoken() {
     for config in [
         "KexAlgorithms diffie-hellman-group14-sha256\nCiphers aes128-ctr\nMACs hmac-sha2-256",
         "KexAlgorithms ecdh-sha2-nistp256\nCiphers aes256-gcm@openssh.com",
-        "HostKeyAlgorithms rsa-sha2-256\nPubkeyAcceptedAlgorithms rsa-sha2-512",
-        "HostKeyAlgorithms rsa-sha2-512\nPubkeyAcceptedAlgorithms rsa-sha2-256",
-        "HostKeyAlgorithms ecdsa-sha2-nistp256\nPubkeyAcceptedAlgorithms ecdsa-sha2-nistp256",
+        "HostKeyAlgorithms rsa-sha2-256",
+        "HostKeyAlgorithms rsa-sha2-512",
+        "HostKeyAlgorithms ecdsa-sha2-nistp256",
         "KexAlgorithms curve25519-sha256\nCiphers chacha20-poly1305@openssh.com",
     ] {
         let sshd = Sshd::with(&["ed25519", "rsa", "ecdsa"], config);
-        let kind = match config {
-            config if config.contains("Accepted") && config.contains("rsa") => "rsa",
-            config if config.contains("Accepted") => "ecdsa",
-            _ => "ed25519",
-        };
-        let key = sshd.folder().join("mine");
-        make_key(&key, kind, "");
-        sshd.authorize(&key);
-        let target = sshd.target_with(Credential::KeyInMemory {
-            key: read_secret(&key),
-            passphrase: None,
-        });
-        let connection = Connection::open(&target, &Timeouts::default())
+        let connection = Connection::open(&sshd.target(), &Timeouts::default())
             .unwrap_or_else(|error| panic!("{config}: {error}\n{}", sshd.log()));
         assert!(exec(&connection, "true").0.success(), "{config}");
     }
@@ -136,6 +124,10 @@ struct Dropbear {
 
 impl Dropbear {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("host");
         let made = Command::new("dropbearkey")
@@ -157,6 +149,7 @@ impl Dropbear {
             .arg(&key)
             .arg("-P")
             .arg(folder.path().join("pid"))
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -197,14 +190,11 @@ impl Drop for Dropbear {
     }
 }
 
-#[test]
-fn dropbear_takes_passwords_keys_commands_and_trees() {
+/// A folder, an account at home there, and the key that it lets in.
+fn at_home(name: &str) -> Option<(tempfile::TempDir, Account, Credential)> {
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let Some(account) = Account::at_home("d", home.path()) else {
-        return;
-    };
-    let dropbear = Dropbear::start();
+    let account = Account::at_home(name, home.path())?;
     let key = home.path().join("mine");
     make_key(&key, "ed25519", "");
     let dot_ssh = home.path().join(".ssh");
@@ -216,11 +206,39 @@ fn dropbear_takes_passwords_keys_commands_and_trees() {
         .status()
         .unwrap();
     assert!(owned.success());
-    let password = Credential::Password(Secret::new(PASSWORD.to_owned()));
     let in_memory = Credential::KeyInMemory {
         key: read_secret(&key),
         passphrase: None,
     };
+    Some((home, account, in_memory))
+}
+
+#[test]
+fn dropbear_that_asks_for_key_and_password_is_reached_with_both() {
+    let Some((_home, account, key)) = at_home("b") else {
+        return;
+    };
+    let dropbear = Dropbear::with(&["-t"]);
+    let password = || Secret::new(PASSWORD.to_owned());
+    let open = |credential| {
+        let target = dropbear.target(&account.name, credential);
+        Connection::open(&target, &Timeouts::default())
+    };
+    open(key.clone().and_password(Some(password())))
+        .unwrap_or_else(|error| panic!("{error}\n{}", dropbear.log()));
+    for half in [key, Credential::Password(password())] {
+        let cause = open(half).unwrap_err().cause;
+        assert!(matches!(cause, Cause::MoreProof { .. }), "{cause}");
+    }
+}
+
+#[test]
+fn dropbear_takes_passwords_keys_commands_and_trees() {
+    let Some((home, account, in_memory)) = at_home("d") else {
+        return;
+    };
+    let dropbear = Dropbear::start();
+    let password = Credential::Password(Secret::new(PASSWORD.to_owned()));
     for credential in [password, in_memory] {
         let target = dropbear.target(&account.name, credential);
         let connection = Connection::open(&target, &Timeouts::default())

@@ -74,6 +74,12 @@ fn what_makes_another_login_is_never_used_again() {
         matches!(cause, Cause::AuthenticationFailed { .. }),
         "{cause}"
     );
+    // As would be a second proof that this server does not ask for.
+    let mut both = target.clone();
+    let password = Secret::new("x".into());
+    both.credential = both.credential.and_password(Some(password));
+    drop(lease(&pool, &both));
+    assert_eq!(pool.counts(), (2, 0));
     let cause = denied(&|other| other.user = "longshore-nobody".into());
     assert!(
         matches!(cause, Cause::AuthenticationFailed { .. }),
@@ -86,7 +92,7 @@ fn what_makes_another_login_is_never_used_again() {
         };
     });
     assert!(matches!(cause, Cause::KeyUnreadable { .. }), "{cause}");
-    assert_eq!(pool.counts(), (1, 0));
+    assert_eq!(pool.counts(), (2, 0));
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn an_older_database_keeps_its_credentials_under_their_ids() {
             kind,
             secret: vec![1, 2, 3],
             passphrase: Some(vec![4]),
+            password: Some(vec![5]),
             path: None,
         };
         store.write(|c| credentials::add(c, &values)).unwrap().id
@@ -127,7 +128,8 @@ fn an_older_database_keeps_its_credentials_under_their_ids() {
     let web = store.write(|c| servers::add(c, &user)).unwrap().id;
     store.write(|c| credentials::delete(c, gone)).unwrap();
     let mut conn = store.connection().unwrap();
-    conn.revert_last_migration(MIGRATIONS).unwrap();
+    // Back to before the credentials' table was made anew.
+    while conn.revert_last_migration(MIGRATIONS).unwrap().to_string() != "20261126091000" {}
     conn.run_pending_migrations(MIGRATIONS).unwrap();
     drop(conn);
     let kept = store.read(|c| credentials::find(c, key)).unwrap();
@@ -135,6 +137,7 @@ fn an_older_database_keeps_its_credentials_under_their_ids() {
         (kept.name.as_str(), kept.secret, kept.passphrase, kept.path),
         ("key", vec![1, 2, 3], Some(vec![4]), None)
     );
+    assert_eq!(kept.password, None);
     let web = store.read(|c| servers::find(c, web)).unwrap();
     assert_eq!(web.credential_id, Some(key));
     // Still held by what uses it, and no id comes again.

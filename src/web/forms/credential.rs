@@ -6,18 +6,39 @@ use super::{Check, FieldError, FieldErrors, taken};
 use crate::app::App;
 use crate::secret::Secret;
 use crate::ssh::{self, Cause, KeyFolders};
-use crate::store::credentials::{self, Credential, CredentialValues, PASSPHRASE, SECRET};
+use crate::store::credentials::{self, Credential, CredentialValues, PASSPHRASE, PASSWORD, SECRET};
 use crate::store::{CredentialId, CredentialKind};
 use crate::web::error::Result;
 use crate::web::input::Fields;
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 5] = ["name", "kind", "secret", "path", "passphrase"];
+pub const FIELDS: [&str; 7] = [
+    "name",
+    "kind",
+    "secret",
+    "path",
+    "passphrase",
+    "password",
+    "has_password",
+];
 
 /// The longest key, in bytes.
 const LONGEST_KEY: usize = 16 << 10;
 /// The longest password, token or passphrase, in characters.
 const LONGEST_SECRET: usize = 1024;
+
+/// Those whose key a passphrase may open.
+const WITH_PASSPHRASE: [CredentialKind; 3] = [
+    CredentialKind::SshKey,
+    CredentialKind::SshKeyFile,
+    CredentialKind::GitSshKey,
+];
+/// Those of servers that may ask for a password as well.
+const WITH_PASSWORD: [CredentialKind; 3] = [
+    CredentialKind::SshKey,
+    CredentialKind::SshKeyFile,
+    CredentialKind::SshAgent,
+];
 
 /// A credential's checked values, not sealed yet.
 #[derive(Debug)]
@@ -28,6 +49,10 @@ struct Checked {
     secret: Option<Secret<String>>,
     /// None keeps the present one, if the secret is kept too.
     passphrase: Option<Secret<String>>,
+    /// None keeps the present one, unless it is to go.
+    password: Option<Secret<String>>,
+    /// Whether a present password that is not replaced goes.
+    no_password: bool,
     /// Of a key file.
     path: Option<String>,
 }
@@ -137,11 +162,21 @@ fn seal(app: &App, checked: Checked, present: Option<&Credential>) -> Result<Cre
         Some(passphrase) => Some(sealed(passphrase.expose(), PASSPHRASE)?),
         None => kept.and_then(|kept| kept.passphrase.clone()),
     };
+    // It is the user's and not the key's: another key leaves it.
+    let has_same_user = |present: &&Credential| present.kind == checked.kind;
+    let password = match &checked.password {
+        Some(password) => Some(sealed(password.expose(), PASSWORD)?),
+        None if checked.no_password => None,
+        None => present
+            .filter(has_same_user)
+            .and_then(|present| present.password.clone()),
+    };
     Ok(CredentialValues {
         name: checked.name,
         kind: checked.kind,
         secret,
         passphrase,
+        password,
         path: checked.path,
     })
 }
@@ -154,7 +189,6 @@ fn check(
     let present_kind = present.map(|credential| credential.kind);
     let kind = check.choice("kind", present_kind, CredentialKind::SshKey);
     let name = check.name("name", present.map(|credential| credential.name.as_str()));
-    let passphrase = passphrase(&mut check, kind);
     let secret = match kind {
         CredentialKind::SshKey | CredentialKind::GitSshKey => key(&mut check),
         CredentialKind::Password => password(&mut check),
@@ -170,7 +204,9 @@ fn check(
         name,
         kind,
         secret: secret.map(Secret::new),
-        passphrase: passphrase.map(Secret::new),
+        passphrase: beside(&mut check, "passphrase", kind, &WITH_PASSPHRASE).map(Secret::new),
+        password: beside(&mut check, "password", kind, &WITH_PASSWORD).map(Secret::new),
+        no_password: !check.choice("has_password", None, true),
         path: path(&mut check, kind, present),
     };
     check.finish(&FIELDS, checked)
@@ -225,16 +261,18 @@ fn key(check: &mut Check<'_>) -> Option<String> {
     Some(text + "\n").filter(|text| text != "\n")
 }
 
-fn passphrase(check: &mut Check<'_>, kind: CredentialKind) -> Option<String> {
-    let text = given(check, "passphrase", LONGEST_SECRET)?;
+/// A secret that those of `kinds` have beside their own.
+fn beside(
+    check: &mut Check<'_>,
+    field: &str,
+    kind: CredentialKind,
+    kinds: &[CredentialKind],
+) -> Option<String> {
+    let text = given(check, field, LONGEST_SECRET)?;
     if text.chars().any(char::is_control) {
-        check.refuse("passphrase", "invalid_characters");
+        check.refuse(field, "invalid_characters");
     }
-    let is_key = matches!(
-        kind,
-        CredentialKind::SshKey | CredentialKind::SshKeyFile | CredentialKind::GitSshKey
-    );
-    Some(text).filter(|_| is_key)
+    Some(text).filter(|_| kinds.contains(&kind))
 }
 
 #[cfg(test)]
@@ -308,6 +346,39 @@ mod tests {
             ),
         ] {
             let errors = refusal(kind, cause);
+            let first = errors.first().unwrap();
+            assert_eq!((first.field.as_str(), first.code), (field, code));
+        }
+    }
+
+    #[test]
+    fn a_key_for_servers_may_have_a_password_beside_it() {
+        for (kind, password, kept) in [
+            ("ssh_key", "a b", true),
+            ("ssh_key_file", "a b", true),
+            ("ssh_agent", "a b", true),
+            ("password", "a b", false),
+            ("git_ssh_key", "a b", false),
+            ("git_token", "a b", false),
+            ("ssh_key", "", false),
+        ] {
+            let object = serde_json::json!({
+                "name": "key", "kind": kind, "secret": "x", "path": "/x", "password": password,
+            });
+            let fields = Fields::from_json("application/json", object.to_string().as_bytes());
+            let checked = check(&fields.unwrap(), None).unwrap();
+            assert_eq!(checked.password.is_some(), kept, "{kind} {password}");
+        }
+        for (field, value, code) in [
+            ("password", "a\nb".to_owned(), "invalid_characters"),
+            ("password", "x".repeat(LONGEST_SECRET + 1), "too_long"),
+            ("has_password", "maybe".to_owned(), "unknown_choice"),
+        ] {
+            let object = serde_json::json!({
+                "name": "key", "kind": "ssh_key", "secret": "x", field: value,
+            });
+            let fields = Fields::from_json("application/json", object.to_string().as_bytes());
+            let errors = check(&fields.unwrap(), None).unwrap_err();
             let first = errors.first().unwrap();
             assert_eq!((first.field.as_str(), first.code), (field, code));
         }

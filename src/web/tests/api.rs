@@ -206,7 +206,15 @@ async fn credentials_are_written_and_never_read() {
     keys.sort();
     assert_eq!(
         keys,
-        ["created_at", "id", "kind", "name", "path", "updated_at"]
+        [
+            "created_at",
+            "has_password",
+            "id",
+            "kind",
+            "name",
+            "path",
+            "updated_at"
+        ]
     );
     holds_no_secret(&ann.get("credentials").await.expect(200));
 

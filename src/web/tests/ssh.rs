@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ssh::tests::sshd::{make_key, run};
+use crate::store::credentials;
 
 const PASSPHRASE: &str = "open sesame";
 
@@ -94,6 +95,66 @@ async fn key_files_and_the_agent_need_the_operators_leave() {
         assert_eq!(refused.error().1.as_deref(), Some("path"), "{path}");
     }
     ann.post("credentials", agent).await.expect(201);
+}
+
+#[actix_web::test]
+async fn the_password_beside_a_key_is_sealed_kept_and_removed() {
+    const PASSWORD: &str = "correct horse";
+    let folder = tempfile::tempdir().unwrap();
+    let key = |name: &str| {
+        let path = folder.path().join(name);
+        make_key(&path, "ed25519", "");
+        key_text(&path)
+    };
+    let test = TestApp::with_people();
+    let ann = test.script("ann");
+    let both = json!({"name": "both", "kind": "ssh_key", "secret": key("a"), "password": PASSWORD});
+    let made = ann.post("credentials", both).await.expect(201);
+    assert_eq!(made.json()["has_password"], true);
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let path = format!("credentials/{id}");
+    let sealed = || {
+        let id = crate::store::CredentialId(id.parse().unwrap());
+        let found = test.app.store().read(|conn| credentials::find(conn, id));
+        found.unwrap().password
+    };
+    let opens = |expected: &str| {
+        let vault = test.app.vault();
+        let opened = vault.open_text(&sealed().unwrap(), credentials::PASSWORD);
+        assert_eq!(opened.unwrap().expose(), expected);
+    };
+    assert!(!sealed().unwrap().windows(5).any(|part| part == b"horse"));
+    opens(PASSWORD);
+    // Another key, and what a script has read and gives back, leave it; another one replaces it.
+    for change in [
+        json!({"secret": key("b")}),
+        made.json(),
+        json!({"password": ""}),
+    ] {
+        let kept = ann.put(&path, change).await.expect(200);
+        assert!(!kept.body.contains("horse"), "{}", kept.body);
+        opens(PASSWORD);
+    }
+    ann.put(&path, json!({"password": "new"})).await.expect(200);
+    opens("new");
+
+    let mut browser = test.browser_of("ann").await;
+    let edit = format!("/credentials/{id}/edit");
+    let page = browser.get(&edit).await.expect(200);
+    assert!(page.body.contains("name=\"has_password\""));
+    let fields = [("name", "both"), ("kind", "ssh_key"), ("password", "a\tb")];
+    let page = browser.post(&edit, &fields).await.expect(422);
+    assert!(page.body.contains("id=\"password-error\""), "{}", page.body);
+    assert!(page.body.contains("name=\"has_password\"") && !page.body.contains("a\tb"));
+    let fields = [
+        ("name", "both"),
+        ("kind", "ssh_key"),
+        ("has_password", "false"),
+    ];
+    browser.post(&edit, &fields).await.expect(303);
+    assert_eq!(sealed(), None);
+    let page = browser.get(&edit).await.expect(200);
+    assert!(!page.body.contains("name=\"has_password\""));
 }
 
 async fn ssh_server(script: &Script<'_>, hostname: &str) -> String {
