@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench transfer` runs every row three times, the peers in turn, and prints the table
 //! of BENCHMARKS.md from the medians. After `--`: `--rounds N`, `--only TEXT` for the rows that have
-//! TEXT in their name, `--ours` to leave the peers out (the rows of 1 GB have none), `--delay MS` for so many milliseconds of round
-//! trip between the platform and its servers, `--servers N` instead of 20. Wants root (each server has
+//! TEXT in their name, `--ours` to leave the peers out (the rows of 1 GB have none), `--beside TEXT` for
+//! the fleet's peers that have TEXT in theirs, `--delay MS` for so many milliseconds of round trip between the platform and its servers, `--servers N` instead of 20. Wants root (each server has
 //! a mount namespace) and the packages openssh-server, openssh-sftp-server, rsync, zip, unzip, zstd, git.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -35,6 +35,7 @@ fn main() {
         rounds: number("--rounds", 3),
         servers: number("--servers", 20),
         delay_ms: number("--delay", 0) as u64,
+        beside: value("--beside").unwrap_or_default(),
         ours_alone: arguments.iter().any(|argument| argument == "--ours"),
     };
     println!(

@@ -16,6 +16,8 @@ pub struct Bench {
     pub servers: usize,
     pub delay_ms: u64,
     pub ours_alone: bool,
+    /// The peers of the fleet that have this in their name.
+    pub beside: String,
 }
 
 pub struct Row {
@@ -253,8 +255,8 @@ fn fleet_release(bench: &Bench, name: &str) {
         settle();
         again[0].rounds.push(release());
         for (place, script) in scripts.iter_mut().enumerate() {
-            if bench.ours_alone {
-                break;
+            if bench.ours_alone || !first[place + 1].name.contains(&bench.beside) {
+                continue;
             }
             fleet.clear();
             let url = repository.url();

@@ -41,7 +41,7 @@ pub(super) const DROP_PARTS: &str = r#"drop_parts() {
   for left in "$base/releases"/*.part; do
     id=${left##*/}
     id=${id%.part}
-    case $id in '' | *[!0-9]*) ;; *) rm -rf "$left" ;; esac
+    case $id in '' | *[!0-9]*) ;; *) rm -rf "$left" || : ;; esac
   done
 }
 "#;
@@ -100,7 +100,7 @@ remove() {{
   [ "$1" != "$live" ] || return 0
   echo "removing release $1"
   if [ -f ".$1/digest" ]; then
-    [ ! -e .spare ] || rm -rf .spare
+    [ ! -e .spare ] || rm -rf .spare || :
     mkdir .spare && mv ".$1" "./$1" .spare && return 0
   fi
   rm -rf "./$1" "./.$1"

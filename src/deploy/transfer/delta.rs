@@ -31,7 +31,7 @@ pub(super) struct Delta<'a> {
     /// Whether the spare has folders that the new release has not.
     pub(super) fewer_folders: bool,
     /// What will have changed in the spare: the lines of what is no more as it was, and after a tab those of
-    /// what has taken its place.
+    /// what has taken its place; and `.`, its end.
     pub(super) changes: Lines,
 }
 
@@ -70,7 +70,8 @@ impl<'a> Delta<'a> {
                 .flatten()
                 .map(|entry| [b"\t", &*entry.line(true)].concat()),
         );
-        let changes = Lines::of(changes.collect());
+        // The end, without which a list that could not be made would be one of nothing.
+        let changes = Lines::of(changes.chain([b".".to_vec()]).collect());
         let is_missing = |entry: &&Entry| {
             !new.find(&entry.path)
                 .is_some_and(|what| mem::discriminant(what) == mem::discriminant(&entry.what))
@@ -273,7 +274,8 @@ mod tests {
                 let changes = delta.changes.text().split_inclusive(|byte| *byte == 0);
                 let changes: Vec<&[u8]> = changes.map(|line| &line[..line.len() - 1]).collect();
                 prop_assert!(changes.is_sorted());
-                for was in changes.iter().filter(|line| line[0] != b'\t') {
+                let old = |line: &&&[u8]| line[0] != b'\t' && **line != b".";
+                for was in changes.iter().filter(old) {
                     prop_assert!(is.remove(*was));
                 }
                 for new in changes.iter().filter_map(|line| line.strip_prefix(b"\t")) {

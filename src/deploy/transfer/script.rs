@@ -5,7 +5,8 @@
 //! and paths of its files), `digest` (the checksum of `sums`) and `seal` (what is at every path, with
 //! mode, size, inode and time of the last change of every file, as it was when it had been verified;
 //! `linked`: with the time of its content instead, since a hard link changes a file too). A file whose
-//! line of the seal is still true has not been touched since.
+//! line of the seal is still true has not been touched since. The seal ends with `~`: one that was cut
+//! off, as by a full disk, holds nothing.
 //!
 //! The release that went last lies in `releases/.spare`, as `ID` with its record `.ID`. The next release
 //! is made of it, so that only what differs is written; without it the unchanged files are copied.
@@ -71,17 +72,19 @@ found() {{
 recorded() {{ said=; [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && read -r said <"$rel/.$1/digest"; }}
 touched() {{
   if [ -f "$rel/.$1/seal" ]; then set -- "$1" seal "$sealed"; else set -- "$1" linked "$linked"; fi
-  (cd "$rel/$1" && found "$3") | comm -z -13 - "$rel/.$1/$2" | wc -c
+  [ "$( (cd "$rel/$1" && found "$3") | comm -z -13 - "$rel/.$1/$2" | wc -c)" -ne 2 ]
 }}
 "#
         )
 }
 
-/// Says what is there: an [`OFFER`], with the release `from` that a delta can start from.
+/// Says what is there: an [`OFFER`], with the release `from` that a delta can start from and the spare. Its
+/// links go first, so that none of them leads anything that is done in it to another place; one in whose
+/// folders somebody else lets nobody write is none.
 fn look(arrival: &Arrival<'_>) -> String {
     let mut text = String::new();
     text.push_str(&format!(
-        r#"if recorded "$ours" && [ "$said" = "$want" ] && [ "$(touched "$ours")" -eq 0 ]; then
+        r#"if recorded "$ours" && [ "$said" = "$want" ] && ! touched "$ours"; then
   printf '{OFFER}\tthere\n'
   exit 0
 fi
@@ -99,9 +102,9 @@ for one in "$live" "$newest"; do
 done
 for one in "$spare"/.[0-9]*/{seal}; do
   one=${{one%/{seal}}} one=${{one##*/.}}
-  if [ "$from" != - ] && [ -d "$spare/$one" ]; then
+  if [ "$from" != - ] && [ -d "$spare/$one" ] && read -r record <"$spare/.$one/digest" &&
+    said=$(find "$spare/$one" ! -type d ! -type f -delete -o -type d ! -writable -print -quit 2>&1) && [ -z "$said" ]; then
     old=$one
-    read -r record <"$spare/.$one/digest"
   fi
 done
 "#,
@@ -130,7 +133,7 @@ pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
 
 /// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE CHANGES LENGTH FOLDERS`, LENGTH
 /// bytes of paths that go from the spare, then the pack, and makes it `releases/ID`. CHANGES: the checksum
-/// of what will have changed in the spare ([`Changes`](super::delta::Changes)); FOLDERS: 1 where folders
+/// of what will have changed in the spare (`changes` of a [`Delta`](super::delta::Delta)); FOLDERS: 1 where folders
 /// may go. `asked`: the look has been done before.
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
     let look = match asked {
@@ -188,7 +191,7 @@ const FAILING: &str = r#"fail() {
   cd "$rel"
   drop_parts
   if [ "$old" != - ]; then
-    rm -rf "$spare"
+    rm -rf "$spare" || :
     refuse spare_failed "$old" "$2"
   fi
   if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
@@ -200,16 +203,14 @@ names() {
 "#;
 
 /// The part folder that the release is made in: an empty one, or the spare without what does not stay.
-/// The spare's links go first, so that none of them leads anything that is done in it to another place.
 const BEGIN: &str = r#"if [ "$old" = - ]; then
-  [ ! -e "$spare" ] || rm -rf "$spare"
+  [ ! -e "$spare" ] || rm -rf "$spare" || :
   mkdir "$part/$ours"
 else
   said=$(mv "$spare/$old" "$part/$ours" 2>&1) || fail spare "$said"
   cd "$part/$ours"
-  find . ! -type d ! -type f -delete
-  [ "$length" = 0 ] || head -c "$length" | xargs -0 rm -f --
-  [ "$folders" = 0 ] || find . -mindepth 1 -depth -type d -empty -delete
+  [ "$length" = 0 ] || said=$(head -c "$length" | xargs -0 rm -f -- 2>&1) || fail spare "$said"
+  [ "$folders" = 0 ] || said=$(find . -mindepth 1 -depth -type d -empty -delete 2>&1) || fail spare "$said"
 fi
 "#;
 
@@ -246,7 +247,7 @@ elif [ "$old" = - ]; then
   comm -z -23 "$rel/.$from/sums" ../lists/dropped >../lists/kept || fail delta 'no list'
   names ../lists/kept | take_over
   sort -z -m -o ../.$ours/sums ../lists/kept ../lists/added
-  if [ "$(touched "$from")" -ne 0 ]; then check=../.$ours/sums print=zero; fi
+  if touched "$from"; then check=../.$ours/sums print=zero; fi
 else
   [ ! -s ../lists/copied ] || take_over <../lists/copied
   comm -z -23 "$spare/.$old/sums" ../lists/dropped | sort -z -m -o ../.$ours/sums - ../lists/added
@@ -266,23 +267,26 @@ fn look_over(arrival: &Arrival<'_>) -> String {
         ..
     } = arrival;
     let seal = arrival.seal();
-    let format = if arrival.hard_links {
-        "$linked"
+    let (format, alone) = if arrival.hard_links {
+        ("$linked", ":")
     } else {
-        "$sealed"
+        (
+            "$sealed",
+            r#"[ -z "$(find . -type f -links +1 -print -quit)" ] || fail spare 'shared files'"#,
+        )
     };
     format!(
         r#"seal=../.$ours/{seal}
-seal() {{ found "{format}" >$seal; }}
+seal() {{ {{ found "{format}" && printf '~\0'; }} >$seal; }}
 whole() {{
-  find . -mindepth 1 -type f -printf 'f%P//%m %s\0' -fprintf $seal "{format}" \
+  {{ find . -mindepth 1 -type f -printf 'f%P//%m %s\0' -fprintf $seal "{format}" \
     -o -type d -printf 'd%P//%m\0' -fprintf $seal 'd%P//%m\0' \
-    -o -type l -printf 'l%P//%l\0' -fprintf $seal 'l%P//%l\0' -o -printf '?%P//\0' | sort -z
-  sort -z -o $seal $seal
+    -o -type l -printf 'l%P//%l\0' -fprintf $seal 'l%P//%l\0' -o -printf '?%P//\0' || echo failed; }} | sort -z
+  sort -z -o $seal $seal && printf '~\0' >>$seal
 }}
 modeless() {{ whole | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|'; }}
 changed() {{
-  comm -z -3 "$spare/.$old/{seal}" $seal | sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|' | sort -z
+  {{ comm -z -3 "$spare/.$old/{seal}" $seal && printf '.\0'; }} | sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|' | sort -z
 }}
 is() {{
   said=$($1 | sha256sum)
@@ -290,7 +294,8 @@ is() {{
 }}
 tidy() {{
   names ../.$ours/sums | sort -z >../lists/files
-  sed -z -n 's|^f\(.*\)//.*|./\1|p' $seal | sort -z | comm -z -23 - ../lists/files | xargs -0 -r rm -f --
+  sed -z -n 's|^f\(.*\)//.*|./\1|p' $seal | sort -z | comm -z -23 - ../lists/files |
+    xargs -0 -r rm -f -- || fail spare 'added files'
   changed | comm -z -23 - ../lists/changed | sed -z -n 's|^\td\(.*\)//.*|./\1|p' | sort -z -r |
     xargs -0 -r rmdir -- 2>/dev/null || :
 }}
@@ -305,6 +310,7 @@ elif [ "$old" != - ]; then
     seal
     if ! is changed "$changes"; then
       is whole {shape} || fail spare 'changed files'
+      {alone}
       check=../.$ours/sums print=zero
     fi
   fi
@@ -319,12 +325,9 @@ fi
 }
 
 /// Checks the content of the files that `check` lists.
-const CHECK: &str = r#"if [ "$old" = - ] || [ $check != ../lists/added ]; then
-  case $print in
-    check | zero)
-      said=$(sha256sum ../.$ours/sums)
-      [ "${said%% *}" = "$want" ] || fail damaged 'list of files' ;;
-  esac
+const CHECK: &str = r#"if [ $gnu = 1 ] && { [ "$old" = - ] || [ $check != ../lists/added ]; }; then
+  said=$(sha256sum ../.$ours/sums)
+  [ "${said%% *}" = "$want" ] || fail damaged 'list of files'
 fi
 if [ -s $check ]; then
   case $print in

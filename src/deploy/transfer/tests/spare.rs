@@ -108,6 +108,69 @@ fn a_spare_whose_owners_or_times_changed_is_checked_by_its_content() {
 }
 
 #[test]
+fn what_is_in_the_way_in_the_spare_has_it_given_up() {
+    let (first, second, third) = pages();
+    let place = with_a_spare(&first, &second);
+    let gone = place.base().join("releases/.spare/1/old");
+    fs::remove_file(&gone).unwrap();
+    fs::create_dir(&gone).unwrap();
+    fs::write(gone.join("cached"), "the application's").unwrap();
+    build(&place.path("tree"), &third);
+    let refused = refusal(&place.send(&place.shipment(3), true, |_| {}).unwrap_err());
+    assert!(refused.is_of_a_spare(), "{refused}");
+}
+
+#[test]
+fn a_record_that_was_cut_off_vouches_for_nothing() {
+    let (first, second, _) = pages();
+    for (file, is_spare) in [("seal", true), ("digest", true), ("seal", false)] {
+        let place = with_a_spare(&first, &second);
+        let (record, page) = match is_spare {
+            true => (".spare/.1", ".spare/1/same"),
+            false => (".2", "2/same"),
+        };
+        let releases = place.base().join("releases");
+        fs::write(releases.join(record).join(file), "").unwrap();
+        fs::write(releases.join(page), "hers").unwrap();
+        build(&place.path("tree"), &first);
+        let shipment = place.shipment(3);
+        // Nothing was to change in the spare; and it is told as such, or as a delta.
+        if let Err(output) = place.send(&shipment, true, |_| {}) {
+            refusal(&output);
+            if place.send(&shipment, true, |_| {}).is_err() {
+                place.send(&shipment, false, |_| {}).unwrap();
+            }
+        }
+        assert_eq!(
+            read(&place.release(3)),
+            read(&place.path("tree")),
+            "{record}/{file}"
+        );
+    }
+}
+
+#[test]
+fn a_copy_shares_no_file_with_a_release_that_linked_them() {
+    let (first, second, third) = pages();
+    let mut place = Place {
+        hard_links: false,
+        ..Place::new()
+    };
+    place.arrive(1, &first);
+    place.hard_links = true;
+    place.arrive(2, &second);
+    place.go_live(2, 1);
+    place.hard_links = false;
+    build(&place.path("tree"), &third);
+    let shipment = place.shipment(3);
+    let refused = refusal(&place.send(&shipment, true, |_| {}).unwrap_err());
+    assert!(refused.is_of_a_spare(), "{refused}");
+    place.send(&shipment, true, |_| {}).unwrap();
+    let same = fs::metadata(place.release(3).join("same")).unwrap();
+    assert_eq!(same.nlink(), 1);
+}
+
+#[test]
 fn a_release_that_is_sent_whole_needs_the_room_of_the_spare() {
     let (first, second, third) = pages();
     let place = with_a_spare(&first, &second);
