@@ -273,7 +273,7 @@ impl WorkCopy {
         let failed = |error: git2::Error| self.other(&error);
         let mut large =
             LargeFiles::of(&self.repository, &self.folder, commit.id, &files).map_err(failed)?;
-        large.add_missing();
+        large.force();
         let target = self.repository.find_commit(commit.id.0).map_err(failed)?;
         let mut options = plain();
         options.force();

@@ -139,10 +139,16 @@ fn a_large_file_of_a_work_copy_is_written_in_little_memory() {
     fs::create_dir(&outside).unwrap();
     fs::remove_dir_all(copy.join("media")).unwrap();
     std::os::unix::fs::symlink(&outside, copy.join("media")).unwrap();
-    let _ = copies.does(&["checkout", name, "v1"]);
-    let _ = copies.does(&["reset", name, "v2"]);
+    let refused = copies.does(&["checkout", name, "v1"]).unwrap_err();
+    assert!(refused.contains("changed here"), "{refused}");
+    copies.does(&["reset", name, "v2"]).unwrap();
+    copies.is_at("v2");
     assert!(fs::read_dir(&outside).unwrap().next().is_none());
-    let _ = fs::remove_file(copy.join("media"));
+
+    // Nor is a reset kept by a folder in its place.
+    fs::remove_file(&film).unwrap();
+    fs::create_dir_all(film.join("mine")).unwrap();
+    fs::write(film.join("mine/too"), "mine").unwrap();
     copies.does(&["reset", name, "v2"]).unwrap();
     copies.is_at("v2");
 }

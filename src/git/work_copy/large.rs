@@ -27,6 +27,8 @@ pub(super) struct LargeFiles<'a> {
     to: git2::Tree<'a>,
     /// Those that are to be written.
     changed: Vec<LargeFile<'a>>,
+    /// Whether what is in their way goes.
+    forced: bool,
 }
 
 /// From this size on a file is one, in bytes.
@@ -92,10 +94,11 @@ impl<'a> LargeFiles<'a> {
             from,
             to: repository.find_commit(commit.0)?.tree()?,
             changed: Vec::new(),
+            forced: false,
         };
         let all = files.entries.iter().filter_map(LargeFile::of);
         large.changed = all
-            .filter(|file| large.before(file) != Some((file.blob, file.git_mode())))
+            .filter(|file| large.before(file.path) != Some((file.blob, file.git_mode())))
             .collect();
         Ok(large)
     }
@@ -105,17 +108,19 @@ impl<'a> LargeFiles<'a> {
         self.changed.is_empty()
     }
 
-    /// What the commit that is checked out has at the file's place: an id and a mode.
-    fn before(&self, file: &LargeFile<'_>) -> Option<(Oid, u32)> {
-        let found = self.from.as_ref()?.get_path(file.path).ok()?;
+    /// What the commit that is checked out has at a path: an id and a mode.
+    fn before(&self, path: &Path) -> Option<(Oid, u32)> {
+        let found = self.from.as_ref()?.get_path(path).ok()?;
         Some((found.id(), u32::try_from(found.filemode()).ok()?))
     }
 
-    /// Takes in those that are the same in both commits, and not in the work copy.
-    pub(super) fn add_missing(&mut self) {
+    /// Has them written as a reset does: also those that are the same in both commits and not in the work
+    /// copy, and whatever is in their way.
+    pub(super) fn force(&mut self) {
+        self.forced = true;
         let all = self.files.entries.iter().filter_map(LargeFile::of);
         let missing: Vec<LargeFile<'a>> = all
-            .filter(|file| self.before(file) == Some((file.blob, file.git_mode())))
+            .filter(|file| self.before(file.path) == Some((file.blob, file.git_mode())))
             .filter(|file| !self.is_there(file))
             .collect();
         self.changed.extend(missing);
@@ -126,7 +131,7 @@ impl<'a> LargeFiles<'a> {
     pub(super) fn in_the_way(&self) -> Option<InTheWay> {
         let is_theirs = |file: &&LargeFile<'_>| {
             let place = self.folder.join(file.path);
-            let before = self.before(file);
+            let before = self.before(file.path);
             match fs::symlink_metadata(&place) {
                 Err(_) => before.is_some(),
                 Ok(found) if found.is_file() => {
@@ -140,7 +145,19 @@ impl<'a> LargeFiles<'a> {
                 }
             }
         };
-        let found = self.changed.iter().find(is_theirs)?;
+        // A folder of the file that is none here, though nothing else was checked out there.
+        let is_cut_off = |file: &&LargeFile<'_>| {
+            let mut parents = file.path.ancestors().skip(1);
+            parents.any(|parent| {
+                let found = fs::symlink_metadata(self.folder.join(parent));
+                found.is_ok_and(|found| !found.is_dir())
+                    && self
+                        .before(parent)
+                        .is_none_or(|(_, mode)| mode == TREE_MODE)
+            })
+        };
+        let mut changed = self.changed.iter();
+        let found = changed.find(|file| is_theirs(file) || is_cut_off(file))?;
         Some(InTheWay(found.path.to_owned()))
     }
 
@@ -217,20 +234,24 @@ impl<'a> LargeFiles<'a> {
     /// Makes the folders of `path`; never goes through a link. What libgit2 left at its place is an
     /// empty folder, or somebody's.
     fn make_room(&self, path: &Path) -> io::Result<()> {
+        let make = |folder: &Path| DirBuilder::new().mode(checkout::FOLDER_MODE).create(folder);
         for parent in self.parents(path) {
-            match DirBuilder::new()
-                .mode(checkout::FOLDER_MODE)
-                .create(&parent)
-            {
+            match make(&parent) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                Err(_) if !is_folder(&parent) => return Err(io::ErrorKind::NotADirectory.into()),
-                _ => {}
+                Err(_) if is_folder(&parent) => {}
+                Err(_) if self.forced => {
+                    fs::remove_file(&parent)?;
+                    make(&parent)?;
+                }
+                Err(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Ok(()) => {}
             }
         }
         let place = self.folder.join(path);
-        match is_folder(&place) {
-            true => fs::remove_dir(&place),
-            false => Ok(()),
+        match (is_folder(&place), self.forced) {
+            (true, true) => fs::remove_dir_all(&place),
+            (true, false) => fs::remove_dir(&place),
+            (false, _) => Ok(()),
         }
     }
 }
