@@ -162,13 +162,7 @@ fn cancelling_ends_a_check_and_the_server_stays() {
         .expect(200);
     let id = fleet.submit(&project, "main");
     gate.wait_until_reached();
-    let asked = Instant::now();
-    let answer = fleet.api.post(&format!("releases/{id}/cancel"), &json!({}));
-    assert!((200..300).contains(&answer.status), "{}", answer.text);
-    let ended = fleet.ended(&id);
-    let took = asked.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    assert_eq!(ended["state"], "cancelled", "{ended}");
+    fleet.cancel(&id, Duration::from_secs(2));
     assert_eq!(fleet.states(&id, "health"), ["cancelled"]);
     assert_eq!(fleet.machines[0].current(), Some(id));
 }
@@ -182,13 +176,7 @@ fn cancelling_ends_a_check_that_does_not_listen() {
     let project = fleet.project(json!({"health": deaf, "health_seconds": 600}));
     let id = fleet.submit(&project, "main");
     gate.wait_until_reached();
-    let asked = Instant::now();
-    let answer = fleet.api.post(&format!("releases/{id}/cancel"), &json!({}));
-    assert!((200..300).contains(&answer.status), "{}", answer.text);
-    let ended = fleet.ended(&id);
-    let took = asked.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    assert_eq!(ended["state"], "cancelled", "{ended}");
+    fleet.cancel(&id, Duration::from_secs(2));
 }
 
 /// As hosting companies have it: files alone, and a login that sees one folder of the machine (which

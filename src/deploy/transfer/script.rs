@@ -357,5 +357,5 @@ if [ $keep = 1 ]; then
 else
   mv "$part/$ours" .
 fi
-rm -rf "$part" "$spare"
+rm -rf "$part" "$spare" || :
 "#;

@@ -1,7 +1,7 @@
 //! Releases that are made of the folder of the one that went last.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use proptest::prelude::*;
 
@@ -105,6 +105,19 @@ fn a_spare_whose_owners_or_times_changed_is_checked_by_its_content() {
     assert_eq!(read(&place.release(3)), read(&place.path("tree")));
     let refused = refusal(&hers("hers").0.unwrap_err());
     assert!(refused.is_of_a_spare(), "{refused}");
+}
+
+/// As with an application that runs as a user of its own; root may write everywhere, and takes it.
+#[test]
+fn a_spare_with_folders_of_somebody_else_is_done_without() {
+    let (first, second, third) = pages();
+    let place = with_a_spare(&first, &second);
+    let theirs = place.base().join("releases/.spare/1/theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("cached"), "the application's").unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o555)).unwrap();
+    assert_eq!(place.arrive(3, &third), Some(3));
+    let _ = fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755));
 }
 
 #[test]
