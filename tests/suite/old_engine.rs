@@ -113,6 +113,8 @@ fn the_flow_chart_of_a_running_release_works_in_an_old_engine() {
     page.log_in(url);
     page.go(&format!("{url}/releases/new?project={project}"));
     page.click("#ref-picker [data-value='main']");
+    // The list of commits moves the button when it comes.
+    page.wait_for("document.body.textContent.indexOf('Say two') >= 0");
     page.click("#release-form button[type=submit]");
     page.wait_for("document.querySelectorAll('g.node').length > 5");
     page.mark();
