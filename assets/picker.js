@@ -21,10 +21,15 @@
     box.appendChild(element('p', { 'class': isError ? 'notice is-error' : 'hint', text: message }));
   }
 
+  function clearCommits() {
+    Longshore.clear(commitBox);
+    commitBox.style.minHeight = '';
+  }
+
   function fallBack(message) {
     picker.hidden = false;
     showPlain(true, true);
-    Longshore.clear(commitBox);
+    clearCommits();
     say(refBox, text('js.picker.failed', { message: message }), true);
   }
 
@@ -88,7 +93,7 @@
 
   function showRefs() {
     Longshore.clear(refBox);
-    Longshore.clear(commitBox);
+    clearCommits();
     refBox.appendChild(tabs());
     showPlain(false, kind === 'commit');
     if (kind === 'commit') { return commitField.focus(); }
@@ -108,11 +113,13 @@
 
   function showCommits(name) {
     var turn = (asked += 1);
+    // What stands below does not jump up for a moment, and away from a click.
+    commitBox.style.minHeight = commitBox.offsetHeight + 'px';
     say(commitBox, text('js.picker.loading'));
     Longshore.request('GET', '/api/v1/projects/' + encodeURIComponent(project.value) + '/commits?ref=' + encodeURIComponent(name), {}, function (error, commits) {
       if (turn !== asked || refField.value !== name) { return; }
+      clearCommits();
       if (error) { return say(commitBox, text('js.picker.failed', { message: error.message }), true); }
-      Longshore.clear(commitBox);
       var items = commits.map(function (commit) {
         return { value: commit.commit, code: commit.commit, label: commit.summary, note: commit.author + ' · ' + commit.date };
       });
@@ -138,7 +145,7 @@
     picker.hidden = !project.value;
     var refused = plain.querySelector('.field-error');
     if (!refused) { showPlain(false, false); }
-    Longshore.clear(commitBox);
+    clearCommits();
     if (!project.value) { return; }
     say(refBox, text('js.picker.loading'));
     Longshore.request('GET', '/api/v1/projects/' + encodeURIComponent(project.value) + '/refs', {}, function (error, answer) {

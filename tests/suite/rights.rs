@@ -159,8 +159,12 @@ fn a_name_is_no_key_to_anothers_queue() {
     let held = people[1].park(&format!("name=jason&room=chat&after={after}"));
     parked(&server, 1);
     let crowd: Vec<_> = (0..5)
-        .map(|_| people[2].park(&format!("name=jason&room=chat&after={after}&wait=5")))
+        .map(|_| people[2].park(&format!("name=jason&room=chat&after={after}")))
         .collect();
+    // Five are parked before the last one came, too: it is the end of one that tells that all came.
+    until_true("the end of bob's oldest poll", || {
+        crowd.iter().any(|poll| poll.is_finished())
+    });
     parked(&server, 5);
     let form = [("content", "three"), ("name", "tank")];
     assert_eq!(Someone::of(&server).post("/send_msg", &form).status, 200);
