@@ -1,6 +1,7 @@
 //! A server while a release works on it: over SSH, or the platform's own machine.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::error::StepError;
 use super::local::{self, LocalCommand};
 use super::said::refusal::Refusal;
 use super::script::REFUSED;
-use crate::ssh::{Cancel, Cause, Command, Exit, Leased, Stream};
+use crate::ssh::{Cancel, Cause, Command, Exit, Followed, Leased, SshError, Stream, Underway};
 use crate::store::ServerKind;
 use crate::store::servers::Server;
 
@@ -47,14 +48,7 @@ impl Destination {
         cancel: &Cancel,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), StepError> {
-        let mut refusal = None;
-        let mut listen = |stream: Stream, line: &str| {
-            // The node's log gets it in words, with the step's end.
-            match (stream, Refusal::read(line)) {
-                (Stream::Err, Some(said)) => refusal = Some(said),
-                _ => on_line(line),
-            }
-        };
+        let mut ear = Ear::default();
         let exit = match self {
             Self::Local => local::run(
                 &LocalCommand {
@@ -66,24 +60,132 @@ impl Destination {
                 },
                 stdin,
                 cancel,
-                &mut listen,
+                &mut |stream, line| ear.hear(stream, line, on_line),
             )?,
-            Self::Ssh(connection) => {
-                let command = Command::new(script, time_limit);
-                let command = match stdin {
-                    Some(stdin) => command.stdin(stdin),
-                    None => command,
-                };
-                connection
-                    .exec(command, cancel, &mut listen)
-                    .map_err(|error| match error.cause {
-                        Cause::Cancelled { .. } => StepError::Stopped,
-                        Cause::CommandTimedOut { limit, .. } => StepError::CommandTimedOut(limit),
-                        _ => StepError::Ssh(error),
-                    })?
-            }
+            Self::Ssh(connection) => connection
+                .exec(
+                    command(script, stdin, time_limit),
+                    cancel,
+                    &mut |it, line| {
+                        ear.hear(it, line, on_line);
+                    },
+                )
+                .map_err(step_error)?,
         };
-        judge(exit, refusal)
+        judge(exit, ear.refusal)
+    }
+
+    /// The same as far as the script says the line `until`, by itself, where it goes on meanwhile: over
+    /// SSH. None: it ended.
+    pub(super) fn run_until(
+        &self,
+        until: &str,
+        script: &str,
+        stdin: Option<&mut (dyn Read + Send)>,
+        time_limit: Duration,
+        cancel: &Cancel,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<Option<Ongoing>, StepError> {
+        let Self::Ssh(connection) = self else {
+            self.run(script, stdin, time_limit, cancel, on_line)?;
+            return Ok(None);
+        };
+        let mut ear = Ear::default();
+        let mut later = None;
+        let followed = connection.exec_until(
+            command(script, stdin, time_limit),
+            cancel,
+            &mut |stream, line| {
+                match &mut later {
+                    None if stream == Stream::Out && line == until => {
+                        later = Some(Vec::new());
+                        return ControlFlow::Break(());
+                    }
+                    None => ear.hear(stream, line, on_line),
+                    Some(later) => later.push((stream, line.to_owned())),
+                }
+                ControlFlow::Continue(())
+            },
+        );
+        match followed.map_err(step_error)? {
+            Followed::Underway(underway) => Ok(Some(Ongoing {
+                underway,
+                ear,
+                later: later.unwrap_or_default(),
+            })),
+            Followed::Ended(exit) => judge(exit, ear.refusal).map(|()| None),
+        }
+    }
+
+    /// Follows a script to its end that [`run_until`](Self::run_until) left.
+    pub(super) fn go_on(
+        &self,
+        ongoing: Ongoing,
+        time_limit: Duration,
+        cancel: &Cancel,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), StepError> {
+        let Self::Ssh(connection) = self else {
+            return Ok(());
+        };
+        let Ongoing {
+            underway,
+            mut ear,
+            later,
+        } = ongoing;
+        for (stream, line) in later {
+            ear.hear(stream, &line, on_line);
+        }
+        let exit = connection
+            .go_on(underway, time_limit, cancel, &mut |stream, line| {
+                ear.hear(stream, line, on_line);
+            })
+            .map_err(step_error)?;
+        judge(exit, ear.refusal)
+    }
+}
+
+/// A script on a server that goes on.
+pub(super) struct Ongoing {
+    underway: Underway,
+    ear: Ear,
+    /// What it said after the line that it was followed to.
+    later: Vec<(Stream, String)>,
+}
+
+/// Hears a refusal among a script's lines.
+#[derive(Default)]
+struct Ear {
+    refusal: Option<Refusal>,
+}
+
+impl Ear {
+    fn hear(&mut self, stream: Stream, line: &str, on_line: &mut dyn FnMut(&str)) {
+        // The node's log gets it in words, with the step's end.
+        match (stream, Refusal::read(line)) {
+            (Stream::Err, Some(said)) => self.refusal = Some(said),
+            _ => on_line(line),
+        }
+    }
+}
+
+fn command<'a, 'source: 'a>(
+    script: &'a str,
+    stdin: Option<&'a mut (dyn Read + Send + 'source)>,
+    time_limit: Duration,
+) -> Command<'a> {
+    let command = Command::new(script, time_limit);
+    match stdin {
+        Some(stdin) => command.stdin(stdin),
+        None => command,
+    }
+}
+
+fn step_error(error: SshError) -> StepError {
+    match error.cause {
+        Cause::Cancelled { .. } => StepError::Stopped,
+        Cause::CommandTimedOut { limit, .. } => StepError::CommandTimedOut(limit),
+        _ => StepError::Ssh(error),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::destination::Destination;
+use super::destination::{Destination, Ongoing};
 use super::error::StepError;
 use super::files_alone;
 use super::plan::{Step, key};
@@ -58,6 +58,8 @@ pub(super) struct Chain<'a> {
     destination: Option<Destination>,
     /// The release that was live before the switch, if another one was.
     pub(super) before: Option<ReleaseId>,
+    /// The upload's script, which goes on with the switch.
+    switching: Option<Ongoing>,
 }
 
 fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), StoreError> {
@@ -68,6 +70,7 @@ fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), 
         target: run.release.target_id.unwrap_or(run.release.id),
         destination: None,
         before: None,
+        switching: None,
     };
     let steps = run.spec.server_steps(shipment.map(|_| Step::Upload));
     let keys: Vec<String> = steps
@@ -77,13 +80,18 @@ fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), 
     let tidies_with_switch = run.spec.ends_with_switch();
     for (place, &step) in steps.iter().enumerate() {
         let is_last = place + 1 == steps.len();
-        let done = run.step(&keys[place], |frame| {
+        let is_begun = chain.switching.is_some();
+        let act = |frame: &StepFrame<'_>| {
             let message = chain.act(step, frame, shipment)?;
             if is_last && !tidies_with_switch {
                 chain.tidy(frame);
             }
             Ok(message)
-        })?;
+        };
+        let done = match is_begun {
+            true => run.begun_step(&keys[place], act)?,
+            false => run.step(&keys[place], act)?,
+        };
         if !done {
             return run.skip(&keys[place + 1..]);
         }
@@ -149,16 +157,9 @@ impl Chain<'_> {
     fn switch(&mut self, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         let (base, target) = (self.base.clone(), self.target);
         let needs_shell = self.run.spec.needs_shell();
-        let failed = match self.run.spec.ends_with_switch() {
-            true => Some(self.failed_releases().map_err(StepError::Store)?),
-            false => None,
-        };
+        let failed = self.failed_if_last()?;
         let keep = self.run.spec.project.keep;
-        let mut script = script::switch(&base, target);
-        if let Some(failed) = &failed {
-            let prune = script::prune(&base, keep, failed, Some(target));
-            script.push_str(&format!("({prune}) || echo '{NOT_REMOVED}'\n"));
-        }
+        let script = script::switch(&base, target) + &self.prune_after_switch(failed.as_deref());
         let mut before = None;
         let mut on_line = |line: &str| {
             before = before.or_else(|| script::live_before(line));
@@ -177,9 +178,23 @@ impl Chain<'_> {
             }
             Ok(())
         };
-        self.script_or(frame, &script, &mut on_line, by_sftp)?;
+        match (self.switching.take(), &self.destination) {
+            (Some(switching), Some(there)) => {
+                there.go_on(switching, frame.time_left(), frame.cancel(), &mut on_line)?;
+            }
+            _ => self.script_or(frame, &script, &mut on_line, by_sftp)?,
+        }
         self.before = before.filter(|release| *release != target);
         Ok(Message::default())
+    }
+
+    /// How the switch's script ends where `failed` is known: what is no longer kept goes.
+    fn prune_after_switch(&self, failed: Option<&[ReleaseId]>) -> String {
+        let keep = self.run.spec.project.keep;
+        failed.map_or_else(String::new, |failed| {
+            let prune = script::prune(&self.base, keep, failed, Some(self.target));
+            format!("({prune}) || echo '{NOT_REMOVED}'\n")
+        })
     }
 
     /// Runs a user's command.
@@ -200,7 +215,16 @@ impl Chain<'_> {
 
     fn upload(&mut self, frame: &StepFrame<'_>, shipment: &Shipment) -> Result<Message, StepError> {
         let base = self.base.clone();
-        let sent = shipment.send(self.destination()?, &base, frame)?;
+        let then = match self.run.spec.project.before_deploy.is_empty() {
+            true => Some(
+                script::switch_from_live(self.target)
+                    + &self.prune_after_switch(self.failed_if_last()?.as_deref()),
+            ),
+            false => None,
+        };
+        let sent;
+        (sent, self.switching) =
+            shipment.send(self.destination()?, &base, then.as_deref(), frame)?;
         Ok(match sent {
             Sent::Nothing => {
                 Said::new("note.there", format!("already in {base}")).arg("path", base)
@@ -255,6 +279,13 @@ impl Chain<'_> {
         if let Err(error) = pruned {
             frame.line(&format!("{NOT_REMOVED}: {error}"));
         }
+    }
+
+    /// [`failed_releases`](Self::failed_releases) where the switch is what the release ends with.
+    fn failed_if_last(&self) -> Result<Option<Vec<ReleaseId>>, StepError> {
+        let is_last = self.run.spec.ends_with_switch();
+        let failed = is_last.then(|| self.failed_releases());
+        failed.transpose().map_err(StepError::Store)
     }
 
     /// Releases that came to this server without getting through their chain there.

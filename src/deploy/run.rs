@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::credentials::Keyring;
-use super::destination::Destination;
+use super::destination::{Destination, Ongoing};
 use super::error::StepError;
 use super::node_log::LogBook;
 use super::plan::Spec;
@@ -136,6 +136,15 @@ impl Run {
         if self.stop.reason().is_some() {
             return Ok(false);
         }
+        self.begun_step(key, work)
+    }
+
+    /// The same for a step that runs already, which a stop therefore ends while it is running.
+    pub(super) fn begun_step(
+        &self,
+        key: &str,
+        work: impl FnOnce(&StepFrame<'_>) -> Result<Message, StepError>,
+    ) -> Result<bool, StoreError> {
         self.recorder
             .node(key, NodeState::Running, &Message::default())?;
         let frame = StepFrame {
@@ -215,6 +224,19 @@ impl StepFrame<'_> {
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), StepError> {
         destination.run(script, stdin, self.time_left(), self.cancel(), on_line)
+    }
+
+    /// The same as far as the script says the line `until` and goes on.
+    pub(super) fn run_until(
+        &self,
+        until: &str,
+        destination: &Destination,
+        script: &str,
+        stdin: Option<&mut (dyn Read + Send)>,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<Option<Ongoing>, StepError> {
+        let limit = self.time_left();
+        destination.run_until(until, script, stdin, limit, self.cancel(), on_line)
     }
 
     /// What is set when the release is to stop.

@@ -51,15 +51,23 @@ pub(super) fn base(root: &str, path: &str) -> String {
     format!("{}/{}", root.trim_end_matches('/'), path.trim_matches('/'))
 }
 
+/// Finds what `current` points to.
+pub(super) const WAS_LIVE: &str = r#"was_live=$(readlink "$base/current") || was_live=nothing
+"#;
+
 /// Points `current` to a release that is there.
 pub(super) fn switch(base: &str, release: ReleaseId) -> String {
-    head(base)
-        + &format!(
-            r#"[ -d "$base/releases/{release}" ] || refuse release_gone {release}
+    head(base) + WAS_LIVE + &switch_from_live(release)
+}
+
+/// The same as the end of a script that has found [what was live](WAS_LIVE).
+pub(super) fn switch_from_live(release: ReleaseId) -> String {
+    format!(
+        r#"[ -d "$base/releases/{release}" ] || refuse release_gone {release}
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
   refuse not_a_link "$base/current"
 fi
-echo "before: $(readlink "$base/current" || echo nothing)"
+echo "before: $was_live"
 ln -sfn "releases/{release}" "$base/current.{release}.new"
 mv -fT "$base/current.{release}.new" "$base/current" 2>/dev/null ||
   mv -fh "$base/current.{release}.new" "$base/current" ||
@@ -67,7 +75,7 @@ mv -fT "$base/current.{release}.new" "$base/current" 2>/dev/null ||
 [ "$base/current" -ef "$base/releases/{release}" ] || refuse not_replaced "$base/current"
 echo "now: releases/{release}"
 "#
-        )
+    )
 }
 
 /// The release that a line of [`switch`] says was live before.
@@ -87,7 +95,7 @@ pub(super) fn prune(
 ) -> String {
     let live = match live {
         Some(live) => live.to_string(),
-        None => r#"$(readlink "$base/current" || true)"#.to_owned(),
+        None => r#"$(readlink "$base/current") || live="#.to_owned(),
     };
     let failed: Vec<String> = failed.iter().map(ReleaseId::to_string).collect();
     head(base)
@@ -100,8 +108,9 @@ remove() {{
   [ "$1" != "$live" ] || return 0
   echo "removing release $1"
   if [ -f ".$1/digest" ]; then
-    [ ! -e .spare ] || rm -rf .spare || :
-    mkdir .spare && mv ".$1" "./$1" .spare && return 0
+    [ -d .spare ] && [ ! -L .spare ] || rm -rf .spare || :
+    for old in .spare/.[0-9]* .spare/[0-9]*; do [ ! -e "$old" ] || rm -rf "$old" || :; done
+    {{ [ -d .spare ] || mkdir .spare; }} && mv ".$1" "./$1" .spare && return 0
   fi
   rm -rf "./$1" "./.$1"
 }}

@@ -2,9 +2,10 @@
 //! stays flat. Both are held against their id; see [`unverified`].
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use git2::{Oid, Repository};
 
@@ -22,6 +23,32 @@ const MAPPED: u64 = 16 << 20;
 const PAGES: u64 = 8 << 10;
 /// What the system maps at once, in bytes: looking at an object's head maps so much of the object.
 const AROUND: u64 = 64 << 10;
+
+/// How many blobs' sizes are remembered, at about 50 bytes each.
+const SIZES: usize = 30_000;
+
+/// The sizes of blobs that were looked at. An id is one of a content, so they stay true, in every mirror;
+/// a release lists its tree twice, and the next one has nearly the same blobs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sizes(Arc<Mutex<HashMap<Oid, u64>>>);
+
+impl Sizes {
+    fn of(&self, id: Oid) -> Option<u64> {
+        self.known().get(&id).copied()
+    }
+
+    fn add(&self, id: Oid, size: u64) {
+        let mut known = self.known();
+        if known.len() >= SIZES {
+            known.clear();
+        }
+        known.insert(id, size);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Oid, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A repository that objects are read from, many of them. What libgit2 has mapped of a pack it keeps
 /// until the repository is closed, in the end the whole pack; so it is opened anew now and then.
@@ -112,9 +139,13 @@ impl Opened {
 
     /// How long the blob `id` is, in bytes.
     pub(super) fn size(&self, id: Oid) -> Result<u64, GitError> {
+        if let Some(size) = self.mirror.sizes.of(id) {
+            return Ok(size);
+        }
         let (size, _) = self.read(0, |repository| repository.odb()?.read_header(id))?;
         let size = size as u64;
         self.mapped.set(self.mapped.get() + size.min(AROUND));
+        self.mirror.sizes.add(id, size);
         Ok(size)
     }
 

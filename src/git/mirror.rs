@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::commit::{Commit, CommitId};
 use super::error::{GitError, printable};
 use super::fetch::{self, Errand, Layout};
+use super::limits::Limits;
 use super::progress::{Progress, Report};
 use super::url::{RepoUrl, Scheme, UrlPolicy};
 use super::{GitCredential, blob, health};
@@ -80,28 +81,6 @@ impl Source {
     }
 }
 
-/// How much a repository may bring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How many files, folders and symlinks a commit may have.
-    pub files: u64,
-    /// How many bytes the files of a commit may have together.
-    pub bytes: u64,
-    /// How many bytes one fetch may receive.
-    pub fetch_bytes: u64,
-}
-
-impl Default for Limits {
-    /// 250,000 files; 10 GiB of each.
-    fn default() -> Self {
-        Self {
-            files: 250_000,
-            bytes: 10 << 30,
-            fetch_bytes: 10 << 30,
-        }
-    }
-}
-
 /// The settings of all mirrors.
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
@@ -129,6 +108,7 @@ impl Default for MirrorOptions {
 pub struct Mirrors {
     root: Arc<Path>,
     options: Arc<MirrorOptions>,
+    sizes: blob::Sizes,
 }
 
 impl Mirrors {
@@ -137,6 +117,7 @@ impl Mirrors {
         Self {
             root: root.into(),
             options: Arc::new(options),
+            sizes: blob::Sizes::default(),
         }
     }
 
@@ -156,6 +137,7 @@ impl Mirrors {
             is_ours: true,
             source,
             options: Arc::clone(&self.options),
+            sizes: self.sizes.clone(),
         }
     }
 }
@@ -172,6 +154,7 @@ pub struct Mirror {
     is_ours: bool,
     pub(super) source: Source,
     pub(super) options: Arc<MirrorOptions>,
+    pub(super) sizes: blob::Sizes,
 }
 
 impl Mirror {
@@ -253,6 +236,7 @@ impl Mirror {
         let mirrors = Mirrors {
             root: self.folder.parent().unwrap_or(Path::new("")).into(),
             options: Arc::clone(&self.options),
+            sizes: self.sizes.clone(),
         };
         mirrors.mirror(source)
     }
@@ -275,6 +259,7 @@ impl Mirror {
             is_ours: false,
             source,
             options: options.into(),
+            sizes: blob::Sizes::default(),
         })
     }
 

@@ -17,6 +17,7 @@
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `sweep` | removing mirrors that nothing is released from any more |
 //! | `refs`, `commit`, `revision` | reading a mirror |
+//! | `limits` | how much a repository may bring |
 //! | `tree` | a commit's files, listed and judged, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
 //! | `content`, `checkout`, `archive` | reading them, as a work tree, as a tar |
@@ -38,6 +39,7 @@ mod framing;
 mod health;
 mod host_key;
 mod large;
+mod limits;
 mod mirror;
 mod pack;
 mod progress;
@@ -59,7 +61,8 @@ pub use commit::{Commit, CommitId};
 pub use credential::GitCredential;
 pub use error::{GitError, Limit};
 pub use host_key::{HostKey, host_key};
-pub use mirror::{Limits, Mirror, MirrorOptions, Mirrors, Source};
+pub use limits::Limits;
+pub use mirror::{Mirror, MirrorOptions, Mirrors, Source};
 pub use progress::{Progress, Report, Stage};
 pub use refs::{Ref, Refs};
 pub use revision::check as check_revision;

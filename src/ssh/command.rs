@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::time::Duration;
+
+use super::follow::Underway;
 
 /// What to run.
 pub struct Command<'a> {
@@ -45,6 +48,17 @@ impl<'a> Command<'a> {
             ..self
         }
     }
+}
+
+/// Takes a command's lines, and breaks off after the one that it was waited for.
+pub type OnLine<'a> = &'a mut dyn FnMut(Stream, &str) -> ControlFlow<()>;
+
+/// How far a command was followed.
+pub enum Followed {
+    /// To its end.
+    Ended(Exit),
+    /// To a line that was waited for.
+    Underway(Underway),
 }
 
 /// Where a line of output came from.

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write as _};
 
 use ssh2::Channel;
 
-use super::exec::{BUFFER, Stop};
+use super::follow::{BUFFER, Stop};
 use super::link::{Fault, Link};
 
 /// What is still to be fed to the command.

@@ -24,9 +24,11 @@ pub(super) struct Delta<'a> {
     /// In the order of their bytes, as the others.
     pub(super) dropped: Vec<Record<'a>>,
     pub(super) added: Vec<Record<'a>>,
+    /// Whether it is made of a spare.
+    pub(super) is_into_spare: bool,
     /// Nothing without a spare.
     pub(super) copied: Vec<Record<'a>>,
-    /// The spare's files where the new release has none.
+    /// The spare's files and links where the new release has none.
     pub(super) gone: Vec<&'a [u8]>,
     /// Whether the spare has folders that the new release has not.
     pub(super) fewer_folders: bool,
@@ -80,9 +82,10 @@ impl<'a> Delta<'a> {
             new,
             dropped: sorted(dropped.filter(|(entry, _)| !stays(entry, Some(new)))),
             added,
+            is_into_spare: with_time,
             copied,
             gone: spare()
-                .filter(|entry| matches!(entry.what, What::File { .. }))
+                .filter(|entry| !matches!(entry.what, What::Folder { .. }))
                 .filter(is_missing)
                 .map(|entry| &*entry.path)
                 .collect(),
@@ -96,6 +99,24 @@ impl<'a> Delta<'a> {
     /// Whether the file at `path` travels.
     pub(super) fn has(&self, record: &Record<'_>) -> bool {
         self.added.binary_search(record).is_ok() && self.copied.binary_search(record).is_err()
+    }
+
+    /// The files that travel.
+    pub(super) fn sent(&self) -> Vec<Record<'a>> {
+        let added = self.added.iter().filter(|record| self.has(record));
+        added.copied().collect()
+    }
+
+    /// The paths of what is copied, each with a zero byte, in the order that their lines have in a seal.
+    pub(super) fn copied_paths(&self) -> Vec<u8> {
+        let mut lines: Vec<Vec<u8>> = self
+            .copied
+            .iter()
+            .map(|(_, path)| [*path, b"//"].concat())
+            .collect();
+        lines.sort_unstable();
+        let paths = lines.iter().map(|line| &line[..line.len() - 2]);
+        paths.flat_map(|path| [path, b"\0"].concat()).collect()
     }
 
     /// How many files travel.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::delta::{Delta, Print, Printed};
 use super::manifest::Manifest;
 use super::pack::{Codec, Old};
-use super::script::{self, Arrival, GREETING, OFFER};
+use super::script::{self, ARRIVED, Arrival, GREETING, OFFER};
 use super::stream::{Reader, Stream};
 use super::{Sent, Shipment};
-use crate::deploy::destination::Destination;
+use crate::deploy::destination::{Destination, Ongoing};
 use crate::deploy::error::StepError;
 use crate::deploy::run::{StepFrame, bytes};
 use crate::store::ReleaseId;
@@ -89,7 +89,7 @@ impl Answer {
         let stream = Stream::in_memory();
         stream.end(Ok(()));
         Self {
-            line: "go none - - - - - - 0 0\n".into(),
+            line: "go none - - - - - 0 0\n".into(),
             reader: stream.reader(),
             stream,
             from: None,
@@ -103,8 +103,6 @@ pub(super) struct Terms {
     /// How the checksums of what travels are asked for, and their checksum.
     print: &'static str,
     sum: String,
-    /// The checksum of what will have changed in the spare.
-    changes: String,
     /// The paths that go from the spare, each with a zero byte.
     gone: Vec<u8>,
     fewer_folders: bool,
@@ -126,6 +124,7 @@ impl Shipment {
             files: self.manifest.files(),
             hard_links: self.hard_links,
             delta,
+            folders: self.folders.as_deref(),
         }
     }
 
@@ -154,14 +153,13 @@ impl Shipment {
         let name = |one: Option<ReleaseId>| one.map_or_else(|| "-".to_owned(), |id| id.to_string());
         let terms = self.terms(&old, *gnu, offer);
         let line = format!(
-            "go {} {} {} {} {} {} {} {} {}\n",
+            "go {} {} {} {} {} {} {} {}\n",
             codec.as_str(),
             u8::from(*gnu),
             name(from),
             terms.print,
             terms.sum,
             name(spare),
-            terms.changes,
             terms.gone.len(),
             u8::from(terms.fewer_folders),
         );
@@ -194,7 +192,6 @@ impl Shipment {
             Arc::new(Terms {
                 print,
                 sum,
-                changes: delta.changes.sum(),
                 gone: gone.collect(),
                 fewer_folders: delta.fewer_folders,
                 travels: delta.travels(),
@@ -207,26 +204,31 @@ impl Shipment {
 
     /// Brings the release to a server. `base` is the project's folder there. Where the files of the
     /// release that is there are not what they were, all of them travel; where the spare's are not, it
-    /// is gone with the first try.
+    /// is gone with the first try. `then` is a script that the server goes on with by itself, where it
+    /// can: then that is [`Ongoing`].
     pub(in crate::deploy) fn send(
         &self,
         destination: &Destination,
         base: &str,
+        then: Option<&str>,
         frame: &StepFrame<'_>,
-    ) -> Result<Sent, StepError> {
-        let mut first = self.attempt(destination, base, frame, true);
+    ) -> Result<(Sent, Option<Ongoing>), StepError> {
+        let attempt = |delta| self.attempt(destination, &self.arrival(base, delta), then, frame);
+        let mut first = attempt(true);
         if let Err(StepError::Refused(refusal)) = &first
             && refusal.is_of_a_spare()
         {
             frame.line(&refusal.to_string());
-            first = self.attempt(destination, base, frame, true);
+            first = attempt(true);
         }
         match first {
             Err(StepError::Refused(refusal)) if refusal.is_of_a_delta() => {
                 frame.line(&refusal.to_string());
-                self.attempt(destination, base, frame, false)
+                attempt(false)
             }
-            Err(error) if error.is_without_shell() => self.send_by_sftp(destination, base, frame),
+            Err(error) if error.is_without_shell() => {
+                Ok((self.send_by_sftp(destination, base, frame)?, None))
+            }
             result => result,
         }
     }
@@ -234,11 +236,10 @@ impl Shipment {
     fn attempt(
         &self,
         destination: &Destination,
-        base: &str,
+        arrival: &Arrival<'_>,
+        then: Option<&str>,
         frame: &StepFrame<'_>,
-        delta: bool,
-    ) -> Result<Sent, StepError> {
-        let arrival = self.arrival(base, delta);
+    ) -> Result<(Sent, Option<Ongoing>), StepError> {
         let heard: Mutex<Option<Offer>> = Mutex::default();
         let mut listen = |line: &str| match Offer::read(line) {
             Some(offer) => *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(offer),
@@ -248,7 +249,7 @@ impl Shipment {
         // that may never come: there the look is a run of its own.
         let asked = matches!(destination, Destination::Local);
         if asked {
-            frame.run(destination, &script::look_only(&arrival), None, &mut listen)?;
+            frame.run(destination, &script::look_only(arrival), None, &mut listen)?;
         }
         let greeting = if asked { "" } else { GREETING };
         let mut dialogue = Dialogue {
@@ -266,10 +267,13 @@ impl Shipment {
                 Some(Offer::There)
             )
         };
+        let mut ongoing = None;
         if !is_there() {
-            frame.run(
+            let then = then.filter(|_| !asked);
+            ongoing = frame.run_until(
+                ARRIVED,
                 destination,
-                &script::take(&arrival, asked),
+                &script::take(arrival, asked, then),
                 Some(&mut dialogue),
                 &mut listen,
             )?;
@@ -278,9 +282,10 @@ impl Shipment {
         let answer = dialogue.answer.take();
         let offer = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(offer @ Offer::Ready { codec: None, .. }) = &offer {
-            return self.fill_by_sftp(destination, &arrival, offer, frame);
+            let sent = self.fill_by_sftp(destination, arrival, offer, frame)?;
+            return Ok((sent, None));
         }
-        Ok(match (offer, answer) {
+        let sent = match (offer, answer) {
             (Some(Offer::There), _) => Sent::Nothing,
             (
                 _,
@@ -295,7 +300,8 @@ impl Shipment {
                 from,
             },
             _ => Sent::Everything { bytes: sent },
-        })
+        };
+        Ok((sent, ongoing))
     }
 }
 

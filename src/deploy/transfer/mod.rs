@@ -39,6 +39,7 @@ pub(super) use source::{Source, Watch};
 
 use super::error::StepError;
 use super::plan::Spec;
+use crate::ssh::quote;
 use crate::store::{ReleaseId, Unchanged};
 
 /// What came to a server, and how.
@@ -74,6 +75,8 @@ pub(super) struct Shipment {
     sums: String,
     shape: String,
     modeless: String,
+    /// Its folders as words for a shell, if they are few.
+    folders: Option<String>,
     /// Whether every tool prints the files' names as they are.
     plain_names: bool,
     hard_links: bool,
@@ -106,6 +109,7 @@ impl Shipment {
             sums: Printed::sum(Print::Zero, &manifest.records()),
             shape: manifest.shape(true),
             modeless: manifest.shape(false),
+            folders: folders(&manifest),
             plain_names: has_plain_names(&manifest),
             needs_shell: spec.needs_shell(),
             hard_links: spec.project.unchanged == Unchanged::Link,
@@ -137,6 +141,23 @@ impl Shipment {
         };
         known.entry(release).or_insert_with(read).clone()
     }
+}
+
+/// The most bytes that the folders may have in a script.
+const FOLDERS: usize = 8 << 10;
+
+fn folders(manifest: &Manifest) -> Option<String> {
+    let mut words = String::new();
+    for entry in manifest.entries() {
+        if let What::Folder { .. } = entry.what {
+            words.push(' ');
+            words.push_str(&quote(std::str::from_utf8(&entry.path).ok()?));
+            if words.len() > FOLDERS {
+                return None;
+            }
+        }
+    }
+    Some(words)
 }
 
 fn has_plain_names(manifest: &Manifest) -> bool {

@@ -196,20 +196,23 @@ fn write(
     to: &mut dyn Write,
 ) -> io::Result<()> {
     let mut tar = Builder::new(to);
-    for (name, records) in [
-        ("lists/dropped", &delta.dropped),
-        ("lists/added", &delta.added),
-    ] {
+    let sent = delta.sent();
+    let mut lists = vec![
+        ("lists/dropped", Print::Zero, &delta.dropped),
+        ("lists/added", Print::Zero, &delta.added),
+    ];
+    if delta.is_into_spare {
+        lists.push(("lists/sent", Print::Zero, &sent));
+        // The same as `sha256sum -c` reads it: to make it there would be one program more.
+        lists.push(("lists/check", Print::Line, &sent));
+    }
+    for (name, print, records) in lists {
         let mut header = header(EntryType::Regular, 0o644, 0);
         header.set_size(Printed::length(records));
-        tar.append_data(&mut header, name, Printed::new(Print::Zero, records))?;
+        tar.append_data(&mut header, name, Printed::new(print, records))?;
     }
-    let copied = delta.copied.iter();
-    let copied: Vec<u8> = copied
-        .flat_map(|(_, path)| [b"./", *path, b"\0"].concat())
-        .collect();
     for (name, text) in [
-        ("lists/copied", &*copied),
+        ("lists/copied", &*delta.copied_paths()),
         ("lists/changed", delta.changes.text()),
     ] {
         let mut header = header(EntryType::Regular, 0o644, 0);

@@ -15,11 +15,14 @@
 //! there, as they will be, and the `lists` of the pack. Starting a program costs a server about as much
 //! as copying twenty small files, so the scripts start few.
 
-use crate::deploy::script::{DROP_PARTS, head};
+use crate::deploy::script::{DROP_PARTS, WAS_LIVE, head};
 use crate::store::ReleaseId;
 
 /// What the line begins with that says what the server has; the rest follows, each after a tab.
 pub(super) const OFFER: &str = "longshore-offer";
+
+/// What [`take`] says on a line of its own before it goes on with what comes after the release's arrival.
+pub(super) const ARRIVED: &str = "longshore-arrived";
 
 /// What the script is told of the release before it runs.
 pub(super) struct Arrival<'a> {
@@ -37,6 +40,8 @@ pub(super) struct Arrival<'a> {
     pub(super) hard_links: bool,
     /// Whether what is there may be used at all.
     pub(super) delta: bool,
+    /// Its folders as words for the shell, if they are few.
+    pub(super) folders: Option<&'a str>,
 }
 
 impl Arrival<'_> {
@@ -62,30 +67,51 @@ rel=$base/releases part=$base/releases/{release}.part ours={release} want={sums}
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
   refuse not_a_link "$base/current"
 fi
-live=$(readlink "$base/current" || true)
-live=${{live#releases/}}
-spare=$rel/.spare sealed='f%P//%m %s %C@ %i\0' linked='f%P//%m %s %T@ %i\0'
+{WAS_LIVE}live=${{was_live#releases/}}
+spare=$rel/.spare told=$part/lists/told sealed='f%P//%m %s///%C@ %i\0' linked='f%P//%m %s///%T@ %i\0'
 found() {{
   find . -mindepth 1 -type f -printf "$1" -o -type d -printf 'd%P//%m\0' -o -type l -printf 'l%P//%l\0' \
-    -o -printf '?%P//\0' | sort -z
+    -o -printf '?%P//\0'
 }}
 recorded() {{ said=; [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && read -r said <"$rel/.$1/digest"; }}
 touched() {{
   if [ -f "$rel/.$1/seal" ]; then set -- "$1" seal "$sealed"; else set -- "$1" linked "$linked"; fi
-  [ "$( (cd "$rel/$1" && found "$3") | comm -z -13 - "$rel/.$1/$2" | wc -c)" -ne 2 ]
+  [ "$( (cd "$rel/$1" && found "$3") | sort -z | comm -z -13 - "$rel/.$1/$2" | wc -c)" -ne 2 ]
 }}
 "#
         )
 }
 
-/// Says what is there: an [`OFFER`], with the release `from` that a delta can start from and the spare. Its
-/// links go first, so that none of them leads anything that is done in it to another place; one in whose
-/// folders somebody else lets nobody write is none.
+/// Tells whether a spare can be worked in: no link leads what is done in it to another place, and nobody
+/// else lets nobody write into its folders. Few folders are looked at without a program; by `links_gone`
+/// all are, and every link goes.
+fn fit(arrival: &Arrival<'_>) -> String {
+    let looked_at = match arrival.folders {
+        None => "false".to_owned(),
+        Some(folders) => format!(
+            r#"for folder in . {folders}; do
+    if [ -L "$1/$folder" ] || {{ [ -e "$1/$folder" ] && [ ! -w "$1/$folder" ]; }}; then return 1; fi
+  done"#
+        ),
+    };
+    format!(
+        r#"links_gone() {{
+  said=$(find "$1" ! -type d ! -type f -delete -o -type d ! -writable -print -quit 2>&1) && [ -z "$said" ]
+}}
+fit() {{
+  {looked_at}
+}}
+"#
+    )
+}
+
+/// Says what is there: an [`OFFER`], with the release `from` that a delta can start from and the spare.
 fn look(arrival: &Arrival<'_>) -> String {
     let mut text = String::new();
     text.push_str(&format!(
         r#"if recorded "$ours" && [ "$said" = "$want" ] && ! touched "$ours"; then
   printf '{OFFER}\tthere\n'
+  go_on
   exit 0
 fi
 "#
@@ -103,7 +129,7 @@ done
 for one in "$spare"/.[0-9]*/{seal}; do
   one=${{one%/{seal}}} one=${{one##*/.}}
   if [ "$from" != - ] && [ -d "$spare/$one" ] && read -r record <"$spare/.$one/digest" &&
-    said=$(find "$spare/$one" ! -type d ! -type f -delete -o -type d ! -writable -print -quit 2>&1) && [ -z "$said" ]; then
+    {{ fit "$spare/$one" || links_gone "$spare/$one"; }}; then
     old=$one
   fi
 done
@@ -128,23 +154,32 @@ printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
 
 /// Says what is there and ends.
 pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
-    opening(arrival) + &look(arrival)
+    opening(arrival) + &go_on(None) + &fit(arrival) + &look(arrival)
 }
 
-/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE CHANGES LENGTH FOLDERS`, LENGTH
-/// bytes of paths that go from the spare, then the pack, and makes it `releases/ID`. CHANGES: the checksum
-/// of what will have changed in the spare (`changes` of a [`Delta`](super::delta::Delta)); FOLDERS: 1 where folders
-/// may go. `asked`: the look has been done before.
-pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
+/// Goes on with the script `then`, if there is one, once the release is there.
+fn go_on(then: Option<&str>) -> String {
+    match then {
+        None => "go_on() { :; }\n".to_owned(),
+        Some(then) => format!("go_on() {{\necho {ARRIVED}\n{then}}}\n"),
+    }
+}
+
+/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH FOLDERS`, LENGTH bytes of
+/// paths that go from the spare, then the pack, makes it `releases/ID`, and goes on with `then`. FOLDERS:
+/// 1 where folders may go. `asked`: the look has been done before.
+pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> String {
     let look = match asked {
         true => String::new(),
         false => HELLO.to_owned() + &look(arrival),
     };
     opening(arrival)
+        + &go_on(then)
+        + &fit(arrival)
         + &look
         + &prepare(arrival)
         + FAILING
-        + "read -r go codec gnu from print sum old changes length folders\n"
+        + "read -r go codec gnu from print sum old length folders\n"
         + BEGIN
         + "[ $codec != none ] || exit 0\n"
         + UNPACK
@@ -153,6 +188,7 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool) -> String {
         + &look_over(arrival)
         + CHECK
         + PUBLISH
+        + "go_on\n"
 }
 
 /// What the script is told before it is asked anything. A server that has no shell takes it for files by
@@ -207,9 +243,9 @@ const BEGIN: &str = r#"if [ "$old" = - ]; then
   [ ! -e "$spare" ] || rm -rf "$spare" || :
   mkdir "$part/$ours"
 else
-  said=$(mv "$spare/$old" "$part/$ours" 2>&1) || fail spare "$said"
+  mv "$spare/$old" "$part/$ours" 2>"$told" || fail spare "$(cat "$told")"
   cd "$part/$ours"
-  [ "$length" = 0 ] || said=$(head -c "$length" | xargs -0 rm -f -- 2>&1) || fail spare "$said"
+  [ "$length" = 0 ] || { links_gone . && said=$(head -c "$length" | xargs -0 rm -f -- 2>&1); } || fail spare "$said"
   [ "$folders" = 0 ] || said=$(find . -mindepth 1 -depth -type d -empty -delete 2>&1) || fail spare "$said"
 fi
 "#;
@@ -228,7 +264,8 @@ const ENTER: &str = r#"[ -f "$part/lists/added" ] || fail incomplete 'nothing ar
 cd "$part/$ours"
 "#;
 
-/// Takes over from the old release what did not change.
+/// Takes over from the old release what did not change. What is copied into a spare has not been touched
+/// there since it was verified, or it is checked here.
 fn keep(arrival: &Arrival<'_>) -> String {
     let how = if arrival.hard_links {
         "-l"
@@ -238,8 +275,17 @@ fn keep(arrival: &Arrival<'_>) -> String {
     format!(
         r#"check=../lists/added
 take_over() {{
-  said=$(cd "$rel/$from" && xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/$ours" -- 2>&1 || echo failed)
-  [ -z "$said" ] || fail delta "${{said%?failed}}"
+  cd "$rel/$from"
+  xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/$ours" -- >"$told" 2>&1 && [ ! -s "$told" ] ||
+    fail delta "$(cat "$told")"
+  cd "$part/$ours"
+}}
+copied_as_sealed() {{
+  if [ -f "$rel/.$from/seal" ]; then set -- seal Z; else set -- linked Y; fi
+  cd "$rel/$from"
+  xargs -0 -r stat --printf "f%n//%a %s///%.10$2 %i\0" -- <"$part/lists/copied" >"$part/lists/were" 2>&1 || :
+  cd "$part/$ours"
+  comm -z -23 ../lists/were "$rel/.$from/$1" >../lists/touched && [ ! -s ../lists/touched ]
 }}
 if [ "$from" = - ]; then
   cp ../lists/added ../.$ours/sums
@@ -249,8 +295,10 @@ elif [ "$old" = - ]; then
   sort -z -m -o ../.$ours/sums ../lists/kept ../lists/added
   if touched "$from"; then check=../.$ours/sums print=zero; fi
 else
-  [ ! -s ../lists/copied ] || take_over <../lists/copied
-  comm -z -23 "$spare/.$old/sums" ../lists/dropped | sort -z -m -o ../.$ours/sums - ../lists/added
+  if [ -s ../lists/copied ]; then take_over <../lists/copied; fi
+  case $print in check | zero) if copied_as_sealed; then check=../lists/sent; fi ;; esac
+  comm -z -23 "$spare/.$old/sums" ../lists/dropped >../lists/kept || fail spare 'no list'
+  sort -z -m -o ../.$ours/sums ../lists/kept ../lists/added
 fi
 "#
     )
@@ -277,7 +325,9 @@ fn look_over(arrival: &Arrival<'_>) -> String {
     };
     format!(
         r#"seal=../.$ours/{seal}
-seal() {{ {{ found "{format}" && printf '~\0'; }} >$seal; }}
+seal() {{
+  found "{format}" >../lists/found && sort -z ../lists/found >$seal && printf '~\0' >>$seal
+}}
 whole() {{
   {{ find . -mindepth 1 -type f -printf 'f%P//%m %s\0' -fprintf $seal "{format}" \
     -o -type d -printf 'd%P//%m\0' -fprintf $seal 'd%P//%m\0' \
@@ -285,8 +335,10 @@ whole() {{
   sort -z -o $seal $seal && printf '~\0' >>$seal
 }}
 modeless() {{ whole | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|'; }}
-changed() {{
-  {{ comm -z -3 "$spare/.$old/{seal}" $seal && printf '.\0'; }} | sed -z 's|^\(\t\{{0,1\}}f.*//[0-7]* [0-9]*\) .*|\1|' | sort -z
+as_planned() {{
+  comm -z -3 "$spare/.$old/{seal}" $seal >../lists/differs && printf '.\0' >>../lists/differs &&
+    sed -z '/^\t*f/s|///.*||' ../lists/differs >../lists/is && sort -z -o ../lists/is ../lists/is &&
+    cmp -s ../lists/is ../lists/changed
 }}
 is() {{
   said=$($1 | sha256sum)
@@ -294,21 +346,22 @@ is() {{
 }}
 tidy() {{
   names ../.$ours/sums | sort -z >../lists/files
-  sed -z -n 's|^f\(.*\)//.*|./\1|p' $seal | sort -z | comm -z -23 - ../lists/files |
+  sed -z -n 's|^f\(.*\)//[0-7]* [0-9]*///.*|./\1|p' $seal | sort -z | comm -z -23 - ../lists/files |
     xargs -0 -r rm -f -- || fail spare 'added files'
-  changed | comm -z -23 - ../lists/changed | sed -z -n 's|^\td\(.*\)//.*|./\1|p' | sort -z -r |
-    xargs -0 -r rmdir -- 2>/dev/null || :
+  comm -z -23 ../lists/is ../lists/changed | sed -z -n '/^\t[dl]/s|//.*||p' >../lists/left
+  sed -z -n 's|^\tl|./|p' ../lists/left | xargs -0 -r rm -f -- || fail spare 'added links'
+  sed -z -n 's|^\td|./|p' ../lists/left | sort -z -r | xargs -0 -r rmdir -- 2>/dev/null || :
 }}
 keep=$gnu
 if [ $gnu = 0 ]; then
   count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
   [ "$count" -eq {files} ] || fail incomplete "$((count)) / {files}"
 elif [ "$old" != - ]; then
-  seal
-  if ! is changed "$changes"; then
+  seal || :
+  if ! as_planned; then
     tidy
-    seal
-    if ! is changed "$changes"; then
+    seal || :
+    if ! as_planned; then
       is whole {shape} || fail spare 'changed files'
       {alone}
       check=../.$ours/sums print=zero
@@ -325,14 +378,19 @@ fi
 }
 
 /// Checks the content of the files that `check` lists.
-const CHECK: &str = r#"if [ $gnu = 1 ] && { [ "$old" = - ] || [ $check != ../lists/added ]; }; then
+const CHECK: &str = r#"if [ $gnu = 1 ] && { [ "$old" = - ] || [ $check = ../.$ours/sums ]; }; then
   said=$(sha256sum ../.$ours/sums)
   [ "${said%% *}" = "$want" ] || fail damaged 'list of files'
 fi
 if [ -s $check ]; then
   case $print in
     check)
-      said=$(tr '\0' '\n' <$check | sha256sum -c --quiet - 2>&1) || fail damaged "${said%%: FAILED*}" ;;
+      list=../lists/check
+      [ $check = ../lists/sent ] || tr '\0' '\n' <$check >$list
+      sha256sum -c --quiet $list >"$told" 2>&1 || {
+        said=$(cat "$told")
+        fail damaged "${said%%: FAILED*}"
+      } ;;
     zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${said##*: }" ;;
     openssl)
       said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
@@ -357,5 +415,5 @@ if [ $keep = 1 ]; then
 else
   mv "$part/$ours" .
 fi
-rm -rf "$part" "$spare" || :
+rm -rf "$part" "$spare"/.[0-9]* "$spare"/[0-9]* || :
 "#;

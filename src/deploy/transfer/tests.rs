@@ -290,7 +290,7 @@ fn every_word_that_the_script_refuses_with_is_known() {
     let place = Place::new();
     build(&place.path("tree"), &Tree::new());
     let shipment = place.shipment(1);
-    let script = take(&shipment.arrival("/srv", true), false);
+    let script = take(&shipment.arrival("/srv", true), false, None);
     let opening = script
         .match_indices("refuse ")
         .chain(script.match_indices("fail "));

@@ -14,7 +14,8 @@ use super::objects::{MODE_FILE, MODE_KIND};
 use super::{Entry, Extent, Kind, Opened, Tree, links, name, objects, submodule, unsafe_path};
 use crate::git::commit::CommitId;
 use crate::git::error::{GitError, Limit, printable};
-use crate::git::mirror::{Limits, Mirror};
+use crate::git::limits::Limits;
+use crate::git::mirror::Mirror;
 use crate::git::progress::{Progress, Pulse, Report, Stage};
 
 /// How deep folders may lie in each other.

@@ -182,7 +182,7 @@ impl Place {
             }
         }
         change(&mut input);
-        let output = self.sh(&take(&arrival, true), &input);
+        let output = self.sh(&take(&arrival, true, None), &input);
         match output.status.success() {
             true => Ok(Some(answer.travels)),
             false => Err(output),

@@ -1,7 +1,7 @@
 //! Releases that are made of the folder of the one that went last.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use proptest::prelude::*;
 
@@ -50,20 +50,71 @@ fn what_is_the_same_stays_where_it_is_and_the_rest_is_copied_or_sent() {
     assert_eq!(place.arrive(3, &third), Some(3), "kind, new, l/a folder");
     assert_eq!(inode("3/same"), spare, "the very file");
     assert_ne!(inode("3/page"), live, "a copy");
-    assert_eq!(place.left(), [".2", ".3", "2", "3"]);
+    assert_eq!(place.left(), [".2", ".3", ".spare", "2", "3"]);
+    let spare = place.base().join("releases/.spare");
+    assert_eq!(fs::read_dir(spare).unwrap().count(), 0, "it is used up");
 }
 
 #[test]
 fn what_the_application_left_in_the_spare_goes() {
     let (first, second, third) = pages();
+    // In one of them the next release has something that was no file before, so that much goes anyway.
+    for third in [third, first.clone()] {
+        let place = with_a_spare(&first, &second);
+        let spare = place.base().join("releases/.spare/1");
+        fs::create_dir_all(spare.join("cache/a b")).unwrap();
+        fs::write(spare.join("cache/a b/\t\nodd"), "the application's").unwrap();
+        fs::write(spare.join("same.pyc"), "the application's").unwrap();
+        symlink("/etc//ssl", spare.join("cache/etc")).unwrap();
+        symlink("/etc", spare.join("deep/etc")).unwrap();
+        place.arrive(3, &third).unwrap();
+        assert_eq!(fs::exists(place.release(3).join("same")).unwrap(), true);
+        assert!(fs::exists("/etc/ssl").unwrap());
+    }
+}
+
+/// Where nothing of the spare goes, too: then nobody looks for links but in the place of folders.
+#[test]
+fn a_link_in_the_place_of_a_folder_leads_nothing_out_of_the_spare() {
+    let (first, second, _) = pages();
+    for folder in ["deep", "deep/down", "kind"] {
+        let place = with_a_spare(&first, &second);
+        let elsewhere = place.path("elsewhere");
+        fs::create_dir_all(elsewhere.join("down")).unwrap();
+        for kept in ["gone", "down/gone", "was a folder"] {
+            fs::write(elsewhere.join(kept), "not the release's").unwrap();
+        }
+        let spare = place.base().join("releases/.spare/1");
+        fs::remove_dir_all(spare.join(folder)).unwrap();
+        symlink(&elsewhere, spare.join(folder)).unwrap();
+        build(&place.path("tree"), &first);
+        let refused = refusal(&place.send(&place.shipment(3), true, |_| {}).unwrap_err());
+        assert!(refused.is_of_a_spare(), "{refused}");
+        for kept in ["gone", "down/gone", "was a folder"] {
+            let text = fs::read_to_string(elsewhere.join(kept)).unwrap();
+            assert_eq!(text, "not the release's", "{folder}");
+        }
+    }
+}
+
+/// They are taken over by the seal alone; where that is no longer true, by their checksum.
+#[test]
+fn a_file_that_was_changed_in_the_release_is_not_copied_into_the_spare() {
+    let (first, second, third) = pages();
     let place = with_a_spare(&first, &second);
-    let spare = place.base().join("releases/.spare/1");
-    fs::create_dir_all(spare.join("cache/a b")).unwrap();
-    fs::write(spare.join("cache/a b/\t\nodd"), "the application's").unwrap();
-    fs::write(spare.join("same.pyc"), "the application's").unwrap();
-    std::os::unix::fs::symlink("/etc", spare.join("cache/etc")).unwrap();
-    assert_eq!(place.arrive(3, &third), Some(3));
-    assert!(fs::exists("/etc/passwd").unwrap());
+    let page = place.release(2).join("page");
+    let times = fs::metadata(&page).unwrap().modified().unwrap();
+    fs::write(&page, "3").unwrap();
+    fs::File::options()
+        .append(true)
+        .open(&page)
+        .unwrap()
+        .set_modified(times)
+        .unwrap();
+    build(&place.path("tree"), &third);
+    let shipment = place.shipment(3);
+    let refused = refusal(&place.send(&shipment, true, |_| {}).unwrap_err());
+    assert!(refused.is_of_a_spare(), "{refused}");
 }
 
 #[test]

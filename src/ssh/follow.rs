@@ -1,0 +1,355 @@
+//! Following a command that runs: its output, its input, its end.
+
+use std::io::{self, Read as _, Write};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use ssh2::Channel;
+
+use super::Cancel;
+use super::command::{Command, Exit, Followed, OnLine, Stream};
+use super::connection::Connection;
+use super::error::{Cause, SshError};
+use super::feed::Feed;
+use super::lines::Lines;
+use super::link::{Fault, Patience, SLICE};
+use super::script::{Listener, Mark};
+
+/// How long output is still read after the command has ended: a daemon that it left behind may
+/// keep the output open for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The limit of the command that kills another one: TERM, 3 s of patience, KILL, and the way there.
+const KILL_LIMIT: Duration = Duration::from_secs(8);
+
+/// A silent server is not given up before: it is asked after a third of this, and libssh2 asks at
+/// most every 2 s.
+const SHORTEST_IDLE: Duration = Duration::from_secs(9);
+
+/// The pieces that a stream is moved in.
+pub(super) const BUFFER: usize = 64 * 1024;
+
+/// How many buffers of one stream are read before cancellation is looked at again.
+const BURST: usize = 16;
+
+/// A command that goes on while nobody follows it. Who drops it lets go of it.
+pub struct Underway {
+    channel: Channel,
+    listener: Listener,
+    out: Lines,
+    err: Lines,
+}
+
+/// Why a command is no longer followed.
+pub(super) enum Stop {
+    Reached,
+    Cancelled,
+    TimeLimit,
+    Input(io::Error),
+    Output(io::Error),
+    Lost(String),
+}
+
+/// A command while it is followed.
+pub(super) struct Run<'a, 'f> {
+    connection: &'a Connection,
+    channel: Channel,
+    feed: Feed<'f>,
+    /// Who takes the standard output, if not `on_line`.
+    sink: Option<&'f mut dyn Write>,
+    listener: Listener,
+    out: Lines,
+    err: Lines,
+    on_line: OnLine<'a>,
+    /// Whether `on_line` broke off.
+    reached: bool,
+    buffer: Vec<u8>,
+    last_sign: Instant,
+    last_question: Instant,
+}
+
+impl<'a, 'f> Run<'a, 'f> {
+    pub(super) fn start(
+        connection: &'a Connection,
+        command: Command<'f>,
+        cancel: &Cancel,
+        on_line: OnLine<'a>,
+    ) -> Result<Self, Cause> {
+        let mark = Mark::new();
+        let patience = Patience {
+            until: None,
+            idle: Some(connection.timeouts.idle),
+            cancel: Some(cancel),
+        };
+        let started = Underway {
+            channel: connection.start(&mark.wrap(command.text), patience)?,
+            listener: Listener::new(&mark),
+            out: Lines::default(),
+            err: Lines::default(),
+        };
+        Ok(Self {
+            feed: Feed::of(command.stdin),
+            sink: command.stdout,
+            ..Self::again(connection, started, on_line)
+        })
+    }
+
+    pub(super) fn again(
+        connection: &'a Connection,
+        underway: Underway,
+        on_line: OnLine<'a>,
+    ) -> Self {
+        let Underway {
+            channel,
+            listener,
+            out,
+            err,
+        } = underway;
+        Self {
+            connection,
+            channel,
+            feed: Feed::Ending,
+            sink: None,
+            listener,
+            out,
+            err,
+            on_line,
+            reached: false,
+            buffer: vec![0; BUFFER],
+            last_sign: Instant::now(),
+            last_question: Instant::now(),
+        }
+    }
+
+    /// Follows it to its end or to where `on_line` breaks off; kills it at the limit or on `cancel`.
+    pub(super) fn conclude(
+        mut self,
+        limit: Duration,
+        cancel: &Cancel,
+    ) -> Result<Followed, SshError> {
+        let connection = self.connection;
+        let result = match self.follow(Instant::now() + limit, cancel) {
+            Ok(()) => self.exit(),
+            Err(Stop::Reached) => {
+                return Ok(Followed::Underway(Underway {
+                    channel: self.channel,
+                    listener: self.listener,
+                    out: self.out,
+                    err: self.err,
+                }));
+            }
+            Err(Stop::Lost(reason)) => Err(Cause::ConnectionLost { reason }),
+            Err(stop) => {
+                let killed = self.kill();
+                Err(match stop {
+                    Stop::Input(cause) => Cause::Input { cause },
+                    Stop::Output(cause) => Cause::Output { cause },
+                    Stop::Cancelled => Cause::Cancelled { killed },
+                    _ => Cause::CommandTimedOut { limit, killed },
+                })
+            }
+        };
+        self.close();
+        result
+            .map(Followed::Ended)
+            .map_err(|cause| connection.failed(cause))
+    }
+
+    /// Reads and feeds until the command has ended.
+    fn follow(&mut self, deadline: Instant, cancel: &Cancel) -> Result<(), Stop> {
+        let mut drained_at = None;
+        loop {
+            let moved = self.pump()?;
+            if mem::take(&mut self.reached) {
+                return Err(Stop::Reached);
+            }
+            if self.is_closed() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if drained_at.is_none() && self.has_ended() {
+                drained_at = Some(now + DRAIN);
+            }
+            if let Some(drained_at) = drained_at {
+                if now >= drained_at {
+                    return Ok(());
+                }
+            } else if cancel.is_cancelled() {
+                return Err(Stop::Cancelled);
+            } else if now >= deadline {
+                return Err(Stop::TimeLimit);
+            }
+            if !moved && !self.has_more() {
+                self.wait(deadline)?;
+            }
+        }
+    }
+
+    /// Moves what can be moved without waiting; whether something was.
+    fn pump(&mut self) -> Result<bool, Stop> {
+        let read = self.read(Stream::Out)? | self.read(Stream::Err)?;
+        let moved = read | self.feed.step(&mut self.channel, &self.connection.link)?;
+        if moved {
+            self.last_sign = Instant::now();
+        }
+        Ok(moved)
+    }
+
+    /// Whether something came for one stream while libssh2 took from the socket for the other, or
+    /// for the feed: the socket will not tell of that again.
+    fn has_more(&self) -> bool {
+        self.channel.read_window().available > 0
+    }
+
+    fn read(&mut self, stream: Stream) -> Result<bool, Stop> {
+        let mut source = match stream {
+            Stream::Out => self.channel.stream(0),
+            Stream::Err => self.channel.stderr(),
+        };
+        for turn in 0..BURST {
+            let bytes = match source.read(&mut self.buffer).map_err(Fault::from) {
+                Ok(0) | Err(Fault::Blocked) => return Ok(turn > 0),
+                Ok(length) => &self.buffer[..length],
+                Err(fault) => return Err(Stop::Lost(fault.reason().to_owned())),
+            };
+            let (tell, reached) = (&mut self.on_line, &mut self.reached);
+            let mut on_line = |line: &str| *reached |= tell(stream, line).is_break();
+            match stream {
+                Stream::Out => {
+                    let (lines, sink) = (&mut self.out, &mut self.sink);
+                    let mut taken = Ok(());
+                    self.listener.feed(bytes, &mut |bytes| match sink {
+                        Some(sink) if taken.is_ok() => taken = sink.write_all(bytes),
+                        Some(_) => {}
+                        None => lines.feed(bytes, &mut on_line),
+                    });
+                    taken.map_err(Stop::Output)?;
+                }
+                Stream::Err => self.err.feed(bytes, &mut on_line),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for the server. When it is silent for long it is asked whether it is still there.
+    fn wait(&mut self, deadline: Instant) -> Result<(), Stop> {
+        let link = &self.connection.link;
+        let idle = self.connection.timeouts.idle.max(SHORTEST_IDLE);
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if link.wait(SLICE.min(rest).max(Duration::from_millis(1))) {
+            self.last_sign = Instant::now();
+        } else if self.last_sign.elapsed() >= idle {
+            let reason = format!("no sign of life for {} s", idle.as_secs());
+            return Err(Stop::Lost(reason));
+        } else if self.last_sign.elapsed().min(self.last_question.elapsed()) >= idle / 3 {
+            self.last_question = Instant::now();
+            link.ask_for_sign()
+                .map_err(|fault| Stop::Lost(fault.reason().to_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more can come.
+    fn is_closed(&mut self) -> bool {
+        self.channel.eof()
+            && !matches!(
+                self.channel.wait_close().map_err(Fault::from),
+                Err(Fault::Blocked)
+            )
+    }
+
+    /// Whether the command itself has ended, be its output still open or not.
+    fn has_ended(&self) -> bool {
+        self.listener.status.is_some()
+            || self.exit_signal().is_some()
+            || self.channel.exit_status().is_ok_and(|status| status != 0)
+    }
+
+    fn exit_signal(&self) -> Option<String> {
+        self.channel
+            .exit_signal()
+            .ok()
+            .and_then(|it| it.exit_signal)
+    }
+
+    fn exit(&mut self) -> Result<Exit, Cause> {
+        self.flush();
+        if let Some(status) = self.listener.status {
+            return Ok(Exit::from_shell(status));
+        }
+        if let Some(signal) = self.exit_signal() {
+            return Ok(Exit {
+                code: None,
+                signal: Some(signal),
+            });
+        }
+        match self.channel.exit_status() {
+            Ok(status) if self.listener.victim.is_none() => Err(Cause::NoShell {
+                ended: Exit::from_shell(status),
+            }),
+            Ok(0) => Err(Cause::ConnectionLost {
+                reason: "the command's exit status was not told".to_owned(),
+            }),
+            Ok(status) => Ok(Exit::from_shell(status)),
+            Err(error) => Err(Cause::ConnectionLost {
+                reason: error.message().to_owned(),
+            }),
+        }
+    }
+
+    fn flush(&mut self) {
+        // There is nothing left to break off from.
+        let tell = &mut self.on_line;
+        let mut on_out = |line: &str| {
+            let _ = tell(Stream::Out, line);
+        };
+        let (lines, sink) = (&mut self.out, &mut self.sink);
+        self.listener.finish(&mut |bytes| match sink {
+            // All that matters came before the command's end.
+            Some(sink) => drop(sink.write_all(bytes)),
+            None => lines.feed(bytes, &mut on_out),
+        });
+        self.out.finish(&mut on_out);
+        self.err.finish(&mut |line| {
+            let _ = tell(Stream::Err, line);
+        });
+    }
+
+    /// Ends the command's processes; whether that is known to have worked. What they still print
+    /// is delivered.
+    fn kill(&mut self) -> bool {
+        if self.listener.victim.is_none() {
+            self.drain();
+        }
+        let killed = match self.listener.victim {
+            Some(victim) => {
+                let kill = |beside: &Connection| beside.succeeds(&victim.kill_script(), KILL_LIMIT);
+                self.connection.beside(KILL_LIMIT, kill).unwrap_or(false)
+            }
+            None => self.listener.status.is_some() || self.is_closed(),
+        };
+        self.drain();
+        self.flush();
+        killed
+    }
+
+    /// Reads what comes within a moment, without feeding.
+    fn drain(&mut self) {
+        self.feed = Feed::Closed;
+        self.sink = None;
+        let (deadline, nobody) = (Instant::now() + DRAIN, Cancel::new());
+        while let Err(Stop::Reached) = self.follow(deadline, &nobody) {}
+    }
+
+    /// Closes the channel, so that the connection can run the next command.
+    fn close(mut self) {
+        let patience = Patience::until(Instant::now() + DRAIN);
+        let closed = self
+            .connection
+            .link
+            .drive(patience, || Ok(self.channel.close()?));
+        if closed.is_err() {
+            self.connection.mark_broken();
+        }
+    }
+}
