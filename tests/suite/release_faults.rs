@@ -313,3 +313,29 @@ fn a_target_that_cannot_be_written_is_said() {
     assert_eq!(fleet.machines[0].shown().as_deref(), Some("two"));
     assert_eq!(std::fs::read_to_string(&blocked).unwrap(), "in the way");
 }
+
+/// The server goes from the upload to the switch by itself where nothing is to run between them.
+#[test]
+fn a_switch_that_fails_is_no_failure_of_the_upload() {
+    for fields in [json!({}), json!({"before_deploy": "true"})] {
+        let fleet = Fleet::of(1);
+        let project = fleet.project(fields);
+        let first: u32 = fleet.succeed(&project, "v1").parse().unwrap();
+        let in_the_way = format!("current.{}.new", first + 1);
+        std::fs::create_dir(fleet.machines[0].path().join(&in_the_way)).unwrap();
+        let release = fleet.release(&project, "main");
+        assert_eq!(release["state"], "failed", "{release}");
+        let id = release["id"].as_str().unwrap();
+        assert_eq!(fleet.states(id, "upload"), ["succeeded"]);
+        assert_eq!(fleet.states(id, "switch"), ["failed"]);
+        let why = message(&release);
+        assert!(
+            why.contains("web-1: switch") && why.contains("replaced"),
+            "{why}"
+        );
+        assert_eq!(fleet.machines[0].shown().as_deref(), Some("one"));
+        std::fs::remove_dir_all(fleet.machines[0].path().join(&in_the_way)).unwrap();
+        fleet.succeed(&project, "main");
+        assert_eq!(fleet.machines[0].shown().as_deref(), Some("two"));
+    }
+}

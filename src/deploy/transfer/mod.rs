@@ -11,7 +11,7 @@
 //! | `source` | where the files come from: the mirror or the work tree |
 //! | `pack`, `stream` | the compressed tar, and one producer's bytes for many servers |
 //! | `records` | the manifests of earlier releases |
-//! | `script`, `ladder` | the server's script, and the talk with it |
+//! | `script`, `ladder` | the server's script (its look, and `script::make`), and the talk with it |
 //! | `sftp` | file by file, where the server has no tar or no shell |
 
 mod delta;

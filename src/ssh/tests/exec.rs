@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::sshd::Sshd;
-use crate::ssh::{Cancel, Cause, Command, Connection, Exit, Stream};
+use crate::ssh::{Cancel, Cause, Command, Connection, Exit, Followed, Stream, Underway};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -249,4 +250,71 @@ fn input_that_cannot_be_read_ends_the_command() {
         .unwrap_err();
     assert!(matches!(error.cause, Cause::Input { .. }), "{error}");
     assert!(error.to_string().contains("the archive is gone"));
+}
+
+/// A command that is followed to its line `half`, and what it said until then.
+fn followed_to_half(connection: &Connection, text: &str) -> (Underway, Vec<String>) {
+    let mut lines = Vec::new();
+    let mut on_line = |_, line: &str| {
+        lines.push(line.to_owned());
+        match line {
+            "half" => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    };
+    let command = Command::new(text, LIMIT);
+    let followed = connection.exec_until(command, &Cancel::new(), &mut on_line);
+    match followed.unwrap() {
+        Followed::Underway(underway) => (underway, lines),
+        Followed::Ended(exit) => panic!("{exit}"),
+    }
+}
+
+#[test]
+fn a_command_that_goes_on_meanwhile_is_followed_to_its_end() {
+    let sshd = Sshd::with(&["ed25519"], "MaxSessions 1");
+    let connection = sshd.connect();
+    let going_on = sshd.folder().join("going on");
+    let text = format!(
+        "echo one; echo half; cat; : >{:?}; echo two; printf three; exit 7",
+        going_on.display()
+    );
+    let (underway, mut lines) = followed_to_half(&connection, &text);
+    let mut on_line = |_, line: &str| lines.push(line.to_owned());
+    let exit = connection.go_on(underway, LIMIT, &Cancel::new(), &mut on_line);
+    assert_eq!(exit.unwrap(), code(7));
+    assert_eq!(lines, ["one", "half", "two", "three"]);
+    assert!(going_on.exists());
+    assert!(exec(&connection, "true").0.success());
+}
+
+#[test]
+fn a_command_that_never_says_the_line_is_followed_to_its_end() {
+    let sshd = Sshd::start();
+    let connection = sshd.connect();
+    let mut on_line = |_, _: &str| ControlFlow::Continue(());
+    let command = Command::new("echo one; exit 3", LIMIT);
+    match connection.exec_until(command, &Cancel::new(), &mut on_line) {
+        Ok(Followed::Ended(exit)) => assert_eq!(exit, code(3)),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn a_command_that_goes_on_can_be_cancelled() {
+    let sshd = Sshd::start();
+    let connection = sshd.connect();
+    let text = "echo half; sleep 1000; echo never";
+    let (underway, _) = followed_to_half(&connection, text);
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let mut heard = Vec::new();
+    let mut on_line = |_, line: &str| heard.push(line.to_owned());
+    let error = connection.go_on(underway, LIMIT, &cancel, &mut on_line);
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error.cause, Cause::Cancelled { killed: true }),
+        "{error}"
+    );
+    assert_eq!(heard, [""; 0]);
 }

@@ -1,0 +1,213 @@
+//! How a release is made on a server, in its part folder: the pieces of the script after the look.
+
+use super::Arrival;
+
+/// Makes the empty part folder.
+pub(super) fn prepare(arrival: &Arrival<'_>) -> String {
+    let release = arrival.release;
+    format!(
+        r#"[ -d "$rel" ] || said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
+if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
+drop_parts
+said=$(mkdir "$part" "$part/lists" "$part/.$ours" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
+"#
+    )
+}
+
+/// How it ends where it cannot be made: what was begun goes, and who asked hears why.
+pub(super) const FAILING: &str = r#"fail() {
+  cd "$rel"
+  drop_parts
+  if [ "$old" != - ]; then
+    rm -rf "$spare" || :
+    refuse spare_failed "$old" "$2"
+  fi
+  if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
+  refuse "$1" "$part" "$2"
+}
+names() {
+  if [ $gnu = 1 ]; then cut -z -b67- "$1"; else tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n'; fi
+}
+"#;
+
+/// The part folder that the release is made in: an empty one, or the spare without what does not stay.
+pub(super) const BEGIN: &str = r#"if [ "$old" = - ]; then
+  [ ! -e "$spare" ] || rm -rf "$spare" || :
+  mkdir "$part/$ours"
+else
+  mv "$spare/$old" "$part/$ours" 2>"$told" || fail spare "$(cat "$told")"
+  cd "$part/$ours"
+  [ "$length" = 0 ] || { links_gone . && said=$(head -c "$length" | xargs -0 rm -f -- 2>&1); } || fail spare "$said"
+  [ "$folders" = 0 ] || said=$(find . -mindepth 1 -depth -type d -empty -delete 2>&1) || fail spare "$said"
+fi
+"#;
+
+/// Unpacks what comes on the input.
+pub(super) const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
+said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } )
+case $said in *failed)
+  said=$(printf '%s\n' "$said" | grep -v -e 'previous errors' -e 'not recoverable' -e 'Child returned' | tail -n 2)
+  free=$(df -Pk "$part" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*/\1/')
+  [ "${free:-1024}" -ge 1024 ] || fail disk_full "${said%?failed}"
+  fail not_unpacked "${said%?failed}" ;;
+esac
+"#;
+
+/// Goes into the folder that is becoming the release, if the lists have come.
+pub(super) const ENTER: &str = r#"[ -f "$part/lists/added" ] || fail incomplete 'nothing arrived'
+cd "$part/$ours"
+"#;
+
+/// Takes over from the old release what did not change. What is copied into a spare has not been touched
+/// there since it was verified, or it is checked here.
+pub(super) fn keep(arrival: &Arrival<'_>) -> String {
+    let how = if arrival.hard_links {
+        "-l"
+    } else {
+        "--reflink=auto --preserve=mode,timestamps"
+    };
+    format!(
+        r#"check=../lists/added
+take_over() {{
+  cd "$rel/$from"
+  xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/$ours" -- >"$told" 2>&1 && [ ! -s "$told" ] ||
+    fail delta "$(cat "$told")"
+  cd "$part/$ours"
+}}
+copied_as_sealed() {{
+  if [ -f "$rel/.$from/seal" ]; then set -- seal Z; else set -- linked Y; fi
+  cd "$rel/$from"
+  xargs -0 -r stat --printf "f%n//%a %s///%.10$2 %i\0" -- <"$part/lists/copied" >"$part/lists/were" 2>&1 || :
+  cd "$part/$ours"
+  comm -z -23 ../lists/were "$rel/.$from/$1" >../lists/touched && [ ! -s ../lists/touched ]
+}}
+if [ "$from" = - ]; then
+  cp ../lists/added ../.$ours/sums
+elif [ "$old" = - ]; then
+  comm -z -23 "$rel/.$from/sums" ../lists/dropped >../lists/kept || fail delta 'no list'
+  names ../lists/kept | take_over
+  sort -z -m -o ../.$ours/sums ../lists/kept ../lists/added
+  if touched "$from"; then check=../.$ours/sums print=zero; fi
+else
+  if [ -s ../lists/copied ]; then take_over <../lists/copied; fi
+  case $print in check | zero) if copied_as_sealed; then check=../lists/sent; fi ;; esac
+  comm -z -23 "$spare/.$old/sums" ../lists/dropped >../lists/kept || fail spare 'no list'
+  sort -z -m -o ../.$ours/sums ../lists/kept ../lists/added
+fi
+"#
+    )
+}
+
+/// Looks at the whole tree, writes its seal, and asks whether the tree is what it is to be. In a spare
+/// only what changed is compared; where that is not right, what the application left goes, and where all
+/// is right but for times, every file is checked by its content.
+pub(super) fn look_over(arrival: &Arrival<'_>) -> String {
+    let Arrival {
+        shape,
+        modeless,
+        files,
+        ..
+    } = arrival;
+    let seal = arrival.seal();
+    let (format, alone) = if arrival.hard_links {
+        ("$linked", ":")
+    } else {
+        (
+            "$sealed",
+            r#"[ -z "$(find . -type f -links +1 -print -quit)" ] || fail spare 'shared files'"#,
+        )
+    };
+    format!(
+        r#"seal=../.$ours/{seal}
+seal() {{
+  found "{format}" >../lists/found && sort -z ../lists/found >$seal && printf '~\0' >>$seal
+}}
+whole() {{
+  {{ find . -mindepth 1 -type f -printf 'f%P//%m %s\0' -fprintf $seal "{format}" \
+    -o -type d -printf 'd%P//%m\0' -fprintf $seal 'd%P//%m\0' \
+    -o -type l -printf 'l%P//%l\0' -fprintf $seal 'l%P//%l\0' -o -printf '?%P//\0' || echo failed; }} | sort -z
+  sort -z -o $seal $seal && printf '~\0' >>$seal
+}}
+modeless() {{ whole | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|'; }}
+as_planned() {{
+  comm -z -3 "$spare/.$old/{seal}" $seal >../lists/differs && printf '.\0' >>../lists/differs &&
+    sed -z '/^\t*f/s|///.*||' ../lists/differs >../lists/is && sort -z -o ../lists/is ../lists/is &&
+    cmp -s ../lists/is ../lists/changed
+}}
+is() {{
+  said=$($1 | sha256sum)
+  [ "${{said%% *}}" = "$2" ]
+}}
+tidy() {{
+  names ../.$ours/sums | sort -z >../lists/files
+  sed -z -n 's|^f\(.*\)//[0-7]* [0-9]*///.*|./\1|p' $seal | sort -z | comm -z -23 - ../lists/files |
+    xargs -0 -r rm -f -- || fail spare 'added files'
+  comm -z -23 ../lists/is ../lists/changed | sed -z -n '/^\t[dl]/s|//.*||p' >../lists/left
+  sed -z -n 's|^\tl|./|p' ../lists/left | xargs -0 -r rm -f -- || fail spare 'added links'
+  sed -z -n 's|^\td|./|p' ../lists/left | sort -z -r | xargs -0 -r rmdir -- 2>/dev/null || :
+}}
+keep=$gnu
+if [ $gnu = 0 ]; then
+  count=$(find . ! -type d -print0 | tr -dc '\0' | wc -c)
+  [ "$count" -eq {files} ] || fail incomplete "$((count)) / {files}"
+elif [ "$old" != - ]; then
+  seal || :
+  if ! as_planned; then
+    tidy
+    seal || :
+    if ! as_planned; then
+      is whole {shape} || fail spare 'changed files'
+      {alone}
+      check=../.$ours/sums print=zero
+    fi
+  fi
+elif ! is whole {shape}; then
+  [ "$from" = - ] || fail delta shape
+  is modeless {modeless} || fail damaged shape
+  echo 'this file system does not keep the modes of files'
+  keep=0
+fi
+"#
+    )
+}
+
+/// Checks the content of the files that `check` lists.
+pub(super) const CHECK: &str = r#"if [ $gnu = 1 ] && { [ "$old" = - ] || [ $check = ../.$ours/sums ]; }; then
+  said=$(sha256sum ../.$ours/sums)
+  [ "${said%% *}" = "$want" ] || fail damaged 'list of files'
+fi
+if [ -s $check ]; then
+  case $print in
+    check)
+      list=../lists/check
+      [ $check = ../lists/sent ] || tr '\0' '\n' <$check >$list
+      sha256sum -c --quiet $list >"$told" 2>&1 || {
+        said=$(cat "$told")
+        fail damaged "${said%%: FAILED*}"
+      } ;;
+    zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${said##*: }" ;;
+    openssl)
+      said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    sha256sum)
+      said=$(names $check | xargs -0 sha256sum | sha256sum)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    shasum)
+      said=$(names $check | xargs -0 shasum -a 256 | shasum -a 256)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    *) echo 'no tool for checksums here: the files were counted' ;;
+  esac
+fi
+"#;
+
+/// The record first: where the folder is, its record is.
+pub(super) const PUBLISH: &str = r#"cd "$rel"
+[ ! -e "$ours" ] && [ ! -e ".$ours" ] || rm -rf "$ours" ".$ours"
+if [ $keep = 1 ]; then
+  echo "$want" >"$part/.$ours/digest"
+  mv "$part/.$ours" "$part/$ours" .
+else
+  mv "$part/$ours" .
+fi
+rm -rf "$part" "$spare"/.[0-9]* "$spare"/[0-9]* || :
+"#;
