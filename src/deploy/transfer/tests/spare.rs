@@ -68,7 +68,7 @@ fn what_the_application_left_in_the_spare_goes() {
         symlink("/etc//ssl", spare.join("cache/etc")).unwrap();
         symlink("/etc", spare.join("deep/etc")).unwrap();
         place.arrive(3, &third).unwrap();
-        assert_eq!(fs::exists(place.release(3).join("same")).unwrap(), true);
+        assert!(fs::exists(place.release(3).join("same")).unwrap());
         assert!(fs::exists("/etc/ssl").unwrap());
     }
 }
