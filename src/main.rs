@@ -6,8 +6,13 @@ use clap::Parser as _;
 use longshore::cli::Cli;
 use tracing_subscriber::EnvFilter;
 
+fn main() -> ExitCode {
+    longshore_heap::map_large_blocks();
+    run()
+}
+
 #[actix_web::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse();
     let filter =
         EnvFilter::try_from_env("LONGSHORE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
