@@ -5,6 +5,7 @@ use std::mem;
 
 use sha2::{Digest as _, Sha256};
 
+use super::cksum::Cksum;
 use super::manifest::{Entry, Lines, Manifest, Record, What, hex};
 
 /// The releases that a server has and that are known here.
@@ -24,6 +25,8 @@ pub(super) struct Delta<'a> {
     /// In the order of their bytes, as the others.
     pub(super) dropped: Vec<Record<'a>>,
     pub(super) added: Vec<Record<'a>>,
+    /// Whether nothing of it is there: then what is added is all there is.
+    pub(super) is_whole: bool,
     /// Whether it is made of a spare.
     pub(super) is_into_spare: bool,
     /// Nothing without a spare.
@@ -82,6 +85,7 @@ impl<'a> Delta<'a> {
             new,
             dropped: sorted(dropped.filter(|(entry, _)| !stays(entry, Some(new)))),
             added,
+            is_whole: base.is_none(),
             is_into_spare: with_time,
             copied,
             gone: spare()
@@ -117,6 +121,27 @@ impl<'a> Delta<'a> {
         lines.sort_unstable();
         let paths = lines.iter().map(|line| &line[..line.len() - 2]);
         paths.flat_map(|path| [path, b"\0"].concat()).collect()
+    }
+
+    /// The checksum of what `cksum` prints of the list of the release's files at `sums` and of the files
+    /// that are added; only for names without newline.
+    pub(super) fn cksum(&self, sums: &str) -> u32 {
+        let records = self.new.records();
+        let (mut list, mut printed) = (Cksum::new(), Cksum::new());
+        let mut lines = Printed::new(Print::Zero, &records);
+        while lines.next_line() {
+            list.update(&lines.line);
+        }
+        let (list, length) = (list.finish(), Printed::length(&records));
+        printed.update(format!("{list} {length} {sums}\n").as_bytes());
+        for (_, path) in &self.added {
+            if let Some(What::File { size, cksum, .. }) = self.new.find(path) {
+                printed.update(format!("{cksum} {size} ./").as_bytes());
+                printed.update(path);
+                printed.update(b"\n");
+            }
+        }
+        printed.finish()
     }
 
     /// How many files travel.
@@ -175,8 +200,6 @@ pub(super) enum Print {
     Zero,
     /// `sha256sum` where it does not escape names.
     Line,
-    /// `openssl dgst -sha256 -r`; only for names without backslash and newline.
-    Openssl,
 }
 
 /// Records as a tool prints them.
@@ -199,7 +222,7 @@ impl<'r, 'a> Printed<'r, 'a> {
 
     /// How many bytes that are.
     pub(super) fn length(records: &[Record<'_>]) -> u64 {
-        // Checksum, blanks or star, `./`, the end.
+        // Checksum, two blanks and `./`, the end.
         records
             .iter()
             .map(|(_, path)| 64 + 4 + path.len() as u64 + 1)
@@ -223,7 +246,6 @@ impl<'r, 'a> Printed<'r, 'a> {
         let (between, end): (&[u8], u8) = match self.print {
             Print::Zero => (b"  ./", 0),
             Print::Line => (b"  ./", b'\n'),
-            Print::Openssl => (b" *./", b'\n'),
         };
         self.line.clear();
         self.line.extend_from_slice(hex(*sum).as_bytes());

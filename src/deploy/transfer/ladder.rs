@@ -14,8 +14,9 @@ use crate::deploy::error::StepError;
 use crate::deploy::run::{StepFrame, bytes};
 use crate::store::ReleaseId;
 
-/// From this size on the faster tool is worth its slower start.
-const OPENSSL_FROM: u64 = 4 << 20;
+/// From this size on what came is read back for its CRC-32: by SHA-256 that was a quarter of all that a
+/// server does. Who could make a file of another content with the same CRC can write into the release anyway.
+const CKSUM_FROM: u64 = 4 << 20;
 
 /// What a server said about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ pub(super) struct Terms {
     travels: usize,
 }
 
-/// The releases that are there, what prints checksums, and whether openssl does.
+/// The releases that are there, what prints checksums, and whether `cksum` does.
 pub(super) type TermsKey = ([Option<ReleaseId>; 2], Option<&'static str>, bool);
 
 impl Shipment {
@@ -177,14 +178,16 @@ impl Shipment {
     fn terms(&self, old: &Old, gnu: bool, offer: &Offer) -> Arc<Terms> {
         let find = || {
             let delta = Delta::between(old.there(), &self.manifest);
-            let large = delta.bytes() > OPENSSL_FROM;
+            let large = delta.bytes() > CKSUM_FROM;
             let print = match offer.checksum_tool() {
-                _ if large && self.plain_names && offer.has("openssl") => "openssl",
+                tool if (large || tool.is_none()) && self.plain_names && offer.has("cksum") => {
+                    "cksum"
+                }
                 _ if gnu && self.plain_names => "check",
                 tool => tool.unwrap_or("none"),
             };
             let sum = match print {
-                "openssl" => Printed::sum(Print::Openssl, &delta.added),
+                "cksum" => delta.cksum(&script::sums(self.release)).to_string(),
                 "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
                 _ => "-".to_owned(),
             };
@@ -197,7 +200,7 @@ impl Shipment {
                 travels: delta.travels(),
             })
         };
-        let key = (old.ids(), offer.checksum_tool(), offer.has("openssl"));
+        let key = (old.ids(), offer.checksum_tool(), offer.has("cksum"));
         let mut found = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(found.entry(key).or_insert_with(find))
     }

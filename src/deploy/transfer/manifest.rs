@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::git::BlobId;
 
 /// The first line of a stored manifest.
-const FORMAT: &[u8] = b"longshore manifest 1\n";
+const FORMAT: &[u8] = b"longshore manifest 2\n";
 
 /// The SHA-256 of a file's content.
 pub(super) type Sum = [u8; 32];
@@ -70,6 +70,8 @@ pub(super) enum What {
         mode: u32,
         size: u64,
         sum: Sum,
+        /// What `cksum` prints of its content.
+        cksum: u32,
         /// In seconds since 1970.
         time: i64,
         /// Its content's name in the repository, where it comes from there.
@@ -178,11 +180,13 @@ impl Manifest {
                     mode,
                     size,
                     sum,
+                    cksum,
                     time,
                     blob,
                 } => {
                     let blob = blob.map_or_else(|| "-".to_owned(), |blob| hex(&blob.to_bytes()));
-                    write!(to, "f {mode:o} {size} {} {time} {blob} ", hex(sum))?;
+                    let sum = hex(sum);
+                    write!(to, "f {mode:o} {size} {sum} {cksum} {time} {blob} ")?;
                 }
                 What::Link { target } => {
                     to.write_all(b"l ")?;
@@ -224,6 +228,7 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
             mode: number(take(rest, b' ')?, 8)?,
             size: std::str::from_utf8(take(rest, b' ')?).ok()?.parse().ok()?,
             sum: from_hex(take(rest, b' ')?)?,
+            cksum: number(take(rest, b' ')?, 10)?,
             time: std::str::from_utf8(take(rest, b' ')?).ok()?.parse().ok()?,
             blob: match take(rest, b' ')? {
                 b"-" => None,
@@ -293,6 +298,7 @@ pub(super) mod tests {
                 mode,
                 size: u64::from(content),
                 sum: [content; 32],
+                cksum: u32::from(content),
                 time,
                 blob: blob.then(|| BlobId::from_bytes([content; 20])).flatten(),
             }),
@@ -345,6 +351,7 @@ pub(super) mod tests {
                 mode: 0o644,
                 size: 1,
                 sum: [content; 32],
+                cksum: u32::from(content),
                 time,
                 blob: None,
             },

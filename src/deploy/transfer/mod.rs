@@ -7,13 +7,14 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `manifest`, `delta` | pure: what a release consists of; what has to travel |
+//! | `manifest`, `delta`, `cksum` | pure: what a release consists of; what has to travel; a checksum of both |
 //! | `source` | where the files come from: the mirror or the work tree |
 //! | `pack`, `stream` | the compressed tar, and one producer's bytes for many servers |
 //! | `records` | the manifests of earlier releases |
 //! | `script`, `ladder` | the server's script (its look, and `script::make`), and the talk with it |
 //! | `sftp` | file by file, where the server has no tar or no shell |
 
+mod cksum;
 mod delta;
 mod ladder;
 mod manifest;

@@ -197,9 +197,15 @@ fn write(
 ) -> io::Result<()> {
     let mut tar = Builder::new(to);
     let sent = delta.sent();
+    let sums = format!(".{release}/sums");
+    let added = if delta.is_whole {
+        &*sums
+    } else {
+        "lists/added"
+    };
     let mut lists = vec![
         ("lists/dropped", Print::Zero, &delta.dropped),
-        ("lists/added", Print::Zero, &delta.added),
+        (added, Print::Zero, &delta.added),
     ];
     if delta.is_into_spare {
         lists.push(("lists/sent", Print::Zero, &sent));

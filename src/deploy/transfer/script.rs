@@ -28,6 +28,11 @@ pub(super) const OFFER: &str = "longshore-offer";
 /// What [`take`] says on a line of its own before it goes on with what comes after the release's arrival.
 pub(super) const ARRIVED: &str = "longshore-arrived";
 
+/// Where the list of the release's files is, as [`take`] names it to `cksum`.
+pub(super) fn sums(release: ReleaseId) -> String {
+    format!("../.{release}/sums")
+}
+
 /// What the script is told of the release before it runs.
 pub(super) struct Arrival<'a> {
     pub(super) base: &'a str,
@@ -144,12 +149,12 @@ done
     text + &format!(
         r#"gnu=1 tools= codec=cat
 if [ "$from" = - ]; then
-  [ -z "$(find / -maxdepth 0 -printf . 2>/dev/null | tr -d .)" ] && sort -z </dev/null 2>/dev/null &&
-    sed -z p </dev/null 2>/dev/null && sha256sum -z </dev/null >/dev/null 2>&1 && find / -maxdepth 0 -printf '' 2>/dev/null || gnu=0
+  [ "$(find / -maxdepth 0 -printf . 2>/dev/null)" = . ] && sed -z p </dev/null 2>/dev/null &&
+    sha256sum -z </dev/null >/dev/null 2>&1 || gnu=0
 fi
 for tool in gzip zstd; do if command -v $tool >/dev/null 2>&1; then codec=$tool; fi; done
 command -v tar >/dev/null 2>&1 || codec=none
-for tool in sha256sum shasum openssl; do if command -v $tool >/dev/null 2>&1; then tools="$tools $tool"; fi; done
+for tool in sha256sum shasum cksum; do if command -v $tool >/dev/null 2>&1; then tools="$tools $tool"; fi; done
 printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
   "$codec" "$gnu" "$tools" "$from" "${{digest:--}}" "${{old:--}}" "${{record:--}}"
 "#

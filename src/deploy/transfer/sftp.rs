@@ -58,7 +58,7 @@ impl Shipment {
             singly.or_remove(&part, || {
                 let added = &mut Printed::new(Print::Zero, &records);
                 singly.write(&part.join("lists/dropped"), &mut io::empty())?;
-                singly.write(&part.join("lists/added"), added)?;
+                singly.write(&part.join(format!(".{}/sums", self.release)), added)?;
                 let sent = singly.bring(&ours)?;
                 if print == "none" {
                     singly.verify(&ours)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::cksum::Cksum;
 use super::manifest::{Entry, Manifest, Sum, What};
 use crate::deploy::error::StepError;
 use crate::git::{BlobId, CommitId, Contents, Item, Mirror, Snapshot};
@@ -51,7 +52,8 @@ impl Source {
             )?,
             Self::Folder(folder) => {
                 let mut entries = Vec::new();
-                walk(folder, Path::new(""), &mut entries, watch)?;
+                let piece = &mut vec![0; PIECE];
+                walk(folder, Path::new(""), piece, &mut entries, watch)?;
                 Manifest::of(entries)
             }
         };
@@ -114,11 +116,15 @@ fn of_commit(
 ) -> Result<Manifest, StepError> {
     let known = |path: &[u8], wanted: BlobId| match previous?.find(path)? {
         What::File {
-            size, sum, blob, ..
-        } if *blob == Some(wanted) => Some((*size, *sum)),
+            size,
+            sum,
+            cksum,
+            blob,
+            ..
+        } if *blob == Some(wanted) => Some((*size, *sum, *cksum)),
         _ => None,
     };
-    let mut entries = Vec::new();
+    let (mut entries, mut piece) = (Vec::new(), vec![0; PIECE]);
     for (number, (path, item)) in snapshot.items().enumerate() {
         let path = path.as_os_str().as_bytes();
         let what = match item {
@@ -127,18 +133,21 @@ fn of_commit(
                 target: target.as_os_str().as_bytes().into(),
             },
             Item::File { blob, executable } => {
-                let (size, sum) = match known(path, blob) {
+                let (size, sum, cksum) = match known(path, blob) {
                     Some(known) => known,
                     None => {
                         let (size, mut content) = contents.open(blob)?;
-                        let sum = sum_of(&mut content, &mut || (watch.going)(number as u64))?;
-                        (size, sum.map_err(StepError::Start)?)
+                        let going = &mut || (watch.going)(number as u64);
+                        let sums = sum_of(&mut content, &mut piece, going)?;
+                        let (sum, cksum) = sums.map_err(StepError::Start)?;
+                        (size, sum, cksum)
                     }
                 };
                 What::File {
                     mode: if executable { 0o755 } else { 0o644 },
                     size,
                     sum,
+                    cksum,
                     time: snapshot.time(),
                     blob: Some(blob),
                 }
@@ -160,6 +169,7 @@ fn of_commit(
 fn walk(
     folder: &Path,
     name: &Path,
+    piece: &mut [u8],
     entries: &mut Vec<Entry>,
     watch: &Watch<'_>,
 ) -> Result<(), StepError> {
@@ -177,11 +187,14 @@ fn walk(
             }
         } else if metadata.is_file() {
             let mut file = File::open(&path).map_err(StepError::file(&path))?;
-            let sum = sum_of(&mut file, &mut || (watch.going)(entries.len() as u64))?;
+            let going = &mut || (watch.going)(entries.len() as u64);
+            let sums = sum_of(&mut file, piece, going)?;
+            let (sum, cksum) = sums.map_err(StepError::file(&path))?;
             What::File {
                 mode: mode(&metadata),
                 size: metadata.len(),
-                sum: sum.map_err(StepError::file(&path))?,
+                sum,
+                cksum,
                 time: metadata.mtime(),
                 blob: None,
             }
@@ -200,7 +213,7 @@ fn walk(
             what,
         });
         if is_folder {
-            walk(&path, &name, entries, watch)?;
+            walk(&path, &name, piece, entries, watch)?;
         }
     }
     Ok(())
@@ -211,17 +224,20 @@ fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o777
 }
 
-/// The checksum of a content; the outer error is that of `going`.
+/// The checksums of a content, read by way of `piece`; the outer error is that of `going`.
 fn sum_of(
     content: &mut dyn Read,
+    piece: &mut [u8],
     going: &mut dyn FnMut() -> Result<(), StepError>,
-) -> Result<io::Result<Sum>, StepError> {
-    let mut digest = Sha256::new();
-    let mut piece = vec![0; PIECE];
+) -> Result<io::Result<(Sum, u32)>, StepError> {
+    let (mut digest, mut cksum) = (Sha256::new(), Cksum::new());
     loop {
-        match content.read(&mut piece) {
-            Ok(0) => return Ok(Ok(digest.finalize().into())),
-            Ok(count) => digest.update(&piece[..count]),
+        match content.read(piece) {
+            Ok(0) => return Ok(Ok((digest.finalize().into(), cksum.finish()))),
+            Ok(count) => {
+                digest.update(&piece[..count]);
+                cksum.update(&piece[..count]);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Ok(Err(error)),
         }

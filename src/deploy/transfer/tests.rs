@@ -201,7 +201,7 @@ fn only(place: &Path, tools: &[&str]) -> PathBuf {
     folder
 }
 
-const PLAIN_TOOLS: [&str; 19] = [
+const PLAIN_TOOLS: [&str; 20] = [
     "sed",
     "head",
     "tr",
@@ -220,8 +220,51 @@ const PLAIN_TOOLS: [&str; 19] = [
     "tar",
     "ls",
     "sha256sum",
+    "cksum",
     "cat",
 ];
+
+/// A tar that unpacks, and a disk that then changes a byte of the file `a`.
+fn damaging_tar(tools: &Path) {
+    let tar = tools.join("tar");
+    let real = fs::read_link(&tar).unwrap();
+    fs::remove_file(&tar).unwrap();
+    let text = format!(
+        "#!/bin/sh\n{} \"$@\" || exit\nfor word; do :; done\nprintf '!' | dd of=\"$word/1/a\" conv=notrunc status=none\n",
+        real.display()
+    );
+    fs::write(&tar, text).unwrap();
+    fs::set_permissions(&tar, Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn what_a_disk_damages_is_found_by_whatever_tool_is_there() {
+    let gnu = ["sort", "comm", "sh", "dd"];
+    let (small, large) = (vec![b'a'; 10], vec![b'a'; 5 << 20]);
+    for (size, without) in [
+        (&small, "none"),
+        (&small, "sha256sum"),
+        (&large, "none"),
+        (&large, "cksum"),
+        (&large, "sha256sum"),
+    ] {
+        let place = Place::new();
+        let tools = [&PLAIN_TOOLS[..], &gnu].concat();
+        let tools: Vec<&str> = tools.into_iter().filter(|tool| *tool != without).collect();
+        let place = Place {
+            tools: Some(only(place.folder.path(), &tools)),
+            ..place
+        };
+        let wanted = tree(&[("a", Node::File(0o644, size.clone())), ("b c", file("b"))]);
+        place.arrive(1, &wanted);
+        fs::remove_dir_all(place.base()).unwrap();
+        damaging_tar(place.tools.as_deref().unwrap());
+        let output = place.send(&place.shipment(1), true, |_| {}).unwrap_err();
+        let said = refusal(&output).to_string();
+        assert!(said.contains("1.part"), "without {without}: {said}");
+        assert!(place.left().is_empty(), "without {without}");
+    }
+}
 
 #[test]
 fn gzip_or_nothing_does_where_zstd_is_missing() {

@@ -9,7 +9,7 @@ pub(super) fn prepare(arrival: &Arrival<'_>) -> String {
         r#"[ -d "$rel" ] || said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
 if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
 drop_parts
-said=$(mkdir "$part" "$part/lists" "$part/.$ours" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
+said=$(mkdir "$part" "$part/lists" "$part/.$ours" "$part/$ours" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
 "#
     )
 }
@@ -33,9 +33,8 @@ names() {
 /// The part folder that the release is made in: an empty one, or the spare without what does not stay.
 pub(super) const BEGIN: &str = r#"if [ "$old" = - ]; then
   [ ! -e "$spare" ] || rm -rf "$spare" || :
-  mkdir "$part/$ours"
 else
-  mv "$spare/$old" "$part/$ours" 2>"$told" || fail spare "$(cat "$told")"
+  mv -T "$spare/$old" "$part/$ours" 2>"$told" || fail spare "$(cat "$told")"
   cd "$part/$ours"
   [ "$length" = 0 ] || { links_gone . && said=$(head -c "$length" | xargs -0 rm -f -- 2>&1); } || fail spare "$said"
   [ "$folders" = 0 ] || said=$(find . -mindepth 1 -depth -type d -empty -delete 2>&1) || fail spare "$said"
@@ -54,7 +53,7 @@ esac
 "#;
 
 /// Goes into the folder that is becoming the release, if the lists have come.
-pub(super) const ENTER: &str = r#"[ -f "$part/lists/added" ] || fail incomplete 'nothing arrived'
+pub(super) const ENTER: &str = r#"[ -f "$part/lists/added" ] || [ -f "$part/.$ours/sums" ] || fail incomplete 'nothing arrived'
 cd "$part/$ours"
 "#;
 
@@ -82,7 +81,7 @@ copied_as_sealed() {{
   comm -z -23 ../lists/were "$rel/.$from/$1" >../lists/touched && [ ! -s ../lists/touched ]
 }}
 if [ "$from" = - ]; then
-  cp ../lists/added ../.$ours/sums
+  check=../.$ours/sums
 elif [ "$old" = - ]; then
   comm -z -23 "$rel/.$from/sums" ../lists/dropped >../lists/kept || fail delta 'no list'
   names ../lists/kept | take_over
@@ -172,7 +171,7 @@ fi
 }
 
 /// Checks the content of the files that `check` lists.
-pub(super) const CHECK: &str = r#"if [ $gnu = 1 ] && { [ "$old" = - ] || [ $check = ../.$ours/sums ]; }; then
+pub(super) const CHECK: &str = r#"if [ $gnu = 1 ] && [ $print != cksum ] && { [ "$old" = - ] || [ $check = ../.$ours/sums ]; }; then
   said=$(sha256sum ../.$ours/sums)
   [ "${said%% *}" = "$want" ] || fail damaged 'list of files'
 fi
@@ -186,8 +185,8 @@ if [ -s $check ]; then
         fail damaged "${said%%: FAILED*}"
       } ;;
     zero) said=$(names $check | xargs -0 sha256sum -z -- | cmp - $check 2>&1) || fail damaged "${said##*: }" ;;
-    openssl)
-      said=$(names $check | xargs -0 openssl dgst -sha256 -r | openssl dgst -sha256 -r)
+    cksum)
+      said=$( { printf '../.%s/sums\0' "$ours" && names $check; } | xargs -0 cksum | cksum)
       [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
     sha256sum)
       said=$(names $check | xargs -0 sha256sum | sha256sum)

@@ -1,11 +1,12 @@
 //! A platform and a server, each a folder of this machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -33,7 +34,10 @@ pub(super) enum Node {
 
 pub(super) type Tree = BTreeMap<PathBuf, Node>;
 
+/// Files have the same time whenever they are built: with the clock's, what travels would depend on
+/// whether a second ends meanwhile.
 pub(super) fn build(root: &Path, tree: &Tree) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let _ = fs::remove_dir_all(root);
     fs::create_dir(root).unwrap();
     for (path, node) in tree {
@@ -41,7 +45,9 @@ pub(super) fn build(root: &Path, tree: &Tree) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         match node {
             Node::File(mode, content) => {
-                fs::write(&path, content).unwrap();
+                let mut file = File::create(&path).unwrap();
+                file.write_all(content).unwrap();
+                file.set_modified(time).unwrap();
                 fs::set_permissions(&path, Permissions::from_mode(*mode)).unwrap();
             }
             Node::Folder(_) => fs::create_dir_all(&path).unwrap(),
