@@ -148,7 +148,7 @@ impl Engine {
     /// Ends a claimed release that no worker could take.
     fn give_up(&self, id: ReleaseId, error: &DeployError) -> Result<(), StoreError> {
         let mut causes = Causes::default();
-        causes.add(None, Step::Start.as_str(), Message::from(error));
+        causes.add(None, Step::Start.as_str(), Message::from(error), 1);
         let causes = Message::Causes(causes);
         Recorder::new(self.0.store.clone(), id).end(
             (NodeState::Failed, &Message::default()),

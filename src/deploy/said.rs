@@ -118,32 +118,58 @@ pub struct Causes {
     more: usize,
 }
 
-/// Why one node is not `succeeded`.
+/// Why nodes of one step are not `succeeded`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Cause {
-    /// The server's name; none: the platform.
-    server: Option<String>,
+    /// The servers' names; none: the platform.
+    #[serde(default)]
+    servers: Vec<String>,
+    /// How many servers there are beside those that are named.
+    #[serde(default)]
+    unnamed: usize,
     /// The step's id.
     step: String,
     cause: Arg,
 }
 
-impl Causes {
-    /// Adds what the node of `step` said.
-    pub(super) fn add(&mut self, server: Option<&str>, step: &str, message: Message) {
-        self.causes.push(Cause {
-            server: server.map(str::to_owned),
-            step: step.to_owned(),
-            cause: match message {
-                Message::Said(said) => Arg::Said(said),
-                other => Arg::Text(other.english()),
-            },
-        });
+impl Cause {
+    /// Where it was: `web-1, web-2 (+3)`.
+    fn place(&self) -> Option<String> {
+        let names = self.servers.join(", ");
+        match (self.servers.is_empty(), self.unnamed) {
+            (true, _) => None,
+            (false, 0) => Some(names),
+            (false, more) => Some(format!("{names} (+{more})")),
+        }
     }
+}
 
-    /// Says that there are `count` more.
-    pub(super) fn and_more(&mut self, count: usize) {
-        self.more = count;
+impl Causes {
+    /// Adds what the node of `step` said. Servers that say the same are told together; at most `most`
+    /// causes, and as many servers of each, are told by name.
+    pub(super) fn add(&mut self, server: Option<&str>, step: &str, message: Message, most: usize) {
+        let cause = match message {
+            Message::Said(said) => Arg::Said(said),
+            other => Arg::Text(other.english()),
+        };
+        let is_full = self.causes.len() >= most;
+        let mut told = self.causes.iter_mut();
+        let same = told.find(|told| {
+            server.is_some() && !told.servers.is_empty() && told.step == step && told.cause == cause
+        });
+        match (same, server) {
+            (Some(same), Some(server)) if same.servers.len() < most => {
+                same.servers.push(server.to_owned());
+            }
+            (Some(same), _) => same.unnamed += 1,
+            (None, _) if is_full => self.more += 1,
+            (None, _) => self.causes.push(Cause {
+                servers: server.map(str::to_owned).into_iter().collect(),
+                unnamed: 0,
+                step: step.to_owned(),
+                cause,
+            }),
+        }
     }
 
     fn english(&self) -> String {
@@ -151,13 +177,9 @@ impl Causes {
             .causes
             .iter()
             .map(
-                |Cause {
-                     server,
-                     step,
-                     cause,
-                 }| match server {
-                    Some(server) => format!("{server}: {step}: {}", cause.english()),
-                    None => format!("{step}: {}", cause.english()),
+                |cause| match (cause.place(), &cause.step, cause.cause.english()) {
+                    (Some(place), step, why) => format!("{place}: {step}: {why}"),
+                    (None, step, why) => format!("{step}: {why}"),
                 },
             )
             .collect();
@@ -169,18 +191,14 @@ impl Causes {
 
     fn told(&self, tell: Tell<'_>) -> Option<String> {
         let mut parts = Vec::new();
-        for Cause {
-            server,
-            step,
-            cause,
-        } in &self.causes
-        {
+        for told in &self.causes {
+            let (place, step) = (told.place(), &told.step);
             let step = tell(&format!("failure.step.{step}"), &[]).unwrap_or_else(|| step.clone());
-            let cause = cause.told(tell);
+            let cause = told.cause.told(tell);
             let mut args = vec![("step", step.as_str()), ("cause", cause.as_str())];
-            let key = match server {
-                Some(server) => {
-                    args.push(("server", server));
+            let key = match &place {
+                Some(place) => {
+                    args.push(("server", place));
                     "failure.cause_on_server"
                 }
                 None => "failure.cause",

@@ -46,9 +46,9 @@ pub fn outcome(nodes: &[Node]) -> ReleaseState {
 }
 
 /// Why a release is not `succeeded`: server, step and cause of each node that did not succeed by
-/// itself, at most `most` of them.
+/// itself, at most `most` causes.
 pub fn explanation(nodes: &[Node], most: usize) -> Message {
-    let failed: Vec<&Node> = nodes
+    let mut failed = nodes
         .iter()
         .filter(|node| {
             matches!(
@@ -56,16 +56,15 @@ pub fn explanation(nodes: &[Node], most: usize) -> Message {
                 NodeState::Failed | NodeState::Interrupted | NodeState::Cancelled
             ) && !node.message.is_empty()
         })
-        .collect();
-    if failed.is_empty() {
+        .peekable();
+    if failed.peek().is_none() {
         return Message::default();
     }
     let mut causes = Causes::default();
-    for node in failed.iter().take(most) {
+    for node in failed {
         let server = node.server_name.as_deref();
-        causes.add(server, &node.step, Message::read(&node.message));
+        causes.add(server, &node.step, Message::read(&node.message), most);
     }
-    causes.and_more(failed.len().saturating_sub(most));
     Message::Causes(causes)
 }
 
@@ -115,9 +114,18 @@ mod tests {
             explanation(&nodes(Succeeded, Failed), 5).english(),
             "web-2: restart: exit code 1"
         );
+        let mut failed = nodes(Failed, Failed);
+        let explained = |nodes: &[Node], most| explanation(nodes, most).english();
+        assert_eq!(explained(&failed, 5), "web-1, web-2: restart: exit code 1");
+        assert_eq!(explained(&failed, 1), "web-1 (+1): restart: exit code 1");
+        failed[2].message = "exit code 2".into();
         assert_eq!(
-            explanation(&nodes(Failed, Failed), 1).english(),
-            "web-1: restart: exit code 1; and 1 more"
+            explained(&failed, 5),
+            "web-1: restart: exit code 2; web-2: restart: exit code 1"
+        );
+        assert_eq!(
+            explained(&failed, 1),
+            "web-1: restart: exit code 2; and 1 more"
         );
     }
 

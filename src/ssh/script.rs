@@ -48,7 +48,7 @@ pub(super) enum Victim {
 }
 
 impl Victim {
-    /// TERM, at most 3 s of patience, KILL. Ends with status 0 if nobody is left, or got KILL.
+    /// TERM, at most 3 s of patience (also by a `sleep` that knows whole seconds alone), KILL. Ends with status 0 if nobody is left, or got KILL.
     /// Where nobody reaps orphans (in a container, say), the dead still seem to be there: `ps` tells
     /// them, if it is there itself.
     pub(super) fn kill_script(self) -> String {
@@ -62,7 +62,7 @@ impl Victim {
              kill -0 {who} 2>/dev/null || exit 0; \
              all=$(ps -A -o {column}= -o stat= 2>/dev/null) && [ \"$all\" ] && \
              {{ echo \"$all\" | grep -q '^ *{number}  *[^Z ]' || exit 0; }}; \
-             sleep $pause 2>/dev/null || sleep 1; done; \
+             sleep $pause 2>/dev/null || case $pause in 0.1) sleep 1 ;; esac; done; \
              kill -KILL {who} 2>/dev/null || ! kill -0 {who} 2>/dev/null"
         )
     }

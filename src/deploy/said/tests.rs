@@ -377,20 +377,26 @@ fn causes_name_server_and_step_in_either_language() {
     let mut causes = Causes::default();
     let failed = StepError::Command(exits().remove(0));
     let refused = StepError::Refused(refusal::Refusal::samples().remove(0));
-    causes.add(Some("web-2"), "restart", Message::from(&failed));
-    causes.add(None, "download", Message::Plain("odd".into()));
-    causes.add(Some("web-3"), "switch", Message::from(&refused));
-    causes.and_more(2);
+    let mut add = |server, step, message| causes.add(server, step, message, 3);
+    add(Some("web-2"), "restart", Message::from(&failed));
+    add(None, "download", Message::Plain("odd".into()));
+    add(Some("web-3"), "switch", Message::from(&refused));
+    for server in ["web-4", "web-5", "web-6", "web-7"] {
+        add(Some(server), "restart", Message::from(&failed));
+    }
+    for server in ["web-8", "web-9"] {
+        add(Some(server), "upload", Message::Plain(server.into()));
+    }
     let stored = Message::Causes(causes).stored();
     let message = Message::read(&stored);
-    let english = "web-2: restart: the command ended with exit code 7; download: odd; \
+    let english = "web-2, web-4, web-5 (+2): restart: the command ended with exit code 7; download: odd; \
                    web-3: switch: the path is there and is not a link; move it away first; \
                    and 2 more";
     assert_eq!(message.english(), english);
     assert_eq!(message.told(&catalogue(Language::English)), english);
     assert_eq!(
         message.told(&catalogue(Language::Chinese)),
-        "web-2 的「服务重启」：命令以退出码 7 结束；「下载代码」：odd；\
+        "web-2, web-4, web-5 (+2) 的「服务重启」：命令以退出码 7 结束；「下载代码」：odd；\
          web-3 的「切换版本」：the path 已存在且不是软链接，请先移走；另有 2 处"
     );
     for step in Step::ALL {

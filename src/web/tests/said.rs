@@ -21,8 +21,9 @@ impl Script<'_> {
 /// Ends release 1 as the engine does when a step fails on a server.
 fn fail(app: &App) {
     let id = ReleaseId(1);
-    let causes =
-        format!(r#"{{"causes":[{{"server":"web-2","step":"restart","cause":{CAUSE}}}],"more":1}}"#);
+    let causes = format!(
+        r#"{{"causes":[{{"servers":["web-2"],"step":"restart","cause":{CAUSE}}}],"more":1}}"#
+    );
     for (release, node) in [
         (ReleaseState::Running, NodeState::Running),
         (ReleaseState::Failed, NodeState::Failed),
