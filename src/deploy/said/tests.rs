@@ -381,12 +381,8 @@ fn causes_name_server_and_step_in_either_language() {
     add(Some("web-2"), "restart", Message::from(&failed));
     add(None, "download", Message::Plain("odd".into()));
     add(Some("web-3"), "switch", Message::from(&refused));
-    for server in ["web-4", "web-5", "web-6", "web-7"] {
-        add(Some(server), "restart", Message::from(&failed));
-    }
-    for server in ["web-8", "web-9"] {
-        add(Some(server), "upload", Message::Plain(server.into()));
-    }
+    ["web-4", "web-5", "web-6", "web-7"].map(|it| add(Some(it), "restart", Message::from(&failed)));
+    ["web-8", "web-9"].map(|it| add(Some(it), "upload", Message::Plain(it.into())));
     let stored = Message::Causes(causes).stored();
     let message = Message::read(&stored);
     let english = "web-2, web-4, web-5 (+2): restart: the command ended with exit code 7; download: odd; \
