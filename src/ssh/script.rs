@@ -48,9 +48,9 @@ pub(super) enum Victim {
 }
 
 impl Victim {
-    /// TERM, at most 3 s of patience (also by a `sleep` that knows whole seconds alone), KILL. Ends with status 0 if nobody is left, or got KILL.
-    /// Where nobody reaps orphans (in a container, say), the dead still seem to be there: `ps` tells
-    /// them, if it is there itself.
+    /// TERM, at most 3 s of patience (also by a `sleep` that knows whole seconds alone), KILL. Ends
+    /// with status 0 if nobody is left, or got KILL. Where nobody reaps orphans (in a container, say),
+    /// the dead still seem to be there: `ps` tells them, if it is there itself.
     pub(super) fn kill_script(self) -> String {
         let (who, column, number) = match self {
             Self::Group(number) => (format!("-{number}"), "pgid", number),
@@ -155,7 +155,8 @@ fn possible_start(text: &[u8], wanted: &[u8]) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::process::Command;
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
 
     fn hear(chunks: &[&str]) -> (String, Option<Victim>, Option<i32>) {
         let mut listener = Listener::new(&Mark(["mark".into(), "er".into()]));
@@ -201,6 +202,41 @@ mod tests {
             assert!(took < std::time::Duration::from_secs(2), "{took:?}");
             assert!(!child.wait().unwrap().success());
         }
+    }
+
+    /// Where `sleep` knows whole seconds alone, those of a second's parts make one.
+    #[test]
+    fn whole_seconds_are_no_more_patience() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sleep, slept) = (folder.path().join("sleep"), folder.path().join("slept"));
+        let text = format!(
+            "#!/bin/sh\ncase $1 in *.*) exit 1 ;; esac\necho $1 >>{}\n",
+            slept.display()
+        );
+        std::fs::write(&sleep, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&sleep, mode).unwrap();
+        let mut deaf = Command::new("sh")
+            .args(["-c", "trap '' TERM; echo ready; read never"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        deaf.stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut ready)
+            .unwrap();
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let script = Victim::Process(deaf.id()).kill_script();
+        let killing = Command::new("sh")
+            .args(["-c", &script])
+            .env("PATH", path)
+            .status();
+        assert!(killing.unwrap().success());
+        assert!(!deaf.wait().unwrap().success());
+        assert_eq!(std::fs::read_to_string(slept).unwrap(), "1\n1\n1\n");
     }
 
     proptest! {

@@ -381,10 +381,12 @@ fn causes_name_server_and_step_in_either_language() {
     add(Some("web-2"), "restart", Message::from(&failed));
     add(None, "download", Message::Plain("odd".into()));
     add(Some("web-3"), "switch", Message::from(&refused));
-    ["web-4", "web-5", "web-6", "web-7"].map(|it| add(Some(it), "restart", Message::from(&failed)));
-    ["web-8", "web-9"].map(|it| add(Some(it), "upload", Message::Plain(it.into())));
-    let stored = Message::Causes(causes).stored();
-    let message = Message::read(&stored);
+    for server in ["web-4", "web-5", "web-6", "web-7"] {
+        add(Some(server), "restart", Message::from(&failed));
+    }
+    add(Some("web-8"), "upload", Message::from(&refused));
+    add(Some("web-9"), "upload", Message::from(&failed));
+    let message = Message::read(&Message::Causes(causes).stored());
     let english = "web-2, web-4, web-5 (+2): restart: the command ended with exit code 7; download: odd; \
                    web-3: switch: the path is there and is not a link; move it away first; \
                    and 2 more";

@@ -14,7 +14,7 @@ use crate::deploy::error::StepError;
 use crate::deploy::run::{StepFrame, bytes};
 use crate::store::ReleaseId;
 
-/// From this size on what came is read back for its CRC-32: by SHA-256 that was a quarter of all that a
+/// From this size on what came is read back for its CRC-32: by SHA-256 that was a fifth of all that a
 /// server does. Who could make a file of another content with the same CRC can write into the release anyway.
 const CKSUM_FROM: u64 = 4 << 20;
 

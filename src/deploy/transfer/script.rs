@@ -149,8 +149,8 @@ done
     text + &format!(
         r#"gnu=1 tools= codec=cat
 if [ "$from" = - ]; then
-  [ "$(find / -maxdepth 0 -printf . 2>/dev/null)" = . ] && sed -z p </dev/null 2>/dev/null &&
-    sha256sum -z </dev/null >/dev/null 2>&1 || gnu=0
+  [ "$(find / -maxdepth 0 -printf . 2>/dev/null)" = . ] && sort -z </dev/null 2>/dev/null &&
+    sed -z p </dev/null 2>/dev/null && sha256sum -z </dev/null >/dev/null 2>&1 || gnu=0
 fi
 for tool in gzip zstd; do if command -v $tool >/dev/null 2>&1; then codec=$tool; fi; done
 command -v tar >/dev/null 2>&1 || codec=none

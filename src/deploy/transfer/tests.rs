@@ -224,18 +224,20 @@ const PLAIN_TOOLS: [&str; 20] = [
     "cat",
 ];
 
-/// A tar that unpacks, and a disk that then changes a byte of the file `a`.
-fn damaging_tar(tools: &Path) {
-    let tar = tools.join("tar");
-    let real = fs::read_link(&tar).unwrap();
-    fs::remove_file(&tar).unwrap();
-    let text = format!(
-        "#!/bin/sh\n{} \"$@\" || exit\nfor word; do :; done\nprintf '!' | dd of=\"$word/1/a\" conv=notrunc status=none\n",
-        real.display()
-    );
-    fs::write(&tar, text).unwrap();
-    fs::set_permissions(&tar, Permissions::from_mode(0o755)).unwrap();
+/// Puts a script in a tool's place; `real` in it is the tool.
+fn replace(tools: &Path, tool: &str, script: &str) {
+    let path = tools.join(tool);
+    let real = fs::read_link(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let text = format!("#!/bin/sh\nreal={}\n{script}\n", real.display());
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
 }
+
+/// A tar that unpacks, and a disk that then changes a byte of the file `a`.
+const DAMAGING_TAR: &str = r#"$real "$@" || exit
+for word; do :; done
+printf '!' | dd of="$word/1/a" conv=notrunc status=none"#;
 
 #[test]
 fn what_a_disk_damages_is_found_by_whatever_tool_is_there() {
@@ -258,10 +260,10 @@ fn what_a_disk_damages_is_found_by_whatever_tool_is_there() {
         let wanted = tree(&[("a", Node::File(0o644, size.clone())), ("b c", file("b"))]);
         place.arrive(1, &wanted);
         fs::remove_dir_all(place.base()).unwrap();
-        damaging_tar(place.tools.as_deref().unwrap());
+        replace(place.tools.as_deref().unwrap(), "tar", DAMAGING_TAR);
         let output = place.send(&place.shipment(1), true, |_| {}).unwrap_err();
-        let said = refusal(&output).to_string();
-        assert!(said.contains("1.part"), "without {without}: {said}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("\tdamaged\t"), "without {without}: {said}");
         assert!(place.left().is_empty(), "without {without}");
     }
 }
@@ -293,15 +295,9 @@ fn a_server_with_plain_tools_gets_everything_each_time() {
     );
     // What is there does not know GNU's options.
     for (tool, option) in [("find", "-printf"), ("sha256sum", "-z")] {
-        let path = tools.join(tool);
-        let real = fs::read_link(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        let text = format!(
-            "#!/bin/sh\nfor word; do [ \"$word\" != {option} ] || exit 1; done\nexec {} \"$@\"\n",
-            real.display()
-        );
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let script =
+            format!("for word; do [ \"$word\" != {option} ] || exit 1; done\nexec $real \"$@\"");
+        replace(&tools, tool, &script);
     }
     let place = Place {
         tools: Some(tools),
