@@ -77,6 +77,13 @@ fn demo_servers_are_real_ones() {
         ["ssh", "ssh", "ssh"],
         "there is an sshd on this machine"
     );
+    // A newcomer tries files on them, too.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sent");
+    let file = format!("servers/1/file?path={}", path.display());
+    demo.api().put_bytes(&file, b"a file").expect(200);
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "a file");
+    assert_eq!(demo.api().get_bytes(&file), b"a file");
 }
 
 #[test]

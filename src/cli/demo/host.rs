@@ -172,6 +172,7 @@ fn spawn(program: &Path, folder: &Path, port: u16) -> Result<Child, NoHost> {
         option("PasswordAuthentication", "no".to_owned()),
         option("PermitRootLogin", "prohibit-password".to_owned()),
         option("MaxStartups", "100".to_owned()),
+        option("Subsystem", "sftp internal-sftp".to_owned()),
     ]
     .join(" ");
     let script = format!(
