@@ -37,7 +37,7 @@ impl Log for MessageLog {
         // One row more tells whether this is the end.
         let mut found = self
             .store
-            .read(|conn| {
+            .read_log(|conn| {
                 let limit = i64::try_from(rows + 1).unwrap_or(i64::MAX);
                 events::read(conn, &names, stored(after), stored(up_to), limit)
             })

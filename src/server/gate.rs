@@ -13,7 +13,7 @@ use crate::chat;
 use crate::hub::{Family, Kind, RoomName};
 use crate::limits::Sender;
 use crate::proxies::household;
-use crate::store::{Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
+use crate::store::{Appended, Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 use crate::vote::{VoteError, Voter, Votes, read_choice};
 
@@ -55,12 +55,13 @@ impl AppGate {
             at: Moment::now(),
         });
         match appended {
-            Ok(written) => later(async move {
-                match written.await {
-                    Ok(Ok(number)) => Ok(u64::try_from(number).unwrap_or_default()),
-                    Ok(Err(error)) => Err(not_written(&error)),
-                    Err(_) => Err(not_written(&NotWritten::Closed)),
-                }
+            Ok(Appended::Now(number)) => ready(Ok(u64::try_from(number).unwrap_or_default())),
+            Ok(appended) => later(async move {
+                let number = appended
+                    .number()
+                    .await
+                    .map_err(|error| not_written(&error))?;
+                Ok(u64::try_from(number).unwrap_or_default())
             }),
             Err(error) => ready(Err(not_written(&error))),
         }

@@ -4,13 +4,18 @@
 //! given a second time. A log that may have lost something gets a new birth id, so that cursors from
 //! before it say `gap` instead of pointing at other messages.
 
+use std::path::Path;
+
 use diesel::prelude::*;
 
+use super::journal::Journal;
 use super::schema::meta;
 use super::{Conn, Durability, Pragmas, Result, Store, StoreError, events};
 
 /// Is there while a server writes the log: the boot that it runs in, and how durable it writes.
 const OPEN: &str = "log_open";
+/// Behind the database's name: the file of the [journal](super::journal).
+const JOURNAL: &str = "-messages";
 /// What stands for a boot that cannot be told from another.
 const UNKNOWN: &str = "-";
 
@@ -43,6 +48,7 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn begin_log(&self, boot: Option<&str>) -> Result<()> {
+        self.open_journal()?;
         let boot = boot.unwrap_or(UNKNOWN);
         let open = format!("{boot} {}", word(self.durability));
         self.write_to_disk(|conn| {
@@ -62,7 +68,12 @@ impl Store {
                 .values((meta::key.eq(OPEN), meta::value.eq(open)))
                 .execute(conn)?;
             Ok(())
-        })
+        })?;
+        if self.durability == Durability::Machine {
+            // The journal survives the process alone.
+            self.turns.take().journal = None;
+        }
+        Ok(())
     }
 
     /// Ends the log: what waits is written, nothing more is logged, and the disk has all of it when
@@ -86,7 +97,20 @@ impl Store {
             cause: error.to_string(),
         })?;
         Pragmas::of(Durability::Machine).apply(&mut conn)?;
-        let _turn = self.turns.take();
-        conn.immediate_transaction(queries)
+        let mut turn = self.turns.take();
+        self.turns.transaction(&mut turn, &mut conn, queries)
+    }
+
+    /// Opens the journal, with what a process that died had no time to bring into the database.
+    fn open_journal(&self) -> Result<()> {
+        let path = format!("{}{JOURNAL}", self.url);
+        let mut turn = self.turns.take();
+        let last = self.read(events::head)?;
+        let journal = Journal::open(Path::new(&path), last).map_err(|error| StoreError::Open {
+            path,
+            cause: error.to_string(),
+        })?;
+        self.turns.set_journal(&mut turn, journal);
+        Ok(())
     }
 }

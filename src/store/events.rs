@@ -57,6 +57,17 @@ impl Event {
             })
             .collect()
     }
+
+    /// The message without its number.
+    pub(super) fn unnumbered(self) -> NewEvent {
+        NewEvent {
+            room: self.room,
+            kind: self.kind,
+            sender: self.sender,
+            data: self.data,
+            at: self.at,
+        }
+    }
 }
 
 /// A birth id that no log has had. A cursor carries it: short, and of the alphabet that cursors are

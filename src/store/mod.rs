@@ -22,6 +22,7 @@ mod boot;
 pub mod credentials;
 mod error;
 pub mod events;
+mod journal;
 pub mod logins;
 pub mod nodes;
 mod pace;
@@ -41,7 +42,7 @@ pub use events::{Event, NewEvent};
 pub use pace::LogPace;
 pub use retention::Retention;
 pub use values::*;
-pub use writer::{NotWritten, Written};
+pub use writer::{Appended, NotWritten, Written};
 
 use writer::{Turns, Writer};
 
@@ -240,6 +241,19 @@ impl Store {
         (*self.connection()?).transaction(queries)
     }
 
+    /// [`read`](Self::read) of the log: sees every message that was published before the call.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn read_log<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        let mut conn = self.connection()?;
+        if self.turns.has_pending() {
+            let mut turn = self.turns.take();
+            self.turns.transaction(&mut turn, &mut conn, |_| Ok(()))?;
+        }
+        (*conn).transaction(queries)
+    }
+
     /// Runs queries in one transaction, which an error undoes.
     pub fn write<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
@@ -247,14 +261,16 @@ impl Store {
         conn.immediate_transaction(queries)
     }
 
-    /// Gives `new` to the log's writer, which commits it, together with whatever else waits, then
-    /// publishes it, then tells its number. Never blocks. Once this has returned, the message is
-    /// written and published whole or not at all, whether or not anybody waits for the number.
+    /// Appends `new` to the log. Where nobody else writes, it is in the journal and published when this
+    /// returns; else the log's writer commits it, together with whatever else waits, then publishes
+    /// it, then tells its number. Waits for nothing but one write to a file. Once this has returned,
+    /// the message is written and published whole or not at all, whether or not anybody waits for the
+    /// number.
     ///
     /// # Errors
     /// [`NotWritten::Full`] where too much waits already; [`NotWritten::Closed`] after
     /// [`close`](Self::close).
-    pub fn append(&self, new: NewEvent) -> std::result::Result<Written, NotWritten> {
+    pub fn append(&self, new: NewEvent) -> std::result::Result<Appended, NotWritten> {
         self.writer.append(new)
     }
 
@@ -294,14 +310,16 @@ impl Store {
         queries: impl FnOnce(&mut Conn) -> Result<(T, Vec<NewEvent>, Vec<i64>)>,
     ) -> Result<(T, Vec<i64>)> {
         let mut conn = self.connection()?;
-        let turn = self.turns.take();
-        let (value, new, numbers) = conn.immediate_transaction(|conn| {
+        let mut turn = self.turns.take();
+        let is_closed = turn.closed;
+        let (value, new, numbers) = self.turns.transaction(&mut turn, &mut conn, |conn| {
             let done = queries(conn)?;
-            match turn.closed && !done.2.is_empty() {
+            match is_closed && !done.2.is_empty() {
                 true => Err(StoreError::LogClosed),
                 false => Ok(done),
             }
         })?;
+        turn.numbered(&numbers);
         if !numbers.is_empty()
             && let Some(publish) = self.publish.get()
         {

@@ -15,7 +15,7 @@ pub(super) struct Pace {
 /// What the log's writer has done since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogPace {
-    /// Messages committed.
+    /// Messages accepted, by the journal or by a commit.
     pub messages: u64,
     /// Groups that they were committed in.
     pub groups: u64,
@@ -28,6 +28,11 @@ pub struct LogPace {
 }
 
 impl Pace {
+    /// The journal took a message, which will be committed with others.
+    pub(super) fn journaled(&self) {
+        self.messages.fetch_add(1, Relaxed);
+    }
+
     /// A group of so many messages was committed, or was not, and took so long.
     pub(super) fn committed(&self, messages: usize, took: Duration, done: bool) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

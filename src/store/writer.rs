@@ -2,16 +2,19 @@
 //! order, then answered.
 //!
 //! A message alone does not wait for company: the writer begins as soon as it hears of it. Under load
-//! the group is what came while the last one was being written.
+//! the group is what came while the last one was being written. It also brings the journal's records
+//! into the database when their time has come.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::journal::{FLUSH_AFTER, Journal, Journaled};
 use super::pace::{LogPace, Pace};
 use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events};
 
@@ -34,6 +37,30 @@ pub enum NotWritten {
     Failed(Arc<StoreError>),
 }
 
+/// How long the journal's records wait after the database did not take them.
+const FLUSH_AGAIN: Duration = Duration::from_secs(1);
+
+/// What became of a message that was given to the log.
+pub enum Appended {
+    /// It is written and published, under this number.
+    Now(i64),
+    /// The writer has it.
+    Later(Written),
+}
+
+impl Appended {
+    /// The message's number, once it is written and published.
+    ///
+    /// # Errors
+    /// [`NotWritten`] where the writer could not write it.
+    pub async fn number(self) -> std::result::Result<i64, NotWritten> {
+        match self {
+            Self::Now(number) => Ok(number),
+            Self::Later(written) => written.await.unwrap_or(Err(NotWritten::Closed)),
+        }
+    }
+}
+
 /// The number that a message gets, once it is committed and published. Dropping this changes nothing
 /// about the message.
 pub type Written = oneshot::Receiver<std::result::Result<i64, NotWritten>>;
@@ -45,6 +72,8 @@ pub(super) struct Turns {
     /// Held by the one who is next, so that nobody who has just written overtakes him.
     next: Mutex<()>,
     now: Mutex<Turn>,
+    /// The journal has records. Written by whose turn it is, read by anybody.
+    pending: AtomicBool,
 }
 
 /// What the one whose turn it is may rely on.
@@ -52,12 +81,70 @@ pub(super) struct Turns {
 pub(super) struct Turn {
     /// Nothing is logged any more.
     pub(super) closed: bool,
+    /// Messages that come before the next ones of the database; none before the log has begun, and
+    /// none where every message must be on the disk before it is answered.
+    pub(super) journal: Option<Journal>,
 }
 
 impl Turns {
     pub(super) fn take(&self) -> MutexGuard<'_, Turn> {
         let _next = lock(&self.next);
         lock(&self.now)
+    }
+
+    /// Takes the turn where nobody has it or waits for it.
+    fn try_take(&self) -> Option<MutexGuard<'_, Turn>> {
+        let _next = try_lock(&self.next)?;
+        try_lock(&self.now)
+    }
+
+    /// The journal holds messages that a read of the database does not see.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Runs `queries` in one transaction of whose turn it is, after the journal's records.
+    pub(super) fn transaction<T>(
+        &self,
+        turn: &mut Turn,
+        conn: &mut Conn,
+        queries: impl FnOnce(&mut Conn) -> Result<T>,
+    ) -> Result<T> {
+        let journal = turn.journal.as_ref();
+        let done = conn.immediate_transaction(|conn| {
+            if let Some(journal) = journal {
+                journal.insert(conn)?;
+            }
+            queries(conn)
+        })?;
+        if let Some(journal) = &mut turn.journal {
+            journal.flushed();
+            self.pending.store(false, Ordering::Release);
+        }
+        Ok(done)
+    }
+
+    /// Where a journal found records of an earlier process, they are pending.
+    pub(super) fn set_journal(&self, turn: &mut Turn, journal: Journal) {
+        self.pending.store(!journal.is_empty(), Ordering::Release);
+        turn.journal = Some(journal);
+    }
+}
+
+impl Turn {
+    /// The database gave these numbers.
+    pub(super) fn numbered(&mut self, numbers: &[i64]) {
+        if let (Some(journal), Some(last)) = (&mut self.journal, numbers.last()) {
+            journal.numbered_up_to(*last);
+        }
+    }
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
@@ -75,6 +162,8 @@ struct Waiting {
     appends: VecDeque<Append>,
     bytes: usize,
     closed: bool,
+    /// When the journal's records are to come into the database, if it has any.
+    flush_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -105,16 +194,49 @@ impl Queue {
         Ok(written)
     }
 
-    /// Waits until something is there; `false` once the queue is closed and empty.
+    /// Waits until something is there or the journal's time has come; `false` once the queue is closed
+    /// and nothing is left to write.
     fn wait(&self) -> bool {
         let mut waiting = lock(&self.waiting);
-        while waiting.appends.is_empty() && !waiting.closed {
-            waiting = self
-                .arrived
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !waiting.appends.is_empty() {
+                return true;
+            }
+            let left = waiting
+                .flush_at
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            match left {
+                Some(left) if left.is_zero() || waiting.closed => {
+                    waiting.flush_at = None;
+                    return true;
+                }
+                None if waiting.closed => return false,
+                Some(left) => {
+                    let woken = self.arrived.wait_timeout(waiting, left);
+                    waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                None => {
+                    let woken = self.arrived.wait(waiting);
+                    waiting = woken.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
         }
-        !waiting.appends.is_empty()
+    }
+
+    /// Has the journal's records come into the database after `wait` at the latest.
+    fn flush_after(&self, wait: Duration) {
+        let at = Instant::now() + wait;
+        let mut waiting = lock(&self.waiting);
+        if waiting.flush_at.is_none_or(|before| at < before) {
+            waiting.flush_at = Some(at);
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.appends.is_empty() && !waiting.closed
     }
 
     fn take(&self) -> VecDeque<Append> {
@@ -140,6 +262,8 @@ impl Drop for Desk {
 /// The writer's inlet.
 pub(super) struct Writer {
     queue: Arc<Queue>,
+    turns: Arc<Turns>,
+    publish: Arc<OnceLock<Publish>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -153,8 +277,8 @@ impl Writer {
         let queue = Arc::new(Queue::default());
         let mut desk = Desk {
             conn,
-            turns,
-            publish,
+            turns: Arc::clone(&turns),
+            publish: Arc::clone(&publish),
             queue: Arc::clone(&queue),
         };
         let thread = thread::Builder::new()
@@ -162,12 +286,50 @@ impl Writer {
             .spawn(move || desk.run())?;
         Ok(Self {
             queue,
+            turns,
+            publish,
             thread: Mutex::new(Some(thread)),
         })
     }
 
-    pub(super) fn append(&self, new: NewEvent) -> std::result::Result<Written, NotWritten> {
-        self.queue.push(new)
+    pub(super) fn append(&self, new: NewEvent) -> std::result::Result<Appended, NotWritten> {
+        match self.append_now(new) {
+            Journaled::Kept(number) => Ok(Appended::Now(number)),
+            Journaled::Refused(new) => self.queue.push(new).map(Appended::Later),
+        }
+    }
+
+    /// Writes `new` to the journal and publishes it, where nobody else writes or waits to.
+    fn append_now(&self, new: NewEvent) -> Journaled<i64> {
+        let Some(mut turn) = self.turns.try_take() else {
+            return Journaled::Refused(new);
+        };
+        // Those who wait came first.
+        if turn.closed || !self.queue.is_idle() {
+            return Journaled::Refused(new);
+        }
+        let Some(journal) = &mut turn.journal else {
+            return Journaled::Refused(new);
+        };
+        let was_empty = journal.is_empty();
+        let event = match journal.append(new) {
+            Journaled::Kept(event) => event,
+            Journaled::Refused(new) => return Journaled::Refused(new),
+        };
+        let is_full = journal.is_full();
+        self.turns.pending.store(true, Ordering::Release);
+        self.queue.pace.journaled();
+        let number = event.number;
+        if let Some(publish) = self.publish.get() {
+            publish(vec![event]);
+        }
+        drop(turn);
+        if is_full {
+            self.queue.flush_after(Duration::ZERO);
+        } else if was_empty {
+            self.queue.flush_after(FLUSH_AFTER);
+        }
+        Journaled::Kept(number)
     }
 
     pub(super) fn pace(&self) -> LogPace {
@@ -213,7 +375,7 @@ impl Desk {
     fn run(&mut self) {
         while self.queue.wait() {
             let turns = Arc::clone(&self.turns);
-            let turn = turns.take();
+            let mut turn = turns.take();
             // Only now: what came while others wrote goes along.
             let (new, answers): (Vec<_>, Vec<_>) = self
                 .queue
@@ -221,7 +383,10 @@ impl Desk {
                 .into_iter()
                 .map(|append| (append.new, append.answer))
                 .unzip();
-            let results = self.write(new);
+            if new.is_empty() && turn.journal.as_ref().is_none_or(Journal::is_empty) {
+                continue;
+            }
+            let results = self.write(&mut turn, new);
             drop(turn);
             for (answer, result) in answers.into_iter().zip(results) {
                 // The client is gone; its message stays.
@@ -231,36 +396,49 @@ impl Desk {
     }
 
     /// Commits and publishes a group; gives each message's own result, in order.
-    fn write(&mut self, new: Vec<NewEvent>) -> Vec<std::result::Result<i64, NotWritten>> {
-        let error = match self.commit(&new) {
+    fn write(
+        &mut self,
+        turn: &mut Turn,
+        new: Vec<NewEvent>,
+    ) -> Vec<std::result::Result<i64, NotWritten>> {
+        let error = match self.commit(turn, &new) {
             Ok(numbers) => {
+                turn.numbered(&numbers);
                 self.publish(&numbers, new);
                 return numbers.into_iter().map(Ok).collect();
             }
             Err(error) => error,
         };
+        if new.is_empty() {
+            // What was acknowledged stays in the journal until the database takes it.
+            tracing::error!(%error, "the journal's messages could not come into the database");
+            self.queue.flush_after(FLUSH_AGAIN);
+            return Vec::new();
+        }
         if new.len() == 1 || error.is_passing() {
             let error = NotWritten::Failed(Arc::new(error));
             return vec![Err(error); new.len()];
         }
         // One of them may be what the database cannot take: the others must not suffer for it.
         new.into_iter()
-            .flat_map(|alone| self.write(vec![alone]))
+            .flat_map(|alone| self.write(turn, vec![alone]))
             .collect()
     }
 
-    fn commit(&mut self, new: &[NewEvent]) -> Result<Vec<i64>> {
+    fn commit(&mut self, turn: &mut Turn, new: &[NewEvent]) -> Result<Vec<i64>> {
         let begun = Instant::now();
         let done = self
-            .conn
-            .immediate_transaction(|conn| events::append(conn, new));
+            .turns
+            .transaction(turn, &mut self.conn, |conn| events::append(conn, new));
         let took = begun.elapsed();
         self.queue.pace.committed(new.len(), took, done.is_ok());
         done
     }
 
     fn publish(&self, numbers: &[i64], new: Vec<NewEvent>) {
-        if let Some(publish) = self.publish.get() {
+        if !new.is_empty()
+            && let Some(publish) = self.publish.get()
+        {
             publish(Event::numbered(numbers, new));
         }
     }

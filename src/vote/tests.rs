@@ -28,7 +28,7 @@ impl Bench {
     fn told(&self) -> Vec<Value> {
         let told = self
             .store
-            .read(|conn| events::last(conn, "vote/lunch", 10_000))
+            .read_log(|conn| events::last(conn, "vote/lunch", 10_000))
             .unwrap();
         for event in &told {
             assert_eq!((event.kind.as_str(), event.sender.as_str()), ("vote", ""));

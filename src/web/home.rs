@@ -108,7 +108,7 @@ async fn enter(visitor: &Visitor, request: &HttpRequest, room: &RoomName, name: 
     let is_taken = account.is_none() && !is_own && here.has_guest(name);
     let of = room.as_str().to_owned();
     let last = visitor
-        .ask(move |app| app.store().read(|conn| events::last(conn, &of, LAST)))
+        .ask(move |app| app.store().read_log(|conn| events::last(conn, &of, LAST)))
         .await?;
     let context = context! {
         name,

@@ -57,7 +57,7 @@ fn every_change_is_a_message_of_the_releases_room() {
     let release = stage.release("main");
     let messages = stage
         .store
-        .read(|conn| events::read(conn, &[room(release.id)], 0, i64::MAX, 1000))
+        .read_log(|conn| events::read(conn, &[room(release.id)], 0, i64::MAX, 1000))
         .unwrap();
     let mut versions = std::collections::HashMap::new();
     for message in messages.iter().filter(|message| message.kind == "node") {

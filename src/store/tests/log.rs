@@ -14,6 +14,23 @@ fn message(room: &str, data: &str) -> NewEvent {
     }
 }
 
+/// A store whose log has begun, so that single messages go by the journal.
+fn begun() -> (tempfile::TempDir, Store) {
+    let (folder, store) = store();
+    store.begin_log(Some("a")).unwrap();
+    (folder, store)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(future)
+}
+
+fn append(store: &Store, room: &str, data: &str) -> i64 {
+    let appended = store.append(message(room, data)).unwrap();
+    block_on(appended.number()).unwrap()
+}
+
 #[test]
 fn what_is_announced_has_a_number_of_its_own_and_is_not_kept() {
     let (_folder, store) = store();
@@ -87,17 +104,18 @@ fn the_log_is_published_in_number_order_by_many_writers() {
 
 #[test]
 fn appends_and_records_share_one_order_and_each_is_told_its_own_number() {
-    let (_folder, store) = store();
+    share_one_order(store());
+    share_one_order(begun());
+}
+
+fn share_one_order((_folder, store): (tempfile::TempDir, Store)) {
     let published = Arc::new(Mutex::new(Vec::new()));
     let seen = published.clone();
     store.on_publish(Box::new(move |events| {
         let mut seen = seen.lock().unwrap();
         seen.extend(events.into_iter().map(|event| (event.number, event.data)));
     }));
-    let appended = |text: String| {
-        let number = store.append(message("chat", &text)).unwrap();
-        (number.blocking_recv().unwrap().unwrap(), text)
-    };
+    let appended = |text: String| (append(&store, "chat", &text), text);
     let recorded = |text: String| {
         let pushed = message("releases", &text);
         let ((), numbers) = store
@@ -131,7 +149,7 @@ fn appends_and_records_share_one_order_and_each_is_told_its_own_number() {
     assert_eq!(*published.lock().unwrap(), told, "each once, in order");
     let rooms = ["chat".to_owned(), "releases".to_owned()];
     let kept = store
-        .read(|c| events::read(c, &rooms, 0, i64::MAX, 1000))
+        .read_log(|c| events::read(c, &rooms, 0, i64::MAX, 1000))
         .unwrap();
     let kept: Vec<(i64, String)> = kept.into_iter().map(|e| (e.number, e.data)).collect();
     assert_eq!(kept, told);
@@ -179,7 +197,7 @@ fn one_bad_message_does_not_fail_its_group() {
     drop(turn);
     let told: Vec<bool> = waiting
         .into_iter()
-        .map(|number| number.blocking_recv().unwrap().is_ok())
+        .map(|appended| block_on(appended.number()).is_ok())
         .collect();
     assert_eq!(told, [true, false, true, true]);
     assert_eq!(*published.lock().unwrap(), ["1", "2", "3"]);
@@ -309,8 +327,7 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
 fn birth_after(path: &Path, durability: Durability, boot: Option<&str>, close: bool) -> String {
     let store = Store::open(path, durability).unwrap();
     store.begin_log(boot).unwrap();
-    let written = store.append(message("chat", "1")).unwrap();
-    written.blocking_recv().unwrap().unwrap();
+    append(&store, "chat", "1");
     let birth = store.read(events::birth).unwrap();
     if close {
         store.close().unwrap();
@@ -349,4 +366,115 @@ fn a_closed_log_takes_nothing_more() {
     });
     assert!(matches!(refused, Err(StoreError::LogClosed)));
     store.write(|c| servers::add(c, &server("web-1"))).unwrap();
+}
+
+/// The messages of the chat in the database, by number.
+fn in_database(store: &Store) -> Vec<(i64, String)> {
+    let kept = store
+        .read(|c| events::read(c, &["chat".into()], 0, i64::MAX, 1000))
+        .unwrap();
+    kept.into_iter().map(|e| (e.number, e.data)).collect()
+}
+
+#[test]
+fn a_message_alone_is_published_at_once_and_comes_into_the_database_with_what_follows() {
+    let (_folder, store) = begun();
+    assert!(matches!(
+        store.append(message("chat", "1")),
+        Ok(Appended::Now(1))
+    ));
+    assert_eq!(store.read_log(events::head).unwrap(), 1);
+    assert_eq!(append(&store, "chat", "2"), 2);
+    let ((), numbers) = store
+        .record(|_, log| {
+            log.push(message("chat", "3"));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(numbers, [3]);
+    store.announce(vec![message("presence/chat", "4")]).unwrap();
+    assert_eq!(append(&store, "chat", "5"), 5);
+    let over = std::time::Instant::now() + Duration::from_secs(20);
+    while in_database(&store).len() < 4 {
+        assert!(
+            std::time::Instant::now() < over,
+            "{:?}",
+            in_database(&store)
+        );
+        std::thread::yield_now();
+    }
+    let expected = [(1, "1"), (2, "2"), (3, "3"), (5, "5")];
+    assert_eq!(
+        in_database(&store),
+        expected.map(|(number, data)| (number, data.to_owned()))
+    );
+}
+
+#[test]
+fn what_a_failed_record_found_in_the_journal_stays_there() {
+    let (_folder, store) = begun();
+    append(&store, "chat", "1");
+    let failed: Result<((), _)> = store.record(|_, _| Err(StoreError::Taken { field: "name" }));
+    assert!(failed.is_err());
+    append(&store, "chat", "2");
+    store.close().unwrap();
+    let expected = [(1, "1".to_owned()), (2, "2".to_owned())];
+    assert_eq!(in_database(&store), expected);
+}
+
+#[test]
+fn a_turn_that_is_taken_sends_messages_to_the_writer_and_those_who_wait_stay_first() {
+    let (_folder, store) = begun();
+    append(&store, "chat", "1");
+    let turn = store.turns.take();
+    let waiting = store.append(message("chat", "2")).unwrap();
+    assert!(matches!(waiting, Appended::Later(_)));
+    drop(turn);
+    assert_eq!(block_on(waiting.number()).unwrap(), 2);
+    assert_eq!(append(&store, "chat", "3"), 3);
+}
+
+#[test]
+fn the_journal_of_a_process_that_died_is_read_at_the_next_start() {
+    let (folder, store) = begun();
+    // The writer gets no turn, as if the process died before it came to it.
+    append(&store, "chat", "1");
+    append(&store, "chat", "2");
+    let path = folder.path().join("longshore.db");
+    let died = tempfile::tempdir().unwrap();
+    for file in ["longshore.db", "longshore.db-wal", "longshore.db-messages"] {
+        let _ = std::fs::copy(folder.path().join(file), died.path().join(file));
+    }
+    drop(store);
+    let store = Store::open(&died.path().join("longshore.db"), Durability::Process).unwrap();
+    store.begin_log(Some("a")).unwrap();
+    let expected = [(1, "1".to_owned()), (2, "2".to_owned())];
+    assert_eq!(in_database(&store), expected);
+    assert_eq!(append(&store, "chat", "3"), 3);
+    drop(store);
+    // What was flushed long ago still stands in the file.
+    let store = Store::open(&path, Durability::Machine).unwrap();
+    store.begin_log(Some("a")).unwrap();
+    assert_eq!(in_database(&store), expected);
+    let appended = store.append(message("chat", "3")).unwrap();
+    assert!(
+        matches!(appended, Appended::Later(_)),
+        "it goes to the disk"
+    );
+    assert_eq!(block_on(appended.number()).unwrap(), 3);
+}
+
+#[test]
+fn a_message_that_the_database_does_not_take_stays_in_the_journal() {
+    let (_folder, store) = begun();
+    let trigger = |sql: &'static str| {
+        let done = store.write(|c| Ok(c.batch_execute(sql)?));
+        done.unwrap();
+    };
+    trigger("CREATE TRIGGER bad BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END;");
+    append(&store, "chat", "1");
+    assert!(store.read_log(events::head).is_err());
+    append(&store, "chat", "2");
+    trigger("DROP TRIGGER bad;");
+    assert_eq!(store.read_log(events::head).unwrap(), 2);
 }
