@@ -12,7 +12,7 @@ var POLL_MS = 3000;  // between plain polls
 var HIDDEN_MS = 30000;  // between polls that nobody sees
 var WATCH_MS = 20000;  // between looks whether a stream lives
 var CLIMB_MS = 600000;  // then a better transport is tried again; doubles
-var KINDS = ['message', 'node', 'log', 'release', 'vote', 'presence', 'cursor', 'gap', 'retry'];
+var KINDS = ['message', 'node', 'log', 'release', 'project', 'vote', 'presence', 'cursor', 'gap', 'retry'];
 var scripts = document.getElementsByTagName('script');
 var base = /^(.*)\/assets\/longshore\.js|/.exec((document.currentScript || scripts[scripts.length - 1]).src)[1] || '';
 

@@ -12,7 +12,9 @@
   var refs = { branches: [], tags: [] };
   var kind = 'branch';
   var asked = 0;             // answers of an earlier choice are dropped
+  var following = null;      // the room of the chosen project
 
+  var ageBox = element('p', { 'class': 'hint', id: 'ref-age', role: 'status' });
   var refBox = element('div', {});
   var commitBox = element('div', {});
 
@@ -140,27 +142,83 @@
     return names.indexOf('main') >= 0 ? 'main' : names.indexOf('master') >= 0 ? 'master' : names[0] || '';
   }
 
+  /* How old the names are, and what goes on beside. */
+  function showAge() {
+    Longshore.clear(ageBox);
+    function add(key, args) { ageBox.appendChild(element('span', { text: text('js.picker.' + key, args) + ' ' })); }
+    if (refs.fetched_at) {
+      add('fetched');
+      ageBox.appendChild(element('time', { datetime: refs.fetched_at, text: refs.fetched_at }));
+      ageBox.appendChild(document.createTextNode(' '));
+    }
+    if (refs.fetching) { add('fetching'); }
+    if (!refs.fetching && refs.error) { add('fetch_failed', { message: refs.error.message }); }
+    if (Longshore.times) { Longshore.times(); }
+  }
+
+  function path(rest) { return '/api/v1/projects/' + encodeURIComponent(project.value) + '/refs' + rest; }
+
+  /* The room tells when a fetch is done; then the names are read anew, without another fetch. */
+  function follow() {
+    if (following) { following.close(); }
+    following = null;
+    if (!project.value) { return; }
+    following = Longshore.subscribe({
+      rooms: ['project/' + project.value],
+      after: Longshore.page.cursor,
+      onGap: refresh,
+      onMessage: function (message) {
+        if (message.kind === 'project' && message.data && message.data.what === 'refs') { refresh(); }
+      }
+    });
+  }
+
+  function refresh() {
+    var of = project.value;
+    Longshore.request('GET', path('?fetch=false'), {}, function (error, answer) {
+      if (project.value !== of) { return; }
+      if (error) { return refs.fetched_at ? undefined : fallBack(error.message); }
+      var isSame = JSON.stringify([refs.branches, refs.tags]) === JSON.stringify([answer.branches, answer.tags]);
+      var isFirst = !refs.fetched_at;
+      refs = answer;
+      showAge();
+      // Names that did not change stay as they are, with what was chosen of them.
+      if (isFirst) { show(); } else if (!isSame && kind !== 'commit') { showRefs(); }
+    });
+  }
+
   function load() {
     var turn = (asked += 1);
     picker.hidden = !project.value;
     var refused = plain.querySelector('.field-error');
     if (!refused) { showPlain(false, false); }
     clearCommits();
+    Longshore.clear(ageBox);
+    refs = { branches: [], tags: [] };
+    follow();
     if (!project.value) { return; }
     say(refBox, text('js.picker.loading'));
-    Longshore.request('GET', '/api/v1/projects/' + encodeURIComponent(project.value) + '/refs', {}, function (error, answer) {
+    Longshore.request('GET', path(''), {}, function (error, answer) {
       if (turn !== asked) { return; }
       if (error) { return fallBack(error.message); }
       refs = answer;
-      // What was refused stays in sight, to be corrected.
-      if (!refused && !refField.value && !commitField.value) { refField.value = preferred(); }
-      kind = guessKind();
-      showRefs();
-      if (refused) { showPlain(refField.hasAttribute('aria-invalid'), kind === 'commit' || commitField.hasAttribute('aria-invalid')); }
+      showAge();
+      if (!refs.fetched_at && refs.fetching) { return say(refBox, text('js.picker.first')); }
+      show();
     });
   }
 
+  function show() {
+    var refused = plain.querySelector('.field-error');
+    // What was refused stays in sight, to be corrected.
+    if (!refused && !refField.value && !commitField.value) { refField.value = preferred(); }
+    kind = guessKind();
+    showRefs();
+    if (refused) { showPlain(refField.hasAttribute('aria-invalid'), kind === 'commit' || commitField.hasAttribute('aria-invalid')); }
+  }
+
   picker.className = 'picker';
+  picker.appendChild(ageBox);
   picker.appendChild(refBox);
   picker.appendChild(commitBox);
   project.addEventListener('change', function () {

@@ -8,13 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use crate::auth::{Auth, AuthOptions};
 use crate::deploy::{self, ByHand, DeployError, Engine, SshAccess};
 use crate::git::{Limits, MirrorOptions, Mirrors, UrlPolicy};
 use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
+use crate::pools::{BlockingPool, Busy, Pools};
 use crate::proxies::Proxies;
 use crate::secret::{Vault, VaultError};
 use crate::settings::{LogSync, Settings};
@@ -25,12 +24,6 @@ use crate::vote::Votes;
 pub use data_folder::DataFolder;
 use message_log::MessageLog;
 
-/// How many blocking calls run at once; more wait their turn.
-const BLOCKING_CALLS: usize = 64;
-/// How much is done on servers by hand at once, which may take minutes each.
-const BY_HAND: usize = 16;
-/// How long a blocking call waits for its turn.
-const TURN: Duration = Duration::from_secs(10);
 /// How often what has grown old is swept out of the memory.
 const MEMORY_SWEEP: Duration = Duration::from_secs(5);
 /// How often what has grown old is swept out of the store.
@@ -62,6 +55,9 @@ pub enum AppError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The pools of threads.
+    #[error("threads: {0}")]
+    Threads(std::io::Error),
     /// The log's birth id.
     #[error(transparent)]
     Birth(#[from] BadBirth),
@@ -69,11 +65,6 @@ pub enum AppError {
     #[error(transparent)]
     Deploy(#[from] DeployError),
 }
-
-/// Too much is going on; the same request may succeed in a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server is busy")]
-pub struct Busy;
 
 /// The shared handles; clones are the same app.
 #[derive(Clone)]
@@ -87,8 +78,7 @@ struct Parts {
     hub: Hub,
     rates: Rates,
     engine: Engine,
-    turns: Semaphore,
-    hand_turns: Arc<Semaphore>,
+    pools: Pools,
     /// Holds the data folder's lock as long as the app lives.
     _folder: DataFolder,
 }
@@ -102,7 +92,8 @@ impl App {
         let vault = Vault::open_or_create(&folder.path("secret.key"))?;
         let auth = Auth::new(store.clone(), &auth_options(&settings));
         let hub = open_hub(&store, &settings)?;
-        let engine = open_engine(&folder, &store, &vault, &settings)?;
+        let pools = Pools::new().map_err(AppError::Threads)?;
+        let engine = open_engine(&folder, &store, &vault, (&settings, &pools))?;
         let rates = rates(&settings);
         Ok(Self(Arc::new(Parts {
             rates,
@@ -112,8 +103,7 @@ impl App {
             auth,
             hub,
             engine,
-            turns: Semaphore::new(BLOCKING_CALLS),
-            hand_turns: Arc::new(Semaphore::new(BY_HAND)),
+            pools,
             _folder: folder,
         })))
     }
@@ -158,25 +148,34 @@ impl App {
         url_policy(&self.0.settings)
     }
 
-    /// Runs blocking work (the database, git, SSH, password hashing) off the async threads; at most
-    /// 64 at once. [`Busy`] after 10 s without a turn.
+    /// The threads for what blocks, a pool for each kind of thing that is waited for.
+    pub fn pools(&self) -> &Pools {
+        &self.0.pools
+    }
+
+    /// Runs blocking work of this machine's own (the database, password hashing, files) off the async
+    /// threads. What waits for somebody else's network goes to [another pool](Self::blocking_in).
+    ///
+    /// # Errors
+    /// See [`BlockingPool::run`].
     pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let turn = tokio::time::timeout(TURN, self.0.turns.acquire());
-        let _turn = turn.await.map_err(|_| Busy)?.map_err(|_| Busy)?;
-        let app = self.clone();
-        tokio::task::spawn_blocking(move || work(&app))
-            .await
-            .map_err(|_| Busy)
+        self.blocking_in(&self.0.pools.database, work).await
     }
 
-    /// A turn for work on a server by hand, which runs outside of [`blocking`](Self::blocking) as
-    /// long as the turn is held. [`Busy`] where too much is done already.
-    pub fn hand_turn(&self) -> Result<OwnedSemaphorePermit, Busy> {
-        let turns = Arc::clone(&self.0.hand_turns);
-        turns.try_acquire_owned().map_err(|_| Busy)
+    /// Runs blocking work on the threads of `pool`.
+    ///
+    /// # Errors
+    /// See [`BlockingPool::run`].
+    pub async fn blocking_in<T: Send + 'static>(
+        &self,
+        pool: &BlockingPool,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let app = self.clone();
+        pool.run(move || work(&app)).await
     }
 
     /// Sweeps out what has grown old, for ever; run it beside the server.
@@ -217,7 +216,7 @@ impl App {
         loop {
             ticks.tick().await;
             let swept = move |app: &Self| app.0.engine.sweep_mirrors(unused);
-            match self.blocking(swept).await {
+            match self.blocking_in(&self.0.pools.mirrors, swept).await {
                 Ok(Err(error)) => tracing::warn!(%error, "sweep of mirrors"),
                 Ok(Ok(count)) if count > 0 => tracing::info!(count, "removed unused mirrors"),
                 _ => {}
@@ -291,7 +290,7 @@ fn open_engine(
     folder: &DataFolder,
     store: &Store,
     vault: &Vault,
-    settings: &Settings,
+    (settings, pools): (&Settings, &Pools),
 ) -> Result<Engine, AppError> {
     let policy = url_policy(settings);
     let mirrors = Mirrors::new(
@@ -317,6 +316,7 @@ fn open_engine(
             manifests: folder.private_folder("manifests")?,
             run_as: settings.run_as.clone(),
             ssh: ssh_access(settings),
+            pools: pools.clone(),
             command_limit: settings.command_limit(),
             step_limit: settings.step_limit(),
             releases_at_once: settings.releases_at_once,

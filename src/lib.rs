@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
 //! | [`proxies`] | where a request came from, behind reverse proxies | – |
+//! | [`pools`] | bounded pools of blocking threads, one for each thing that is waited for | – |
 //! | [`limits`] | how often somebody may do something | proxies |
 //! | [`settings`] | one TOML file, `LONGSHORE_*` variables, flags | proxies |
 //! | [`i18n`] | the Chinese and English catalogues | – |
@@ -17,7 +18,7 @@
 //! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies |
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
 //! | [`vote`] | votes: questions, ballots, counts | store, secret |
-//! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret |
+//! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret, pools |
 //! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies, secret |
 //! | [`app`] | every shared handle, built once | all above but transport |
 //! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
@@ -35,6 +36,7 @@ pub mod hub;
 pub mod i18n;
 pub mod limits;
 pub mod metrics;
+pub mod pools;
 pub mod proxies;
 pub mod secret;
 pub mod server;

@@ -12,7 +12,7 @@ use super::said::refusal::{ROOT_NOT_MADE, Refusal};
 use super::said::{Message, Said};
 use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
-use crate::ssh::{Cancel, Cause, Connection, SshError};
+use crate::ssh::{Cancel, CancelOnDrop, Cause, Connection, SshError};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
@@ -46,15 +46,26 @@ pub struct Check {
 }
 
 impl Engine {
-    /// Connects to a server, logs in and looks whether its root can be written.
-    pub fn check_server(&self, id: ServerId) -> Result<Check, DeployError> {
+    /// Connects to a server, logs in and looks whether its root can be written. Dropping the future
+    /// ends it.
+    ///
+    /// # Errors
+    /// [`DeployError::Busy`] where too many servers are tried.
+    pub async fn check_server(&self, id: ServerId) -> Result<Check, DeployError> {
+        let guard = CancelOnDrop::default();
+        let (engine, cancel) = (self.clone(), guard.0.clone());
+        let check = move || engine.check_server_unless(id, &cancel);
+        self.options().pools.servers.run(check).await?
+    }
+
+    fn check_server_unless(&self, id: ServerId, cancel: &Cancel) -> Result<Check, DeployError> {
         let server = self.keyring().store.read(|conn| servers::find(conn, id))?;
         let begun = Instant::now();
         let mut check = Check {
             accepted: server.host_key.clone(),
             ..Check::default()
         };
-        match self.try_server(&server, &mut check) {
+        match self.try_server(&server, &mut check, cancel) {
             Ok(message) => {
                 check.ok = true;
                 check.message = message;
@@ -65,8 +76,13 @@ impl Engine {
         Ok(check)
     }
 
-    fn try_server(&self, server: &Server, check: &mut Check) -> Result<Message, StepError> {
-        let opened = self.reach_anew(server);
+    fn try_server(
+        &self,
+        server: &Server,
+        check: &mut Check,
+        cancel: &Cancel,
+    ) -> Result<Message, StepError> {
+        let opened = self.reach_anew(server, cancel);
         if let Err(StepError::Ssh(error)) = &opened
             && let Cause::UnknownHostKey { offered } | Cause::HostKeyChanged { offered, .. } =
                 &error.cause
@@ -80,7 +96,7 @@ impl Engine {
             check.fingerprint = Some(connection.host_key().fingerprint.clone());
             check.key_kind = Some(connection.host_key().kind.clone());
         }
-        check.found = self.inspect(server, &destination)?;
+        check.found = self.inspect(server, &destination, cancel)?;
         if let Some(found) = check.found.as_ref().filter(|found| !found.shell) {
             return match found.folders.iter().any(|folder| folder.writable) {
                 true => Ok(Said::new("note.files_alone", FILES_ALONE).into()),
@@ -94,7 +110,7 @@ impl Engine {
             self.options()
                 .command_limit
                 .min(self.keyring().timeouts(server).idle),
-            &Cancel::new(),
+            cancel,
             &mut |line| line.clone_into(&mut said),
         )?;
         Ok(match said.strip_prefix(LOGGED_IN) {
@@ -104,7 +120,7 @@ impl Engine {
     }
 
     /// A connection of its own, to see whether one can be opened.
-    fn reach_anew(&self, server: &Server) -> Result<Destination, StepError> {
+    fn reach_anew(&self, server: &Server, cancel: &Cancel) -> Result<Destination, StepError> {
         if server.kind == ServerKind::Local {
             return Ok(Destination::Local);
         }
@@ -112,7 +128,7 @@ impl Engine {
         let target = keyring.target(server)?;
         let timeouts = keyring.timeouts(server);
         let pool = &keyring.ssh.pool;
-        let leased = pool.lease_new(&target, &timeouts, &Cancel::new())?;
+        let leased = pool.lease_new(&target, &timeouts, cancel)?;
         Ok(Destination::Ssh(Box::new(leased)))
     }
 
@@ -121,6 +137,7 @@ impl Engine {
         &self,
         server: &Server,
         destination: &Destination,
+        cancel: &Cancel,
     ) -> Result<Option<Found>, StepError> {
         let paths = self
             .keyring()
@@ -131,7 +148,7 @@ impl Engine {
         let mut found = Found::default();
         let limit = self.keyring().timeouts(server).idle.min(LOOK);
         let text = inspection::script(&folders);
-        let looked = destination.run(&text, None, limit, &Cancel::new(), &mut |line| {
+        let looked = destination.run(&text, None, limit, cancel, &mut |line| {
             found.hear(line);
         });
         match (looked, destination) {
@@ -141,7 +158,7 @@ impl Engine {
             // No shell there: files alone, by SFTP.
             (_, Destination::Ssh(connection)) if !found.shell && !connection.is_broken() => {
                 found.user = Some(server.user.clone());
-                if see_files(connection, folders, &mut found).is_err() {
+                if see_files(connection, folders, &mut found, cancel).is_err() {
                     return Ok(None);
                 }
             }
@@ -153,14 +170,19 @@ impl Engine {
     }
 
     /// Fetches a project's repository.
-    pub fn check_git_host(&self, id: ProjectId) -> Result<Check, DeployError> {
-        let project = self.keyring().store.read(|conn| projects::find(conn, id))?;
+    ///
+    /// # Errors
+    /// [`DeployError::Busy`] where too many are fetched.
+    pub async fn check_git_host(&self, id: ProjectId) -> Result<Check, DeployError> {
+        let store = self.keyring().store.clone();
+        let find = move || store.read(|conn| projects::find(conn, id));
+        let project = self.options().pools.database.run(find).await??;
         let begun = Instant::now();
         let mut check = Check {
             accepted: project.host_key.clone(),
             ..Check::default()
         };
-        match self.refs(id) {
+        match self.fetch_now(id).await {
             Ok(refs) => {
                 check.ok = true;
                 check.fingerprint = project
@@ -174,8 +196,11 @@ impl Engine {
                     .arg("tags", tags)
                     .into();
             }
-            Err(DeployError::Git(error)) => {
-                match &error {
+            Err(error) => {
+                let Some(error) = error.git() else {
+                    return Err(error);
+                };
+                match error {
                     GitError::UnknownHostKey { fingerprint, .. } => {
                         check.fingerprint = Some(fingerprint.clone());
                     }
@@ -185,16 +210,15 @@ impl Engine {
                     }
                     _ => {}
                 }
-                check.message = Message::from(&error);
+                check.message = Message::from(error);
             }
-            Err(other) => return Err(other),
         }
         check.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(check)
     }
 
     /// Pins the ssh key of a project's git host: the one that a person saw, if the host still
-    /// shows it.
+    /// shows it. Blocking: it waits for the host.
     pub fn accept_git_host_key(&self, id: ProjectId, fingerprint: &str) -> Result<(), DeployError> {
         let store = &self.keyring().store;
         let project = store.read(|conn| projects::find(conn, id))?;
@@ -224,9 +248,9 @@ fn see_files(
     connection: &Connection,
     folders: Vec<String>,
     found: &mut Found,
+    cancel: &Cancel,
 ) -> Result<(), SshError> {
-    let cancel = Cancel::new();
-    let files = connection.files(&cancel)?;
+    let files = connection.files(cancel)?;
     for path in folders {
         let mut at = Path::new(&path);
         while files.look(at)?.is_none()

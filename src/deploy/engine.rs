@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::credentials::Keyring;
 use super::error::DeployError;
+use super::fetches::Fetches;
 use super::local::Account;
 use super::node_log::{self, NodeLog};
 use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
-use super::repository::Fetched;
 use super::run::{Stop, StopReason};
 use super::said::Message;
 use super::{Options, platform};
@@ -49,7 +49,7 @@ pub(super) struct Inner {
     pub(super) keyring: Keyring,
     pub(super) mirrors: Mirrors,
     pub(super) options: Options,
-    pub(super) fetched: Fetched,
+    pub(super) fetches: Fetches,
     dispatch: Mutex<Dispatch>,
     pub(super) changed: Condvar,
 }
@@ -82,12 +82,13 @@ impl Engine {
             policy,
             ssh: options.ssh.clone(),
         };
+        let fetches = Fetches::new(super::repository::on_fetched(&store));
         let engine = Self(Arc::new(Inner {
             store,
             keyring,
             mirrors,
             options,
-            fetched: Fetched::default(),
+            fetches,
             dispatch: Mutex::default(),
             changed: Condvar::new(),
         }));

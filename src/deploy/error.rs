@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::{Unhealthy, WayBack};
 use super::said::refusal::Refusal;
 use crate::git::GitError;
+use crate::pools::Busy;
 use crate::secret::VaultError;
 use crate::ssh::{Cause, Exit, SshError};
 use crate::store::projects::Sharing;
@@ -21,6 +23,15 @@ pub enum DeployError {
     /// The repository or its host.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// The repository or its host, as everybody is told who waited for one fetch.
+    #[error("{0}")]
+    Fetch(Arc<GitError>),
+    /// A fetch takes longer than somebody waits for what it may bring.
+    #[error("the repository is being fetched")]
+    Fetching,
+    /// Too much is going on.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// A server.
     #[error(transparent)]
     Ssh(#[from] SshError),
@@ -89,6 +100,15 @@ pub enum DeployError {
 }
 
 impl DeployError {
+    /// The fault of git's, if it is one.
+    pub fn git(&self) -> Option<&GitError> {
+        match self {
+            Self::Git(error) => Some(error),
+            Self::Fetch(error) => Some(error),
+            _ => None,
+        }
+    }
+
     pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |cause| Self::File { path, cause }

@@ -2,7 +2,8 @@
 //!
 //! [`Engine::submit`] makes a plan and stores it as queued; the dispatcher's thread gives it to a
 //! worker, which walks it. What happens is in the database before it happens on a server, and
-//! every change is a message of the release's room. Everything here blocks.
+//! every change is a message of the release's room. Everything here blocks, but what waits for a git
+//! host or a server on behalf of a page: that is async and keeps to the pools.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -15,7 +16,8 @@
 //! | `files_alone` | what the scripts do, on servers without a shell |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
 //! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
-//! | `repository`, `check` | what a repository offers; trying servers and git hosts, accepting their keys |
+//! | `repository`, `fetches` | what a repository offers; one fetch a mirror, shared by who waits for it |
+//! | `check` | trying servers and git hosts, accepting their keys |
 
 mod by_hand;
 mod check;
@@ -24,6 +26,7 @@ mod destination;
 mod dispatcher;
 mod engine;
 mod error;
+mod fetches;
 mod files_alone;
 mod going_back;
 mod health;
@@ -49,6 +52,8 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::pools::Pools;
+
 pub use by_hand::{By, ByHand, Place};
 pub use check::Check;
 pub use credentials::{Agent, SshAccess};
@@ -58,7 +63,8 @@ pub use host_keys::{Import, ImportOutcome, Imported};
 pub use inspection::{Folder, Found, Tool};
 pub use node_log::NodeLog;
 pub use plan::{Spec, Step};
-pub use recorder::{RELEASES, room};
+pub use recorder::{RELEASES, project_room, room};
+pub use repository::{Freshness, KnownRefs};
 pub use said::{Causes, Message, Said, Tell};
 pub use state::{node_may, outcome, release_may};
 pub use tree::{color, figure, release_data};
@@ -76,6 +82,8 @@ pub struct Options {
     pub run_as: Option<String>,
     /// How servers are reached.
     pub ssh: SshAccess,
+    /// Where what blocks runs.
+    pub pools: Pools,
     /// How long one command may run.
     pub command_limit: Duration,
     /// How long any one step may take.

@@ -7,10 +7,12 @@ use std::path::Path;
 use super::error::StepError;
 use super::local::{self, Account, LocalCommand};
 use super::plan::Step;
+use super::recorder;
 use super::run::{Run, StepFrame, bytes, empty_folder};
 use super::said::{Message, Said};
 use super::transfer::{Shipment, Source, Watch};
 use crate::git::{CommitId, Extent, GitError, Progress, Report, Stage};
+use crate::store::Moment;
 use crate::store::releases::ReleaseChange;
 
 /// What a platform step leaves for the next ones.
@@ -108,6 +110,8 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
     frame.line(&format!("fetching {}", source.url.as_str()));
     let mirror = run.mirrors.mirror(source);
     heard(frame, |report| mirror.fetch(report))?;
+    let fetched_at = mirror.fetched_at().map(Moment::of_system);
+    recorder::announce_refs(&run.keyring.store, [&run.spec.project.id], fetched_at, true)?;
     let wanted = run
         .release
         .commit_id

@@ -8,7 +8,9 @@ use super::state;
 use super::tree::{node_data, release_data};
 use crate::store::nodes::{self, Node};
 use crate::store::releases::{self, Release, ReleaseChange};
-use crate::store::{Conn, Moment, NewEvent, NodeState, ReleaseId, Result, Store, StoreError};
+use crate::store::{
+    Conn, Moment, NewEvent, NodeState, ProjectId, ReleaseId, Result, Store, StoreError,
+};
 
 /// The room that hears of every release.
 pub const RELEASES: &str = "releases";
@@ -16,6 +18,38 @@ pub const RELEASES: &str = "releases";
 /// The room of one release.
 pub fn room(release: ReleaseId) -> String {
     format!("release/{release}")
+}
+
+/// The room of one project.
+pub fn project_room(project: ProjectId) -> String {
+    format!("project/{project}")
+}
+
+/// Tells who watches `projects` that a fetch of their repository has ended, and with what: when the
+/// mirror was last fetched well, and whether this was it.
+pub(super) fn announce_refs<'a>(
+    store: &Store,
+    projects: impl IntoIterator<Item = &'a ProjectId>,
+    fetched_at: Option<Moment>,
+    ok: bool,
+) -> Result<()> {
+    let now = Moment::now();
+    let of = |project: &ProjectId| {
+        let data = serde_json::json!({
+            "id": project,
+            "what": "refs",
+            "version": now.0,
+            "ok": ok,
+            "fetched_at": fetched_at,
+        });
+        event(project_room(*project), "project", &data)
+    };
+    let events: Vec<NewEvent> = projects.into_iter().map(of).collect();
+    store.record(|_, log| {
+        log.extend(events);
+        Ok(())
+    })?;
+    Ok(())
 }
 
 fn event(room: String, kind: &str, data: &Value) -> NewEvent {

@@ -1,13 +1,13 @@
 //! Mirrors: a bare copy of every repository that is released from, one folder a source.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use git2::{ErrorClass, Repository};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,8 @@ use super::{GitCredential, blob, health};
 
 /// The file in a mirror's folder whose lock is the mirror's; its time is when it was used last.
 pub(super) const LOCK: &str = "lock";
+/// The file in a mirror's folder whose time is when a fetch last ended well.
+const FETCHED: &str = "fetched";
 /// How often a fetch that waits for another one looks again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -195,7 +197,55 @@ impl Mirror {
         self.find(&revision, progress).map(drop)
     }
 
+    /// [`fetch`](Self::fetch), and all of the history where the depth is limited.
+    ///
+    /// # Errors
+    /// Those of [`fetch`](Self::fetch).
+    pub fn fetch_whole(&self, progress: Report<'_>) -> Result<(), GitError> {
+        self.fetch_to(fetch::UNSHALLOW, progress)
+    }
+
+    /// Whether a fetch brings a limited number of commits, so that more may lie below them.
+    pub fn is_shallow(&self) -> bool {
+        self.source.depth() != fetch::WHOLE
+    }
+
+    /// When a fetch last ended well; none where none has. Of a mirror of an older version, about when.
+    pub fn fetched_at(&self) -> Option<SystemTime> {
+        let repository = self.repository.metadata().ok()?;
+        let fetched = self.folder.join(FETCHED).metadata();
+        fetched.unwrap_or(repository).modified().ok()
+    }
+
+    /// Tells fetches apart that cannot stand for each other: another mirror, or another accepted key
+    /// of its host. No secret is in it.
+    pub fn key(&self) -> String {
+        let key = self.source.host_key.as_deref().unwrap_or_default();
+        format!("{}\0{key}", self.folder.display())
+    }
+
+    /// The repository's address.
+    pub fn url(&self) -> &str {
+        self.source.url.as_str()
+    }
+
+    /// The git host, as its address names it; of a folder on this disk, nothing.
+    pub fn host(&self) -> &str {
+        self.source.url.host().unwrap_or_default()
+    }
+
     fn fetch_to(&self, depth: i32, progress: Report<'_>) -> Result<(), GitError> {
+        let _lock = self.fetch_locked(depth, progress)?;
+        // Under the lock, so that a sweep does not take the folder away in between.
+        let noted = File::create(self.folder.join(FETCHED)).and_then(|file| {
+            let now = FileTimes::new().set_modified(SystemTime::now());
+            file.set_times(now)
+        });
+        noted.map_err(|cause| GitError::disk(&self.folder, cause))
+    }
+
+    /// Gives the lock that it fetched under.
+    fn fetch_locked(&self, depth: i32, progress: Report<'_>) -> Result<File, GitError> {
         let errand = Errand {
             source: &self.source,
             options: &self.options,
@@ -203,7 +253,7 @@ impl Mirror {
             layout: Layout::Mirror,
         };
         errand.check()?;
-        let _lock = self.lock(progress)?;
+        let lock = self.lock(progress)?;
         self.touch();
         let (current, new) = (self.repository.as_path(), self.folder.join("new.git"));
         remove(&new)?;
@@ -219,7 +269,7 @@ impl Mirror {
                     let url = self.source.url.as_str();
                     tracing::warn!(url, reason, "damaged mirror: building it anew");
                 }
-                outcome => return outcome,
+                outcome => return outcome.map(|()| lock),
             }
         }
         let built = fetch::create(&new, &self.source.url)
@@ -228,7 +278,7 @@ impl Mirror {
         if built.is_err() {
             remove(&new)?;
         }
-        built
+        built.map(|()| lock)
     }
 
     /// The mirror of another source beside this one.

@@ -17,7 +17,7 @@ pub struct Ref {
 }
 
 /// What a repository has to pick from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Refs {
     /// Branches by name.
     pub branches: Vec<Ref>,

@@ -18,6 +18,8 @@ pub enum Kind {
     Log,
     /// A release changed.
     Release,
+    /// A project changed, or its refs were fetched: `data` is `{"id","what","version",…}`.
+    Project,
     /// A vote was cast or counted.
     Vote,
     /// Who is in a room.
@@ -26,11 +28,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for tables.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Message,
         Kind::Node,
         Kind::Log,
         Kind::Release,
+        Kind::Project,
         Kind::Vote,
         Kind::Presence,
     ];
@@ -42,6 +45,7 @@ impl Kind {
             Kind::Node => "node",
             Kind::Log => "log",
             Kind::Release => "release",
+            Kind::Project => "project",
             Kind::Vote => "vote",
             Kind::Presence => "presence",
         }

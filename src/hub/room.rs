@@ -10,7 +10,7 @@ use std::{
 pub const NAME_CHARS: usize = 64;
 
 /// A room's name as the wire spells it: `chat`, `chat/NAME`, `vote/NAME`, `presence/ROOM`,
-/// `release/ID`, `releases`. Cheap to clone; equal names are equal rooms.
+/// `release/ID`, `releases`, `project/ID`. Cheap to clone; equal names are equal rooms.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomName(Arc<str>, Family);
 
@@ -27,12 +27,14 @@ pub enum Family {
     Release,
     /// `releases`, the dashboard's room.
     Releases,
+    /// `project/ID`.
+    Project,
 }
 
 /// A name that is no room's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a room is chat, chat/NAME, vote/NAME, presence/ROOM, release/ID or releases; NAME has 1 to 64 characters, none of them '/' or a control character"
+    "a room is chat, chat/NAME, vote/NAME, presence/ROOM, release/ID, releases or project/ID; NAME has 1 to 64 characters, none of them '/' or a control character"
 )]
 pub struct BadRoom;
 
@@ -40,7 +42,7 @@ impl RoomName {
     /// Reads a room's name as a client wrote it.
     ///
     /// # Errors
-    /// [`BadRoom`] where it is none of the six forms.
+    /// [`BadRoom`] where it is none of the seven forms.
     pub fn parse(text: &str) -> Result<RoomName, BadRoom> {
         family_of(text)
             .map(|family| RoomName(text.into(), family))
@@ -88,6 +90,7 @@ fn family_of(text: &str) -> Option<Family> {
         Some(("chat", name)) if is_name(name) => Some(Family::Chat),
         Some(("vote", name)) if is_name(name) => Some(Family::Vote),
         Some(("release", id)) if is_name(id) => Some(Family::Release),
+        Some(("project", id)) if is_name(id) => Some(Family::Project),
         Some(("presence", room)) => {
             let of = family_of(room)?;
             (of != Family::Presence).then_some(Family::Presence)
@@ -173,12 +176,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rooms_have_six_forms() {
+    fn rooms_have_seven_forms() {
         let long = "好".repeat(64);
         for good in [
             "chat".to_owned(),
             "releases".to_owned(),
             "release/7".to_owned(),
+            "project/7".to_owned(),
             "presence/chat".to_owned(),
             "presence/chat/a".to_owned(),
             format!("vote/{long}"),
@@ -203,6 +207,8 @@ mod tests {
             "release",
             "release/",
             "releases/",
+            "project",
+            "project/",
             "chat/\n",
             "other",
             &format!("chat/{long}x"),

@@ -7,13 +7,16 @@ use actix_web::HttpRequest;
 use serde_json::Value;
 
 use super::seen::Seen;
-use crate::app::{App, Busy};
+use crate::app::App;
 use crate::auth::{Identity, Proof, Source};
 use crate::chat;
 use crate::hub::{Family, Kind, RoomName};
 use crate::limits::Sender;
+use crate::pools::Busy;
 use crate::proxies::household;
-use crate::store::{Appended, Moment, NewEvent, NotWritten, ReleaseId, StoreError, releases};
+use crate::store::{
+    Appended, Moment, NewEvent, NotWritten, ProjectId, ReleaseId, StoreError, projects, releases,
+};
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 use crate::vote::{VoteError, Voter, Votes, read_choice};
 
@@ -131,17 +134,16 @@ fn not_written(error: &NotWritten) -> Refusal {
     }
 }
 
-/// Whether a room belongs to releases.
+/// Whether a room belongs to releases or projects.
 fn is_of_releases(room: &RoomName) -> bool {
-    matches!(room.family(), Family::Release | Family::Releases)
-        || room.family() == Family::Presence
-            && room.rest().is_some_and(|of| of.starts_with("release"))
+    let of = watched(room);
+    of == "releases" || subject(of).is_some()
 }
 
 /// Whether somebody who is logged in may read a room of releases: every account sees every
 /// project.
 fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
-    let Some(id) = release_of(room) else {
+    let Some((of, id)) = subject(watched(room)) else {
         return Ok(());
     };
     let unknown = || {
@@ -151,11 +153,20 @@ fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
             format!("there is no room {} for this login", room.as_str()),
         )
     };
-    let id: ReleaseId = id.parse().map_err(|_| unknown())?;
     let asked = Instant::now();
-    match app.store().read(|conn| releases::find(conn, id)) {
-        Ok(_) => {
-            seen.keep(id, asked);
+    let found = match of {
+        Subject::Release => {
+            let id: ReleaseId = id.parse().map_err(|_| unknown())?;
+            app.store().read(|conn| releases::find(conn, id).map(drop))
+        }
+        Subject::Project => {
+            let id: ProjectId = id.parse().map_err(|_| unknown())?;
+            app.store().read(|conn| projects::find(conn, id).map(drop))
+        }
+    };
+    match found {
+        Ok(()) => {
+            seen.keep(room, asked);
             Ok(())
         }
         Err(StoreError::NotFound { .. }) => Err(unknown()),
@@ -166,19 +177,33 @@ fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
 /// Whether the last look at all these rooms still counts.
 fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
     let now = Instant::now();
-    rooms.iter().all(|room| match release_of(room) {
-        Some(id) => id.parse().is_ok_and(|id| seen.has(id, now)),
-        None => true,
-    })
+    rooms
+        .iter()
+        .all(|room| subject(watched(room)).is_none() || seen.has(room, now))
 }
 
-/// The id in the name of a release's room, or of who is in it.
-fn release_of(room: &RoomName) -> Option<&str> {
-    let name = match room.family() {
+/// The room itself, or the one that this one tells the presence in.
+fn watched(room: &RoomName) -> &str {
+    match room.family() {
         Family::Presence => room.rest().unwrap_or_default(),
         _ => room.as_str(),
-    };
-    name.strip_prefix("release/")
+    }
+}
+
+/// What a room is about that not everybody may see.
+#[derive(Clone, Copy)]
+enum Subject {
+    Release,
+    Project,
+}
+
+/// What the room of this name is about, with its id.
+fn subject(room: &str) -> Option<(Subject, &str)> {
+    match room.split_once('/')? {
+        ("release", id) => Some((Subject::Release, id)),
+        ("project", id) => Some((Subject::Project, id)),
+        _ => None,
+    }
 }
 
 fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {

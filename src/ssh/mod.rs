@@ -106,6 +106,16 @@ struct Flag {
     above: Option<Cancel>,
 }
 
+/// Sets its flag when it is dropped: with the request that it belongs to.
+#[derive(Debug, Default)]
+pub struct CancelOnDrop(pub Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 impl Cancel {
     /// A flag that is not set.
     pub fn new() -> Self {

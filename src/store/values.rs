@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -89,6 +90,11 @@ impl Moment {
     /// Now, by the system's clock.
     pub fn now() -> Self {
         Self(Utc::now().timestamp_millis())
+    }
+
+    /// The moment of a file's time.
+    pub fn of_system(time: SystemTime) -> Self {
+        Self(DateTime::<Utc>::from(time).timestamp_millis())
     }
 
     /// `seconds` later than this one.

@@ -74,7 +74,7 @@ pub(super) async fn publish(
     let kind = match room.family() {
         Family::Chat => Kind::Message,
         Family::Vote => Kind::Vote,
-        Family::Presence | Family::Release | Family::Releases => {
+        Family::Presence | Family::Release | Family::Releases | Family::Project => {
             let message = "clients publish to chat and vote rooms alone";
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }

@@ -16,10 +16,10 @@ use super::forms::{FieldError, FieldErrors};
 use super::render;
 use super::say;
 use super::visitor::Visitor;
-use crate::app::Busy;
 use crate::auth::AuthError;
 use crate::deploy::{DeployError, Said};
 use crate::i18n;
+use crate::pools::Busy;
 use crate::secret::VaultError;
 use crate::store::StoreError;
 use crate::vote::VoteError;
@@ -193,6 +193,12 @@ impl Error {
         let mut response = self.json(visitor, &answer);
         add_retry_after(&mut response, answer.retry_after);
         response
+    }
+
+    /// Its code and text, as a part of an answer that is no error itself.
+    pub fn described(&self, visitor: &Visitor) -> Value {
+        let answer = self.answer();
+        json!({ "code": answer.code, "message": text(visitor, &answer) })
     }
 
     fn json(&self, visitor: &Visitor, answer: &Answer) -> HttpResponse {

@@ -11,9 +11,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::error::{Error, Result};
 use super::visitor::Visitor;
-use crate::app::{App, Busy};
+use crate::app::App;
 use crate::deploy::DeployError;
-use crate::ssh::Cancel;
+use crate::pools::Busy;
+use crate::ssh::{Cancel, CancelOnDrop};
 
 /// How many pieces of a stream are under way between its two ends.
 const PIECES: usize = 8;
@@ -21,27 +22,13 @@ const PIECES: usize = 8;
 /// How long an upload may stand still.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Cancels when it is dropped: with the request that it belongs to.
-#[derive(Default)]
-pub struct CancelOnDrop(pub Cancel);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 /// Does blocking work that may take minutes, apart from the pages' own: few at once, none waits.
 pub async fn work<T: Send + 'static>(
     visitor: &Visitor,
     work: impl FnOnce(&App) -> T + Send + 'static,
 ) -> Result<T> {
-    let turn = visitor.app().hand_turn()?;
     let app = visitor.app().clone();
-    let working = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        work(&app)
-    });
+    let working = visitor.app().pools().by_hand.run_now(move || work(&app))?;
     working.await.map_err(|_| Error::from(Busy))
 }
 
@@ -158,15 +145,13 @@ pub async fn give_out(
     let guard = CancelOnDrop::default();
     let cancel = guard.0.clone();
     let (sender, mut pieces) = mpsc::channel(PIECES);
-    let turn = visitor.app().hand_turn()?;
     let app = visitor.app().clone();
-    tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+    visitor.app().pools().by_hand.run_now(move || {
         let mut outgoing = Outgoing(sender);
         if let Err(error) = send(&app, &mut outgoing, &cancel) {
             let _ = outgoing.0.blocking_send(Err(error));
         }
-    });
+    })?;
     let first = match pieces.recv().await {
         Some(Err(error)) => return Err(error),
         Some(Ok(bytes)) => bytes,

@@ -9,9 +9,9 @@ use super::guest;
 use super::input::query;
 use super::render::{self, context};
 use super::visitor::Visitor;
-use crate::app::Busy;
 use crate::chat::{self, Refused};
 use crate::hub::{ClientId, RoomName};
+use crate::pools::Busy;
 use crate::store::{Event, StoreError, events};
 use crate::transport::course;
 

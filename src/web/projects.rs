@@ -228,9 +228,7 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form)
 pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Admin)?;
     let whole = find(&visitor, id).await?;
-    let check = visitor
-        .ask(move |app| app.engine().check_git_host(id))
-        .await?;
+    let check = visitor.app().engine().check_git_host(id).await?;
     let mut shown = Shown::saved(&whole);
     shown.check = Some(render::value(api::check(&visitor, &check)));
     form(&visitor, Some(&whole.0), shown).await
@@ -240,8 +238,11 @@ pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let fingerprint = fields.line("fingerprint").unwrap_or_default();
+    let git = &visitor.app().pools().git;
     visitor
-        .ask(move |app| app.engine().accept_git_host_key(id, &fingerprint))
+        .ask_in(git, move |app| {
+            app.engine().accept_git_host_key(id, &fingerprint)
+        })
         .await?;
     let flash = Flash::new("host_key_accepted", "");
     Ok(render::redirect_saying(

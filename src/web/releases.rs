@@ -12,7 +12,7 @@ use super::paging;
 use super::render::{self, context};
 use super::say;
 use super::visitor::Visitor;
-use crate::deploy::Order;
+use crate::deploy::{Freshness, Order};
 use crate::i18n::Language;
 use crate::store::releases::{self, ReleaseRow};
 use crate::store::{ReleaseId, Role, nodes, projects};
@@ -20,6 +20,8 @@ use crate::store::{ReleaseId, Role, nodes, projects};
 const MENU: &str = "releases";
 const LIST: &str = "/releases";
 
+/// How many branches and tags the plain form knows.
+const KNOWN: usize = 21;
 /// How many characters of a commit's id are shown.
 const SHORT: usize = 8;
 
@@ -87,7 +89,10 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 async fn form(visitor: &Visitor, status: StatusCode, values: Value, errors: Value) -> Result {
+    // The cursor is older than what is known, so that no change falls between the two.
+    let cursor = visitor.app().hub().now().to_string();
     let projects = visitor.ask(|app| app.store().read(projects::all)).await?;
+    let known = known_refs(visitor, &values).await;
     let projects: Vec<Value> = projects
         .into_iter()
         .map(|project| context! { id => project.id, title => project.title, env => project.env })
@@ -97,8 +102,21 @@ async fn form(visitor: &Visitor, status: StatusCode, values: Value, errors: Valu
         errors,
         action => LIST,
         choices => context! { projects },
+        known,
+        cursor,
     };
     render::page(visitor, status, "releases/new.html", MENU, context)
+}
+
+/// The chosen project's branches and tags as they are known here, for readers without scripts.
+async fn known_refs(visitor: &Visitor, values: &Value) -> Option<Value> {
+    let project = values.get_attr("project_id").ok()?.to_string();
+    let engine = visitor.app().engine();
+    let known = engine.refs(project.parse().ok()?, Freshness::Known).await;
+    let known = known.ok().filter(|known| known.fetched_at.is_some())?;
+    let refs = known.refs.branches.iter().chain(&known.refs.tags);
+    let names: Vec<&str> = refs.take(KNOWN).map(|one| one.name.as_str()).collect();
+    Some(context! { names, fetched_at => known.fetched_at.map(|at| at.to_string()) })
 }
 
 /// `GET /releases/new?project=`

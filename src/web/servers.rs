@@ -216,9 +216,7 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) 
 pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     let server = find(&visitor, id).await?;
-    let check = visitor
-        .ask(move |app| app.engine().check_server(id))
-        .await?;
+    let check = visitor.app().engine().check_server(id).await?;
     let mut shown = Shown::values(render::value(&server));
     shown.check = Some(render::value(api::check(&visitor, &check)));
     form(&visitor, Some(&server), shown).await
@@ -229,8 +227,11 @@ pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Fo
     visitor.require(Role::Admin)?;
     let by = visitor.by(AuditWay::Page)?;
     let fingerprint = fields.line("fingerprint").unwrap_or_default();
+    let servers = &visitor.app().pools().servers;
     visitor
-        .ask(move |app| app.engine().by_hand().accept_key(&by, id, &fingerprint))
+        .ask_in(servers, move |app| {
+            app.engine().by_hand().accept_key(&by, id, &fingerprint)
+        })
         .await?;
     let flash = Flash::new("host_key_accepted", "");
     Ok(render::redirect_saying(

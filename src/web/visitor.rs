@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::auth::{Identity, Proof};
 use crate::deploy::By;
 use crate::i18n::Language;
+use crate::pools::BlockingPool;
 use crate::store::{AuditWay, Role};
 
 /// Where the JSON API lies.
@@ -155,7 +156,7 @@ impl Visitor {
         self.identity().is_some_and(|identity| identity.may(role))
     }
 
-    /// Does blocking work on the pool for it.
+    /// Does blocking work of this machine's own on the pool for it.
     pub async fn ask<T, E>(
         &self,
         work: impl FnOnce(&App) -> std::result::Result<T, E> + Send + 'static,
@@ -165,7 +166,21 @@ impl Visitor {
         E: Send + 'static,
         Error: From<E>,
     {
-        Ok(self.0.app.blocking(work).await??)
+        self.ask_in(&self.0.app.pools().database, work).await
+    }
+
+    /// [`ask`](Self::ask) on the threads of `pool`: work that waits for somebody else's network.
+    pub async fn ask_in<T, E>(
+        &self,
+        pool: &BlockingPool,
+        work: impl FnOnce(&App) -> std::result::Result<T, E> + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        Ok(self.0.app.blocking_in(pool, work).await??)
     }
 }
 

@@ -49,6 +49,7 @@ mod release_ssh;
 mod release_tree;
 mod rights;
 mod rights_streams;
+mod silent_hosts;
 mod socket;
 mod streams;
 mod vote;

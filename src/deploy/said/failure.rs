@@ -43,6 +43,7 @@ impl From<&DeployError> for Said {
         match error {
             DeployError::Store(error) => error.into(),
             DeployError::Git(error) => error.into(),
+            DeployError::Fetch(error) => error.as_ref().into(),
             DeployError::Ssh(error) => error.into(),
             DeployError::Vault(error) => error.into(),
             DeployError::File { path, cause } => Self::new("failure.file", error)

@@ -1,14 +1,15 @@
 //! Mirrors of projects that were changed or deleted.
 
 use super::*;
+use crate::deploy::Freshness;
 
-#[test]
-fn a_projects_mirror_stays_until_its_address_changes() {
+#[tokio::test]
+async fn a_projects_mirror_stays_until_its_address_changes() {
     let stage = Stage::new(1, |_| {});
     let root = stage.folder.path().canonicalize().unwrap();
     let mirrors = || fs::read_dir(root.join("mirrors")).unwrap().count();
     let (id, engine) = (stage.project.id, &stage.engine);
-    engine.refs(id).unwrap();
+    engine.refs(id, Freshness::Usual).await.unwrap();
     let day = Duration::from_secs(86_400);
     assert_eq!(engine.sweep_mirrors(Duration::ZERO).unwrap(), 0);
     assert_eq!(mirrors(), 1);
@@ -22,7 +23,7 @@ fn a_projects_mirror_stays_until_its_address_changes() {
         stage.store.write(write).unwrap();
     };
     change(&moved);
-    engine.refs(id).unwrap();
+    engine.refs(id, Freshness::Usual).await.unwrap();
     assert_eq!(mirrors(), 2);
     assert_eq!(
         engine.sweep_mirrors(day).unwrap(),
@@ -31,7 +32,7 @@ fn a_projects_mirror_stays_until_its_address_changes() {
     );
     assert_eq!(engine.sweep_mirrors(Duration::ZERO).unwrap(), 1);
     assert_eq!(mirrors(), 1);
-    engine.commits(id, "main", 1).unwrap();
+    engine.commits(id, Some("main".into()), 1).await.unwrap();
 
     // An address that the settings no longer allow keeps nothing.
     change(&values(Path::new("/elsewhere/app.git")));

@@ -113,6 +113,7 @@ fn try_open_engine(
             key_folders: KeyFolders::default(),
             agent: Agent::Off,
         },
+        pools: Pools::new().unwrap(),
         command_limit: Duration::from_secs(30),
         step_limit: Duration::from_secs(60),
         releases_at_once: 2,

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::deploy::{By, DeployError, Place, Said};
-use crate::ssh::{Cancel, Command, Exit, NewRemoteFile, Stream};
+use crate::ssh::{Cancel, CancelOnDrop, Command, Exit, NewRemoteFile, Stream};
 use crate::store::audit::{self, Entry};
 use crate::store::servers::{self, Server};
 use crate::store::{AuditWay, Role, ServerId};
 use crate::web::error::{Error, Result};
 use crate::web::forms::FieldErrors;
-use crate::web::hand::{self, CancelOnDrop, Outgoing};
+use crate::web::hand::{self, Outgoing};
 use crate::web::input::{Fields, Id, Json, query};
 use crate::web::paging::{ApiPage, bounded};
 use crate::web::say;

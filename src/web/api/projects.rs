@@ -1,12 +1,17 @@
 //! `/api/v1/projects`
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{READ_ONLY, nothing};
 use crate::app::App;
+use crate::deploy::{DeployError, Freshness, KnownRefs};
+use crate::git::Refs;
 use crate::store::projects::{self, Project};
-use crate::store::{ProjectId, Role, ServerId};
+use crate::store::{Moment, ProjectId, Role, ServerId};
 use crate::web::error::{Error, Result};
 use crate::web::forms::project::{self, FIELDS};
 use crate::web::input::{Id, Json, query};
@@ -15,6 +20,8 @@ use crate::web::visitor::Visitor;
 
 /// How many commits are listed.
 const COMMITS: i64 = 50;
+/// How long names may be waited for at most, in seconds.
+const LONGEST_WAIT: i64 = 60;
 
 /// A project as the API gives it.
 #[derive(Serialize)]
@@ -96,11 +103,46 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     Ok(nothing())
 }
 
-/// `GET projects/{id}/refs`
-pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
+/// `GET projects/{id}/refs?fetch=&wait=`
+pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
-    let refs = visitor.ask(move |app| app.engine().refs(id)).await?;
-    Ok(HttpResponse::Ok().json(refs))
+    let wait = bounded(&request, "wait", 0, LONGEST_WAIT)?;
+    let freshness = match (query(&request, "fetch").as_deref(), wait) {
+        (Some("false"), _) => Freshness::Known,
+        (None | Some("true" | ""), Some(seconds)) => {
+            Freshness::Within(Duration::from_secs(seconds.unsigned_abs()))
+        }
+        (None | Some("true" | ""), None) => Freshness::Usual,
+        (Some(_), _) => return Err(Error::Parameter("fetch")),
+    };
+    let known = visitor.app().engine().refs(id, freshness).await?;
+    let mut response = match known.fetched_at {
+        None if known.fetching => HttpResponse::Accepted(),
+        _ => HttpResponse::Ok(),
+    };
+    Ok(response.json(Listed::new(&visitor, known)))
+}
+
+/// Branches and tags as the API gives them.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    refs: Refs,
+    fetched_at: Option<Moment>,
+    fetching: bool,
+    error: Option<Value>,
+}
+
+impl Listed {
+    fn new(visitor: &Visitor, known: KnownRefs) -> Self {
+        let error = known.error.map(DeployError::Fetch).map(Error::from);
+        Self {
+            refs: known.refs,
+            fetched_at: known.fetched_at,
+            fetching: known.fetching,
+            error: error.map(|error| error.described(visitor)),
+        }
+    }
 }
 
 /// `GET projects/{id}/commits?ref=`, by default of the repository's own default branch.
@@ -109,24 +151,14 @@ pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpReque
     let asked = query(&request, "ref").filter(|asked| !asked.is_empty());
     let limit = bounded(&request, "limit", 1, COMMITS)?.unwrap_or(COMMITS);
     let limit = usize::try_from(limit).map_err(|_| Error::Parameter("limit"))?;
-    let commits = visitor
-        .ask(move |app| match asked {
-            Some(revision) => app.engine().commits(id, &revision, limit),
-            None => match app.engine().refs(id)?.default_branch {
-                Some(branch) => app.engine().commits(id, &branch, limit),
-                None => Ok(Vec::new()),
-            },
-        })
-        .await?;
+    let commits = visitor.app().engine().commits(id, asked, limit).await?;
     Ok(HttpResponse::Ok().json(commits))
 }
 
 /// `POST projects/{id}/check`
 pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Admin)?;
-    let check = visitor
-        .ask(move |app| app.engine().check_git_host(id))
-        .await?;
+    let check = visitor.app().engine().check_git_host(id).await?;
     Ok(HttpResponse::Ok().json(super::check(&visitor, &check)))
 }
 
@@ -135,8 +167,9 @@ pub async fn accept_key(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): J
     visitor.require(Role::Admin)?;
     fields.only(&["fingerprint"], &[])?;
     let fingerprint = fields.required("fingerprint")?;
+    let git = &visitor.app().pools().git;
     let whole = visitor
-        .ask(move |app| {
+        .ask_in(git, move |app| {
             app.engine().accept_git_host_key(id, &fingerprint)?;
             Whole::find(app, id)
         })

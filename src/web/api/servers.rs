@@ -70,9 +70,7 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 /// `POST servers/{id}/check`
 pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
-    let check = visitor
-        .ask(move |app| app.engine().check_server(id))
-        .await?;
+    let check = visitor.app().engine().check_server(id).await?;
     Ok(HttpResponse::Ok().json(super::check(&visitor, &check)))
 }
 
@@ -82,8 +80,9 @@ pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Js
     fields.only(&["fingerprint"], &[])?;
     let fingerprint = fields.required("fingerprint")?;
     let by = visitor.by(AuditWay::Api)?;
+    let servers = &visitor.app().pools().servers;
     let server = visitor
-        .ask(move |app| {
+        .ask_in(servers, move |app| {
             app.engine().by_hand().accept_key(&by, id, &fingerprint)?;
             Ok::<_, crate::web::error::Error>(app.store().read(|conn| servers::find(conn, id))?)
         })

@@ -169,6 +169,11 @@ fn deploy_answer(error: &DeployError) -> Answer {
     match error {
         DeployError::Store(error) => store_answer(error),
         DeployError::Git(error) => git_answer(error),
+        DeployError::Fetch(error) => git_answer(error),
+        DeployError::Fetching => {
+            new(S::SERVICE_UNAVAILABLE, "fetching").retry_after(Duration::from_secs(5))
+        }
+        DeployError::Busy(_) => busy(),
         DeployError::Ssh(error) if is_of_a_path(&error.cause) => {
             new(S::UNPROCESSABLE_ENTITY, "remote_path")
                 .said("cause", &error.cause)

@@ -1,0 +1,241 @@
+//! Bounded pools of blocking threads, one for each kind of thing that is waited for, so that a git host
+//! or a server that says nothing costs nobody a log-in or a page.
+//!
+//! Each pool has threads of its own, a bound on how much waits for one, and a bound on how long. A
+//! thread counts as taken until its work has ended, whatever became of the request that asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+/// How long work waits for a thread.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an idle thread is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Too much is going on; the same request may succeed in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server is busy")]
+pub struct Busy;
+
+/// The bounds of one pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolBounds {
+    /// How much runs at once; at least 1.
+    pub threads: usize,
+    /// How much waits for a thread at most.
+    pub waiting: usize,
+    /// How long it waits at most.
+    pub patience: Duration,
+}
+
+/// Every pool of an installation. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    /// The database, password hashing, the data folder: what log-ins and pages are made of.
+    pub database: BlockingPool,
+    /// Reading mirrors on this disk, which takes seconds where a repository is large.
+    pub mirrors: BlockingPool,
+    /// Git hosts, apart from fetches, which have threads of their own.
+    pub git: BlockingPool,
+    /// Servers, as they are tried and their keys are asked for.
+    pub servers: BlockingPool,
+    /// Work on servers by hand, which may take minutes each; nothing waits for a thread.
+    pub by_hand: BlockingPool,
+}
+
+impl Pools {
+    /// The pools, without a thread yet.
+    ///
+    /// # Errors
+    /// Where the system has no descriptors left.
+    pub fn new() -> std::io::Result<Self> {
+        let pool = |name, threads, waiting| {
+            let bounds = PoolBounds {
+                threads,
+                waiting,
+                patience: PATIENCE,
+            };
+            BlockingPool::new(name, bounds)
+        };
+        Ok(Self {
+            database: pool("database", 64, 4096)?,
+            mirrors: pool("mirrors", 8, 256)?,
+            git: pool("git", 16, 64)?,
+            servers: pool("servers", 16, 64)?,
+            by_hand: pool("by-hand", 16, 0)?,
+        })
+    }
+}
+
+/// One pool; clones share it.
+#[derive(Clone)]
+pub struct BlockingPool(Arc<Inner>);
+
+struct Inner {
+    name: &'static str,
+    patience: Duration,
+    threads: Arc<Semaphore>,
+    waiting: Semaphore,
+    /// Always there until the drop. It is not driven: only its blocking threads are used.
+    runtime: Option<Runtime>,
+}
+
+impl BlockingPool {
+    /// A pool without a thread yet.
+    ///
+    /// # Errors
+    /// Where the system has no descriptors left.
+    pub fn new(name: &'static str, bounds: PoolBounds) -> std::io::Result<Self> {
+        let threads = bounds.threads.max(1);
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(threads)
+            .thread_keep_alive(KEEP_ALIVE)
+            .thread_name(name)
+            .build()?;
+        Ok(Self(Arc::new(Inner {
+            name,
+            patience: bounds.patience,
+            threads: Arc::new(Semaphore::new(threads)),
+            waiting: Semaphore::new(bounds.waiting),
+            runtime: Some(runtime),
+        })))
+    }
+
+    /// Runs `work` on one of its threads, after what asked before. Dropping the future takes back what
+    /// has not begun; what has begun goes on and keeps its thread.
+    ///
+    /// # Errors
+    /// [`Busy`] where too much waits already, where no thread is free in time, and where `work` panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let thread = self.thread().await?;
+        self.begin(thread, work)?.await.map_err(|_| Busy)
+    }
+
+    /// [`run`](Self::run) for work that must have a thread now.
+    ///
+    /// # Errors
+    /// [`Busy`] where no thread is free.
+    pub fn run_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, Busy> {
+        let thread = Arc::clone(&self.0.threads).try_acquire_owned();
+        self.begin(thread.map_err(|_| Busy)?, work)
+    }
+
+    async fn thread(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        let threads = Arc::clone(&self.0.threads);
+        if let Ok(thread) = Arc::clone(&threads).try_acquire_owned() {
+            return Ok(thread);
+        }
+        let _place = self.0.waiting.try_acquire().map_err(|_| Busy)?;
+        let thread = tokio::time::timeout(self.0.patience, threads.acquire_owned()).await;
+        thread.map_err(|_| Busy)?.map_err(|_| Busy)
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        thread: OwnedSemaphorePermit,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, Busy> {
+        let runtime = self.0.runtime.as_ref().ok_or(Busy)?;
+        Ok(runtime.spawn_blocking(move || {
+            let _thread = thread;
+            work()
+        }))
+    }
+}
+
+impl fmt::Debug for BlockingPool {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let free = self.0.threads.available_permits();
+        write!(formatter, "BlockingPool({}, {free} free)", self.0.name)
+    }
+}
+
+impl Drop for Inner {
+    /// Does not wait for what runs: the last handle may go on an async thread.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn pool(waiting: usize, patience: Duration) -> BlockingPool {
+        let bounds = PoolBounds {
+            threads: 1,
+            waiting,
+            patience,
+        };
+        BlockingPool::new("test", bounds).unwrap()
+    }
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_taken_until_its_work_ends_and_not_until_its_waiter_goes() {
+        let pool = pool(4, Duration::from_secs(60));
+        let (open, gate) = mpsc::channel::<()>();
+        let mut first = Box::pin(pool.run(move || gate.recv()));
+        assert!(poll_once(first.as_mut()).is_pending());
+        drop(first);
+        assert!(pool.run_now(|| ()).is_err(), "its work goes on");
+        open.send(()).unwrap();
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_in_number_and_time() {
+        let pool = pool(1, Duration::from_millis(50));
+        let (open, gate) = mpsc::channel::<()>();
+        let first = pool.run_now(move || gate.recv()).unwrap();
+        let mut second = pin!(pool.run(|| ()));
+        assert!(poll_once(second.as_mut()).is_pending());
+        assert_eq!(pool.run(|| ()).await, Err(Busy), "one waits already");
+        assert_eq!(second.await, Err(Busy), "it waited long enough");
+        open.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn what_has_not_begun_is_taken_back_with_its_waiter() {
+        let pool = pool(1, Duration::from_secs(60));
+        let (open, gate) = mpsc::channel::<()>();
+        let first = pool.run_now(move || gate.recv()).unwrap();
+        for _ in 0..100 {
+            let mut waiter = Box::pin(pool.run(|| unreachable!("nobody waits for it")));
+            assert!(poll_once(waiter.as_mut()).is_pending());
+        }
+        open.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_panic_gives_its_thread_back() {
+        let pool = pool(0, Duration::from_secs(60));
+        assert_eq!(pool.run(|| panic!("on purpose")).await, Err::<(), _>(Busy));
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+}
