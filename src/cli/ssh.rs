@@ -187,7 +187,8 @@ fn show(stream: Stream, line: &str) -> io::Result<()> {
             let mut out = io::stdout().lock();
             writeln!(out, "{line}").and_then(|()| out.flush())
         }
-        Stream::Err => writeln!(io::stderr().lock(), "{line}"),
+        // The login's words would be in the way of a program that reads the command's.
+        Stream::Err | Stream::Login => writeln!(io::stderr().lock(), "{line}"),
     }
 }
 

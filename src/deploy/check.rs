@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::destination::Destination;
+use super::destination::{Destination, LOGIN};
 use super::engine::Engine;
 use super::error::{DeployError, StepError};
 use super::host_keys;
@@ -111,7 +111,11 @@ impl Engine {
                 .command_limit
                 .min(self.keyring().timeouts(server).idle),
             cancel,
-            &mut |line| line.clone_into(&mut said),
+            &mut |line| {
+                if !line.starts_with(LOGIN) {
+                    line.clone_into(&mut said);
+                }
+            },
         )?;
         Ok(match said.strip_prefix(LOGGED_IN) {
             Some(user) => Said::new("note.logged_in", &said).arg("user", user).into(),
@@ -152,16 +156,14 @@ impl Engine {
             found.hear(line);
         });
         match (looked, destination) {
-            (Err(error), Destination::Ssh(connection)) if connection.is_broken() => {
-                return Err(error);
-            }
-            // No shell there: files alone, by SFTP.
-            (_, Destination::Ssh(connection)) if !found.shell && !connection.is_broken() => {
+            // Files alone, by SFTP.
+            (Err(error), Destination::Ssh(connection)) if error.is_without_shell() => {
                 found.user = Some(server.user.clone());
                 if see_files(connection, folders, &mut found, cancel).is_err() {
                     return Ok(None);
                 }
             }
+            (Err(error @ StepError::Ssh(_)), _) => return Err(error),
             // What is wrong is said by the script that decides.
             (Err(_), _) if !found.shell => return Ok(None),
             _ => {}

@@ -14,6 +14,9 @@ use crate::ssh::{Cancel, Cause, Command, Exit, Followed, Leased, SshError, Strea
 use crate::store::ServerKind;
 use crate::store::servers::Server;
 
+/// What stands before a line that the login on a server prints.
+pub(super) const LOGIN: &str = "login: ";
+
 /// One server, reached. It does one thing at a time.
 pub(super) enum Destination {
     Local,
@@ -109,7 +112,7 @@ impl Destination {
         );
         match followed.map_err(step_error)? {
             Followed::Underway(underway) => Ok(Some(Ongoing {
-                underway,
+                underway: *underway,
                 ear,
                 later: later.unwrap_or_default(),
             })),
@@ -160,11 +163,16 @@ struct Ear {
 }
 
 impl Ear {
+    /// A line of the login's is named as such: whoever reads the lines must not take it for a script's.
     fn hear(&mut self, stream: Stream, line: &str, on_line: &mut dyn FnMut(&str)) {
-        // The node's log gets it in words, with the step's end.
-        match (stream, Refusal::read(line)) {
-            (Stream::Err, Some(said)) => self.refusal = Some(said),
-            _ => on_line(line),
+        match stream {
+            Stream::Out => on_line(line),
+            Stream::Login => on_line(&format!("{LOGIN}{line}")),
+            // The node's log gets it in words, with the step's end.
+            Stream::Err => match Refusal::read(line) {
+                Some(said) => self.refusal = Some(said),
+                None => on_line(line),
+            },
         }
     }
 }
@@ -174,7 +182,7 @@ fn command<'a, 'source: 'a>(
     stdin: Option<&'a mut (dyn Read + Send + 'source)>,
     time_limit: Duration,
 ) -> Command<'a> {
-    let command = Command::new(script, time_limit);
+    let command = Command::script(script, time_limit);
     match stdin {
         Some(stdin) => command.stdin(stdin),
         None => command,

@@ -9,8 +9,11 @@ use super::follow::Underway;
 
 /// What to run.
 pub struct Command<'a> {
-    /// Text for `sh`. A login shell that is no POSIX shell (csh) can pass only one line on.
+    /// Text for `sh`, of any length and in as many lines as it has.
     pub text: &'a str,
+    /// Whether a shell of its own runs it: `$$` is its process then, and what it does to that is done to
+    /// nobody else. Else a part of the shell that listens runs it, which starts one program less.
+    pub own_process: bool,
     /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
     /// interrupted by time limit or cancellation; one that waits for what the command says answers
     /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) and is asked again when something has come.
@@ -26,9 +29,18 @@ impl<'a> Command<'a> {
     pub fn new(text: &'a str, time_limit: Duration) -> Self {
         Self {
             text,
+            own_process: true,
             stdin: None,
             stdout: None,
             time_limit,
+        }
+    }
+
+    /// A script of ours that reads nothing.
+    pub fn script(text: &'a str, time_limit: Duration) -> Self {
+        Self {
+            own_process: false,
+            ..Self::new(text, time_limit)
         }
     }
 
@@ -58,7 +70,7 @@ pub enum Followed {
     /// To its end.
     Ended(Exit),
     /// To a line that was waited for.
-    Underway(Underway),
+    Underway(Box<Underway>),
 }
 
 /// Where a line of output came from.
@@ -68,6 +80,9 @@ pub enum Stream {
     Out,
     /// Standard error.
     Err,
+    /// Either, from the account's login before the command began (its start-up files, say), without the
+    /// sequences that steer a terminal.
+    Login,
 }
 
 /// How a command ended.

@@ -23,6 +23,8 @@ pub struct Connection {
     pub(super) home: Home,
     host_key: HostKey,
     broken: Cell<bool>,
+    /// Whether it is known that the server answers whatever request with SFTP.
+    pub(super) files_alone: Cell<bool>,
 }
 
 impl fmt::Debug for Connection {
@@ -81,6 +83,7 @@ impl Connection {
             home: Home::default(),
             host_key,
             broken: Cell::new(false),
+            files_alone: Cell::new(false),
         })
     }
 

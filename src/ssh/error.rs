@@ -10,6 +10,9 @@ use super::{Exit, HostKey};
 /// What [`Cause::Refused`] names where it was a command.
 pub(super) const COMMAND: &str = "a command";
 
+/// The same where it was the session that a command runs in.
+pub(super) const SESSION: &str = "another session";
+
 /// Something failed at one server.
 #[derive(Debug, thiserror::Error)]
 #[error("{address}: {cause}")]
@@ -31,7 +34,7 @@ impl SshError {
     /// Whether the server runs no commands, and may still take files.
     pub fn is_without_shell(&self) -> bool {
         match self.cause {
-            Cause::NoShell { .. } => true,
+            Cause::NoShell => true,
             Cause::Refused { what, .. } => what == COMMAND,
             _ => false,
         }
@@ -223,17 +226,34 @@ pub enum Cause {
     /// The server accepts the login but runs no such command or subsystem.
     #[error("the server refused to start {what}: {reason}")]
     Refused {
-        /// `a command` or `SFTP`.
+        /// `a command`, `another session` or `SFTP`.
         what: &'static str,
         /// What libssh2 said.
         reason: String,
     },
-    /// The server ends whatever command it is given before its shell begins: it has none, as one that
-    /// takes files alone.
-    #[error("the server runs no commands, or not with a shell ({ended})")]
-    NoShell {
+    /// The server answers every command with SFTP: it takes files alone.
+    #[error("the server runs no commands: it takes files alone, by SFTP")]
+    NoShell,
+    /// The account's login ended before it came to the command: an account without a login, a start-up
+    /// file that exits, a shell that finds no `sh`.
+    #[error("the login on the server ended before the command could begin ({ended}){}", words(.said))]
+    LoginEnded {
         /// How it ended.
         ended: Exit,
+        /// The end of what it printed, in one line.
+        said: String,
+    },
+    /// The account's login did not come to the command in time.
+    #[error(
+        "the login on the server did not come to the command within {}; a start-up file of the \
+         account's shell may wait for something{}",
+        seconds(*.after), words(.said)
+    )]
+    LoginSilent {
+        /// How long was waited.
+        after: Duration,
+        /// The end of what it printed, in one line.
+        said: String,
     },
     /// The command ran longer than its limit.
     #[error("the command did not end within {}{}", seconds(*.limit), fate(*.killed))]
@@ -320,7 +340,8 @@ impl Cause {
                 | Self::LocalFile { .. }
                 | Self::DiskFull { .. }
                 | Self::Refused { .. }
-                | Self::NoShell { .. }
+                | Self::NoShell
+                | Self::LoginEnded { .. }
         )
     }
 }
@@ -329,6 +350,13 @@ fn fate(killed: bool) -> &'static str {
     match killed {
         true => "",
         false => "; it could not be ended and may still run on the server",
+    }
+}
+
+fn words(said: &str) -> String {
+    match said {
+        "" => String::new(),
+        said => format!(": {said}"),
     }
 }
 

@@ -4,15 +4,28 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use ssh2::Channel;
+use ssh2::{Channel, ErrorCode};
 
 use super::Cancel;
 use super::command::{Command, Exit, Followed, OnLine, Stream};
 use super::connection::Connection;
-use super::error::{COMMAND, Cause, Phase, SshError};
-use super::follow::{Run, Underway};
-use super::link::{Fault, Patience};
-use super::script::quote;
+use super::error::{COMMAND, Cause, Phase, SESSION, SshError};
+use super::feed::Feed;
+use super::follow::{Run, Stop, Underway};
+use super::link::{CHANNEL_REFUSED, Fault, Patience};
+use super::script::REQUEST;
+
+/// `CHANNEL_REQUEST_DENIED`: the server starts no command.
+const REQUEST_DENIED: ErrorCode = ErrorCode::Session(-22);
+
+/// What OpenSSH says to any command where the account has `internal-sftp` alone.
+const SFTP_ONLY: &str = "This service allows sftp connections only.";
+
+/// `SSH_FXP_INIT` of version 3, as a packet.
+const SFTP_INIT: [u8; 9] = [0, 0, 0, 5, 1, 0, 0, 0, 3];
+
+/// `SSH_FXP_VERSION`.
+const SFTP_VERSION: u8 = 2;
 
 impl Connection {
     /// Runs a command without a terminal and waits for its end, its time limit or `cancel`.
@@ -37,7 +50,7 @@ impl Connection {
         };
         match self.exec_until(command, cancel, &mut tell)? {
             Followed::Ended(exit) => Ok(exit),
-            Followed::Underway(underway) => self.go_on(underway, limit, cancel, on_line),
+            Followed::Underway(underway) => self.go_on(*underway, limit, cancel, on_line),
         }
     }
 
@@ -69,44 +82,94 @@ impl Connection {
         loop {
             match Run::again(self, underway, &mut tell).conclude(limit, cancel)? {
                 Followed::Ended(exit) => return Ok(exit),
-                Followed::Underway(again) => underway = again,
+                Followed::Underway(again) => underway = *again,
             }
         }
     }
 
-    /// Opens a channel and starts `text` in it, as it is.
-    pub(super) fn start(&self, text: &str, patience: Patience<'_>) -> Result<Channel, Cause> {
-        let refused = |fault: Fault| match fault {
-            Fault::Failed { ref reason, .. } if !fault.is_lost() => Cause::Refused {
-                what: COMMAND,
-                reason: reason.clone(),
-            },
-            fault => fault.general(Phase::Start, self.timeouts.idle),
+    /// Opens a channel and requests a shell in it that reads `feed`. The feed sets out before the
+    /// server's answer, which saves the time of the way there and back.
+    pub(super) fn start(
+        &self,
+        feed: &mut Feed<'_>,
+        patience: Patience<'_>,
+    ) -> Result<Channel, Cause> {
+        if self.files_alone.get() {
+            return Err(Cause::NoShell);
+        }
+        let general = |fault: Fault| fault.general(Phase::Start, self.timeouts.idle);
+        let refused = |what: &'static str, code| {
+            move |fault: Fault| match fault {
+                Fault::Failed { ref reason, .. } if fault.code() == Some(code) => Cause::Refused {
+                    what,
+                    reason: reason.clone(),
+                },
+                fault => general(fault),
+            }
         };
         let open = || Ok(self.link.session.channel_session()?);
-        let mut channel = self.link.drive_opening(patience, open).map_err(refused)?;
-        self.link
-            .drive(patience, || Ok(channel.exec(text)?))
-            .map_err(refused)?;
+        let opened = self.link.drive_opening(patience, open);
+        let mut channel = opened.map_err(refused(SESSION, CHANNEL_REFUSED))?;
+        let request = || match channel.exec(REQUEST).map_err(Fault::from) {
+            Err(Fault::Blocked) if self.link.has_sent() => {
+                while ahead(feed.step_ahead(&mut channel, &self.link))? {}
+                Err(Fault::Blocked)
+            }
+            started => started,
+        };
+        let started = self.link.drive(patience, request);
+        started.map_err(refused(COMMAND, REQUEST_DENIED))?;
         Ok(channel)
     }
 
     /// Runs `text` and returns whether it succeeded; for the module's own small commands.
     pub(super) fn succeeds(&self, text: &str, limit: Duration) -> Result<bool, Cause> {
-        let patience = Patience::until(Instant::now() + limit);
-        let lost = |fault: Fault| fault.general(Phase::Start, limit);
-        let mut channel = self.start(&format!("exec sh -c {}", quote(text)), patience)?;
-        let mut buffer = [0; 1024];
-        let mut read_all = || loop {
-            if channel.read(&mut buffer)? == 0 {
-                return Ok(());
-            }
-        };
-        self.link.drive(patience, &mut read_all).map_err(lost)?;
-        self.link
-            .drive(patience, || Ok(channel.wait_close()?))
-            .map_err(lost)?;
-        let exit_signal = channel.exit_signal().ok().and_then(|it| it.exit_signal);
-        Ok(exit_signal.is_none() && channel.exit_status().is_ok_and(|status| status == 0))
+        let mut unheard = |_, _: &str| ControlFlow::Continue(());
+        let command = Command::script(text, limit);
+        Run::start(self, command, &Cancel::new(), &mut unheard)?.succeeds(limit)
     }
+
+    /// Whether the server takes files alone, where a command's request came to an end before its begin with
+    /// the words `said`: it says so, or it answers any request with SFTP, as its answer to a greeting
+    /// shows (draft-ietf-secsh-filexfer-02 section 4).
+    pub(super) fn takes_files_alone(&self, said: &str) -> bool {
+        let patience = Patience::until(Instant::now() + self.timeouts.connect);
+        let does = match said {
+            "" => self.greet_sftp(patience).unwrap_or(false),
+            said => said == SFTP_ONLY,
+        };
+        self.files_alone.set(does);
+        does
+    }
+
+    fn greet_sftp(&self, patience: Patience<'_>) -> Result<bool, Cause> {
+        let lost = |fault: Fault| fault.general(Phase::Start, self.timeouts.connect);
+        let mut greeting = Feed::of(SFTP_INIT.to_vec(), None);
+        let mut channel = self.start(&mut greeting, patience)?;
+        let mut answer = Vec::new();
+        let mut buffer = [0; SFTP_INIT.len()];
+        let hear = || {
+            while answer.len() < SFTP_INIT.len() {
+                while ahead(greeting.step_ahead(&mut channel, &self.link))? {}
+                let rest = SFTP_INIT.len() - answer.len();
+                match channel.read(&mut buffer[..rest])? {
+                    0 => break,
+                    count => answer.extend_from_slice(&buffer[..count]),
+                }
+            }
+            Ok(())
+        };
+        self.link.drive(patience, hear).map_err(lost)?;
+        let closed = self.link.drive(patience, || Ok(channel.close()?));
+        closed.map_err(lost)?;
+        // A length that fits in 64 KiB, and the type.
+        Ok(matches!(answer[..], [0, 0, _, _, SFTP_VERSION, ..]))
+    }
+}
+
+fn ahead(moved: Result<bool, Stop>) -> Result<bool, Fault> {
+    moved.map_err(|stop| match stop {
+        Stop::Lost(reason) => Fault::lost(&reason),
+        _ => Fault::lost("the program was not taken"),
+    })
 }

@@ -7,65 +7,101 @@ use ssh2::Channel;
 use super::follow::{BUFFER, Stop};
 use super::link::{Fault, Link};
 
-/// What is still to be fed to the command.
-pub(super) enum Feed<'a> {
-    Open {
-        source: &'a mut dyn Read,
-        chunk: Vec<u8>,
-        sent: usize,
-    },
-    Ending,
+/// What is still to be fed: the program that runs the command, and when that has begun, what the command
+/// reads.
+pub(super) struct Feed<'a> {
+    chunk: Vec<u8>,
+    sent: usize,
+    rest: Rest<'a>,
+}
+
+/// What comes after the chunk that is on its way.
+enum Rest<'a> {
+    /// All of a source, once the command has begun: a shell may take more from its standard input than
+    /// the program.
+    Source(&'a mut dyn Read),
+    /// Nothing but the end.
+    End,
+    /// Nothing more.
     Closed,
 }
 
 impl<'a> Feed<'a> {
-    /// All of `source`, or nothing but the end.
-    pub(super) fn of(source: Option<&'a mut dyn Read>) -> Self {
-        match source {
-            Some(source) => Self::Open {
-                source,
-                chunk: Vec::new(),
-                sent: 0,
-            },
-            None => Self::Ending,
+    /// `program`, then all of `source`, or nothing but the end.
+    pub(super) fn of(program: Vec<u8>, source: Option<&'a mut dyn Read>) -> Self {
+        Self {
+            chunk: program,
+            sent: 0,
+            rest: source.map_or(Rest::End, Rest::Source),
+        }
+    }
+
+    /// Nothing but the end.
+    pub(super) fn end() -> Self {
+        Self::of(Vec::new(), None)
+    }
+
+    /// Nothing at all.
+    pub(super) fn closed() -> Self {
+        Self {
+            rest: Rest::Closed,
+            ..Self::end()
+        }
+    }
+
+    /// Feeds the next piece of the program, as far as the server takes it at this moment; whether
+    /// something moved. It may go before the server has answered the request (RFC 4254 section 6.5 wants
+    /// no pause).
+    pub(super) fn step_ahead(&mut self, channel: &mut Channel, link: &Link) -> Result<bool, Stop> {
+        match self.sent < self.chunk.len() {
+            true => self.write(channel, link),
+            false => Ok(false),
         }
     }
 
     /// Feeds the next piece, as far as the command takes it and the source has it at this moment;
     /// whether something moved.
-    pub(super) fn step(&mut self, channel: &mut Channel, link: &Link) -> Result<bool, Stop> {
-        match self {
-            Self::Closed => Ok(false),
-            Self::Ending => match channel.send_eof().map_err(Fault::from) {
+    pub(super) fn step(
+        &mut self,
+        channel: &mut Channel,
+        link: &Link,
+        has_begun: bool,
+    ) -> Result<bool, Stop> {
+        if self.sent < self.chunk.len() {
+            return self.write(channel, link);
+        }
+        match &mut self.rest {
+            Rest::Closed => Ok(false),
+            Rest::Source(_) if !has_begun => Ok(false),
+            Rest::Source(source) => {
+                self.sent = 0;
+                if !fill(&mut self.chunk, *source)? {
+                    self.chunk.clear();
+                    return Ok(false);
+                }
+                if self.chunk.is_empty() {
+                    self.rest = Rest::End;
+                    return Ok(true);
+                }
+                self.write(channel, link)
+            }
+            Rest::End => match channel.send_eof().map_err(Fault::from) {
                 Err(Fault::Blocked) => Ok(false),
                 _ => {
-                    *self = Self::Closed;
+                    self.rest = Rest::Closed;
                     Ok(true)
                 }
             },
-            Self::Open {
-                source,
-                chunk,
-                sent,
-            } => {
-                if *sent == chunk.len() {
-                    *sent = 0;
-                    if !fill(chunk, source)? {
-                        return Ok(false);
-                    }
-                    if chunk.is_empty() {
-                        *self = Self::Ending;
-                        return Ok(true);
-                    }
-                }
-                match channel.write(&chunk[*sent..]) {
-                    Ok(length) => {
-                        *sent += length;
-                        Ok(length > 0)
-                    }
-                    Err(error) => self.failed(link.with_code(error.into())),
-                }
+        }
+    }
+
+    fn write(&mut self, channel: &mut Channel, link: &Link) -> Result<bool, Stop> {
+        match channel.write(&self.chunk[self.sent..]) {
+            Ok(length) => {
+                self.sent += length;
+                Ok(length > 0)
             }
+            Err(error) => self.failed(link.with_code(error.into())),
         }
     }
 
@@ -75,7 +111,7 @@ impl<'a> Feed<'a> {
             Fault::Blocked => Ok(false),
             fault if fault.is_lost() => Err(Stop::Lost(fault.reason().to_owned())),
             _ => {
-                *self = Self::Closed;
+                *self = Self::closed();
                 Ok(true)
             }
         }

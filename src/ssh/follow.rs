@@ -11,9 +11,9 @@ use super::command::{Command, Exit, Followed, OnLine, Stream};
 use super::connection::Connection;
 use super::error::{Cause, SshError};
 use super::feed::Feed;
-use super::lines::Lines;
 use super::link::{Fault, Patience, SLICE};
-use super::script::{Listener, Mark};
+use super::output::Output;
+use super::script::Mark;
 
 /// How long output is still read after the command has ended: a daemon that it left behind may
 /// keep the output open for ever.
@@ -35,9 +35,8 @@ const BURST: usize = 16;
 /// A command that goes on while nobody follows it. Who drops it lets go of it.
 pub struct Underway {
     channel: Channel,
-    listener: Listener,
-    out: Lines,
-    err: Lines,
+    out: Output,
+    err: Output,
 }
 
 /// Why a command is no longer followed.
@@ -45,6 +44,8 @@ pub(super) enum Stop {
     Reached,
     Cancelled,
     TimeLimit,
+    /// The login has not come to the command in time.
+    Silent,
     Input(io::Error),
     Output(io::Error),
     Lost(String),
@@ -57,10 +58,11 @@ pub(super) struct Run<'a, 'f> {
     feed: Feed<'f>,
     /// Who takes the standard output, if not `on_line`.
     sink: Option<&'f mut dyn Write>,
-    listener: Listener,
-    out: Lines,
-    err: Lines,
+    out: Output,
+    err: Output,
     on_line: OnLine<'a>,
+    /// When the wrapper must have begun.
+    first_word: Instant,
     /// Whether `on_line` broke off.
     reached: bool,
     buffer: Vec<u8>,
@@ -81,15 +83,18 @@ impl<'a, 'f> Run<'a, 'f> {
             idle: Some(connection.timeouts.idle),
             cancel: Some(cancel),
         };
+        let program = mark.wrap(command.text, command.own_process);
+        let mut feed = Feed::of(program, command.stdin);
+        let first_word = Instant::now() + connection.timeouts.connect;
         let started = Underway {
-            channel: connection.start(&mark.wrap(command.text), patience)?,
-            listener: Listener::new(&mark),
-            out: Lines::default(),
-            err: Lines::default(),
+            channel: connection.start(&mut feed, patience)?,
+            out: Output::new(Stream::Out, &mark),
+            err: Output::new(Stream::Err, &mark),
         };
         Ok(Self {
-            feed: Feed::of(command.stdin),
+            feed,
             sink: command.stdout,
+            first_word,
             ..Self::again(connection, started, on_line)
         })
     }
@@ -99,25 +104,21 @@ impl<'a, 'f> Run<'a, 'f> {
         underway: Underway,
         on_line: OnLine<'a>,
     ) -> Self {
-        let Underway {
-            channel,
-            listener,
-            out,
-            err,
-        } = underway;
+        let Underway { channel, out, err } = underway;
+        let now = Instant::now();
         Self {
             connection,
             channel,
-            feed: Feed::Ending,
+            feed: Feed::end(),
             sink: None,
-            listener,
             out,
             err,
             on_line,
+            first_word: now + connection.timeouts.connect,
             reached: false,
             buffer: vec![0; BUFFER],
-            last_sign: Instant::now(),
-            last_question: Instant::now(),
+            last_sign: now,
+            last_question: now,
         }
     }
 
@@ -131,12 +132,11 @@ impl<'a, 'f> Run<'a, 'f> {
         let result = match self.follow(Instant::now() + limit, cancel) {
             Ok(()) => self.exit(),
             Err(Stop::Reached) => {
-                return Ok(Followed::Underway(Underway {
+                return Ok(Followed::Underway(Box::new(Underway {
                     channel: self.channel,
-                    listener: self.listener,
                     out: self.out,
                     err: self.err,
-                }));
+                })));
             }
             Err(Stop::Lost(reason)) => Err(Cause::ConnectionLost { reason }),
             Err(stop) => {
@@ -145,11 +145,21 @@ impl<'a, 'f> Run<'a, 'f> {
                     Stop::Input(cause) => Cause::Input { cause },
                     Stop::Output(cause) => Cause::Output { cause },
                     Stop::Cancelled => Cause::Cancelled { killed },
+                    Stop::Silent => Cause::LoginSilent {
+                        after: connection.timeouts.connect,
+                        said: self.login_said(),
+                    },
                     _ => Cause::CommandTimedOut { limit, killed },
                 })
             }
         };
         self.close();
+        let result = match result {
+            Err(Cause::LoginEnded { said, .. }) if connection.takes_files_alone(&said) => {
+                Err(Cause::NoShell)
+            }
+            result => result,
+        };
         result
             .map(Followed::Ended)
             .map_err(|cause| connection.failed(cause))
@@ -178,6 +188,8 @@ impl<'a, 'f> Run<'a, 'f> {
                 return Err(Stop::Cancelled);
             } else if now >= deadline {
                 return Err(Stop::TimeLimit);
+            } else if now >= self.first_word && !self.out.listener.has_begun {
+                return Err(Stop::Silent);
             }
             if !moved && !self.has_more() {
                 self.wait(deadline)?;
@@ -188,7 +200,9 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Moves what can be moved without waiting; whether something was.
     fn pump(&mut self) -> Result<bool, Stop> {
         let read = self.read(Stream::Out)? | self.read(Stream::Err)?;
-        let moved = read | self.feed.step(&mut self.channel, &self.connection.link)?;
+        let has_begun = self.out.listener.has_begun;
+        let link = &self.connection.link;
+        let moved = read | self.feed.step(&mut self.channel, link, has_begun)?;
         if moved {
             self.last_sign = Instant::now();
         }
@@ -203,8 +217,8 @@ impl<'a, 'f> Run<'a, 'f> {
 
     fn read(&mut self, stream: Stream) -> Result<bool, Stop> {
         let mut source = match stream {
-            Stream::Out => self.channel.stream(0),
             Stream::Err => self.channel.stderr(),
+            _ => self.channel.stream(0),
         };
         for turn in 0..BURST {
             let bytes = match source.read(&mut self.buffer).map_err(Fault::from) {
@@ -212,21 +226,13 @@ impl<'a, 'f> Run<'a, 'f> {
                 Ok(length) => &self.buffer[..length],
                 Err(fault) => return Err(Stop::Lost(fault.reason().to_owned())),
             };
-            let (tell, reached) = (&mut self.on_line, &mut self.reached);
-            let mut on_line = |line: &str| *reached |= tell(stream, line).is_break();
-            match stream {
-                Stream::Out => {
-                    let (lines, sink) = (&mut self.out, &mut self.sink);
-                    let mut taken = Ok(());
-                    self.listener.feed(bytes, &mut |bytes| match sink {
-                        Some(sink) if taken.is_ok() => taken = sink.write_all(bytes),
-                        Some(_) => {}
-                        None => lines.feed(bytes, &mut on_line),
-                    });
-                    taken.map_err(Stop::Output)?;
-                }
-                Stream::Err => self.err.feed(bytes, &mut on_line),
-            }
+            let (on_line, reached) = (&mut self.on_line, &mut self.reached);
+            let mut tell = |stream, line: &str| *reached |= on_line(stream, line).is_break();
+            let taken = match stream {
+                Stream::Err => self.err.feed(bytes, None, &mut tell),
+                _ => self.out.feed(bytes, self.sink.as_deref_mut(), &mut tell),
+            };
+            taken.map_err(Stop::Output)?;
         }
         Ok(true)
     }
@@ -260,7 +266,7 @@ impl<'a, 'f> Run<'a, 'f> {
 
     /// Whether the command itself has ended, be its output still open or not.
     fn has_ended(&self) -> bool {
-        self.listener.status.is_some()
+        self.out.listener.status.is_some()
             || self.exit_signal().is_some()
             || self.channel.exit_status().is_ok_and(|status| status != 0)
     }
@@ -274,7 +280,7 @@ impl<'a, 'f> Run<'a, 'f> {
 
     fn exit(&mut self) -> Result<Exit, Cause> {
         self.flush();
-        if let Some(status) = self.listener.status {
+        if let Some(status) = self.out.listener.status {
             return Ok(Exit::from_shell(status));
         }
         if let Some(signal) = self.exit_signal() {
@@ -284,8 +290,9 @@ impl<'a, 'f> Run<'a, 'f> {
             });
         }
         match self.channel.exit_status() {
-            Ok(status) if self.listener.victim.is_none() => Err(Cause::NoShell {
+            Ok(status) if !self.out.listener.has_begun => Err(Cause::LoginEnded {
                 ended: Exit::from_shell(status),
+                said: self.login_said(),
             }),
             Ok(0) => Err(Cause::ConnectionLost {
                 reason: "the command's exit status was not told".to_owned(),
@@ -297,36 +304,35 @@ impl<'a, 'f> Run<'a, 'f> {
         }
     }
 
+    /// The end of what the login printed, its errors last.
+    fn login_said(&self) -> String {
+        let said = [self.out.last_words(), self.err.last_words()];
+        let said: Vec<String> = said.into_iter().filter(|it| !it.is_empty()).collect();
+        said.join(" / ")
+    }
+
     fn flush(&mut self) {
         // There is nothing left to break off from.
-        let tell = &mut self.on_line;
-        let mut on_out = |line: &str| {
-            let _ = tell(Stream::Out, line);
+        let on_line = &mut self.on_line;
+        let mut tell = |stream, line: &str| {
+            let _ = on_line(stream, line);
         };
-        let (lines, sink) = (&mut self.out, &mut self.sink);
-        self.listener.finish(&mut |bytes| match sink {
-            // All that matters came before the command's end.
-            Some(sink) => drop(sink.write_all(bytes)),
-            None => lines.feed(bytes, &mut on_out),
-        });
-        self.out.finish(&mut on_out);
-        self.err.finish(&mut |line| {
-            let _ = tell(Stream::Err, line);
-        });
+        self.out.finish(self.sink.as_deref_mut(), &mut tell);
+        self.err.finish(None, &mut tell);
     }
 
     /// Ends the command's processes; whether that is known to have worked. What they still print
     /// is delivered.
     fn kill(&mut self) -> bool {
-        if self.listener.victim.is_none() {
+        if self.out.listener.victim.is_none() {
             self.drain();
         }
-        let killed = match self.listener.victim {
+        let killed = match self.out.listener.victim {
             Some(victim) => {
                 let kill = |beside: &Connection| beside.succeeds(&victim.kill_script(), KILL_LIMIT);
                 self.connection.beside(KILL_LIMIT, kill).unwrap_or(false)
             }
-            None => self.listener.status.is_some() || self.is_closed(),
+            None => self.out.listener.status.is_some() || self.is_closed(),
         };
         self.drain();
         self.flush();
@@ -335,10 +341,25 @@ impl<'a, 'f> Run<'a, 'f> {
 
     /// Reads what comes within a moment, without feeding.
     fn drain(&mut self) {
-        self.feed = Feed::Closed;
+        self.feed = Feed::closed();
         self.sink = None;
         let (deadline, nobody) = (Instant::now() + DRAIN, Cancel::new());
+        self.first_word = self.first_word.max(deadline);
         while let Err(Stop::Reached) = self.follow(deadline, &nobody) {}
+    }
+
+    /// Follows it to its end, which is not killed at the limit; whether that was a success.
+    pub(super) fn succeeds(mut self, limit: Duration) -> Result<bool, Cause> {
+        let ended = match self.follow(Instant::now() + limit, &Cancel::new()) {
+            Ok(()) => self.exit(),
+            Err(Stop::Lost(reason)) => Err(Cause::ConnectionLost { reason }),
+            Err(_) => Err(Cause::CommandTimedOut {
+                limit,
+                killed: false,
+            }),
+        };
+        self.close();
+        Ok(ended?.success())
     }
 
     /// Closes the channel, so that the connection can run the next command.

@@ -329,6 +329,15 @@ impl Link {
         }
     }
 
+    /// Whether libssh2, which has just said that it would block, waits for the server alone: nothing is half
+    /// sent.
+    pub(super) fn has_sent(&self) -> bool {
+        matches!(
+            self.session.block_directions(),
+            BlockDirections::Inbound | BlockDirections::None
+        )
+    }
+
     /// Lets what is dropped not wait for a server that does not answer.
     pub(super) fn hurry(&self) {
         self.session.set_timeout(SLICE.as_millis() as u32);

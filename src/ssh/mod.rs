@@ -26,6 +26,7 @@ mod lanes;
 mod lines;
 mod link;
 mod login;
+mod output;
 mod pool;
 mod private_key;
 mod script;

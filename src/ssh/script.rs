@@ -1,24 +1,52 @@
 //! The text that goes to the server's shell, and what that text tells back.
 //!
-//! A command is wrapped, because SSH alone does not tell enough. The wrapper makes sure that the
-//! command has a process group of its own, tells its number (so that the whole group can be
-//! killed), and tells the exit status (libssh2 cannot tell status 0 from none yet, and a daemon
-//! that keeps the command's output open delays the end of the channel for ever). Both are lines
-//! on the command's own output that begin with a random mark. The mark's halves travel apart,
-//! so that a command that lists processes does not print it by chance.
+//! The exec request is one word, [`REQUEST`]: it means the same to every login shell, be it csh, fish
+//! or a restricted one. That `sh` reads a program from its standard input, as one line that is made so
+//! that no end of it does anything by itself: a login that reads from the standard input may take the
+//! beginning away, and then nothing runs. The empty lines before it are for logins that read a line.
+//!
+//! The program wraps the command, because SSH alone does not tell enough. It makes sure that the
+//! command has a process group of its own, tells its number (so that the whole group can be killed),
+//! and tells the exit status (libssh2 cannot tell status 0 from none yet, and a daemon that keeps the
+//! command's output open delays the end of the channel for ever). Both are lines on the command's own
+//! output that begin with a random mark, as a line on its standard error does: what comes before them
+//! is the login's. The mark's halves travel apart, so that a login that prints what it reads, or a shell
+//! that prints what it runs, does not print it by chance.
+
+/// The request that starts a program: what sshd gives to the account's login shell.
+pub(super) const REQUEST: &str = "sh";
+
+/// The lines for logins that read some: to them somebody only ever presses Enter.
+const PADDING: usize = 16;
+
+/// The longest text that is handed to a program as an argument, in bytes: Linux takes 128 KiB in one.
+const ARGUMENT: usize = 100 << 10;
 
 /// Quotes `text` for a POSIX shell: whatever it contains, the shell sees one word.
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Begin: the mark, `g` (a process group) or `p` (only a process), its number. End: the mark,
-/// `exit` and the status. `$1` is this text, `$2` the command, `$3` and `$4` the mark's halves.
-const RUN: &str = r#"printf '%s%s %s %s\n' "$3" "$4" "${alone:-g}" "$$"; sh -c "$2"; status=$?; printf '%s%s exit %s\n' "$3" "$4" "$status"; exit "$status""#;
+/// Begin: the mark, `g` (a process group) or `p` (only a process), its number. `$1` is this text, `$2`
+/// and `$3` the mark's halves, `$4` the command, `$5` the letter.
+const BEGIN: &str =
+    r#"printf '%s%s %s %s\n' "$2" "$3" "$5" "$$"; printf '%s%s err\n' "$2" "$3" >&2; "#;
 
-/// OpenSSH starts every command as the leader of a group; elsewhere `setsid` makes it one. Where
-/// that is missing too, only the wrapper itself can be killed.
-const START: &str = r#"if kill -0 "-$$" 2>/dev/null; then eval "$1"; elif command -v setsid >/dev/null 2>&1; then exec setsid sh -c "$1" sh "$@"; else alone=p; eval "$1"; fi"#;
+/// End: the mark, `exit` and the status.
+const END: &str = r#"; set -- "$2" "$3" "$?"; printf '%s%s exit %s\n' "$@"; exit "$3""#;
+
+/// The command as a process of its own, or in a part of the shell that is there.
+const RUN: [&str; 2] = [r#"sh -c "$4""#, r#"(eval "$4")"#];
+
+/// OpenSSH starts every command as the leader of a group; elsewhere, and below a login shell that stays,
+/// `setsid` makes it one.
+const START: &str = r#"if kill -0 "-$$" 2>/dev/null; then eval "$1"; elif command -v setsid >/dev/null 2>&1; then exec setsid sh -c "$1" sh "$@"; fi; "#;
+
+/// The same for a text that is too long for `setsid`'s arguments.
+const START_LONG: &str = r#"if kill -0 "-$$" 2>/dev/null; then eval "$1"; fi; "#;
+
+/// Without a group only the wrapper itself can be killed.
+const ALONE: &str = r#"set -- "$1" "$2" "$3" "$4" p; eval "$1""#;
 
 /// The random mark of one command.
 pub(super) struct Mark([String; 2]);
@@ -33,10 +61,35 @@ impl Mark {
         self.0.concat()
     }
 
-    /// What to ask the server to run, so that it runs `command`.
-    pub(super) fn wrap(&self, command: &str) -> String {
-        let words = [START, "sh", RUN, command, &self.0[0], &self.0[1]].map(quote);
-        format!("exec sh -c {}", words.join(" "))
+    /// The input of the [`REQUEST`], which makes it run `command`: as a process of its own, where
+    /// `own_process` says so and its length allows it.
+    pub(super) fn wrap(&self, command: &str, own_process: bool) -> Vec<u8> {
+        let is_long = command.len() > ARGUMENT;
+        let run = RUN[usize::from(is_long || !own_process)];
+        let body = [BEGIN, run, END].concat();
+        let words = [&body, &self.0[0], &self.0[1], command].map(quote);
+        let start = if is_long { START_LONG } else { START };
+        let program = format!("set -- {} g; {start}{ALONE}", words.join(" "));
+        let mut line = "\n".repeat(PADDING);
+        line.push_str(r#"eval "$(printf %b '"#);
+        encode(&program, &mut line);
+        line.push_str("')\"\n");
+        line.into_bytes()
+    }
+}
+
+/// Writes `text` as `printf %b` reads it, without what could end the quotes that it stands in, a command
+/// or a line. Its last byte is none that `printf` or a shell might take for the beginning of something.
+fn encode(text: &str, line: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'\n' => line.push_str(r"\n"),
+            b'\\' => line.push_str(r"\\"),
+            byte if byte.is_ascii_alphanumeric() || b" _./:,=-+@%$[]{}!*?~^".contains(&byte) => {
+                line.push(char::from(byte));
+            }
+            byte => line.push_str(&format!(r"\0{byte:03o}")),
+        }
     }
 }
 
@@ -68,14 +121,26 @@ impl Victim {
     }
 }
 
-/// Takes the wrapper's lines out of a command's output.
+/// Who printed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The account's login, before the command began.
+    Login,
+    Command,
+}
+
+/// Takes the wrapper's lines out of one of a command's streams.
 pub(super) struct Listener {
     mark: Vec<u8>,
     held: Vec<u8>,
+    /// Whether the wrapper has begun on this stream.
+    pub(super) has_begun: bool,
     /// Who is to be killed; known when the wrapper has begun.
     pub(super) victim: Option<Victim>,
     /// The command's exit status as its shell told it.
     pub(super) status: Option<i32>,
+    /// Whether nothing more of the wrapper's is to come.
+    is_over: bool,
 }
 
 impl Listener {
@@ -83,51 +148,66 @@ impl Listener {
         Self {
             mark: mark.whole().into_bytes(),
             held: Vec::new(),
+            has_begun: false,
             victim: None,
             status: None,
+            is_over: false,
         }
     }
 
     /// Passes `bytes` on, without the wrapper's lines. What may be the beginning of a mark is held
     /// back until more is known.
-    pub(super) fn feed(&mut self, bytes: &[u8], pass: &mut dyn FnMut(&[u8])) {
-        if self.status.is_some() {
-            return pass(bytes);
+    pub(super) fn feed(&mut self, bytes: &[u8], pass: &mut dyn FnMut(Origin, &[u8])) {
+        if self.is_over {
+            return pass(Origin::Command, bytes);
         }
         self.held.extend_from_slice(bytes);
-        while let Some(start) = find(&self.held, &self.mark) {
-            let Some(length) = self.held[start..].iter().position(|&byte| byte == b'\n') else {
-                pass(&self.held[..start]);
-                self.held.drain(..start);
+        while let Some(start) = find(&self.held, &self.mark).filter(|_| !self.is_over) {
+            pass(self.origin(), &self.held[..start]);
+            self.held.drain(..start);
+            let Some(end) = self.held.iter().position(|&byte| byte == b'\n') else {
                 return;
             };
-            pass(&self.held[..start]);
-            let line = self.held[start + self.mark.len()..start + length].to_vec();
-            self.held.drain(..=start + length);
+            let line = self.held[self.mark.len()..end].to_vec();
+            self.held.drain(..=end);
             self.hear(&String::from_utf8_lossy(&line));
         }
-        let keep = match self.status {
-            Some(_) => 0,
-            None => possible_start(&self.held, &self.mark),
+        let keep = match self.is_over {
+            true => 0,
+            false => possible_start(&self.held, &self.mark),
         };
         let ready = self.held.len() - keep;
-        pass(&self.held[..ready]);
+        pass(self.origin(), &self.held[..ready]);
         self.held.drain(..ready);
     }
 
     /// Passes on what was held back.
-    pub(super) fn finish(&mut self, pass: &mut dyn FnMut(&[u8])) {
-        pass(&self.held);
+    pub(super) fn finish(&mut self, pass: &mut dyn FnMut(Origin, &[u8])) {
+        pass(self.origin(), &self.held);
         self.held.clear();
     }
 
-    fn hear(&mut self, line: &str) {
-        match line.trim().split_once(' ') {
-            Some(("exit", status)) => self.status = status.parse().ok(),
-            Some(("g", number)) => self.victim = number.parse().ok().map(Victim::Group),
-            Some(("p", number)) => self.victim = number.parse().ok().map(Victim::Process),
-            _ => {}
+    fn origin(&self) -> Origin {
+        match self.has_begun {
+            true => Origin::Command,
+            false => Origin::Login,
         }
+    }
+
+    fn hear(&mut self, line: &str) {
+        let line = line.trim();
+        let (word, number) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "exit" => {
+                self.status = number.parse().ok();
+                self.is_over = self.status.is_some();
+            }
+            "g" => self.victim = number.parse().ok().map(Victim::Group),
+            "p" => self.victim = number.parse().ok().map(Victim::Process),
+            "err" => self.is_over = true,
+            _ => return,
+        }
+        self.has_begun = true;
     }
 }
 
@@ -158,29 +238,105 @@ mod tests {
     use std::io::Read as _;
     use std::process::{Command, Stdio};
 
-    fn hear(chunks: &[&str]) -> (String, Option<Victim>, Option<i32>) {
+    /// The login's words, the command's, and what the wrapper told.
+    fn hear(chunks: &[&str]) -> ([String; 2], Option<Victim>, Option<i32>) {
         let mut listener = Listener::new(&Mark(["mark".into(), "er".into()]));
-        let mut passed = Vec::new();
-        let mut pass = |bytes: &[u8]| passed.extend_from_slice(bytes);
+        let mut passed = [Vec::new(), Vec::new()];
+        let mut pass = |origin: Origin, bytes: &[u8]| {
+            passed[usize::from(origin == Origin::Command)].extend_from_slice(bytes);
+        };
         for chunk in chunks {
             listener.feed(chunk.as_bytes(), &mut pass);
         }
         listener.finish(&mut pass);
-        let passed = String::from_utf8(passed).unwrap();
+        let passed = passed.map(|bytes| String::from_utf8(bytes).unwrap());
         (passed, listener.victim, listener.status)
+    }
+
+    /// Feeds a shell that leads a group of its own; what it printed.
+    fn run(shell: &[&str], input: &[u8]) -> String {
+        let mut child = Command::new("setsid")
+            .args(shell)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // A shell that has ended takes no more.
+        let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input);
+        String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
     }
 
     #[test]
     fn the_wrappers_lines_are_heard_and_taken_out() {
         let (passed, victim, status) = hear(&["hi marker g 12\nout\nmarmark", "er exit 3\nlate"]);
-        assert_eq!(passed, "hi out\nmarlate");
+        assert_eq!(passed, ["hi ", "out\nmarlate"]);
         assert_eq!(victim, Some(Victim::Group(12)));
         assert_eq!(status, Some(3));
     }
 
     #[test]
     fn what_only_looks_like_a_mark_is_passed_on() {
-        assert_eq!(hear(&["mark", "mar"]).0, "markmar");
+        assert_eq!(hear(&["mark", "mar"]).0, ["markmar", ""]);
+        assert_eq!(
+            hear(&["marker err\nmarker exit 1\n"]).0,
+            ["", "marker exit 1\n"]
+        );
+    }
+
+    #[test]
+    fn every_kind_of_sh_runs_a_text_as_it_is() {
+        let text = "printf '%s\\n' \"it's\" 'a\\nb' '$HOME' \"#$#\" 发布 '`<>|&;!%b\\0101'\t\nprintf 'x\r'\n";
+        let shells: [&[&str]; 5] = [
+            &["sh"],
+            &["busybox", "sh"],
+            &["bash", "--posix"],
+            &["ksh"],
+            &["zsh", "--emulate", "sh"],
+        ];
+        for shell in shells {
+            for own_process in [true, false] {
+                let mark = Mark(["mark".into(), "er".into()]);
+                let said = run(shell, &mark.wrap(text, own_process));
+                let ([before, said], victim, status) = hear(&[&said]);
+                let (hash, end) = (if own_process { "#0" } else { "#5" }, "x\r");
+                let expected = format!("it's\na\\nb\n$HOME\n{hash}\n发布\n`<>|&;!%b\\0101\n{end}");
+                assert_eq!((before.as_str(), said), ("", expected), "{shell:?}");
+                assert!(victim.is_some(), "{shell:?}");
+                assert_eq!(status, Some(0), "{shell:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_of_any_length_runs() {
+        let mark = Mark(["mark".into(), "er".into()]);
+        let text = format!(": {}; echo ran", quote(&"'".repeat(64 << 10)));
+        let (passed, _, status) = hear(&[&run(&["sh"], &mark.wrap(&text, true))]);
+        assert_eq!((passed[1].as_str(), status), ("ran\n", Some(0)));
+    }
+
+    /// As a login does that reads from its standard input what was not meant for it.
+    #[test]
+    fn no_end_of_a_program_does_anything_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("made");
+        let text = format!(
+            "set -eu\n# it's\nfor x in 1; do\ntouch {0}; touch {0}\n\ttouch {0} &\n(touch {0}) || touch {0}\ndone\n",
+            made.display()
+        );
+        let input = Mark::new().wrap(&text, false);
+        let whole = PADDING + 1;
+        for taken in (whole..input.len()).step_by(7) {
+            run(&["sh"], &input[taken..]);
+            assert!(
+                !made.exists(),
+                "{taken}: {:?}",
+                String::from_utf8_lossy(&input[taken..])
+            );
+        }
+        run(&["sh"], &input[PADDING..]);
+        assert!(made.exists());
     }
 
     /// As in a container, where nobody reaps what ended.
@@ -250,7 +406,7 @@ mod tests {
             let chunks: Vec<&str> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
             prop_assert_eq!(
                 hear(&chunks),
-                ("mmarkemark\nm".to_owned(), Some(Victim::Process(7)), Some(0))
+                (["m".to_owned(), "markemark\nm".to_owned()], Some(Victim::Process(7)), Some(0))
             );
         }
 

@@ -11,6 +11,7 @@ mod login;
 mod login_password;
 mod pool;
 mod sftp;
+mod shells;
 mod signatures;
 mod silence;
 pub(crate) mod sshd;

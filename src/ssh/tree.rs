@@ -39,7 +39,7 @@ impl Connection {
             count: 0,
             progress,
         };
-        let command = Command::new(&text, LONGEST).stdin(&mut source);
+        let command = Command::script(&text, LONGEST).stdin(&mut source);
         self.run_tar(remote, command, cancel)?;
         Ok(source.count)
     }
@@ -59,7 +59,7 @@ impl Connection {
             count: 0,
             progress,
         };
-        let command = Command::new(&text, LONGEST).stdout(&mut sink);
+        let command = Command::script(&text, LONGEST).stdout(&mut sink);
         self.run_tar(remote, command, cancel)?;
         Ok(sink.count)
     }
@@ -89,7 +89,7 @@ impl Connection {
     /// Whether the server has a shell and `tar`.
     fn has_tar(&self, cancel: &Cancel) -> Result<bool, SshError> {
         let mut said = String::new();
-        let asked = Command::new("command -v tar", ANSWER);
+        let asked = Command::script("command -v tar", ANSWER);
         let exit = self.exec(asked, cancel, &mut |stream, line| {
             if stream == Stream::Out {
                 line.clone_into(&mut said);

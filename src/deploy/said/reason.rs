@@ -4,7 +4,7 @@
 use super::{Arg, Said};
 
 /// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
-const REASONS: [(&str, &str); 56] = [
+const REASONS: [(&str, &str); 57] = [
     // Logins at git hosts.
     (
         "a password or token is never sent over plain http; use https",
@@ -73,6 +73,7 @@ const REASONS: [(&str, &str); 56] = [
     ("it holds no key", "agent_empty"),
     ("it did not answer in time", "agent_late"),
     ("a command", "command"),
+    ("another session", "session"),
     (
         "it is in PuTTY's format; convert it with `puttygen KEY.ppk -O private-openssh`",
         "putty",

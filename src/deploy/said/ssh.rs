@@ -85,7 +85,19 @@ impl From<&Cause> for Said {
             Cause::Refused { what, reason: why } => said("failure.ssh.refused")
                 .with("what", reason(what))
                 .with("reason", reason(why)),
-            Cause::NoShell { ended } => said("failure.ssh.no_shell").said("ended", ended),
+            Cause::NoShell => said("failure.ssh.no_shell"),
+            Cause::LoginEnded { ended, said: words } => said(match words.as_str() {
+                "" => "failure.ssh.login_ended",
+                _ => "failure.ssh.login_ended_said",
+            })
+            .said("ended", ended)
+            .arg("said", words),
+            Cause::LoginSilent { after, said: words } => said(match words.as_str() {
+                "" => "failure.ssh.login_silent",
+                _ => "failure.ssh.login_silent_said",
+            })
+            .arg("seconds", seconds(*after))
+            .arg("said", words),
             Cause::CommandTimedOut { limit, killed } => said(match killed {
                 true => "failure.ssh.command_timed_out",
                 false => "failure.ssh.command_timed_out_runs",

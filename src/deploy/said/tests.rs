@@ -21,6 +21,23 @@ fn catalogue(language: Language) -> impl Fn(&str, &[(&str, &str)]) -> Option<Str
     move |key, args| Some(i18n::text(language, key, args)).filter(|text| text != key)
 }
 
+fn login_ended(said: &str) -> SshCause {
+    SshCause::LoginEnded {
+        ended: Exit {
+            code: Some(1),
+            signal: None,
+        },
+        said: said.to_owned(),
+    }
+}
+
+fn login_silent(said: &str) -> SshCause {
+    SshCause::LoginSilent {
+        after: Duration::from_secs(10),
+        said: said.to_owned(),
+    }
+}
+
 fn system() -> io::Error {
     io::Error::from_raw_os_error(CONNECTION_REFUSED)
 }
@@ -214,12 +231,11 @@ fn ssh() -> Vec<SshCause> {
             what: "a command",
             reason: reason(),
         },
-        SshCause::NoShell {
-            ended: Exit {
-                code: Some(11),
-                signal: None,
-            },
-        },
+        SshCause::NoShell,
+        login_ended(""),
+        login_ended("no login here"),
+        login_silent(""),
+        login_silent("Your name?"),
         SshCause::Input { cause: system() },
         SshCause::Input {
             cause: io::Error::other(StepError::StepTimedOut(limit)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::delta::{Delta, Print, Printed};
 use super::manifest::Manifest;
 use super::pack::{Codec, Old};
-use super::script::{self, ARRIVED, Arrival, GREETING, OFFER};
+use super::script::{self, ARRIVED, Arrival, OFFER};
 use super::stream::{Reader, Stream};
 use super::{Sent, Shipment};
 use crate::deploy::destination::{Destination, Ongoing};
@@ -254,13 +254,12 @@ impl Shipment {
         if asked {
             frame.run(destination, &script::look_only(arrival), None, &mut listen)?;
         }
-        let greeting = if asked { "" } else { GREETING };
         let mut dialogue = Dialogue {
             shipment: self,
             frame,
             heard: &heard,
             asked,
-            line: Cursor::new(greeting.into()),
+            line: Cursor::default(),
             answer: None,
             sent: 0,
         };

@@ -180,7 +180,7 @@ fn go_on(then: Option<&str>) -> String {
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> String {
     let look = match asked {
         true => String::new(),
-        false => HELLO.to_owned() + &look(arrival),
+        false => look(arrival),
     };
     opening(arrival)
         + &go_on(then)
@@ -199,12 +199,6 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> St
         + PUBLISH
         + "go_on\n"
 }
-
-/// What the script is told before it is asked anything. A server that has no shell takes it for files by
-/// SFTP, which it is not, and hangs up at once.
-pub(super) const GREETING: &str = "longshore\n";
-
-const HELLO: &str = "read -r hello\n";
 
 /// Takes the part folder on where its `tree` and its `lists` came by another way. `gnu` and `print`:
 /// as in the line that [`take`] reads.

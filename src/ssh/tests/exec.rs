@@ -111,17 +111,22 @@ fn words_of_the_command_reach_its_shell_as_they_are() {
 #[test]
 fn a_command_that_lists_processes_does_not_forge_the_wrappers_lines() {
     let sshd = Sshd::start();
-    let text =
-        "tr '\\0' ' ' < /proc/$PPID/cmdline; echo; tr '\\0' '\\n' < /proc/$PPID/cmdline; exit 5";
+    let text = "for p in $$ $PPID; do tr '\\0' ' ' < /proc/$p/cmdline; echo; \
+                tr '\\0' '\\n' < /proc/$p/cmdline; done; exit 5";
     assert_eq!(exec(&sshd.connect(), text).0, code(5));
 }
 
 #[test]
-fn what_the_login_shell_prints_before_is_passed_on() {
-    let forced = "ForceCommand printf 'welcome '; sh -c \"$SSH_ORIGINAL_COMMAND\"";
+fn what_the_login_prints_before_is_told_apart() {
+    let forced = "ForceCommand printf '\\033]0;me@host\\007welcome '; printf oh >&2; \
+                  sh -c \"$SSH_ORIGINAL_COMMAND\"";
     let chatty = Sshd::with(&["ed25519"], forced);
-    let (exit, lines) = exec(&chatty.connect(), "echo hello; exit 3");
-    assert_eq!((exit, lines), (code(3), vec![out("welcome hello")]));
+    let (exit, mut lines) = exec(&chatty.connect(), "echo hello; echo no >&2; exit 3");
+    lines.sort_by_key(|(stream, line)| (*stream as u8, line.clone()));
+    let login = |line: &str| (Stream::Login, line.to_owned());
+    let err = (Stream::Err, "no".to_owned());
+    let expected = vec![out("hello"), err, login("oh"), login("welcome")];
+    assert_eq!((exit, lines), (code(3), expected));
 }
 
 #[test]
@@ -130,17 +135,21 @@ fn a_forced_command_that_ignores_ours_is_heard_and_is_not_ours() {
         let sshd = Sshd::with(&["ed25519"], &format!("ForceCommand {forced}"));
         let mut lines = Vec::new();
         let command = Command::new("echo hello", LIMIT);
-        let error = sshd
-            .connect()
-            .exec(command, &Cancel::new(), &mut |_, line| {
-                lines.push(line.to_owned());
+        let connection = sshd.connect();
+        let error = connection
+            .exec(command, &Cancel::new(), &mut |stream, line| {
+                lines.push((stream, line.to_owned()));
             })
             .unwrap_err();
+        assert!(!error.is_without_shell(), "{error}");
+        assert!(!connection.is_broken());
         match error.cause {
-            Cause::NoShell { ended: exit } => assert_eq!(exit, code(ended)),
+            Cause::LoginEnded { ended: exit, said } => {
+                assert_eq!((exit, said.as_str()), (code(ended), "forced"));
+            }
             other => panic!("{other}"),
         }
-        assert_eq!(lines, ["forced"]);
+        assert_eq!(lines, [(Stream::Login, "forced".to_owned())]);
     }
 }
 
@@ -265,7 +274,7 @@ fn followed_to_half(connection: &Connection, text: &str) -> (Underway, Vec<Strin
     let command = Command::new(text, LIMIT);
     let followed = connection.exec_until(command, &Cancel::new(), &mut on_line);
     match followed.unwrap() {
-        Followed::Underway(underway) => (underway, lines),
+        Followed::Underway(underway) => (*underway, lines),
         Followed::Ended(exit) => panic!("{exit}"),
     }
 }

@@ -18,10 +18,16 @@ fn a_server_of_files_alone_takes_and_gives_files() {
     let folder = tempfile::tempdir().unwrap();
     let open = folder.path().join("open");
     fs::create_dir(&open).unwrap();
-    let sshd = Sshd::with(&["ed25519"], "ForceCommand internal-sftp");
+    for forced in ["internal-sftp", "/usr/lib/openssh/sftp-server"] {
+        takes_and_gives_files(&open, &format!("ForceCommand {forced}"));
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left");
+}
+
+fn takes_and_gives_files(open: &std::path::Path, config: &str) {
+    let sshd = Sshd::with(&["ed25519"], config);
     let connection = sshd.connect();
     let cancel = Cancel::new();
-    // What is fed is no SFTP: the server hangs up at once instead of waiting for more.
     let mut fed = "longshore\n".as_bytes();
     for stdin in [None, Some(&mut fed as &mut dyn std::io::Read)] {
         let mut command = crate::ssh::Command::new("true", std::time::Duration::from_secs(5));
@@ -49,10 +55,10 @@ fn a_server_of_files_alone_takes_and_gives_files() {
         .unwrap();
     assert_eq!(read, b"content");
     let files = connection.files(&cancel).unwrap();
-    let room = files.try_folder(&open).unwrap().unwrap();
+    let room = files.try_folder(open).unwrap().unwrap();
     assert!(room.is_some_and(|room| room > 0));
-    assert_eq!(fs::read_dir(&open).unwrap().count(), 1, "nothing is left");
-    let missing = folder.path().join("missing");
+    assert_eq!(fs::read_dir(open).unwrap().count(), 1, "nothing is left");
+    let missing = open.join("missing");
     assert_eq!(files.try_folder(&missing).unwrap(), None);
 }
 

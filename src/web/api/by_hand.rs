@@ -114,6 +114,7 @@ impl Done {
             "signal": self.exit.as_ref().and_then(|exit| exit.signal.clone()),
             "stdout": text(Stream::Out),
             "stderr": text(Stream::Err),
+            "login": text(Stream::Login),
             "truncated": self.truncated,
             "milliseconds": self.milliseconds,
         })
@@ -176,6 +177,7 @@ pub async fn exec(
                 let name = match stream {
                     Stream::Out => "out",
                     Stream::Err => "err",
+                    Stream::Login => "login",
                 };
                 tell(outgoing, &json!({"stream": name, "line": line}), cancel);
             }
@@ -188,6 +190,7 @@ pub async fn exec(
                 if let Some(last) = last.as_object_mut() {
                     last.remove("stdout");
                     last.remove("stderr");
+                    last.remove("login");
                 }
                 last
             }
