@@ -8,11 +8,6 @@
   var GROUP_ABOVE = 50;          // children of one node, above which they come in groups
   var GROUP_SIZE = 20;
 
-  /* What the wire's colour names stand for. */
-  var STATE_OF_COLOR = {
-    lightgray: 'waiting', lightgrey: 'waiting', gold: 'running', yellow: 'running', lightgreen: 'succeeded', red: 'failed',
-    orange: 'interrupted', gray: 'cancelled', grey: 'cancelled', silver: 'skipped', whitesmoke: 'skipped'
-  };
   /* A shape for each state, so that colour is never alone; about the origin. */
   var GLYPHS = {
     waiting: 'M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0', running: 'M0 -5.5A5.5 5.5 0 1 1 -5.5 0', succeeded: 'M-5 .5L-1.5 4L5.5 -4',
@@ -40,9 +35,11 @@
     return draw('rect', { x: 0, y: 0, width: width, height: height, rx: figure === 'Rectangle' ? 0 : 8 });
   }
 
-  /* options: {label, onSelect(key), groupAbove} */
+  /* options: {label, onSelect(key), groupAbove, colors: [[state, colour], …], the server's own list} */
   Longshore.Flow = function (element, rows, options) {
     var settings = options || {};
+    var STATE_OF_COLOR = {};
+    (settings.colors || []).forEach(function (pair) { STATE_OF_COLOR[pair[1]] = pair[0]; });
     var byKey = {};              // key -> row, groups among them
     var childrenOf = {};         // key -> rows in their order; '' holds the roots
     var drawn = {};              // key -> {g, shape, glyph, label, title, link, linkText, place}

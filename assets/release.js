@@ -15,6 +15,7 @@
 
   var flow = Longshore.Flow(Longshore.byId('flow'), page.rows, {
     label: Longshore.byId('flow').getAttribute('data-label'),
+    colors: page.colors,
     onSelect: function (key) {
       following = false;
       open(key);

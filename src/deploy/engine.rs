@@ -15,7 +15,7 @@ use super::recorder::{self, Recorder};
 use super::run::{Stop, StopReason};
 use super::said::Message;
 use super::{Options, platform};
-use crate::git::{Mirrors, UrlPolicy, check_revision};
+use crate::git::{CommitId, Mirrors, UrlPolicy, check_revision};
 use crate::secret::Vault;
 use crate::store::nodes;
 use crate::store::releases::{self, NewRelease, Release, ReleaseChange};
@@ -36,6 +36,9 @@ pub struct Order {
     pub project: ProjectId,
     /// A branch, tag or commit.
     pub revision: String,
+    /// The commit that somebody was shown for the revision and confirmed: that one is released, even
+    /// where the branch has moved since.
+    pub commit: Option<CommitId>,
     /// The account that asks.
     pub by: String,
 }
@@ -184,7 +187,7 @@ impl Engine {
             kind: ReleaseKind::Deploy,
             target_id: None,
             revision: order.revision,
-            commit_id: None,
+            commit_id: order.commit.map(|commit| commit.to_string()),
             summary: String::new(),
             requested_by: order.by,
             nodes: plan::deploy(&spec),
@@ -220,6 +223,23 @@ impl Engine {
             nodes: plan::rollback(&spec),
             spec: encode(&spec)?,
         })
+    }
+
+    /// Queues what release `id` did once more: the same commit, or the same rollback.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit) and [`roll_back`](Self::roll_back).
+    pub fn redeploy(&self, id: ReleaseId, by: &str) -> Result<Release, DeployError> {
+        let earlier = self.0.store.read(|conn| releases::find(conn, id))?;
+        match earlier.target_id {
+            Some(target) => self.roll_back(target, by),
+            None => self.submit(Order {
+                project: earlier.project_id,
+                revision: earlier.commit_id.unwrap_or(earlier.revision),
+                commit: None,
+                by: by.to_owned(),
+            }),
+        }
     }
 
     fn queue(&self, new: NewRelease) -> Result<Release, DeployError> {

@@ -36,6 +36,7 @@ mod local;
 mod node_log;
 mod plan;
 mod platform;
+mod preview;
 mod recorder;
 mod repository;
 mod rollout;
@@ -63,11 +64,12 @@ pub use host_keys::{Import, ImportOutcome, Imported};
 pub use inspection::{Folder, Found, Tool};
 pub use node_log::NodeLog;
 pub use plan::{Spec, Step};
+pub use preview::{Change, Live, Preview};
 pub use recorder::{RELEASES, project_room, room};
 pub use repository::{Freshness, KnownRefs};
 pub use said::{Causes, Message, Said, Tell};
 pub use state::{node_may, outcome, release_may};
-pub use tree::{color, figure, release_data};
+pub use tree::{NODE_COLORS, color, figure, release_data};
 
 /// Where the engine works and what its limits are.
 #[derive(Clone, Debug)]

@@ -20,8 +20,20 @@ pub fn figure(step: &str) -> &'static str {
     }
 }
 
+/// The colours of the wire's tree, by CSS name: the one list, which pages are given too.
+pub const NODE_COLORS: [(NodeState, &str); NodeState::ALL.len()] = {
+    let mut colors = [(NodeState::Waiting, ""); NodeState::ALL.len()];
+    let mut at = 0;
+    while at < colors.len() {
+        let state = NodeState::ALL[at];
+        colors[at] = (state, color(state));
+        at += 1;
+    }
+    colors
+};
+
 /// The colour of a node in this state, by CSS name.
-pub fn color(state: NodeState) -> &'static str {
+pub const fn color(state: NodeState) -> &'static str {
     match state {
         NodeState::Waiting => "lightgray",
         NodeState::Running => "gold",

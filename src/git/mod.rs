@@ -16,7 +16,7 @@
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `sweep` | removing mirrors that nothing is released from any more |
-//! | `refs`, `commit`, `revision` | reading a mirror |
+//! | `refs`, `commit`, `revision`, `distance` | reading a mirror |
 //! | `limits` | how much a repository may bring |
 //! | `tree` | a commit's files, listed and judged, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
@@ -33,6 +33,7 @@ mod commit;
 mod content;
 mod credential;
 mod delta;
+mod distance;
 mod error;
 mod fetch;
 mod framing;
@@ -59,6 +60,7 @@ mod tests;
 pub use checkout::Checkout;
 pub use commit::{Commit, CommitId};
 pub use credential::GitCredential;
+pub use distance::Distance;
 pub use error::{GitError, Limit};
 pub use host_key::{HostKey, host_key};
 pub use limits::Limits;

@@ -270,6 +270,46 @@ pub fn newest_of(
     Ok(rows.into_iter().map(of_project).collect())
 }
 
+/// The release whose files were live before `release`: those of the newest one that succeeded before
+/// it. `None` where nothing had, or where they are the very files that `release` brought.
+///
+/// # Errors
+/// Those of the database.
+pub fn live_before(conn: &mut Conn, release: &Release) -> Result<Option<Release>> {
+    let files = release.target_id.unwrap_or(release.id);
+    let before: Vec<(ReleaseId, Option<ReleaseId>)> = releases::table
+        .filter(releases::project_id.eq(release.project_id))
+        .filter(releases::state.eq(ReleaseState::Succeeded))
+        .filter(releases::id.lt(release.id))
+        .order(releases::id.desc())
+        .limit(1)
+        .select((releases::id, releases::target_id))
+        .load(conn)?;
+    before
+        .first()
+        .map(|(id, target)| target.unwrap_or(*id))
+        .filter(|before| *before != files)
+        .map(|before| find(conn, before))
+        .transpose()
+}
+
+/// The newest release of `project` that succeeded, as the one that its files came with.
+///
+/// # Errors
+/// Those of the database.
+pub fn last_success(conn: &mut Conn, project: ProjectId) -> Result<Option<Release>> {
+    let newest: Option<(ReleaseId, Option<ReleaseId>)> = releases::table
+        .filter(releases::project_id.eq(project))
+        .filter(releases::state.eq(ReleaseState::Succeeded))
+        .order(releases::id.desc())
+        .select((releases::id, releases::target_id))
+        .first(conn)
+        .optional()?;
+    newest
+        .map(|(id, target)| find(conn, target.unwrap_or(id)))
+        .transpose()
+}
+
 /// The release whose files all servers of `project` have now, as far as the platform knows: that of
 /// its newest success, unless a later release has turned some server to its own files.
 pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {

@@ -1,4 +1,4 @@
-//! The pages of releases.
+//! The pages of releases. What changes a production project is asked for twice: see [`confirm`].
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -7,12 +7,13 @@ use minijinja::Value;
 use super::api;
 use super::error::{Error, Result};
 use super::flash::Flash;
+use super::forms::release as wanted;
 use super::input::{Form, Id, query};
 use super::paging;
 use super::render::{self, context};
 use super::say;
 use super::visitor::Visitor;
-use crate::deploy::{Freshness, Order};
+use crate::deploy::{Change, Freshness, NODE_COLORS};
 use crate::i18n::Language;
 use crate::store::releases::{self, ReleaseRow};
 use crate::store::{ReleaseId, Role, nodes, projects};
@@ -22,8 +23,16 @@ const LIST: &str = "/releases";
 
 /// How many branches and tags the plain form knows.
 const KNOWN: usize = 21;
+mod confirm;
+
+use confirm::Confirmed;
+
 /// How many characters of a commit's id are shown.
 const SHORT: usize = 8;
+
+fn short(commit: &str) -> &str {
+    commit.get(..SHORT).unwrap_or(commit)
+}
 
 /// A release as the templates take it.
 fn shown(language: Language, row: &ReleaseRow) -> Value {
@@ -33,11 +42,10 @@ fn shown(language: Language, row: &ReleaseRow) -> Value {
         _ => None,
     };
     let commit = release.commit_id.as_deref();
-    let short = commit.and_then(|commit| commit.get(..SHORT));
     // Where the commit itself was asked for, it is not said twice.
-    let (asked, short) = match (commit == Some(release.revision.as_str()), short) {
-        (true, Some(short)) => (short, None),
-        (_, short) => (release.revision.as_str(), short),
+    let (asked, short) = match commit.map(short) {
+        Some(short) if commit == Some(release.revision.as_str()) => (short, None),
+        short => (release.revision.as_str(), short),
     };
     context! {
         id => release.id,
@@ -131,8 +139,16 @@ pub async fn new(visitor: Visitor, request: HttpRequest) -> Result {
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     let typed = render::value(fields.typed());
+    let confirmed = Confirmed::read(&fields);
+    if confirmed == Confirmed::No
+        && let Ok(wanted) = wanted::check(&fields)
+        && let Some(preview) = confirm::ask_first(&visitor, wanted.into()).await?
+    {
+        return confirm::page(&visitor, &preview, LIST, Some(&fields));
+    }
+    let commit = confirmed.commit();
     match visitor
-        .ask(move |app| api::releases::submit(app, &fields, by))
+        .ask(move |app| api::releases::submit(app, &fields, commit, by))
         .await
     {
         Ok(release) => Ok(to_release(release.id)),
@@ -154,17 +170,13 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     visitor.require(Role::Viewer)?;
     // The cursor is older than the snapshot, so that no change falls between the two.
     let cursor = visitor.app().hub().now().to_string();
-    let (row, nodes, may_go_back) = visitor
+    let (row, nodes, target) = visitor
         .ask(move |app| {
-            app.store().read(|conn| {
-                let row = releases::row(conn, id)?;
-                // A rollback can be gone back to as long as what it pointed to.
-                let files = row.release.target_id.unwrap_or(id);
-                let reached = !nodes::servers_reached(conn, files)?.is_empty();
-                let live = releases::live(conn, row.release.project_id)?;
-                let may_go_back = reached && live != Some(files);
-                Ok((row, nodes::of_release(conn, id)?, may_go_back))
-            })
+            let (row, nodes) = app
+                .store()
+                .read(|conn| Ok((releases::row(conn, id)?, nodes::of_release(conn, id)?)))?;
+            let target = app.engine().rollback_target(&row.release)?;
+            Ok::<_, Error>((row, nodes, target))
         })
         .await?;
     let rows = api::releases::rows(visitor.language(), &nodes);
@@ -187,16 +199,26 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
     };
     let deployer = visitor.may(Role::Deployer);
     let active = row.release.state.is_active();
+    let rollback = target.filter(|_| deployer && !active).map(|target| {
+        context! {
+            id => target.id,
+            short => target.commit_id.as_deref().map_or(&*target.revision, short),
+            at => target.finished_at,
+            is_this => target.id == row.release.target_id.unwrap_or(id),
+        }
+    });
     let context = context! {
         release => shown(visitor.language(), &row),
         rows,
         cursor,
         selected,
+        rollback,
+        asks_first => confirm::is_asked(row.project_env),
+        colors => NODE_COLORS,
         can => context! {
             edit => visitor.may(Role::Admin),
             cancel => deployer && active,
             again => deployer && !active,
-            rollback => deployer && !active && may_go_back,
         },
     };
     render::found(&visitor, "releases/show.html", MENU, context)
@@ -211,8 +233,13 @@ pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
 }
 
 /// `POST /releases/{id}/rollback`
-pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
+pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>, Form(fields): Form) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
+    if Confirmed::read(&fields) == Confirmed::No
+        && let Some(preview) = confirm::ask_first(&visitor, Change::RollBack(id)).await?
+    {
+        return confirm::page(&visitor, &preview, visitor.path(), None);
+    }
     let release = visitor
         .ask(move |app| app.engine().roll_back(id, &by))
         .await?;
@@ -220,21 +247,15 @@ pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
 }
 
 /// `POST /releases/{id}/again`: the same commit once more.
-pub async fn again(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
+pub async fn again(visitor: Visitor, Id(id): Id<ReleaseId>, Form(fields): Form) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
+    if Confirmed::read(&fields) == Confirmed::No
+        && let Some(preview) = confirm::ask_first(&visitor, Change::Redeploy(id)).await?
+    {
+        return confirm::page(&visitor, &preview, visitor.path(), None);
+    }
     let release = visitor
-        .ask(move |app| {
-            let earlier = app.store().read(|conn| releases::find(conn, id))?;
-            let again = match earlier.target_id {
-                Some(target) => app.engine().roll_back(target, &by),
-                None => app.engine().submit(Order {
-                    project: earlier.project_id,
-                    revision: earlier.commit_id.unwrap_or(earlier.revision),
-                    by,
-                }),
-            };
-            again.map_err(Error::from)
-        })
+        .ask(move |app| app.engine().redeploy(id, &by))
         .await?;
     Ok(to_release(release.id))
 }

@@ -5,6 +5,7 @@
 mod architecture;
 mod assets;
 mod browser_crud;
+mod browser_production;
 mod browser_push;
 mod browser_release;
 mod browser_tabs;

@@ -119,6 +119,7 @@ impl Demo {
         let release = self.app.engine().submit(Order {
             project: self.project,
             revision: repository::BRANCH.to_owned(),
+            commit: None,
             by: USER.to_owned(),
         })?;
         // Last: an account whose password was never written down would be in the next run's way.

@@ -170,6 +170,7 @@ impl Stage {
         self.engine.submit(Order {
             project: self.project.id,
             revision: revision.into(),
+            commit: None,
             by: "ann".into(),
         })
     }

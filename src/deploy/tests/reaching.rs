@@ -141,6 +141,7 @@ fn a_project_without_servers_cannot_be_released() {
     let unknown = stage.engine.submit(Order {
         project: ProjectId(99),
         revision: "main".into(),
+        commit: None,
         by: "ann".into(),
     });
     assert!(matches!(

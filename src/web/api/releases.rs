@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::deploy::{self, NodeLog, Order};
+use crate::git::CommitId;
 use crate::i18n::{self, Language};
 use crate::store::nodes::{self, Node};
 use crate::store::releases::{self, Release};
@@ -35,11 +36,16 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// Queues the release that `fields` ask for.
-pub fn submit(app: &App, fields: &Fields, by: String) -> Result<Release> {
+/// `commit` was confirmed for the branch or tag.
+///
+/// # Errors
+/// Those of the fields, by name, and of the engine.
+pub fn submit(app: &App, fields: &Fields, commit: Option<CommitId>, by: String) -> Result<Release> {
     let wanted = release::check(fields)?;
     let order = Order {
         project: wanted.project,
         revision: wanted.revision,
+        commit,
         by,
     };
     app.engine().submit(order).map_err(|error| {
@@ -62,7 +68,9 @@ pub fn submit(app: &App, fields: &Fields, by: String) -> Result<Release> {
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     fields.only(&FIELDS, &[])?;
-    let release = visitor.ask(move |app| submit(app, &fields, by)).await?;
+    let release = visitor
+        .ask(move |app| submit(app, &fields, None, by))
+        .await?;
     Ok(HttpResponse::Created().json(release))
 }
 

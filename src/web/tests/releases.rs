@@ -178,3 +178,61 @@ async fn releases_are_asked_for_by_their_pages() {
     viewer.post("/releases/2/cancel", &[]).await.expect(403);
     viewer.get("/releases/new").await.expect(403);
 }
+
+#[actix_web::test]
+async fn a_production_release_asks_first_and_takes_only_a_plain_answer() {
+    let test = TestApp::with_people();
+    let project = test.script("ann").project("shop").await;
+    test.script("ann")
+        .put(&format!("projects/{project}"), json!({"env": "prod"}))
+        .await
+        .expect(200);
+    let mut browser = test.browser_of("dan").await;
+    let order = [
+        ("project_id", project.as_str()),
+        ("ref", "main"),
+        ("commit", ""),
+    ];
+    let none = json!([]);
+    let dan = test.script("dan");
+    for answer in ["", "no", "YES", "abc", "main"] {
+        let mut order = order.to_vec();
+        order.push(("confirmed", answer));
+        let asked = browser.post("/releases", &order).await.expect(200);
+        for part in [
+            "server of shop",
+            "value=\"main\"",
+            "name=\"confirmed\" value=\"yes\"",
+        ] {
+            assert!(asked.body.contains(part), "{part}: {}", asked.body);
+        }
+        assert_eq!(dan.get("releases").await.json(), none, "{answer}");
+    }
+    let wrong = browser
+        .post(
+            "/releases",
+            &[("project_id", &project), ("ref", "a..b"), ("commit", "")],
+        )
+        .await;
+    assert!(wrong.expect(422).body.contains("id=\"ref-error\""));
+    let mut answered = order.to_vec();
+    answered.push(("confirmed", "yes"));
+    let made = browser.post("/releases", &answered).await.expect(303);
+    assert_eq!(made.header("location"), "/releases/1");
+    browser.post("/releases/1/cancel", &[]).await.expect(303);
+    // Once more, with the commit that a page showed.
+    let asked = browser.post("/releases/1/again", &[]).await.expect(200);
+    assert!(asked.body.contains("id=\"release-confirm\""));
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let mut answered = order.to_vec();
+    answered.push(("confirmed", commit));
+    browser.post("/releases", &answered).await.expect(303);
+    let release = dan.get("releases/2").await.json();
+    assert_eq!(
+        (&release["commit"], &release["ref"]),
+        (&json!(commit), &json!("main"))
+    );
+    let mut viewer = test.browser_of("vic").await;
+    viewer.post("/releases", &order).await.expect(403);
+    viewer.post("/releases/1/rollback", &[]).await.expect(403);
+}

@@ -1,0 +1,33 @@
+//! How far two commits are apart.
+
+use super::commit::CommitId;
+use super::error::GitError;
+use super::mirror::Mirror;
+
+/// The commits that lie between two others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Distance {
+    /// Commits that lead to the second one and not to the first.
+    pub added: usize,
+    /// Commits that lead to the first one and not to the second.
+    pub removed: usize,
+}
+
+impl Mirror {
+    /// The commits between `from` and `to`, as `git rev-list --left-right --count from...to` counts
+    /// them; `None` where the mirror does not have both. Reads what is there, and fetches nothing.
+    ///
+    /// # Errors
+    /// Those of a mirror that cannot be read.
+    pub fn distance(&self, from: &CommitId, to: &CommitId) -> Result<Option<Distance>, GitError> {
+        let repository = self.open()?;
+        let has = |id: &CommitId| repository.find_commit(id.0).is_ok();
+        if !has(from) || !has(to) {
+            return Ok(None);
+        }
+        match repository.graph_ahead_behind(to.0, from.0) {
+            Ok((added, removed)) => Ok(Some(Distance { added, removed })),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+}
