@@ -226,5 +226,8 @@
     commitField.value = '';
     load();
   });
+  // A chosen commit is what is sent: the branch only led to it.
+  project.form.addEventListener('submit', function () { refField.disabled = !!commitField.value; });
+  window.addEventListener('pageshow', function () { refField.disabled = false; });
   load();
 }());

@@ -6,6 +6,8 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
+//! | [`http`] | the text of requests: decoding, cookies, origins, canonical paths | – |
+//! | [`names`] | names that people see | – |
 //! | [`proxies`] | where a request came from, behind reverse proxies | – |
 //! | [`pools`] | bounded pools of blocking threads, one for each thing that is waited for | – |
 //! | [`limits`] | how often somebody may do something | proxies |
@@ -15,11 +17,11 @@
 //! | [`git`] | mirrors, fetch, refs, commits, checkout, archive | secret |
 //! | [`ssh`] | connections, host keys, exec, transfer | secret |
 //! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
-//! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies |
+//! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies, http |
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
-//! | [`vote`] | votes: questions, ballots, counts | store, secret |
+//! | [`vote`] | votes: questions, ballots, counts | store, secret, names |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret, pools |
-//! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies, secret |
+//! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies, secret, http |
 //! | [`app`] | every shared handle, built once | all above but transport |
 //! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
 //! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`), metrics |
@@ -32,10 +34,12 @@ pub mod chat;
 pub mod cli;
 pub mod deploy;
 pub mod git;
+pub mod http;
 pub mod hub;
 pub mod i18n;
 pub mod limits;
 pub mod metrics;
+pub mod names;
 pub mod pools;
 pub mod proxies;
 pub mod secret;

@@ -16,7 +16,9 @@ use crate::metrics::Metrics;
 use crate::transport::{Bounds, Wire};
 
 mod calm;
+mod canonical;
 mod descriptors;
+mod encoded;
 mod front;
 mod gate;
 mod seen;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 pub use book::{VoteError, Votes};
 
+use crate::names::is_blank;
 use crate::secret::fingerprint;
 
 /// The longest question, in characters.
@@ -87,7 +88,7 @@ impl Question {
             code,
             most,
         };
-        if text.is_empty() {
+        if is_blank(&text) {
             return Err(BadQuestion {
                 field: "question",
                 ..bad("required", QUESTION_CHARS)
@@ -99,8 +100,12 @@ impl Question {
             if read.contains(&option) {
                 return Err(bad("vote_options_alike", MOST_OPTIONS));
             }
-            if !option.is_empty() {
+            if !is_blank(&option) {
                 read.push(option);
+            }
+            // Each is compared with all before it.
+            if read.len() > MOST_OPTIONS {
+                break;
             }
         }
         if !(LEAST_OPTIONS..=MOST_OPTIONS).contains(&read.len()) {

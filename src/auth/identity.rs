@@ -1,9 +1,8 @@
 //! What a request shows to prove who it is, and who that turned out to be.
 
-use actix_web::HttpRequest;
-use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
+use crate::http::Head;
 use crate::secret::Secret;
 use crate::store::users::User;
 use crate::store::{Role, UserId};
@@ -11,8 +10,8 @@ use crate::store::{Role, UserId};
 /// The cookie that carries a login session's token.
 pub const SESSION_COOKIE: &str = "longshore_session";
 
-/// What a request shows. A request with an `Authorization` header is not let in by its cookie: the
-/// header is what its sender meant.
+/// What a request shows. A request with `Authorization: Bearer` is not let in by its cookie: the
+/// header is what its sender meant. Other schemes are not ours, and the cookie counts beside them.
 #[derive(Clone, Debug, Default)]
 pub enum Proof {
     /// Nothing.
@@ -20,42 +19,18 @@ pub enum Proof {
     None,
     /// A login session's token.
     Cookie(Secret<String>),
-    /// An API token, or whatever stood in `Authorization`: what is malformed opens nothing.
+    /// An API token, or whatever stood behind `Bearer`: what is malformed opens nothing.
     Bearer(Secret<String>),
 }
 
 impl Proof {
-    /// What `request` shows.
-    pub fn of(request: &HttpRequest) -> Self {
-        let headers = request.headers();
-        let text = |value: &'_ HeaderValue| value.to_str().unwrap_or_default().to_owned();
-        Self::shown(
-            headers.get(AUTHORIZATION).map(text).as_deref(),
-            headers
-                .get_all(COOKIE)
-                .filter_map(|value| value.to_str().ok()),
-        )
-    }
-
-    /// What a request shows whose header `Authorization` and headers `Cookie` are these.
-    pub fn shown<'a>(
-        authorization: Option<&str>,
-        cookies: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        if let Some(text) = authorization {
-            let token = match text.split_once(' ') {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-                _ => "",
-            };
+    /// What a request with these headers shows.
+    pub fn of(head: &Head<'_>) -> Self {
+        if let Some(token) = head.bearer() {
             return Self::Bearer(Secret::new(token.to_owned()));
         }
-        let mut pairs = cookies.into_iter().flat_map(|header| header.split(';'));
-        let token = pairs.find_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            (name.trim() == SESSION_COOKIE).then_some(value.trim())
-        });
-        match token {
-            Some(token) if !token.is_empty() => Self::Cookie(Secret::new(token.to_owned())),
+        match head.cookie(SESSION_COOKIE) {
+            Some(token) if !token.is_empty() => Self::Cookie(Secret::new(token.into_owned())),
             _ => Self::None,
         }
     }

@@ -1,7 +1,7 @@
 //! Who is it, and may they: passwords, login sessions, roles, CSRF and API tokens.
 //!
 //! [`Auth`] is the one handle. A request's [`Proof`] (a login cookie or a bearer token) becomes an
-//! [`Identity`]; [`Auth::check_source`] refuses requests that a page of another site sent.
+//! [`Identity`]; [`Auth::check_source`] refuses changes that a page of another site asks for.
 //! Everything that reaches the database or hashes a password blocks: async code calls it on the
 //! blocking pool.
 
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite};
 
-use crate::proxies::{FORWARDED_FOR, Proxies};
+use crate::http::{Head, Sites, Source};
+use crate::proxies::Proxies;
 use crate::secret::{Secret, fingerprint, new_token};
 use crate::store::users::User;
 use crate::store::{Conn, Moment, Role, Store, UserId, logins, users};
@@ -23,14 +24,12 @@ mod identity;
 mod known;
 mod limiter;
 mod password;
-mod source;
 #[cfg(test)]
 mod tests;
 
 pub use error::{AuthError, Result};
 pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
 pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
-pub use source::Source;
 
 use known::Known;
 use limiter::LoginLimiter;
@@ -68,7 +67,7 @@ pub struct Auth(Arc<Inner>);
 struct Inner {
     store: Store,
     login_days: u32,
-    own_origins: Vec<String>,
+    sites: Sites,
     /// Whether cookies are for https alone: where browsers come over https.
     secure: bool,
     proxies: Proxies,
@@ -80,16 +79,17 @@ struct Inner {
 impl Auth {
     /// Accounts and logins in `store`.
     pub fn new(store: Store, options: &AuthOptions) -> Self {
-        let own_origins: Vec<String> = options
-            .public_urls
-            .iter()
-            .filter_map(|url| source::origin_of(url))
-            .collect();
+        let machine = rustix::system::uname();
+        let sites = Sites::new(
+            &options.public_urls,
+            machine.nodename().to_str().unwrap_or_default(),
+        );
+        let mut origins = sites.origins().iter();
         Self(Arc::new(Inner {
             store,
             login_days: options.login_days,
-            secure: own_origins.iter().any(|own| own.starts_with("https:")),
-            own_origins,
+            secure: origins.any(|own| own.starts_with("https:")),
+            sites,
             proxies: options.proxies.clone(),
             limiter: LoginLimiter::default(),
             known: Known::default(),
@@ -178,6 +178,7 @@ impl Auth {
         let user = self.0.store.read(|conn| users::by_name(conn, name))?;
         let user = user.filter(|user| !user.disabled);
         let hash = user.as_ref().map(|user| user.password_hash.as_str());
+        let is_account = user.is_some();
         let right = password::verify(password, hash);
         drop(turn);
         // Attempts sent side by side all pass the first check; only as many as are allowed may
@@ -196,7 +197,11 @@ impl Auth {
                 Ok(login)
             }
             None => {
-                tracing::warn!(account = name, %address, "login failed");
+                // What was typed in the name's place may be a password: only a name that is one is told.
+                match is_account {
+                    true => tracing::warn!(account = name, %address, "login failed"),
+                    false => tracing::warn!(%address, "login failed: no such account"),
+                }
                 limiter.failed(name, address, Instant::now());
                 Err(AuthError::LoginFailed)
             }
@@ -317,24 +322,26 @@ impl Auth {
     /// Where a request came from, as far as that can be trusted; none where it has no connection.
     pub fn sender(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
-        Some(self.0.proxies.sender(peer, &forwarded(request)))
+        let forwarded = head_of(request).forwarded_for();
+        Some(self.0.proxies.sender(peer, &forwarded))
     }
 
-    /// Where the page is from that sent this request.
-    pub fn source(&self, request: &HttpRequest) -> Source {
-        Source::of(request, &self.0.own_origins)
+    /// The addresses under which this server is known.
+    pub fn sites(&self) -> &Sites {
+        &self.0.sites
     }
 
-    /// Refuses a request that another site's page sent, and one that changes something by a login
-    /// cookie without telling where it comes from.
+    /// Refuses a change that another site's page asks for, and one by a login cookie that does not
+    /// tell where it comes from. Requests that change nothing pass: links from everywhere lead here.
     ///
     /// # Errors
     /// [`AuthError::ForeignSource`].
-    pub fn check_source(&self, request: &HttpRequest) -> Result<()> {
-        let by_cookie = matches!(Proof::of(request), Proof::Cookie(_));
-        match self.source(request) {
+    pub fn check_source(&self, is_safe: bool, head: &Head<'_>) -> Result<()> {
+        let by_cookie = || matches!(Proof::of(head), Proof::Cookie(_));
+        match self.0.sites.source(head) {
+            _ if is_safe => Ok(()),
             Source::Own => Ok(()),
-            Source::Unstated if request.method().is_safe() || !by_cookie => Ok(()),
+            Source::Unstated if !by_cookie() => Ok(()),
             Source::Unstated | Source::Foreign => Err(AuthError::ForeignSource),
         }
     }
@@ -376,11 +383,10 @@ impl Auth {
     }
 }
 
-/// The lines of a request's `X-Forwarded-For`, in their order.
-pub fn forwarded(request: &HttpRequest) -> Vec<&str> {
-    // A line that is no text is an entry that is no address.
-    let lines = request.headers().get_all(FORWARDED_FOR);
-    lines.map(|line| line.to_str().unwrap_or("?")).collect()
+/// What the headers of `request` show of its sender.
+pub fn head_of(request: &HttpRequest) -> Head<'_> {
+    let headers = request.headers().iter();
+    Head::of(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
 }
 
 /// The path of a one-time login link.

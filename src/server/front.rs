@@ -12,7 +12,7 @@ use std::{
 
 use actix_http::HttpService;
 use actix_service::{
-    IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
+    Service, ServiceFactory, apply_fn_factory, fn_factory, fn_service, map_config,
 };
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::Data;
@@ -21,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::calm::{Meter, Metered, unless_in_circles};
+use super::canonical::canonical;
+use super::encoded::Encoded;
 use crate::app::App;
 use crate::metrics::Metrics;
 use crate::transport::Wire;
@@ -132,14 +134,14 @@ fn piece(stream: &TcpStream) -> io::Result<Vec<u8>> {
 
 async fn by_the_routes<S, E>(routes: &S, stream: TcpStream, read: Vec<u8>)
 where
-    S: Service<(Metered<Reread>, Option<SocketAddr>), Response = (), Error = E>,
+    S: Service<(Encoded<Metered<Reread>>, Option<SocketAddr>), Response = (), Error = E>,
     E: std::fmt::Display,
 {
     let peer = stream.peer_addr().ok();
     // The routes have no limit of their own for a client that does not read.
     give_up_when_stuck(&stream);
     let meter = Meter::default();
-    let stream = Metered::new(Reread::new(read, stream), meter.clone());
+    let stream = Encoded::new(Metered::new(Reread::new(read, stream), meter.clone()));
     match unless_in_circles(routes.call((stream, peer)), meter).await {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::debug!(%error, "a connection"),
@@ -156,12 +158,12 @@ fn routes(
     Error = actix_web::Error,
     InitError = (),
 > {
-    actix_web::App::new()
+    let app = actix_web::App::new()
         .app_data(Data::new(site.app))
         .app_data(Data::new(site.metrics))
         .configure(move |config| site.wire.routes(config))
-        .configure(web::configure)
-        .into_factory()
+        .configure(web::configure);
+    apply_fn_factory(app, |request, app| app.call(canonical(request)))
 }
 
 /// Has the system end a connection that takes nothing of what is written to it.

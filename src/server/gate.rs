@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::HttpRequest;
 use serde_json::Value;
 
 use super::seen::Seen;
 use crate::app::App;
-use crate::auth::{Identity, Proof, Source};
+use crate::auth::{Identity, Proof};
 use crate::chat;
+use crate::http::{Sites, Source};
 use crate::hub::{Family, Kind, RoomName};
 use crate::limits::Sender;
 use crate::pools::Busy;
@@ -81,7 +81,12 @@ impl AppGate {
                     format!("the room {} is switched off here", room.as_str()),
                 ),
             }
-        })
+        })?;
+        // No browser keeps a login for a name that leads here by a stranger's doing.
+        match who.account.is_none() && who.foreign_host {
+            true => Err(foreign_host()),
+            false => Ok(()),
+        }
     }
 
     /// Whether the sender may send that much now; a yes counts.
@@ -107,6 +112,11 @@ impl AppGate {
                 .retry_after(wait.max(SHORTEST_WAIT))
             })
     }
+}
+
+fn foreign_host() -> Refusal {
+    let message = "this server does not know the name in Host; the setting public_urls tells it";
+    Refusal::new(Code::Forbidden, "host", message)
 }
 
 fn login_needed(room: &RoomName) -> Refusal {
@@ -219,6 +229,7 @@ impl Gate for AppGate {
                 .peer
                 .map(|peer| household(proxies.sender(peer, &asker.forwarded))),
             proof: asker.proof,
+            foreign_host: asker.foreign_host,
         };
         if matches!(who.proof, Proof::None) {
             return ready(Ok(who));
@@ -277,13 +288,13 @@ impl Gate for AppGate {
         })
     }
 
-    fn source(&self, request: &HttpRequest) -> Source {
-        self.app.auth().source(request)
+    fn sites(&self) -> &Sites {
+        self.app.auth().sites()
     }
 
     fn may_publish<'a>(
         &'a self,
-        request: &'a HttpRequest,
+        source: Source,
         who: &'a Who,
         draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
@@ -295,7 +306,7 @@ impl Gate for AppGate {
             )
         };
         let by_cookie = matches!(who.proof, Proof::Cookie(_));
-        ready(match self.app.auth().source(request) {
+        ready(match source {
             Source::Foreign => Err(foreign()),
             Source::Unstated if by_cookie => Err(Refusal::new(
                 Code::Forbidden,

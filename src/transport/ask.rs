@@ -2,18 +2,26 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use url::form_urlencoded;
-
 use super::{
     refusal::{Code, Refusal},
     traffic::Way,
 };
+use crate::http::{NotUtf8, pairs};
 use crate::hub::{Position, RoomName};
 
 /// More rooms than that are not even read; how many a poll may have is the hub's to say.
 const ROOMS: usize = 256;
 const WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: f64 = 60.0;
+
+/// The last id in a query, as the libraries spell it that stand in for a browser's `EventSource`: a
+/// script cannot set the header.
+const LAST_EVENT_ID: [&str; 4] = [
+    "lastEventId",
+    "lastEventID",
+    "last_event_id",
+    "Last-Event-ID",
+];
 
 /// A sound query; the name's own bounds are the hub's to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +66,7 @@ impl Ask {
             wait,
             rooms,
             afters,
+            ..
         } = Query::read(query)?;
         let contract = match (rooms.is_empty(), afters.is_empty()) {
             (true, true) => Contract::Course,
@@ -79,19 +88,22 @@ impl Ask {
 }
 
 impl Subscribe {
-    /// Reads a query. No room means `chat`, no cursor means now. `last`, what a stream that broke off
-    /// had come to, goes before the query's own cursors: those are as old as the page.
+    /// Reads a query. No room means `chat`, no cursor means now. `last`, the header that tells what a
+    /// stream that broke off had come to, goes before the same in the query, and that before the
+    /// query's own cursors: those are as old as the page.
     pub(super) fn parse(query: &str, last: Option<&str>) -> Result<Subscribe, Refusal> {
         let Query {
             name,
             mut rooms,
             afters,
+            last: in_query,
             ..
         } = Query::read(query)?;
         if rooms.is_empty() {
             rooms.push(RoomName::chat());
         }
-        let after = match last.filter(|last| !last.is_empty()) {
+        let last = last.filter(|last| !last.is_empty());
+        let after = match last.or(in_query.as_deref()) {
             Some(last) => Position::parse([last])
                 .map_err(|bad| Refusal::new(Code::Malformed, "last-event-id", bad.to_string()))?,
             None => position(&afters)?,
@@ -105,23 +117,31 @@ struct Query<'a> {
     wait: Option<Cow<'a, str>>,
     rooms: Vec<RoomName>,
     afters: Vec<Cow<'a, str>>,
+    last: Option<Cow<'a, str>>,
 }
 
 impl Query<'_> {
     fn read(query: &str) -> Result<Query<'_>, Refusal> {
-        let (mut name, mut wait) = (None, None);
+        let (mut name, mut wait, mut last) = (None, None, None);
         let (mut rooms, mut afters) = (Vec::new(), Vec::new());
-        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        for pair in pairs(query.as_bytes()) {
+            let Ok(key) = pair.name else { continue };
+            let text = |field| pair.value.map_err(|NotUtf8| Refusal::not_utf8(field));
             match &*key {
-                "name" => name = name.or(Some(value.into_owned())),
-                "wait" => wait = wait.or(Some(value)),
-                "room" => {
-                    let room = RoomName::parse(&value)?;
+                "name" if name.is_none() => name = Some(text("name")?.into_owned()),
+                "wait" if wait.is_none() => wait = Some(text("wait")?),
+                // jQuery writes arrays with brackets.
+                "room" | "room[]" => {
+                    let room = RoomName::parse(&text("room")?)?;
                     if !rooms.contains(&room) {
                         rooms.push(room);
                     }
                 }
-                "after" => afters.push(value),
+                "after" | "after[]" => afters.push(text("after")?),
+                key if LAST_EVENT_ID.contains(&key) => {
+                    let id = text("last-event-id")?;
+                    last = last.or((!id.is_empty()).then_some(id));
+                }
                 _ => {}
             }
             if rooms.len() > ROOMS {
@@ -139,6 +159,7 @@ impl Query<'_> {
             wait,
             rooms,
             afters,
+            last,
         })
     }
 }
@@ -188,9 +209,30 @@ mod tests {
     }
 
     #[test]
+    fn rooms_come_as_jquery_writes_arrays() {
+        for query in [
+            "name=a&room[]=chat&room[]=vote/x",
+            "name=a&room%5B%5D=chat&room=vote%2Fx",
+        ] {
+            let ask = Ask::parse(query).unwrap();
+            let rooms = vec![RoomName::chat(), RoomName::parse("vote/x").unwrap()];
+            let after = Position::Now;
+            assert_eq!(ask.contract, Contract::Full { rooms, after }, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_may_hold_any_bytes() {
+        let ask = Ask::parse("%FF=1&x=%FF&name=%E6%9D%B0&name=%FF&lastEventId=&wait=1&wait=%FF");
+        assert_eq!(ask.unwrap().name, "杰");
+    }
+
+    #[test]
     fn a_stream_goes_on_from_where_it_broke_off() {
         let chat = vec![RoomName::chat()];
-        let parse = |query, last| Subscribe::parse(query, last).unwrap();
+        fn parse(query: &str, last: Option<&str>) -> Subscribe {
+            Subscribe::parse(query, last).unwrap()
+        }
         let plain = parse("name=a", None);
         assert_eq!((plain.rooms, plain.after), (chat.clone(), Position::Now));
         let after = |text| Position::parse([text]).unwrap();
@@ -198,6 +240,12 @@ mod tests {
         assert_eq!(parse("name=a&after=b.1", Some("")).after, after("b.1"));
         assert_eq!(parse("name=a&after=b.1", Some("b.7")).after, after("b.7"));
         assert_eq!(parse("name=a", Some("start")).after, Position::Start);
+        for name in LAST_EVENT_ID {
+            let query = format!("name=a&after=b.1&{name}=&{name}=b.5");
+            assert_eq!(parse(&query, None).after, after("b.5"), "{name}");
+            assert_eq!(parse(&query, Some("")).after, after("b.5"), "{name}");
+            assert_eq!(parse(&query, Some("b.7")).after, after("b.7"), "{name}");
+        }
         let refusal = Subscribe::parse("name=a", Some("x")).unwrap_err();
         let sought = Refusal::new(Code::Malformed, "last-event-id", refusal.to_string());
         assert_eq!(refusal, sought);
@@ -214,6 +262,12 @@ mod tests {
             ("name=a&room=chat&after=", Code::Malformed, "after"),
             ("name=a&room=nope", Code::Invalid, "room"),
             (&format!("name=a{many}"), Code::Invalid, "room"),
+            ("name=%C0%EE%C0%D7", Code::Malformed, "name"),
+            ("name=%E4%BD", Code::Malformed, "name"),
+            ("name=a&room=chat%2F%FF", Code::Malformed, "room"),
+            ("name=a&room[]=%FF", Code::Malformed, "room"),
+            ("name=a&room=chat&after=%FF", Code::Malformed, "after"),
+            ("name=a&wait=%FF", Code::Malformed, "wait"),
             ("name=a&wait=", Code::Malformed, "wait"),
             ("name=a&wait=x", Code::Malformed, "wait"),
             ("name=a&wait=NaN", Code::Malformed, "wait"),

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     cookie::{Cookie, SameSite},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Wire, gate::Who, refusal::Refusal, reply};
+use crate::http::Head;
 use crate::hub::{
     Batch, ClientId, Cursor, Hub, Kind, Message, Poll, PollError, Position, RoomName,
 };
@@ -57,10 +58,10 @@ pub(super) enum Carried {
 }
 
 impl Carried {
-    pub(super) fn read(request: &HttpRequest, name: &str) -> Carried {
-        match request.cookie(&cookie_name(name)) {
+    pub(super) fn read(head: &Head<'_>, name: &str) -> Carried {
+        match head.cookie(&cookie_name(name)) {
             None => Carried::Nothing,
-            Some(cookie) => match Cursor::parse(cookie.value()) {
+            Some(cookie) => match Cursor::parse(&cookie) {
                 Ok(cursor) => Carried::Cursor(cursor),
                 Err(_) => Carried::Garbage,
             },

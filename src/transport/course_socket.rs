@@ -1,8 +1,9 @@
 //! The course's WebSocket, `/chat/`: plain texts, from everybody to everybody.
 
+use std::borrow::Cow;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use rand::{Rng, distr::Alphanumeric};
-use url::form_urlencoded;
 
 use super::{
     CONTENT_BYTES, Wire,
@@ -15,6 +16,7 @@ use super::{
     stream::Subscription,
     traffic::Way,
 };
+use crate::http::{NotUtf8, pairs};
 use crate::hub::{Batch, Kind, Position, RoomName};
 
 /// `GET /chat/`, from now on. The course's page gives no name; who gives one speaks under it.
@@ -24,21 +26,27 @@ pub(super) async fn chat(
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::new(&wire, &request, payload, CONTENT_BYTES)?;
-    let mut pairs = form_urlencoded::parse(request.query_string().as_bytes());
-    let name = pairs.find(|(key, _)| key == "name");
-    let name = name.map(|(_, name)| name.into_owned());
+    let name = name_of(request.query_string())?;
     let subscribe = Subscribe {
         name: name.clone().unwrap_or_else(nobody),
         rooms: vec![RoomName::chat()],
         after: Position::Now,
     };
-    let who = wire.gate.who(Asker::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&wire, &request)).await?;
     let subscription = Subscription::open(&wire, Way::WebSocket, who, subscribe).await?;
     let line = Line {
         wire: Wire::clone(&wire),
         request,
     };
     Ok(upgrade.talk(line, subscription.beside_others(), Plain { name }))
+}
+
+/// The name that a query gives; none where it gives none.
+fn name_of(query: &str) -> Result<Option<String>, Refusal> {
+    let mut pairs = pairs(query.as_bytes());
+    let pair = pairs.find(|pair| pair.name.as_deref() == Ok("name"));
+    let name = pair.map(|pair| pair.value.map_err(|NotUtf8| Refusal::not_utf8("name")));
+    Ok(name.transpose()?.map(Cow::into_owned))
 }
 
 /// A name for a client that has none, so that it has a queue to itself. Others see it among those who

@@ -17,6 +17,7 @@ use super::{
     stream::{Subscription, Turn},
     traffic::Way,
 };
+use crate::auth::head_of;
 use crate::hub::{Batch, Hub};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -28,11 +29,11 @@ pub(super) async fn events(
     request: HttpRequest,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
-    origin::is_ours(&wire, &request)?;
+    origin::is_ours(&wire, &head_of(&request))?;
     let last = request.headers().get(LAST_EVENT_ID);
     let last = last.map(|last| last.to_str().unwrap_or("?"));
     let subscribe = Subscribe::parse(request.query_string(), last)?;
-    let who = wire.gate.who(Asker::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&wire, &request)).await?;
     drop(request);
     let subscription = Subscription::open(&wire, Way::Sse, who, subscribe).await?;
     let events = Events {

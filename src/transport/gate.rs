@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use actix_web::HttpRequest;
 use futures_util::future::{Either, LocalBoxFuture, Ready};
 
-use super::refusal::Refusal;
-use crate::auth::{self, Proof, Source};
+use super::{Wire, refusal::Refusal};
+use crate::auth::{Proof, head_of};
+use crate::http::{Head, Sites, Source};
 use crate::hub::{Kind, RoomName};
 
 /// An answer that is there at once or comes later. What is known without waiting costs no allocation:
@@ -41,15 +42,25 @@ pub struct Asker<'a> {
     /// The lines of `X-Forwarded-For`, in their order. Anybody may write them: whether they count is
     /// the gate's to know.
     pub forwarded: Vec<&'a str>,
+    /// The request's `Host` is a name that a stranger may have given this server; see
+    /// [`Sites::know_host`].
+    pub foreign_host: bool,
 }
 
 impl<'a> Asker<'a> {
     /// What `request` shows.
-    pub fn of(request: &'a HttpRequest) -> Asker<'a> {
+    pub(super) fn of(wire: &Wire, request: &'a HttpRequest) -> Asker<'a> {
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        Asker::read(wire.gate.sites(), peer, &head_of(request))
+    }
+
+    /// What a request with these headers shows that came from `peer`.
+    pub(super) fn read(sites: &Sites, peer: Option<IpAddr>, head: &Head<'a>) -> Asker<'a> {
         Asker {
-            proof: Proof::of(request),
-            peer: request.peer_addr().map(|peer| peer.ip()),
-            forwarded: auth::forwarded(request),
+            proof: Proof::of(head),
+            peer,
+            forwarded: head.forwarded_for(),
+            foreign_host: !sites.know_host(head),
         }
     }
 }
@@ -63,6 +74,8 @@ pub struct Who {
     pub proof: Proof,
     /// Where the request came from, as far as that can be trusted.
     pub address: Option<IpAddr>,
+    /// See [`Asker::foreign_host`].
+    pub foreign_host: bool,
 }
 
 /// A message that a client wants to publish; all bounds are checked.
@@ -97,17 +110,17 @@ pub trait Gate: Send + Sync + 'static {
     fn may_read<'a>(&'a self, who: &'a Who, rooms: &'a [RoomName])
     -> Soon<'a, Result<(), Refusal>>;
 
-    /// Where the page is from that sent this request. What comes from another site's is refused.
-    fn source(&self, request: &HttpRequest) -> Source;
+    /// The addresses under which this server is known: what another site's page asks for is refused.
+    fn sites(&self) -> &Sites;
 
-    /// Whether this request may publish `draft`: the origin rules, the room's mode, rates. A yes
-    /// counts as a message of its sender.
+    /// Whether `who` may publish `draft` by a page from `source`: the origin rules, the room's mode,
+    /// rates. A yes counts as a message of its sender.
     ///
     /// # Errors
     /// 401, 403, 429.
     fn may_publish<'a>(
         &'a self,
-        request: &'a HttpRequest,
+        source: Source,
         who: &'a Who,
         draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>>;

@@ -6,14 +6,15 @@ use super::{
     Wire,
     refusal::{Code, Refusal},
 };
-use crate::auth::{Proof, Source};
+use crate::auth::{Proof, head_of};
+use crate::http::{Head, Source};
 
 /// Refuses what another site's page asks for.
 ///
 /// # Errors
 /// 403.
-pub(super) fn is_ours(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
-    match wire.gate.source(request) {
+pub(super) fn is_ours(wire: &Wire, head: &Head<'_>) -> Result<(), Refusal> {
+    match wire.gate.sites().source(head) {
         Source::Foreign => Err(refusal("the request comes from another site's page")),
         Source::Own | Source::Unstated => Ok(()),
     }
@@ -25,8 +26,9 @@ pub(super) fn is_ours(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal>
 /// # Errors
 /// 403.
 pub(super) fn is_our_socket(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
-    is_ours(wire, request)?;
-    match (wire.gate.source(request), Proof::of(request)) {
+    let head = head_of(request);
+    is_ours(wire, &head)?;
+    match (wire.gate.sites().source(&head), Proof::of(&head)) {
         (Source::Unstated, Proof::Cookie(_)) => {
             Err(refusal("a WebSocket with a login cookie needs an Origin"))
         }

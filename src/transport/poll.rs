@@ -14,7 +14,7 @@ use super::{
     reply,
     traffic::Way,
 };
-use crate::auth::Proof;
+use crate::auth::{Proof, head_of};
 use crate::hub::{Batch, ClientId, Poll, Position, RoomName};
 
 /// The actix route. The request itself is let go before the poll is held, so that what is parked stays
@@ -29,7 +29,7 @@ pub(super) async fn get_msg(
 }
 
 async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refusal> {
-    origin::is_ours(wire, &request)?;
+    origin::is_ours(wire, &head_of(&request))?;
     let ask = Ask::parse(request.query_string())?;
     let way = ask.way();
     let Ask {
@@ -39,30 +39,17 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
     } = ask;
     match contract {
         Contract::Course => {
-            let who = wire.gate.who(Asker::of(&request)).await?;
+            let who = wire.gate.who(Asker::of(wire, &request)).await?;
             let client = ClientId::new(who.account.clone(), &name)?;
-            let cookie = course::Carried::read(&request, &name);
+            let cookie = course::Carried::read(&head_of(&request), &name);
             drop(request);
             let _present = wire.traffic.enter(way);
             course::get_msg(wire, &who, client, cookie, wait).await
         }
         Contract::Full { rooms, after } => {
-            let Asker {
-                proof,
-                peer,
-                forwarded,
-            } = Asker::of(&request);
-            let forwarded = forwarded.into_iter().map(str::to_owned).collect();
+            let asker = Asker::of(wire, &request);
+            let asked = Asked::new(asker, name.into(), rooms.into(), after, wait);
             drop(request);
-            let asked = Asked {
-                proof,
-                peer,
-                forwarded,
-                name: name.into(),
-                rooms: rooms.into(),
-                after,
-                wait,
-            };
             let batch = full(wire, asked).await?;
             let mut response = wire.reply(reply::batch(&batch));
             // A page's first polls come on a connection that was the page's. The next one begins with a
@@ -83,6 +70,7 @@ pub(super) struct Asked {
     pub(super) proof: Proof,
     pub(super) peer: Option<IpAddr>,
     pub(super) forwarded: Vec<String>,
+    pub(super) foreign_host: bool,
     pub(super) name: Arc<str>,
     pub(super) rooms: Arc<[RoomName]>,
     pub(super) after: Position,
@@ -90,12 +78,33 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// The poll of `asker` by the client `name`.
+    pub(super) fn new(
+        asker: Asker<'_>,
+        name: Arc<str>,
+        rooms: Arc<[RoomName]>,
+        after: Position,
+        wait: Duration,
+    ) -> Asked {
+        Asked {
+            proof: asker.proof,
+            peer: asker.peer,
+            forwarded: asker.forwarded.into_iter().map(str::to_owned).collect(),
+            foreign_host: asker.foreign_host,
+            name,
+            rooms,
+            after,
+            wait,
+        }
+    }
+
     /// What it shows of its sender.
     pub(super) fn asker(&self) -> Asker<'_> {
         Asker {
             proof: self.proof.clone(),
             peer: self.peer,
             forwarded: self.forwarded.iter().map(String::as_str).collect(),
+            foreign_host: self.foreign_host,
         }
     }
 

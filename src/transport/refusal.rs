@@ -109,6 +109,11 @@ impl Refusal {
         }
     }
 
+    /// The refusal of `field` because its bytes are no text.
+    pub(super) fn not_utf8(field: &'static str) -> Refusal {
+        Refusal::new(Code::Malformed, field, format!("{field} is not UTF-8"))
+    }
+
     /// The same with another `Retry-After` than one second, in whole seconds.
     pub fn retry_after(self, retry: Duration) -> Refusal {
         Refusal {

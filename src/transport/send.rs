@@ -10,7 +10,6 @@ use actix_web::{
 };
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
-use url::form_urlencoded;
 
 use super::{
     CONTENT_BYTES, Wire,
@@ -18,6 +17,8 @@ use super::{
     refusal::{Code, Refusal},
     reply,
 };
+use crate::auth::head_of;
+use crate::http::{NotUtf8, pairs};
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
@@ -79,7 +80,8 @@ pub(super) async fn publish(
             return Err(Refusal::new(Code::Forbidden, "room", message));
         }
     };
-    let who = wire.gate.who(Asker::of(request)).await?;
+    let source = wire.gate.sites().source(&head_of(request));
+    let who = wire.gate.who(Asker::of(wire, request)).await?;
     let draft = Draft {
         room,
         kind,
@@ -87,7 +89,7 @@ pub(super) async fn publish(
         from: who.account.clone().unwrap_or(name),
         content,
     };
-    wire.gate.may_publish(request, &who, &draft).await?;
+    wire.gate.may_publish(source, &who, &draft).await?;
     wire.gate.append(draft).await
 }
 
@@ -113,7 +115,7 @@ impl Fields {
                 let bad = |_| Refusal::new(Code::Malformed, "", "the body is not a JSON object");
                 Fields::take(&mut serde_json::from_slice(body).map_err(bad)?)
             }
-            "" | "application/x-www-form-urlencoded" => Ok(form_fields(body)),
+            "" | "application/x-www-form-urlencoded" => form_fields(body),
             _ => {
                 let message = "send a form or JSON";
                 Err(Refusal::new(Code::Malformed, "", message))
@@ -166,18 +168,22 @@ impl Fields {
     }
 }
 
-fn form_fields(body: &[u8]) -> Fields {
+/// The fields of a form, of which the first of a name counts. Others may hold any bytes.
+fn form_fields(body: &[u8]) -> Result<Fields, Refusal> {
     let mut fields = Fields::default();
-    for (key, value) in form_urlencoded::parse(body) {
-        let field = match &*key {
-            "content" => &mut fields.content,
-            "room" => &mut fields.room,
-            "name" => &mut fields.name,
+    for pair in pairs(body) {
+        let (name, field) = match pair.name.as_deref() {
+            Ok("content") => ("content", &mut fields.content),
+            Ok("room" | "room[]") => ("room", &mut fields.room),
+            Ok("name") => ("name", &mut fields.name),
             _ => continue,
         };
-        field.get_or_insert_with(|| value.into_owned());
+        if field.is_none() {
+            let value = pair.value.map_err(|NotUtf8| Refusal::not_utf8(name))?;
+            *field = Some(value.into_owned());
+        }
     }
-    fields
+    Ok(fields)
 }
 
 /// The whole body, by hand: actix's own extractors would answer with errors of their own.

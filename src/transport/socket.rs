@@ -195,7 +195,7 @@ pub(super) async fn ws(
     let upgrade = Upgrade::new(&wire, &request, payload, BODY_BYTES)?;
     let subscribe = Subscribe::parse(request.query_string(), None)?;
     let name = subscribe.name.clone();
-    let who = wire.gate.who(Asker::of(&request)).await?;
+    let who = wire.gate.who(Asker::of(&wire, &request)).await?;
     let subscription = Subscription::open(&wire, Way::WebSocket, who, subscribe).await?;
     let wire = Wire::clone(&wire);
     let dialect = Json {

@@ -51,7 +51,7 @@ pub async fn show(request: HttpRequest) -> Result {
         return Err(Error::NoSuchAddress);
     };
     let tag = EntityTag::new_strong(hash.clone());
-    let caching = if query(&request, "v").as_ref() == Some(hash) {
+    let caching = if query(&request, "v").ok().flatten().as_ref() == Some(hash) {
         header::CacheControl(vec![
             CacheDirective::Public,
             CacheDirective::MaxAge(LONG),

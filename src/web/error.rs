@@ -37,6 +37,15 @@ pub enum Error {
     /// A parameter of the query cannot be understood or is out of bounds.
     #[error("malformed: {0}")]
     Parameter(&'static str),
+    /// The field of this name is not UTF-8.
+    #[error("not UTF-8: {0}")]
+    NotText(String),
+    /// More fields came than any form has.
+    #[error("too many fields")]
+    TooManyFields,
+    /// The request's `Host` may be a stranger's name for this server.
+    #[error("a Host that is not known")]
+    ForeignHost,
     /// Nobody is logged in.
     #[error("nobody is logged in")]
     NotLoggedIn,
@@ -133,7 +142,7 @@ impl Error {
         let answer = self.answer();
         answer.field.map(|field| {
             FieldErrors::one(FieldError {
-                field: field.into(),
+                field: field.into_owned(),
                 code: answer.code,
                 args: answer.args,
                 cause: cause_of(answer.said),
@@ -167,10 +176,10 @@ impl Error {
         let mut answer = self.answer();
         if answer.status == StatusCode::INTERNAL_SERVER_ERROR {
             let id = format!("{:08x}", rand::random::<u32>());
-            tracing::error!(id, path = visitor.path(), error = %self, "request failed");
+            tracing::error!(id, path = visitor.bare_path(), error = %self, "request failed");
             answer = answer.arg("id", id);
         } else if answer.status.is_server_error() {
-            tracing::warn!(path = visitor.path(), error = %self, "request not served");
+            tracing::warn!(path = visitor.bare_path(), error = %self, "request not served");
         }
         let mut response = if visitor.is_api() {
             self.json(visitor, &answer)

@@ -1,11 +1,12 @@
 //! What the next page says on top, once: a short-lived cookie between a change and the page that
 //! it leads to.
 
-use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+use crate::http::Head;
 
 const COOKIE: &str = "longshore_flash";
 /// A name longer than that is cut: cookies are small.
@@ -29,10 +30,10 @@ impl Flash {
         }
     }
 
-    /// What `request` brings along.
-    pub fn of(request: &HttpRequest) -> Option<Self> {
-        let cookie = request.cookie(COOKIE)?;
-        let bytes = URL_SAFE_NO_PAD.decode(cookie.value()).ok()?;
+    /// What a request with these headers brings along.
+    pub fn of(head: &Head<'_>) -> Option<Self> {
+        let cookie = head.cookie(COOKIE)?;
+        let bytes = URL_SAFE_NO_PAD.decode(cookie.as_bytes()).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

@@ -18,7 +18,8 @@ use futures_util::StreamExt as _;
 use super::error::{Error, Result};
 use super::input::{Body, Fields};
 use super::visitor::Visitor;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, head_of};
+use crate::http::{NotUtf8, canonical_path};
 
 /// The largest body of a known sender, in bytes; what is in it is bounded field by field.
 pub const BODY_LIMIT: usize = 2 << 20;
@@ -70,8 +71,11 @@ pub async fn guard(
 
 /// Lets a request through, or says why not.
 async fn admit(visitor: &Visitor, request: &mut ServiceRequest) -> Result<()> {
-    visitor.app().auth().check_source(request.request())?;
-    if request.method().is_safe() {
+    canonical_path(request.path()).map_err(|NotUtf8| Error::NotText("path".to_owned()))?;
+    let is_safe = request.method().is_safe();
+    let auth = visitor.app().auth();
+    auth.check_source(is_safe, &head_of(request.request()))?;
+    if is_safe {
         return Ok(());
     }
     let limit = match visitor.identity() {
@@ -106,7 +110,7 @@ async fn admit(visitor: &Visitor, request: &mut ServiceRequest) -> Result<()> {
 }
 
 /// Whether the body goes on to a server as it comes: its handler reads and bounds it, and the token
-/// must be a header.
+/// must be a header. The server has made the path canonical before: the router sees what is seen here.
 fn is_upload(request: &ServiceRequest) -> bool {
     let path = request.path().trim_end_matches('/');
     let rest = path.strip_prefix("/api/v1/servers/");

@@ -1,10 +1,13 @@
 //! What a browser keeps of somebody who need not log in: a token that makes it one voter, and the name
 //! that its person gave last.
 
+use std::borrow::Cow;
+
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::visitor::Visitor;
+use crate::auth::head_of;
 use crate::secret::{Secret, new_token};
 
 const TOKEN: &str = "longshore_guest";
@@ -16,9 +19,9 @@ const TOKEN_CHARS: usize = 43;
 
 /// The token that `request` brings along.
 pub fn token(request: &HttpRequest) -> Option<Secret<String>> {
-    let cookie = request.cookie(TOKEN)?;
-    let is_token = cookie.value().len() == TOKEN_CHARS && cookie.value().is_ascii();
-    is_token.then(|| Secret::new(cookie.value().to_owned()))
+    let token = head_of(request).cookie(TOKEN)?;
+    let is_token = token.len() == TOKEN_CHARS && token.is_ascii();
+    is_token.then(|| Secret::new(token.into_owned()))
 }
 
 /// The same, made where there is none; [`keep_token`] gives it to the browser.
@@ -29,7 +32,7 @@ pub fn token_or_new(request: &HttpRequest) -> Secret<String> {
 /// The name that the browser's person gave last. `chat.js` writes the cookie: the answers of the course's
 /// contract set none but its own.
 pub fn name(request: &HttpRequest) -> Option<String> {
-    Some(request.cookie(NAME)?.value().to_owned())
+    head_of(request).cookie(NAME).map(Cow::into_owned)
 }
 
 /// Lets the browser keep `token`.

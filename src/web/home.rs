@@ -24,14 +24,18 @@ pub fn check_access(visitor: &Visitor) -> Result<()> {
     chat::may_use(access, visitor.identity().is_some()).map_err(|refused| match refused {
         Refused::LoginNeeded => Error::NotLoggedIn,
         Refused::Off => Error::NoSuchAddress,
-    })
+    })?;
+    match visitor.identity().is_none() && visitor.has_foreign_host() {
+        true => Err(Error::ForeignHost),
+        false => Ok(()),
+    }
 }
 
 /// `GET /home/?name=`: a client's chat page, which starts from now; without a name it asks for one.
 /// With `room=NAME` it is the page of that room.
 pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
     check_access(&visitor)?;
-    let asked = query(&request, "room").unwrap_or_default();
+    let asked = query(&request, "room")?.unwrap_or_default();
     let asked = asked.trim().trim_start_matches('#');
     let Some(room) = room_of(asked) else {
         let asking = Asking {
@@ -41,7 +45,7 @@ pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
         };
         return ask(&visitor, &request, asking);
     };
-    let name = query(&request, "name").unwrap_or_default();
+    let name = query(&request, "name")?.unwrap_or_default();
     enter(&visitor, &request, &room, &name).await
 }
 
@@ -50,7 +54,7 @@ pub async fn room(visitor: Visitor, request: HttpRequest, path: web::Path<String
     check_access(&visitor)?;
     let room = room_of(&path).ok_or(Error::NoSuchAddress)?;
     let account = || visitor.identity().map(|identity| identity.name.clone());
-    let name = query(&request, "name").or_else(account);
+    let name = query(&request, "name")?.or_else(account);
     enter(&visitor, &request, &room, &name.unwrap_or_default()).await
 }
 

@@ -8,16 +8,20 @@ use std::str::FromStr;
 use actix_web::dev::Payload;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor as Visit};
 use serde_json::Value;
 
 use super::error::{Error, Result};
 use super::forms::FieldErrors;
 use super::visitor::Visitor;
+use crate::http::{NotUtf8, pairs};
 
 /// The fields of a form that are never shown again.
 const UNSHOWN: [&str; 5] = ["csrf", "secret", "passphrase", "password", "password_again"];
-/// More fields than that no form has.
-const MOST_FIELDS: usize = 10_000;
+/// The most fields of a form or JSON object: twice what the largest has.
+pub const MOST_FIELDS: usize = 64;
+/// The most values of a form, where a field may have several.
+const MOST_VALUES: usize = 10_000;
 
 /// The body of a request, which the guard has read.
 pub struct Body(pub Bytes);
@@ -52,13 +56,20 @@ impl Fields {
         {
             return Err(Error::ContentType);
         }
-        let mut fields = BTreeMap::new();
-        for (name, value) in url::form_urlencoded::parse(body).take(MOST_FIELDS) {
-            let value = value.into_owned();
-            fields
-                .entry(name.into_owned())
-                .and_modify(|given: &mut Given| given.push(value.clone()))
-                .or_insert(Given::Text(value));
+        let mut fields: BTreeMap<String, Given> = BTreeMap::new();
+        for (count, pair) in pairs(body).enumerate() {
+            let name = pair.name.map_err(|NotUtf8| Error::Malformed("form"))?;
+            let text = pair
+                .value
+                .map_err(|NotUtf8| Error::NotText(name.to_string()))?;
+            if count >= MOST_VALUES || fields.len() >= MOST_FIELDS && !fields.contains_key(&*name) {
+                return Err(Error::TooManyFields);
+            }
+            let text = text.into_owned();
+            match fields.get_mut(&*name) {
+                Some(given) => given.push(text),
+                None => drop(fields.insert(name.into_owned(), Given::Text(text))),
+            }
         }
         Ok(Self(fields))
     }
@@ -70,12 +81,8 @@ impl Fields {
         if !is_json {
             return Err(Error::ContentType);
         }
-        let object: BTreeMap<String, Value> =
-            serde_json::from_slice(body).map_err(|_| Error::Malformed("JSON"))?;
-        let fields = object
-            .into_iter()
-            .map(|(name, value)| (name, Given::from_json(value)));
-        Ok(Self(fields.collect()))
+        let Object(fields) = serde_json::from_slice(body).map_err(|_| Error::Malformed("JSON"))?;
+        fields.map(Self).ok_or(Error::TooManyFields)
     }
 
     /// What was given for `name`.
@@ -135,6 +142,38 @@ impl Fields {
                 (name.as_str(), value)
             })
             .collect()
+    }
+}
+
+/// A JSON object's fields; none where there are more than [`MOST_FIELDS`]. Those are read over, so
+/// that they cost no more than their bytes.
+struct Object(Option<BTreeMap<String, Given>>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Bounded)
+    }
+}
+
+struct Bounded;
+
+impl<'de> Visit<'de> for Bounded {
+    type Value = Object;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Object, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            fields.insert(name, Given::from_json(value));
+            if fields.len() > MOST_FIELDS {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                return Ok(Object(None));
+            }
+        }
+        Ok(Object(Some(fields)))
     }
 }
 
@@ -224,11 +263,18 @@ impl<T: FromStr> FromRequest for Id<T> {
     }
 }
 
-/// The part of the query that asks for `name`.
-pub fn query(request: &HttpRequest, name: &str) -> Option<String> {
-    url::form_urlencoded::parse(request.query_string().as_bytes())
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+/// The part of the query that asks for `name`: the first.
+///
+/// # Errors
+/// [`Error::Parameter`] where it is not UTF-8.
+pub fn query(request: &HttpRequest, name: &'static str) -> Result<Option<String>> {
+    pairs(request.query_string().as_bytes())
+        .find(|pair| pair.name.as_deref() == Ok(name))
+        .map(|pair| match pair.value {
+            Ok(text) => Ok(text.into_owned()),
+            Err(NotUtf8) => Err(Error::Parameter(name)),
+        })
+        .transpose()
 }
 
 /// `text` if it is an address on this server: redirects lead nowhere else.

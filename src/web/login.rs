@@ -29,7 +29,7 @@ fn next(asked: Option<String>) -> String {
 
 /// `GET /login`
 pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
-    let next = next(query(&request, "next"));
+    let next = next(query(&request, "next")?);
     if visitor.identity().is_some() {
         return Ok(render::redirect(&next));
     }

@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 use super::input::query;
 use super::render::{self, context};
 use super::visitor::Visitor;
-use crate::auth::forwarded;
+use crate::auth::head_of;
 use crate::metrics::{KEPT, Metrics, STEP};
 use crate::store::Role;
 use crate::transport::Way;
@@ -20,17 +20,6 @@ use crate::transport::Way;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The most rooms that are shown.
 const ROOMS: usize = 10;
-/// What proxies write into a request. One that has any of them came from somewhere else than the other
-/// end of its connection.
-const FORWARDING: [&str; 6] = [
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "forwarded",
-    "via",
-];
-
 /// `GET /metrics`: for an admin, and for the addresses of the setting `metrics_from`.
 pub async fn text(visitor: Visitor, request: HttpRequest, metrics: web::Data<Metrics>) -> Result {
     if !comes_from_there(&visitor, &request) {
@@ -44,16 +33,17 @@ pub async fn text(visitor: Visitor, request: HttpRequest, metrics: web::Data<Met
 
 /// Whether the request comes from an address of the setting. Behind a reverse proxy on the same
 /// machine everybody's connection is from loopback: a forwarded request counts only where a trusted
-/// proxy says whose it is.
+/// proxy says whose it is. Nor does one count whose `Host` may be a stranger's name: a browser on
+/// this machine sends it for that stranger's page.
 fn comes_from_there(visitor: &Visitor, request: &HttpRequest) -> bool {
     let auth = visitor.app().auth();
     let Some(peer) = request.peer_addr() else {
         return false;
     };
-    let headers = request.headers();
-    let is_forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
-    let is_told = auth.proxies().trust(peer.ip().to_canonical()) && !forwarded(request).is_empty();
-    if is_forwarded && !is_told {
+    let head = head_of(request);
+    let is_told =
+        auth.proxies().trust(peer.ip().to_canonical()) && !head.forwarded_for().is_empty();
+    if visitor.has_foreign_host() || head.is_forwarded() && !is_told {
         return false;
     }
     let allowed = &visitor.app().settings().metrics_from;
@@ -77,7 +67,7 @@ pub async fn page(visitor: Visitor) -> Result {
 /// `GET /api/v1/push?after=NUMBER`: the samples after that one, and what is there at this moment.
 pub async fn live(visitor: Visitor, request: HttpRequest, metrics: web::Data<Metrics>) -> Result {
     visitor.require(Role::Admin)?;
-    let after = match query(&request, "after") {
+    let after = match query(&request, "after")? {
         Some(number) => number.parse().map_err(|_| Error::Parameter("after"))?,
         None => 0,
     };

@@ -13,13 +13,19 @@ const ROWS: i64 = 20;
 
 /// The part of a list that a page shows: `?page=`, where nonsense means the first.
 pub fn of_page(request: &HttpRequest) -> PageRequest {
-    let page = query(request, "page").and_then(|page| page.parse().ok());
+    let page = query(request, "page")
+        .ok()
+        .flatten()
+        .and_then(|page| page.parse().ok());
     PageRequest::new(page.unwrap_or(1), ROWS)
 }
 
 /// The page number that an address asks for, to come back to.
 pub fn number(request: &HttpRequest) -> i64 {
-    let page = query(request, "page").and_then(|page| page.parse().ok());
+    let page = query(request, "page")
+        .ok()
+        .flatten()
+        .and_then(|page| page.parse().ok());
     page.unwrap_or(1).max(1)
 }
 
@@ -76,7 +82,7 @@ pub fn bounded(
     least: i64,
     most: i64,
 ) -> Result<Option<i64>> {
-    match query(request, name) {
+    match query(request, name)? {
         None => Ok(None),
         Some(text) => text
             .parse()

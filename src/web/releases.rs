@@ -130,7 +130,7 @@ async fn known_refs(visitor: &Visitor, values: &Value) -> Option<Value> {
 /// `GET /releases/new?project=`
 pub async fn new(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Deployer)?;
-    let project_id = query(&request, "project").unwrap_or_default();
+    let project_id = query(&request, "project")?.unwrap_or_default();
     let values = context! { project_id, ref => "", commit => "" };
     form(&visitor, StatusCode::OK, values, context! {}).await
 }
@@ -180,7 +180,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
         })
         .await?;
     let rows = api::releases::rows(visitor.language(), &nodes);
-    let asked = query(&request, "node");
+    let asked = query(&request, "node")?;
     let node = nodes
         .iter()
         .zip(&rows)

@@ -10,8 +10,9 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use super::error::{Error, Result};
 use super::flash::Flash;
 use crate::app::App;
-use crate::auth::{Identity, Proof};
+use crate::auth::{Identity, Proof, head_of};
 use crate::deploy::By;
+use crate::http::Head;
 use crate::i18n::Language;
 use crate::pools::BlockingPool;
 use crate::store::{AuditWay, Role};
@@ -32,6 +33,7 @@ struct Inner {
     /// The path with its query.
     path: String,
     is_get: bool,
+    foreign_host: bool,
     proof: Proof,
     identity: Option<Identity>,
     flash: Option<Flash>,
@@ -41,10 +43,11 @@ impl Visitor {
     /// Recognizes the sender of `request`; an error comes with what is known without the database.
     pub async fn recognize(request: &HttpRequest) -> (Self, Result<()>) {
         let app = app_of(request);
+        let head = head_of(request);
         // Files are for everybody: they cost no look into the database.
         let proof = match request.path().starts_with("/assets/") {
             true => Proof::None,
-            false => Proof::of(request),
+            false => Proof::of(&head),
         };
         let known = match &proof {
             Proof::None => Ok(None),
@@ -60,19 +63,21 @@ impl Visitor {
             Ok(identity) => (identity, Ok(())),
             Err(error) => (None, Err(error)),
         };
+        let foreign_host = !app.auth().sites().know_host(&head);
         let path = request
             .uri()
             .path_and_query()
             .map_or("/", |path| path.as_str());
         let visitor = Self(Rc::new(Inner {
             app,
-            language: language(request),
-            theme: theme(request),
+            language: language(request, &head),
+            theme: theme(&head),
+            foreign_host,
             path: path.to_owned(),
             is_get: request.method().is_safe(),
             proof,
             identity,
-            flash: Flash::of(request),
+            flash: Flash::of(&head),
         }));
         (visitor, verdict)
     }
@@ -97,6 +102,11 @@ impl Visitor {
         &self.0.path
     }
 
+    /// The path without its query, for the log.
+    pub fn bare_path(&self) -> &str {
+        self.0.path.split('?').next().unwrap_or_default()
+    }
+
     /// What the request shows to prove who sent it.
     pub fn proof(&self) -> &Proof {
         &self.0.proof
@@ -119,6 +129,13 @@ impl Visitor {
             rest.is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(['/', '?']))
         };
         is_below(API) || is_below(METRICS)
+    }
+
+    /// Whether the request's `Host` is a name that a stranger may have given this server, so that
+    /// what is open to everybody here is not open to it; see
+    /// [`Sites::know_host`](crate::http::Sites::know_host).
+    pub fn has_foreign_host(&self) -> bool {
+        self.0.foreign_host
     }
 
     /// Whether the same request can be made again by opening its address.
@@ -203,21 +220,17 @@ fn app_of(request: &HttpRequest) -> App {
         .expect("the server gives its workers the App")
 }
 
-fn language(request: &HttpRequest) -> Language {
-    let cookie = request.cookie("lang");
+fn language(request: &HttpRequest, head: &Head<'_>) -> Language {
+    let cookie = head.cookie("lang");
     let header = request.headers().get(ACCEPT_LANGUAGE);
     Language::negotiate(
-        cookie.as_ref().map(|cookie| cookie.value()),
+        cookie.as_deref(),
         header.and_then(|header| header.to_str().ok()),
     )
 }
 
-fn theme(request: &HttpRequest) -> &'static str {
-    match request
-        .cookie("theme")
-        .as_ref()
-        .map(|cookie| cookie.value())
-    {
+fn theme(head: &Head<'_>) -> &'static str {
+    match head.cookie("theme").as_deref() {
         Some("light") => "light",
         Some("dark") => "dark",
         _ => "auto",

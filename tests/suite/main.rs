@@ -48,6 +48,7 @@ mod release_rungs;
 mod release_rungs_faults;
 mod release_ssh;
 mod release_tree;
+mod request_text;
 mod rights;
 mod rights_streams;
 mod silent_hosts;

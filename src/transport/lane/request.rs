@@ -2,12 +2,12 @@
 
 use std::{mem::MaybeUninit, net::IpAddr, sync::Arc};
 
-use crate::auth::Proof;
+use crate::http::{Head, Sites, Source};
 use crate::hub::{Position, RoomName};
-use crate::proxies::FORWARDED_FOR;
 use crate::secret::Secret;
 use crate::transport::{
     ask::{Ask, Contract},
+    gate::Asker,
     poll::Asked,
 };
 
@@ -29,6 +29,7 @@ pub(super) fn read(
     peer: Option<IpAddr>,
     usual: &mut Usual,
     shared: &mut Arc<[RoomName]>,
+    sites: &Sites,
 ) -> Option<Asked> {
     if let Some(asked) = usual.again(bytes) {
         return Some(asked);
@@ -41,22 +42,14 @@ pub(super) fn read(
         _ => return None,
     }
     let ask = Ask::parse(query(&request)?).ok()?;
-    let (proof, forwarded) = sender(request.headers)?;
+    let asker = sender(request.headers, peer, sites)?;
     let Contract::Full { rooms, after } = ask.contract else {
         return None;
     };
     if **shared != *rooms {
         *shared = rooms.into();
     }
-    let asked = Asked {
-        proof,
-        peer,
-        forwarded,
-        name: ask.name.into(),
-        rooms: Arc::clone(shared),
-        after,
-        wait: ask.wait,
-    };
+    let asked = Asked::new(asker, ask.name.into(), Arc::clone(shared), after, ask.wait);
     usual.remember(bytes, &asked);
     Some(asked)
 }
@@ -136,33 +129,20 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
     (!query.contains('#')).then_some(query)
 }
 
-/// What the headers show of the sender: its proof, and the lines of `X-Forwarded-For`. `None` where a
-/// header asks for more than the lane can do.
-fn sender(headers: &[httparse::Header<'_>]) -> Option<(Proof, Vec<String>)> {
-    let (mut hosts, mut authorization, mut cookies) = (0, None, [""; 4]);
-    let (mut cookie_headers, mut forwarded) = (0, Vec::new());
-    let (mut host, mut origin, mut referer) = (&b""[..], None, None);
+/// What the headers show of the sender. `None` where a header asks for more than the lane can do, or
+/// where the refusal of another site's page is the routes' to write.
+fn sender<'a>(
+    headers: &[httparse::Header<'a>],
+    peer: Option<IpAddr>,
+    sites: &Sites,
+) -> Option<Asker<'a>> {
+    let mut hosts = 0;
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("host") => {
-                hosts += 1;
-                host = header.value;
-            }
-            6 if is("origin") => origin = origin.or(Some(header.value)),
-            7 if is("referer") => referer = referer.or(Some(header.value)),
-            6 if is("cookie") => {
-                *cookies.get_mut(cookie_headers)? = std::str::from_utf8(header.value).ok()?;
-                cookie_headers += 1;
-            }
-            13 if is("authorization") => {
-                authorization = authorization.or(Some(std::str::from_utf8(header.value).ok()?));
-            }
+            4 if is("host") => hosts += 1,
             10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => {
                 return None;
-            }
-            15 if is(FORWARDED_FOR) => {
-                forwarded.push(std::str::from_utf8(header.value).unwrap_or("?").to_owned());
             }
             6 if is("expect") => return None,
             7 if is("upgrade") => return None,
@@ -171,29 +151,28 @@ fn sender(headers: &[httparse::Header<'_>]) -> Option<(Proof, Vec<String>)> {
             _ => {}
         }
     }
-    let is_plain = hosts == 1 && is_from_here(host, origin.or(referer));
-    is_plain.then(|| (Proof::shown(authorization, cookies), forwarded))
-}
-
-/// Whether no page sent the request, or one that plainly is of this host. All others are the routes'
-/// to judge, which know this server's other names.
-fn is_from_here(host: &[u8], stated: Option<&[u8]>) -> bool {
-    let Some(stated) = stated else { return true };
-    let http = stated.strip_prefix(b"http://");
-    let at = http.or_else(|| stated.strip_prefix(b"https://"));
-    let path = at.and_then(|at| at.strip_prefix(host));
-    !host.is_empty() && path.is_some_and(|path| matches!(path.first(), None | Some(b'/')))
+    let head = Head::of(headers.iter().map(|header| (header.name, header.value)));
+    let is_plain = hosts == 1 && sites.source(&head) != Source::Foreign;
+    is_plain.then(|| Asker::read(sites, peer, &head))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Proof;
 
     const POLL: &str = "GET /get_msg?name=ann&room=chat&after=b.7 HTTP/1.1\r\nHost: here\r\n";
 
     fn read_text(text: &str) -> Option<Asked> {
         let mut shared = Arc::default();
-        read(text.as_bytes(), None, &mut Usual::default(), &mut shared)
+        let sites = Sites::default();
+        read(
+            text.as_bytes(),
+            None,
+            &mut Usual::default(),
+            &mut shared,
+            &sites,
+        )
     }
 
     #[test]
@@ -283,7 +262,13 @@ mod tests {
             for query in queries.iter().flat_map(|query| [query, query]) {
                 let head = format!("GET /get_msg?{query} HTTP/1.1\r\n{end}");
                 again += usize::from(usual.again(head.as_bytes()).is_some());
-                let got = read(head.as_bytes(), None, &mut usual, &mut shared);
+                let got = read(
+                    head.as_bytes(),
+                    None,
+                    &mut usual,
+                    &mut shared,
+                    &Sites::default(),
+                );
                 assert_eq!(got.map(said), read_text(&head).map(said), "{head}");
             }
         }

@@ -182,7 +182,8 @@ impl Thread {
                 }
             };
             let read = &self.head[..length];
-            match request::read(read, row.peer, &mut row.usual, &mut self.rooms) {
+            let sites = self.wire.gate.sites();
+            match request::read(read, row.peer, &mut row.usual, &mut self.rooms, sites) {
                 Some(asked) => self.admit(place, asked),
                 None => return self.hand_over(place, length),
             }

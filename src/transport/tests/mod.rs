@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpRequest, HttpServer, dev::ServerHandle};
+use actix_web::{App, HttpServer, dev::ServerHandle};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +24,8 @@ use tokio::{
 };
 
 use super::*;
-use crate::auth::{Proof, Source};
+use crate::auth::Proof;
+use crate::http::{Sites, Source};
 use crate::hub::{Family, HubOptions, RoomName, test_log::MemoryLog};
 
 /// A bearer token is taken for an account's name; rooms of releases want one; a foreign `Origin` may not publish; `shut` takes
@@ -33,6 +34,7 @@ struct TestGate {
     log: Arc<MemoryLog>,
     hub: Hub,
     shut: AtomicBool,
+    sites: Sites,
 }
 
 impl Gate for TestGate {
@@ -45,6 +47,7 @@ impl Gate for TestGate {
             account,
             proof: asker.proof,
             address: asker.peer,
+            foreign_host: asker.foreign_host,
         }))
     }
 
@@ -65,22 +68,19 @@ impl Gate for TestGate {
         })
     }
 
-    fn source(&self, request: &HttpRequest) -> Source {
-        match request.headers().contains_key("origin") {
-            true => Source::Foreign,
-            false => Source::Unstated,
-        }
+    fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     fn may_publish<'a>(
         &'a self,
-        request: &'a HttpRequest,
+        source: Source,
         _: &'a Who,
         _: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>> {
-        ready(match request.headers().contains_key("origin") {
-            true => Err(Refusal::new(Code::Forbidden, "", "foreign origin")),
-            false => Ok(()),
+        ready(match source {
+            Source::Foreign => Err(Refusal::new(Code::Forbidden, "", "foreign origin")),
+            Source::Own | Source::Unstated => Ok(()),
         })
     }
 
@@ -108,6 +108,7 @@ fn site(options: HubOptions) -> Site {
         log,
         hub: hub.clone(),
         shut: AtomicBool::new(false),
+        sites: Sites::default(),
     });
     let wire = Wire::new(hub.clone(), gate.clone());
     let server = HttpServer::new(move || {

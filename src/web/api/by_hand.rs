@@ -161,7 +161,7 @@ pub async fn exec(
     fields.only(&["command", "stdin", "seconds"], &[])?;
     let order = Order::of(&fields)?;
     let by = visitor.by(AuditWay::Api)?;
-    if query(&request, "live").is_none() {
+    if query(&request, "live")?.is_none() {
         let done = run(&visitor, by, id, order).await?;
         return Ok(HttpResponse::Ok().json(done.shown()));
     }
@@ -210,7 +210,7 @@ fn tell(outgoing: &mut Outgoing, value: &Value, cancel: &Cancel) {
 
 /// The path on the server that the query names.
 fn path_of(request: &HttpRequest) -> Result<String> {
-    let path = query(request, "path").unwrap_or_default();
+    let path = query(request, "path")?.unwrap_or_default();
     let mut errors = FieldErrors::default();
     match path.as_str() {
         "" => errors.add("path", "required"),
@@ -226,7 +226,7 @@ fn path_of(request: &HttpRequest) -> Result<String> {
 
 /// The permission bits that the query names in octal.
 fn mode_of(request: &HttpRequest) -> Result<u32> {
-    let Some(text) = query(request, "mode") else {
+    let Some(text) = query(request, "mode")? else {
         return Ok(0o644);
     };
     u32::from_str_radix(&text, 8)

@@ -107,7 +107,7 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let wait = bounded(&request, "wait", 0, LONGEST_WAIT)?;
-    let freshness = match (query(&request, "fetch").as_deref(), wait) {
+    let freshness = match (query(&request, "fetch")?.as_deref(), wait) {
         (Some("false"), _) => Freshness::Known,
         (None | Some("true" | ""), Some(seconds)) => {
             Freshness::Within(Duration::from_secs(seconds.unsigned_abs()))
@@ -148,7 +148,7 @@ impl Listed {
 /// `GET projects/{id}/commits?ref=`, by default of the repository's own default branch.
 pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
-    let asked = query(&request, "ref").filter(|asked| !asked.is_empty());
+    let asked = query(&request, "ref")?.filter(|asked| !asked.is_empty());
     let limit = bounded(&request, "limit", 1, COMMITS)?.unwrap_or(COMMITS);
     let limit = usize::try_from(limit).map_err(|_| Error::Parameter("limit"))?;
     let commits = visitor.app().engine().commits(id, asked, limit).await?;

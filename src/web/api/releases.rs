@@ -22,7 +22,7 @@ use crate::web::visitor::Visitor;
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = ApiPage::of(&request)?;
-    let project = query(&request, "project_id")
+    let project = query(&request, "project_id")?
         .map(|id| id.parse().map_err(|_| Error::Parameter("project_id")))
         .transpose()?;
     let page = visitor

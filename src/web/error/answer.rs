@@ -1,5 +1,6 @@
 //! The one decision: which error gives which status, code and text.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -12,6 +13,7 @@ use crate::ssh::Cause;
 use crate::store::StoreError;
 use crate::store::projects::Sharing;
 use crate::vote::VoteError;
+use crate::web::input::MOST_FIELDS;
 
 /// An error as it is answered.
 pub struct Answer {
@@ -24,7 +26,7 @@ pub struct Answer {
     /// What further placeholders stand for, to be said in the reader's language.
     pub said: Vec<(&'static str, Said)>,
     /// The field that it is about; with it the text stands beside the field of a form.
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
     /// When to try again.
     pub retry_after: Option<Duration>,
 }
@@ -53,8 +55,8 @@ impl Answer {
         self
     }
 
-    fn field(mut self, field: &'static str) -> Self {
-        self.field = Some(field);
+    fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.field = Some(field.into());
         self
     }
 
@@ -71,7 +73,12 @@ impl Error {
         let new = Answer::new;
         match self {
             Self::Malformed(_) => new(S::BAD_REQUEST, "malformed"),
-            Self::Parameter(name) => new(S::BAD_REQUEST, "malformed").field(name),
+            Self::Parameter(name) => new(S::BAD_REQUEST, "malformed").field(*name),
+            Self::NotText(name) => new(S::BAD_REQUEST, "malformed").field(name.clone()),
+            Self::TooManyFields => {
+                new(S::UNPROCESSABLE_ENTITY, "too_many_fields").arg("max", MOST_FIELDS)
+            }
+            Self::ForeignHost => new(S::FORBIDDEN, "foreign_host"),
             Self::NotLoggedIn => new(S::UNAUTHORIZED, "unauthorized"),
             Self::NotAllowed => new(S::FORBIDDEN, "forbidden"),
             Self::NoSuchAddress => new(S::NOT_FOUND, "not_found"),
@@ -135,7 +142,7 @@ fn store_answer(error: &StoreError) -> Answer {
     let new = Answer::new;
     match error {
         StoreError::NotFound { .. } => new(S::NOT_FOUND, "not_found"),
-        StoreError::Taken { field } => new(S::UNPROCESSABLE_ENTITY, "taken").field(field),
+        StoreError::Taken { field } => new(S::UNPROCESSABLE_ENTITY, "taken").field(*field),
         StoreError::InUse { by, .. } => new(S::CONFLICT, "in_use").arg("by", by),
         StoreError::JumpLoop { .. } => new(S::UNPROCESSABLE_ENTITY, "jump_loop").field("jump_id"),
         StoreError::ReleaseActive { active } => {

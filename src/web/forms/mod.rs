@@ -7,6 +7,7 @@ use super::input::{Fields, Given};
 use super::say;
 use crate::deploy::Said;
 use crate::i18n::{self, Language};
+use crate::names::is_blank;
 
 pub mod credential;
 pub mod path;
@@ -14,6 +15,8 @@ pub mod project;
 pub mod release;
 pub mod server;
 
+/// Errors that are told of one request. Their messages cost work, and nobody reads more.
+const TOLD_ERRORS: usize = 16;
 /// The longest name or title, in characters.
 const LONGEST_NAME: usize = 64;
 
@@ -47,7 +50,8 @@ impl FieldError {
     }
 }
 
-/// What is wrong with which fields: one error a field, the first that was found.
+/// What is wrong with which fields: one error a field, the first that was found, and of 16 fields at
+/// most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldErrors(Vec<FieldError>);
 
@@ -64,7 +68,7 @@ impl FieldErrors {
 
     /// Refuses `field` with a text that has placeholders.
     pub fn add_with(&mut self, field: &str, code: &'static str, args: &[(&'static str, &str)]) {
-        if !self.has(field) {
+        if self.0.len() < TOLD_ERRORS && !self.has(field) {
             let args = args
                 .iter()
                 .map(|(name, value)| (*name, (*value).to_owned()));
@@ -157,7 +161,7 @@ impl<'a> Check<'a> {
     /// [`line`](Self::line) that must not be empty.
     fn name(&mut self, field: &str, present: Option<&str>) -> String {
         let text = self.line(field, present, LONGEST_NAME);
-        if text.is_empty() {
+        if is_blank(&text) {
             self.refuse(field, "required");
         }
         text

@@ -1,5 +1,7 @@
 //! Projects: rules and saving.
 
+use std::collections::HashSet;
+
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
 use crate::git::{RepoUrl, UrlError, UrlPolicy};
@@ -248,6 +250,7 @@ fn servers_of(check: &mut Check<'_>, present: &[ServerId], known: &[ServerId]) -
         }
     };
     let mut servers = Vec::new();
+    let known: HashSet<&ServerId> = known.iter().collect();
     for text in texts {
         match text.parse().ok().filter(|id| known.contains(id)) {
             Some(id) => servers.push(id),

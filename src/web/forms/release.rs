@@ -22,7 +22,7 @@ pub struct Wanted {
     pub field: &'static str,
 }
 
-/// Reads what to release; a commit wins over a branch or tag.
+/// Reads what to release: a branch or tag, or a commit. Both would leave open which is meant.
 pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
     let mut check = Check::new(fields);
     let project = check.id("project_id", None);
@@ -37,8 +37,10 @@ pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
     if !commit.is_empty() && !is_commit(&commit) {
         check.refuse("commit", "invalid_revision");
     }
-    if name.is_empty() && commit.is_empty() {
-        check.refuse("ref", "required");
+    match (name.is_empty(), commit.is_empty()) {
+        (true, true) => check.refuse("ref", "required"),
+        (false, false) => check.refuse("commit", "ref_and_commit"),
+        _ => {}
     }
     let (revision, field) = if commit.is_empty() {
         (name, "ref")
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn revisions_are_names_or_ids() {
-        let asked = wanted(r#"{"project_id":"1","ref":"main","commit":"abcd123"}"#).unwrap();
+        let asked = wanted(r#"{"project_id":"1","ref":"","commit":"abcd123"}"#).unwrap();
         assert_eq!(
             (asked.revision.as_str(), asked.field),
             ("abcd123", "commit")
@@ -77,6 +79,11 @@ mod tests {
         for (json, field, code) in [
             ("{}", "project_id", "required"),
             (r#"{"project_id":1}"#, "ref", "required"),
+            (
+                r#"{"project_id":1,"ref":"main","commit":"abcd123"}"#,
+                "commit",
+                "ref_and_commit",
+            ),
             (
                 r#"{"project_id":"x","ref":"main"}"#,
                 "project_id",

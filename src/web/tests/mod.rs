@@ -42,7 +42,10 @@ impl TestApp {
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             chat: ChatAccess::Open,
-            public_urls: vec!["https://deploy.example".into()],
+            public_urls: vec![
+                "https://deploy.example".into(),
+                "https://longshore.test".into(),
+            ],
             ..Settings::default()
         };
         change(&mut settings);
