@@ -104,6 +104,9 @@
     var list = options(text('js.picker.' + kind), items, refField.value, chooseRef);
     if (items.length > 8) { refBox.appendChild(filtered(list)); }
     refBox.appendChild(list);
+    if (refs.left_out && refs.left_out.length) {
+      refBox.appendChild(element('p', { 'class': 'hint', text: text('js.picker.left_out', { names: refs.left_out.join(', ') }) }));
+    }
     if (known.some(function (ref) { return ref.name === refField.value; })) { showCommits(refField.value); }
   }
 
@@ -139,7 +142,8 @@
 
   function preferred() {
     var names = refs.branches.map(function (ref) { return ref.name; });
-    return names.indexOf('main') >= 0 ? 'main' : names.indexOf('master') >= 0 ? 'master' : names[0] || '';
+    function has(name) { return name && names.indexOf(name) >= 0; }
+    return has(refs.default_branch) ? refs.default_branch : has('main') ? 'main' : has('master') ? 'master' : names[0] || '';
   }
 
   /* How old the names are, and what goes on beside. */

@@ -5,11 +5,12 @@ use std::collections::{BinaryHeap, HashSet};
 use std::fmt;
 
 use chrono::{DateTime, FixedOffset};
-use git2::{ErrorCode, Oid, Repository};
+use git2::{ErrorClass, ErrorCode, Odb, Oid, Repository};
 use serde::{Serialize, Serializer};
 
 use super::error::GitError;
 use super::mirror::Mirror;
+use super::object::{self, CommitObject};
 
 /// The most commits that [`Mirror::commits`] gives at once.
 const MAX_COMMITS: usize = 1000;
@@ -62,23 +63,21 @@ pub struct Commit {
 }
 
 impl Commit {
-    pub(super) fn read(commit: &git2::Commit<'_>) -> Result<Self, git2::Error> {
-        let short = commit.as_object().short_id()?;
+    pub(super) fn read(odb: &Odb<'_>, commit: &CommitObject) -> Result<Self, git2::Error> {
         Ok(Self {
-            commit: String::from_utf8_lossy(&short).into_owned(),
-            author: String::from_utf8_lossy(commit.author().name_bytes()).into_owned(),
-            summary: String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default())
-                .into_owned(),
-            date: date(commit.time()),
-            id: CommitId(commit.id()),
+            commit: object::short(odb, commit.id)?,
+            author: commit.author(),
+            summary: commit.summary(),
+            date: date(commit),
+            id: CommitId(commit.id),
         })
     }
 }
 
-fn date(time: git2::Time) -> String {
-    let zone = FixedOffset::east_opt(time.offset_minutes().saturating_mul(60));
+fn date(commit: &CommitObject) -> String {
+    let zone = FixedOffset::east_opt(commit.offset_minutes.saturating_mul(60));
     let zone = zone.or_else(|| FixedOffset::east_opt(0));
-    match (DateTime::from_timestamp(time.seconds(), 0), zone) {
+    match (DateTime::from_timestamp(commit.seconds, 0), zone) {
         (Some(date), Some(zone)) => date
             .with_timezone(&zone)
             .format("%Y-%m-%d %H:%M")
@@ -102,8 +101,7 @@ impl Mirror {
     /// The commit that is checked out, or that the host shows first.
     pub fn head(&self) -> Result<Commit, GitError> {
         let repository = self.open()?;
-        let head = repository.head().and_then(|head| head.peel_to_commit());
-        match head.and_then(|commit| Commit::read(&commit)) {
+        match read_head(&repository) {
             Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
                 Err(self.unknown("HEAD"))
             }
@@ -112,10 +110,19 @@ impl Mirror {
     }
 }
 
+fn read_head(repository: &Repository) -> Result<Commit, git2::Error> {
+    let absent = || git2::Error::new(ErrorCode::NotFound, ErrorClass::Reference, "no commit");
+    let head = repository.head()?.resolve()?.target().ok_or_else(absent)?;
+    let odb = repository.odb()?;
+    let id = object::commit_of(&odb, head)?.ok_or_else(absent)?;
+    Commit::read(&odb, &CommitObject::read(&odb, id)?)
+}
+
 fn history(repository: &Repository, start: Oid, limit: usize) -> Result<Vec<Commit>, git2::Error> {
-    Walk::new(repository, start)
+    let odb = repository.odb()?;
+    Walk::new(repository, &odb, start)
         .take(limit.min(MAX_COMMITS))
-        .map(|commit| Commit::read(&commit?))
+        .map(|commit| Commit::read(&odb, &commit?))
         .collect()
 }
 
@@ -125,8 +132,9 @@ pub(super) fn leads_to(
     ancestor: Oid,
     start: Oid,
 ) -> Result<bool, git2::Error> {
-    for commit in Walk::new(repository, start) {
-        if commit?.id() == ancestor {
+    let odb = repository.odb()?;
+    for commit in Walk::new(repository, &odb, start) {
+        if commit?.id == ancestor {
             return Ok(true);
         }
     }
@@ -137,29 +145,31 @@ pub(super) fn leads_to(
 /// shallow repository ends.
 struct Walk<'a> {
     repository: &'a Repository,
+    odb: &'a Odb<'a>,
     /// By time; of two of the same second, the one that was met first.
     ahead: BinaryHeap<(i64, Reverse<usize>, Oid)>,
     seen: HashSet<Oid>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(repository: &'a Repository, start: Oid) -> Self {
+    fn new(repository: &'a Repository, odb: &'a Odb<'a>, start: Oid) -> Self {
         Self {
             repository,
+            odb,
             ahead: BinaryHeap::from([(0, Reverse(0), start)]),
             seen: HashSet::from([start]),
         }
     }
 
-    fn step(&mut self, id: Oid) -> Result<git2::Commit<'a>, git2::Error> {
-        let commit = self.repository.find_commit(id)?;
-        for parent in commit.parent_ids() {
+    fn step(&mut self, id: Oid) -> Result<CommitObject, git2::Error> {
+        let commit = CommitObject::read(self.odb, id)?;
+        for parent in commit.parents.iter().copied() {
             if !self.seen.insert(parent) {
                 continue;
             }
             let met = Reverse(self.seen.len());
-            match self.repository.find_commit(parent) {
-                Ok(parent) => self.ahead.push((parent.time().seconds(), met, parent.id())),
+            match CommitObject::read(self.odb, parent) {
+                Ok(parent) => self.ahead.push((parent.seconds, met, parent.id)),
                 Err(error) if is_below(self.repository, &error) => {}
                 Err(error) => return Err(error),
             }
@@ -172,8 +182,8 @@ fn is_below(repository: &Repository, error: &git2::Error) -> bool {
     error.code() == ErrorCode::NotFound && repository.is_shallow()
 }
 
-impl<'a> Iterator for Walk<'a> {
-    type Item = Result<git2::Commit<'a>, git2::Error>;
+impl Iterator for Walk<'_> {
+    type Item = Result<CommitObject, git2::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (_, _, id) = self.ahead.pop()?;

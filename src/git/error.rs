@@ -156,6 +156,14 @@ pub enum GitError {
         /// What is damaged.
         reason: String,
     },
+    /// The repository holds an object that libgit2 cannot read. The host has it so; the mirror is whole.
+    #[error("{url}: the repository holds an object that cannot be read: {reason}")]
+    Malformed {
+        /// The repository.
+        url: String,
+        /// What libgit2 said.
+        reason: String,
+    },
     /// A file could not be read or written on this machine.
     #[error("{path}: {cause}")]
     Disk {
@@ -260,9 +268,19 @@ impl GitError {
 
     /// An error met while reading a mirror: objects that should be there are not.
     pub(super) fn reading(url: &RepoUrl, error: &git2::Error) -> Self {
-        Self::BrokenMirror {
-            url: url.as_str().to_owned(),
-            reason: printable(error.message()),
+        let (url, reason) = (url.as_str().to_owned(), printable(error.message()));
+        match is_malformed(error) {
+            true => Self::Malformed { url, reason },
+            false => Self::BrokenMirror { url, reason },
+        }
+    }
+
+    /// What is told of a mirror that was just built: whatever is wrong with it is wrong with the
+    /// repository.
+    pub(super) fn of_new_mirror(self) -> Self {
+        match self {
+            Self::BrokenMirror { url, reason } => Self::Git { url, reason },
+            other => other,
         }
     }
 
@@ -276,6 +294,8 @@ impl GitError {
                 Self::CertificateNotTrusted { url: named, reason }
             }
             (ErrorCode::Auth, _) => Self::Authentication { url: named, reason },
+            (ErrorCode::Owner, _) => Self::NotARepository { url: named, reason },
+            _ if is_malformed(error) => Self::Malformed { url: named, reason },
             _ if text.contains("status code: 401") || text.contains("status code: 403") => {
                 Self::Authentication { url: named, reason }
             }
@@ -306,6 +326,18 @@ impl GitError {
             },
             _ => Self::Git { url: named, reason },
         }
+    }
+}
+
+/// Whether libgit2 could not make sense of an object that is there, byte for byte as the host sent it.
+fn is_malformed(error: &git2::Error) -> bool {
+    match error.class() {
+        // Whose name or address it could not parse.
+        ErrorClass::Invalid => error.message().contains("signature"),
+        ErrorClass::Object | ErrorClass::Tree | ErrorClass::Tag => {
+            error.code() == ErrorCode::Invalid || error.message().contains("failed to parse")
+        }
+        _ => false,
     }
 }
 

@@ -1,17 +1,18 @@
 //! One fetch: from the git host, through the relay, into a mirror's folder.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::{fs, io, thread};
 
 use git2::{
-    AutotagOption, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, RemoteRedirect, Repository,
-    RepositoryInitOptions,
+    AutotagOption, FetchOptions, ProxyOptions, RemoteCallbacks, RemoteRedirect, RemoteUpdateFlags,
+    Repository, RepositoryInitOptions,
 };
+use longshore_ownership::open_every_owner;
 
 use super::credential::{GitCredential, Presenter};
 use super::error::{GitError, Limit, printable};
@@ -21,9 +22,6 @@ use super::relay::{Cutter, Relay};
 use super::url::{RepoUrl, Scheme};
 use super::{address, certificate, host_key};
 
-/// What is fetched: branches and tags, nothing that a host keeps for itself. Where the names go is
-/// for [`Layout`] to say.
-const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 /// The depth that means everything there is.
 pub(super) const WHOLE: i32 = 0;
 /// The depth that makes a shallow repository whole.
@@ -71,9 +69,20 @@ impl Layout {
         }
     }
 
-    /// Whether a local name that the host does not have is to go.
-    fn drops(self, name: &str) -> bool {
-        self == Self::Mirror || name.starts_with("refs/remotes/origin/")
+    /// What is fetched by name, and deleted here where the host has it no more.
+    fn refspecs(self) -> &'static [&'static str] {
+        match self {
+            Self::Mirror => &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"],
+            Self::Clone => &["+refs/heads/*:refs/remotes/origin/*"],
+        }
+    }
+
+    /// The tags beside: a clone keeps those of its own.
+    fn tags(self) -> AutotagOption {
+        match self {
+            Self::Mirror => AutotagOption::None,
+            Self::Clone => AutotagOption::All,
+        }
     }
 }
 
@@ -81,6 +90,7 @@ impl Layout {
 pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).external_template(false);
+    open_every_owner();
     Repository::init_opts(path, &options)
         .map(drop)
         .map_err(|error| GitError::fetching(url, &error))
@@ -169,15 +179,15 @@ impl Target {
     pub(super) fn through(url: &RepoUrl, credential: &GitCredential, port: u16) -> Self {
         let relay = format!("127.0.0.1:{port}");
         let user = credential.ssh_user(url);
-        let path = &url.path;
+        let path = url.sent_path();
         let (url, proxy) = match url.scheme {
             Scheme::Https => (without_user(url), Some(format!("http://{relay}"))),
             // libgit2 ignores a proxy for plain http and would connect by itself.
             Scheme::Http => (format!("http://{relay}{path}"), None),
             Scheme::Git => (format!("git://{relay}{path}"), None),
-            Scheme::Ssh => (format!("ssh://{user}@{relay}{path}"), None),
-            Scheme::Scp => (format!("{user}@[{relay}]:{path}"), None),
-            Scheme::Local => (path.clone(), None),
+            // libgit2 would look for a query in an `ssh://` one.
+            Scheme::Ssh | Scheme::Scp => (format!("[{user}@{relay}]:{path}"), None),
+            Scheme::Local => (path.into_owned(), None),
         };
         Self { url, proxy }
     }
@@ -238,7 +248,10 @@ fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitEr
     let refusal = RefCell::new(None);
     let bad_login = RefCell::new(None);
     let outcome = download(errand, path, &target, watch, &refusal, &bad_login);
-    let Err(error) = outcome else { return Ok(()) };
+    let ends = relay.as_ref().map(Relay::ends).unwrap_or_default();
+    let Err(error) = outcome else {
+        return end_history(path, &ends);
+    };
     if watch.is_cancelled() {
         return Err(GitError::Cancelled);
     }
@@ -274,6 +287,7 @@ fn download(
 ) -> Result<(), git2::Error> {
     let source = errand.source;
     let most = errand.options.limits.fetch_bytes;
+    open_every_owner();
     let repository = Repository::open(path)?;
     let mut remote = repository.remote_anonymous(&target.url)?;
     if remote.url_bytes() != target.url.as_bytes() {
@@ -302,7 +316,7 @@ fn download(
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks)
-        .download_tags(AutotagOption::None)
+        .download_tags(errand.layout.tags())
         .depth(errand.depth)
         .follow_redirects(match source.url.scheme {
             // The relay refuses what leads to another host.
@@ -315,16 +329,22 @@ fn download(
         proxy_options.url(proxy);
         options.proxy_options(proxy_options);
     }
-    remote.download(&REFSPECS, Some(&mut options))?;
-    let heads: BTreeMap<String, Oid> = remote
-        .list()?
-        .iter()
-        .map(|head| (head.name().to_owned(), head.oid()))
-        .collect();
+    remote.download(errand.layout.refspecs(), Some(&mut options))?;
     let default_branch = remote.default_branch().ok();
     // The names move only when all objects are here, so it is over with the network.
     remote.disconnect()?;
-    move_names(&repository, &heads, errand.layout, watch)?;
+    if watch.is_cancelled() {
+        return Err(git2::Error::from_str("cancelled"));
+    }
+    // Deletes first, for `a` may have made room for `a/b`. libgit2 does both, for git2 reads no name
+    // that is not UTF-8.
+    remote.prune(None)?;
+    remote.update_tips(
+        None,
+        RemoteUpdateFlags::empty(),
+        errand.layout.tags(),
+        Some("fetch"),
+    )?;
     if let Some(name) = default_branch.as_ref().and_then(|name| name.as_str().ok())
         && let Some(local) = errand.layout.local(name)
     {
@@ -339,41 +359,33 @@ fn download(
     Ok(())
 }
 
-/// Makes the local names what the host's are: deletes first, for `a` may have made room for `a/b`.
-fn move_names(
-    repository: &Repository,
-    heads: &BTreeMap<String, Oid>,
-    layout: Layout,
-    watch: &Watch,
-) -> Result<(), git2::Error> {
-    let wanted: BTreeMap<String, Oid> = heads
-        .iter()
-        .filter_map(|(name, oid)| Some((layout.local(name)?, *oid)))
-        .collect();
-    let stopped = || git2::Error::from_str("cancelled");
-    let mut present = BTreeMap::new();
-    for reference in repository.references()? {
-        if watch.is_cancelled() {
-            return Err(stopped());
-        }
-        let mut reference = reference?;
-        match (reference.name().map(str::to_owned), reference.target()) {
-            (Ok(name), Some(oid)) if wanted.contains_key(&name) => {
-                present.insert(name, oid);
-            }
-            (Ok(name), _) if !layout.drops(&name) => {}
-            _ => reference.delete()?,
-        }
+/// Notes in the repository at `path` that its history ends with the commits `ends`, as the host's does.
+fn end_history(path: &Path, ends: &[String]) -> Result<(), GitError> {
+    if ends.is_empty() {
+        return Ok(());
     }
-    for (name, oid) in &wanted {
-        if watch.is_cancelled() {
-            return Err(stopped());
-        }
-        if present.get(name) != Some(oid) {
-            repository.reference(name, *oid, true, "fetch")?;
-        }
+    let folder = match path.join(".git") {
+        inside if inside.is_dir() => inside,
+        _ => path.to_owned(),
+    };
+    let file = folder.join("shallow");
+    let at = |cause| GitError::disk(&file, cause);
+    let present = match fs::read_to_string(&file) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => String::new(),
+        present => present.map_err(at)?,
+    };
+    let mut all: BTreeSet<&str> = present.lines().collect();
+    let known = all.len();
+    all.extend(ends.iter().map(String::as_str));
+    if all.len() == known {
+        return Ok(());
     }
-    Ok(())
+    let text: String = all.iter().flat_map(|id| [id, "\n"]).collect();
+    // Read by others meanwhile.
+    let new = folder.join("shallow.lock");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, &file))
+        .map_err(at)
 }
 
 /// A local repository has to lie below an allowed folder also when its links are followed.

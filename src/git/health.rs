@@ -5,9 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use git2::{ObjectType, Oid, Repository};
+use git2::{ErrorCode, Odb, Oid, Repository};
+use longshore_ownership::open_every_owner;
 
 use super::error::GitError;
+use super::object::{self, CommitObject};
 use super::progress::{Progress, Pulse, Report};
 use super::url::RepoUrl;
 
@@ -87,6 +89,7 @@ fn last_bytes(path: &Path, length: usize) -> io::Result<Vec<u8>> {
 
 /// The outer error is that somebody ended it.
 fn check_names(mirror: &Path, pulse: &mut Pulse<'_>) -> Result<Result<(), git2::Error>, GitError> {
+    open_every_owner();
     let names = Repository::open_bare(mirror).and_then(|repository| {
         let names: Result<Vec<Option<Oid>>, git2::Error> = repository
             .references()?
@@ -98,23 +101,28 @@ fn check_names(mirror: &Path, pulse: &mut Pulse<'_>) -> Result<Result<(), git2::
         Ok(names) => names,
         Err(error) => return Ok(Err(error)),
     };
+    let odb = match repository.odb() {
+        Ok(odb) => odb,
+        Err(error) => return Ok(Err(error)),
+    };
     for target in names.into_iter().flatten() {
         pulse.beat(Progress::default)?;
-        if let Err(error) = leads_somewhere(&repository, target) {
+        if let Err(error) = leads_somewhere(&odb, target) {
             return Ok(Err(error));
         }
     }
     Ok(Ok(()))
 }
 
-/// A tag may name a tree or a file; it is whole when it leads somewhere.
-fn leads_somewhere(repository: &Repository, target: Oid) -> Result<(), git2::Error> {
-    let mut object = repository.find_object(target, None)?;
-    if object.kind() == Some(ObjectType::Tag) {
-        object = object.peel(ObjectType::Any)?;
-    }
-    match object.as_commit() {
-        Some(commit) => commit.tree().map(drop),
-        None => Ok(()),
+/// A tag may name a tree or a file; it is whole when it leads somewhere. A malformed commit is the
+/// host's, and as whole as it ever was.
+fn leads_somewhere(odb: &Odb<'_>, target: Oid) -> Result<(), git2::Error> {
+    let Some(id) = object::commit_of(odb, target)? else {
+        return Ok(());
+    };
+    match CommitObject::read(odb, id) {
+        Ok(commit) => odb.read(commit.tree).map(drop),
+        Err(error) if error.code() == ErrorCode::Invalid => Ok(()),
+        Err(error) => Err(error),
     }
 }

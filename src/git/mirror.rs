@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use git2::{ErrorClass, Repository};
+use longshore_ownership::open_every_owner;
 use sha2::{Digest, Sha256};
 
 use super::commit::{Commit, CommitId};
@@ -269,11 +270,17 @@ impl Mirror {
                     let url = self.source.url.as_str();
                     tracing::warn!(url, reason, "damaged mirror: building it anew");
                 }
+                // libgit2 reads what is here to tell the host; where nothing is, it need not.
+                Err(GitError::Malformed { reason, .. }) => {
+                    let url = self.source.url.as_str();
+                    tracing::info!(url, reason, "malformed history: fetching all of it");
+                }
                 outcome => return outcome.map(|()| lock),
             }
         }
         let built = fetch::create(&new, &self.source.url)
             .and_then(|()| fetch::run(&errand, &new, progress))
+            .map_err(GitError::of_new_mirror)
             .and_then(|()| self.put_in_place(&new, current));
         if built.is_err() {
             remove(&new)?;
@@ -299,6 +306,7 @@ impl Mirror {
             limits,
             ..MirrorOptions::default()
         };
+        open_every_owner();
         let opened = Repository::open(folder).map_err(|error| GitError::NotARepository {
             url: source.url.as_str().to_owned(),
             reason: printable(error.message()),
@@ -322,6 +330,7 @@ impl Mirror {
     pub(super) fn open(&self) -> Result<Repository, GitError> {
         let path = self.path();
         blob::unverified();
+        open_every_owner();
         if !path.exists() {
             return Err(GitError::NotFetched {
                 url: self.source.url.as_str().to_owned(),
@@ -366,8 +375,11 @@ impl Mirror {
         if matches!(error.class(), ErrorClass::Os | ErrorClass::NoMemory) {
             return GitError::fetching(&self.source.url, error);
         }
-        self.mark();
-        GitError::reading(&self.source.url, error)
+        let read = GitError::reading(&self.source.url, error);
+        if matches!(read, GitError::BrokenMirror { .. }) {
+            self.mark();
+        }
+        read
     }
 
     /// The lock file's lock belongs to the open file, so it holds among threads as well as among

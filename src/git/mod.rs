@@ -12,11 +12,11 @@
 //! |---|---|
 //! | `url` | which addresses may be named at all |
 //! | `address` | which IP addresses may be connected to, connecting |
-//! | `relay`, `framing` | the loopback relay between libgit2 and the git host; answers that libgit2 cannot read |
+//! | `relay`, `framing`, `advertisement` | the loopback relay between libgit2 and the git host; answers that libgit2 cannot read |
 //! | `credential`, `host_key` | proving who we are, and who they are |
 //! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
 //! | `sweep` | removing mirrors that nothing is released from any more |
-//! | `refs`, `commit`, `revision`, `distance` | reading a mirror |
+//! | `refs`, `commit`, `object`, `revision`, `distance` | reading a mirror |
 //! | `limits` | how much a repository may bring |
 //! | `tree` | a commit's files, listed and judged, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
@@ -25,6 +25,7 @@
 //! | `snapshot` | a commit's files one by one |
 
 mod address;
+mod advertisement;
 mod archive;
 mod blob;
 mod certificate;
@@ -42,6 +43,7 @@ mod host_key;
 mod large;
 mod limits;
 mod mirror;
+mod object;
 mod pack;
 mod progress;
 mod refs;

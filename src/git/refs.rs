@@ -1,35 +1,49 @@
 //! Branches and tags.
 
+use std::collections::HashSet;
+
 use git2::{ErrorCode, Repository};
 use serde::Serialize;
 
 use super::commit::CommitId;
 use super::error::GitError;
 use super::mirror::Mirror;
+use super::revision::{HEADS, ORIGIN, TAGS};
+use super::{object, revision};
 
 /// A branch or tag and its commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ref {
-    /// The short name, such as `main` or `v1.0`.
+    /// The shortest name that means this one and no other: `main`, or `refs/tags/both` where a branch
+    /// has that name too.
     pub name: String,
+    /// The full name on the git host, such as `refs/heads/main`.
+    #[serde(rename = "ref")]
+    pub full_name: String,
     /// The full id of its commit; of an annotated tag, the commit that it leads to.
     pub commit: CommitId,
 }
 
-/// What a repository has to pick from.
+/// The branches and tags to pick from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Refs {
     /// Branches by name.
     pub branches: Vec<Ref>,
     /// Tags by name.
     pub tags: Vec<Ref>,
-    /// The branch that the git host shows first; none in an empty repository.
+    /// The name of the branch that the git host shows first; none in an empty repository.
     pub default_branch: Option<String>,
+    /// The full names, as far as they can be read, of branches and tags that cannot be released because
+    /// their names are not UTF-8.
+    pub left_out: Vec<String>,
 }
 
 impl Mirror {
-    /// Branches and tags as of the last fetch. Tags that lead to no commit and names that are not
-    /// UTF-8 are left out. Reads without waiting for a running fetch.
+    /// Branches and tags as of the last fetch. Tags that lead to no commit are left out, and so are
+    /// names that are not UTF-8, which are told. Reads without waiting for a running fetch.
+    ///
+    /// # Errors
+    /// [`GitError::NotFetched`], or a mirror that cannot be read.
     pub fn refs(&self) -> Result<Refs, GitError> {
         let repository = self.open()?;
         read(&repository).map_err(|error| self.broken(&error))
@@ -37,36 +51,58 @@ impl Mirror {
 }
 
 fn read(repository: &Repository) -> Result<Refs, git2::Error> {
+    let mut left_out = Vec::new();
     // A clone has the host's branches as those of its remote.
-    let mut prefix = "refs/remotes/origin/";
-    let mut branches = below(repository, prefix)?;
+    let mut prefix = ORIGIN;
+    let mut branches = below(repository, prefix, HEADS, &mut left_out)?;
     branches.retain(|branch| branch.name != "HEAD");
     let mut head = repository.find_reference(&format!("{prefix}HEAD"));
     if branches.is_empty() {
-        prefix = "refs/heads/";
-        branches = below(repository, prefix)?;
+        prefix = HEADS;
+        branches = below(repository, prefix, HEADS, &mut left_out)?;
         head = repository.find_reference("HEAD");
     }
     let head = match head {
         Err(error) if error.code() == ErrorCode::NotFound => None,
         head => Some(head?),
     };
-    let target = match &head {
-        Some(head) => head.symbolic_target()?,
-        None => None,
-    };
+    // A name that is not UTF-8 is none of the branches.
+    let target = head.as_ref().and_then(|head| head.symbolic_target().ok()?);
     let default_branch = target
         .and_then(|target| target.strip_prefix(prefix))
-        .filter(|name| branches.iter().any(|branch| branch.name == *name))
-        .map(str::to_owned);
+        .and_then(|name| branches.iter().position(|branch| branch.name == name));
+    let mut tags = below(repository, TAGS, TAGS, &mut left_out)?;
+    lengthen(&mut branches, &mut tags);
     Ok(Refs {
+        default_branch: default_branch.map(|at| branches[at].name.clone()),
         branches,
-        tags: below(repository, "refs/tags/")?,
-        default_branch,
+        tags,
+        left_out,
     })
 }
 
-fn below(repository: &Repository, prefix: &str) -> Result<Vec<Ref>, git2::Error> {
+/// Gives those a full name whose short one would be taken for something else.
+fn lengthen(branches: &mut [Ref], tags: &mut [Ref]) {
+    let names =
+        |refs: &[Ref]| -> HashSet<String> { refs.iter().map(|one| one.name.clone()).collect() };
+    let (of_branches, of_tags) = (names(branches), names(tags));
+    for (refs, others) in [(branches, of_tags), (tags, of_branches)] {
+        for one in refs {
+            if others.contains(&one.name) || revision::is_mistaken(&one.name) {
+                one.name.clone_from(&one.full_name);
+            }
+        }
+    }
+}
+
+/// The refs below `prefix`, which are below `folder` on the git host, by name.
+fn below(
+    repository: &Repository,
+    prefix: &str,
+    folder: &str,
+    left_out: &mut Vec<String>,
+) -> Result<Vec<Ref>, git2::Error> {
+    let odb = repository.odb()?;
     let mut refs = Vec::new();
     for reference in repository.references_glob(&format!("{prefix}*"))? {
         let reference = match reference {
@@ -75,17 +111,21 @@ fn below(repository: &Repository, prefix: &str) -> Result<Vec<Ref>, git2::Error>
             Err(error) if error.code() == ErrorCode::NotFound => continue,
             Err(error) => return Err(error),
         };
-        let Some(name) = reference
-            .name()
-            .ok()
-            .and_then(|name| name.strip_prefix(prefix))
-        else {
+        let bytes = reference.name_bytes();
+        let Ok(name) = std::str::from_utf8(bytes) else {
+            let name = String::from_utf8_lossy(bytes);
+            left_out.push(name.replacen(prefix, folder, 1));
             continue;
         };
-        if let Ok(commit) = reference.peel_to_commit() {
+        let Some(name) = name.strip_prefix(prefix) else {
+            continue;
+        };
+        let target = reference.resolve().ok().and_then(|it| it.target());
+        if let Some(Ok(Some(commit))) = target.map(|target| object::commit_of(&odb, target)) {
             refs.push(Ref {
                 name: name.to_owned(),
-                commit: CommitId(commit.id()),
+                full_name: format!("{folder}{name}"),
+                commit: CommitId(commit),
             });
         }
     }

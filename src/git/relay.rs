@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::advertisement::Advertisement;
 use super::framing::Framing;
 use super::url::{RepoUrl, Scheme};
 
@@ -44,6 +45,8 @@ struct Line {
     sockets: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
     stalled: AtomicBool,
+    /// The commits at which the history of a git:// host ends.
+    ends: Mutex<Vec<String>>,
 }
 
 impl Relay {
@@ -66,6 +69,7 @@ impl Relay {
             sockets: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            ends: Mutex::new(Vec::new()),
         });
         let accepting = Arc::clone(&line);
         thread::Builder::new()
@@ -82,6 +86,11 @@ impl Relay {
     /// A handle that cuts the line from another thread.
     pub(super) fn cutter(&self) -> Cutter {
         Cutter(Arc::clone(&self.line))
+    }
+
+    /// The commits at which the host's own history ends, of a git:// host that is shallow itself.
+    pub(super) fn ends(&self) -> Vec<String> {
+        lock(&self.line.ends).clone()
     }
 
     /// Whether the line was cut because the host stayed silent for the stall time-out.
@@ -248,12 +257,24 @@ impl Line {
             Scheme::Http => Framing::new(),
             _ => Framing::AsItIs,
         };
+        let mut advertisement = (self.scheme == Scheme::Git).then(Advertisement::default);
         loop {
             hurry(&far);
             match far.read(&mut buffer) {
-                Ok(0) => return near.write_all(&framing.end()),
+                Ok(0) => {
+                    near.write_all(&framing.end())?;
+                    let rest = advertisement.as_mut().map(Advertisement::end);
+                    return near.write_all(&rest.unwrap_or_default());
+                }
                 Ok(length) => {
-                    near.write_all(&framing.pass(&buffer[..length]))?;
+                    match &mut advertisement {
+                        Some(advertisement) => {
+                            let passed = advertisement.pass(&buffer[..length]);
+                            advertisement.ends().clone_into(&mut lock(&self.ends));
+                            near.write_all(&passed)?;
+                        }
+                        None => near.write_all(&framing.pass(&buffer[..length]))?,
+                    }
                     received = Instant::now();
                 }
                 Err(error) if is_timeout(&error) => {

@@ -1,31 +1,46 @@
 //! Revisions: the names that people give to commits.
 
-use git2::{ErrorCode, ObjectType, Reference, Repository};
+use git2::{ErrorCode, Odb, Oid, Repository};
 
 use super::commit::Commit;
 use super::error::GitError;
 use super::mirror::Mirror;
+use super::object::{self, CommitObject};
 
-/// The longest name, in bytes.
-const MAX_LENGTH: usize = 255;
+/// The longest full name, in bytes; libgit2 knows none that is longer.
+const MAX_LENGTH: usize = 1023;
 /// The shortest part of a commit's id that counts as one, as git has it.
 const MIN_ID_LENGTH: usize = 4;
 /// The length of a full id.
 const ID_LENGTH: usize = 40;
 
+pub(super) const HEADS: &str = "refs/heads/";
+pub(super) const TAGS: &str = "refs/tags/";
+/// The branches of a clone's remote.
+pub(super) const ORIGIN: &str = "refs/remotes/origin/";
+
+/// A commit, and the full name of the ref that led to it; an id has none.
+pub(super) struct Located {
+    pub(super) name: Option<String>,
+    pub(super) commit: Oid,
+}
+
 impl Mirror {
-    /// The commit that `revision` names: a full id, a branch, a tag (annotated ones lead to their
-    /// commit), a branch of a clone's remote (also as `origin/main`, where the clone has a `main` of
-    /// its own), a full name such as `refs/tags/v1`, or the beginning of an id, in this order.
+    /// The commit that `revision` names: a full id, a full name such as `refs/tags/v1`, a branch, a tag
+    /// (annotated ones lead to their commit), a branch of a clone's remote (also as `origin/main`, where
+    /// the clone has a `main` of its own), `tags/v1`, or the beginning of an id, in this order.
     ///
-    /// What is no name at all (options, ranges, `HEAD:x`, `@{-1}`, spaces) is
-    /// [`GitError::InvalidRevision`], before anything is opened.
+    /// # Errors
+    /// [`GitError::InvalidRevision`], before anything is opened, for what is no name at all (options,
+    /// ranges, `HEAD:x`, `@{-1}`, spaces).
     pub fn resolve(&self, revision: &str) -> Result<Commit, GitError> {
         check(revision)?;
         let repository = self.open()?;
-        match find(&repository, revision)
-            .and_then(|found| found.map(|commit| Commit::read(&commit)).transpose())
-        {
+        let read = |found: Located| {
+            let odb = repository.odb()?;
+            Commit::read(&odb, &CommitObject::read(&odb, found.commit)?)
+        };
+        match locate(&repository, revision).and_then(|found| found.map(read).transpose()) {
             Ok(Some(commit)) => Ok(commit),
             Ok(None) => Err(self.unknown(revision)),
             Err(error) => Err(self.broken(&error)),
@@ -33,23 +48,32 @@ impl Mirror {
     }
 }
 
-/// The rules of git-check-ref-format(1), and no name that begins with a dash, whatever it is used
-/// for later. Control characters and the shell's own are refused as well, for names travel into
-/// hooks' environments.
+/// Holds `revision` against the rules of git-check-ref-format(1): a full name below `refs/`, or a short
+/// one, which may be neither `@` nor begin with a dash. Every other name that git allows is one: names
+/// are never pasted into a command, and hooks see them in their environment.
+///
+/// # Errors
+/// [`GitError::InvalidRevision`].
 pub fn check(revision: &str) -> Result<(), GitError> {
-    let is_refused = |letter: char| {
-        letter.is_control() || letter.is_whitespace() || "~^:?*[]\\$`;|&<>(){}'\"!".contains(letter)
-    };
-    let sound = revision.len() <= MAX_LENGTH
-        && !revision.starts_with('-')
-        && !revision.chars().any(is_refused)
-        && Reference::is_valid_name(&format!("refs/heads/{revision}"))
-        && revision != "@";
-    if sound {
+    let is_short = !revision.starts_with('-') && revision != "@";
+    if is_short && is_ref(revision) {
         Ok(())
     } else {
         Err(invalid(revision))
     }
+}
+
+/// The rules that names of every kind share.
+fn is_ref(name: &str) -> bool {
+    let is_refused = |byte: u8| byte <= b' ' || byte == 0x7f || b"~^:?*[\\".contains(&byte);
+    let is_part =
+        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    name.len() <= MAX_LENGTH - HEADS.len()
+        && !name.bytes().any(is_refused)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.ends_with('.')
+        && name.split('/').all(is_part)
 }
 
 pub(super) fn invalid(revision: &str) -> GitError {
@@ -58,52 +82,77 @@ pub(super) fn invalid(revision: &str) -> GitError {
     }
 }
 
-fn find<'a>(
-    repository: &'a Repository,
+/// Whether [`locate`] takes `name`, which is that of a branch or tag, for something else than a name.
+pub(super) fn is_mistaken(name: &str) -> bool {
+    check(name).is_err() || name.starts_with("refs/") || is_id(name) && name.len() == ID_LENGTH
+}
+
+fn is_id(text: &str) -> bool {
+    (MIN_ID_LENGTH..=ID_LENGTH).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What `revision` names, in the order of [`Mirror::resolve`].
+pub(super) fn locate(
+    repository: &Repository,
     revision: &str,
-) -> Result<Option<git2::Commit<'a>>, git2::Error> {
-    let is_id = revision.len() <= ID_LENGTH
-        && revision.len() >= MIN_ID_LENGTH
-        && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id && revision.len() == ID_LENGTH {
-        return absent_is_none(repository.find_commit_by_prefix(revision));
+) -> Result<Option<Located>, git2::Error> {
+    let odb = repository.odb()?;
+    if is_id(revision) && revision.len() == ID_LENGTH {
+        return by_id(&odb, revision);
     }
-    let mut names = vec![
-        format!("refs/heads/{revision}"),
-        format!("refs/tags/{revision}"),
-        // Only a clone has them.
-        format!("refs/remotes/origin/{revision}"),
-    ];
-    if revision.starts_with("refs/heads/") || revision.starts_with("refs/tags/") {
+    for name in names(revision) {
+        let Some(reference) = absent_is_none(repository.find_reference(&name))? else {
+            continue;
+        };
+        // The target of what leads nowhere, such as a remote's HEAD whose branch was deleted.
+        let Some(target) = absent_is_none(reference.resolve())?.and_then(|it| it.target()) else {
+            continue;
+        };
+        // A tag of a file or tree: there is no commit to release.
+        if let Some(commit) = object::commit_of(&odb, target)? {
+            let name = Some(name);
+            return Ok(Some(Located { name, commit }));
+        }
+    }
+    match is_id(revision) {
+        true => by_id(&odb, revision),
+        false => Ok(None),
+    }
+}
+
+/// The full names that `revision` may stand for.
+fn names(revision: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some(branch) = revision.strip_prefix(HEADS) {
+        // In a clone the host's branches are the remote's.
+        names.extend([revision.to_owned(), format!("{ORIGIN}{branch}")]);
+    } else if revision.starts_with(TAGS) || revision.starts_with(ORIGIN) {
         names.push(revision.to_owned());
+    }
+    names.extend([HEADS, TAGS, ORIGIN].map(|folder| format!("{folder}{revision}")));
+    if revision.starts_with("heads/") || revision.starts_with("tags/") {
+        names.push(format!("refs/{revision}"));
     }
     if revision.starts_with("origin/") {
         names.push(format!("refs/remotes/{revision}"));
     }
-    for name in names {
-        let Some(reference) = absent_is_none(repository.find_reference(&name))? else {
-            continue;
-        };
-        let object = reference.peel(ObjectType::Any)?;
-        match object.peel_to_commit() {
-            Ok(commit) => return Ok(Some(commit)),
-            // A tag of a file or tree: there is no commit to release.
-            Err(error) if leads_elsewhere(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if is_id {
-        absent_is_none(repository.find_commit_by_prefix(revision))
-    } else {
-        Ok(None)
-    }
-}
-
-fn leads_elsewhere(error: &git2::Error) -> bool {
-    matches!(error.code(), ErrorCode::Peel | ErrorCode::InvalidSpec)
+    names
 }
 
 /// An id that is nowhere, names another kind of object, or fits several is nobody's commit.
+fn by_id(odb: &Odb<'_>, digits: &str) -> Result<Option<Located>, git2::Error> {
+    let prefix = Oid::from_str(digits)?;
+    let Some(id) = absent_is_none(odb.exists_prefix(prefix, digits.len()))? else {
+        return Ok(None);
+    };
+    let found = absent_is_none(CommitObject::read(odb, id))?;
+    Ok(found.map(|commit| Located {
+        name: None,
+        commit: commit.id,
+    }))
+}
+
 fn absent_is_none<T>(found: Result<T, git2::Error>) -> Result<Option<T>, git2::Error> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -120,67 +169,4 @@ fn absent_is_none<T>(found: Result<T, git2::Error>) -> Result<Option<T>, git2::E
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_told_from_what_is_none() {
-        for sound in [
-            "main",
-            "release/1.0",
-            "v1.0-rc.1",
-            "0a1b2c3",
-            "项目/分支",
-            "a@b",
-            "refs/tags/v1",
-            "a-b_c+d#1",
-        ] {
-            check(sound).unwrap_or_else(|error| panic!("{sound}: {error}"));
-        }
-        let long = "a".repeat(300);
-        for refused in [
-            "",
-            "--help",
-            "-b",
-            "-",
-            "a..b",
-            "@{-1}",
-            "@",
-            "HEAD:x",
-            "HEAD^",
-            "HEAD~1",
-            "a b",
-            "a\nb",
-            "a\0b",
-            "a\tb",
-            "a\rb",
-            "a;id",
-            "$(id)",
-            "`id`",
-            "a//b",
-            "/a",
-            "a/",
-            "a.lock",
-            ".a",
-            "a/.b",
-            "a.",
-            "a?",
-            "a*",
-            "a[",
-            "a\\b",
-            "a^{commit}",
-            ":/fix",
-            "a|b",
-            "a&b",
-            "a<b",
-            "--config=alias.x=!id",
-            "\u{7f}",
-            &long,
-        ] {
-            assert!(
-                matches!(check(refused), Err(GitError::InvalidRevision { .. })),
-                "{refused:?} was accepted"
-            );
-        }
-    }
-}
+mod tests;

@@ -16,3 +16,4 @@ mod sshd;
 mod submodules;
 mod sweep;
 mod url;
+mod world;

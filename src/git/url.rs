@@ -1,7 +1,10 @@
 //! Which repository addresses may be named. Pure: nothing is opened or resolved here.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
 
 use super::address::{self, Reach};
 
@@ -132,6 +135,18 @@ impl RepoUrl {
     /// Whether it is reached over ssh, so that a host key has to be pinned.
     pub fn is_ssh(&self) -> bool {
         matches!(self.scheme, Scheme::Ssh | Scheme::Scp)
+    }
+
+    /// The path as the git host is sent it: percent-encoded letters of `ssh://` and `git://` are what
+    /// they stand for, as git has it (git-fetch(1), "GIT URLS"); http decodes them at the host.
+    pub(super) fn sent_path(&self) -> Cow<'_, str> {
+        match self.scheme {
+            Scheme::Ssh | Scheme::Git => {
+                let decoded = percent_decode_str(&self.path).decode_utf8();
+                decoded.unwrap_or(Cow::Borrowed(&self.path))
+            }
+            _ => Cow::Borrowed(&self.path),
+        }
     }
 
     /// Whether it leads to the same host, port and protocol as `other`, so that what opens the one

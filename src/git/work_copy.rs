@@ -8,10 +8,12 @@ mod large;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{BranchType, ErrorCode, ObjectType, Oid, Repository, RepositoryInitOptions, ResetType};
+use git2::{ErrorCode, Oid, Repository, RepositoryInitOptions, ResetType};
+use longshore_ownership::open_every_owner;
 
 use super::CommitId;
 use super::checkout::{claim, clear};
@@ -20,6 +22,7 @@ use super::error::{GitError, printable};
 use super::fetch::{self, Errand, Layout};
 use super::mirror::{Mirror, MirrorOptions, Source};
 use super::progress::Report;
+use super::revision::{self, HEADS, ORIGIN as ORIGIN_BRANCHES};
 use super::tree::{Extent, Tree};
 use large::{InTheWay, LargeFiles};
 
@@ -141,6 +144,7 @@ impl WorkCopy {
         let failed = |error: git2::Error| other(folder, &error);
         let mut init = RepositoryInitOptions::new();
         init.external_template(false).mkdir(false);
+        open_every_owner();
         let repository = Repository::init_opts(folder, &init).map_err(failed)?;
         repository
             .remote(ORIGIN, errand.source.url.as_str())
@@ -155,11 +159,21 @@ impl WorkCopy {
     }
 
     /// Opens the work copy in `folder`.
+    ///
+    /// # Errors
+    /// Among others one of another account: its configuration says where files are written to.
     pub fn open(folder: &Path, options: &MirrorOptions) -> Result<Self, WorkCopyError> {
+        open_every_owner();
         let repository = Repository::open(folder).map_err(|error| GitError::NotARepository {
             url: folder.display().to_string(),
             reason: printable(error.message()),
         })?;
+        if !is_own(repository.path()) {
+            return Err(WorkCopyError::Git(GitError::NotARepository {
+                url: folder.display().to_string(),
+                reason: "it belongs to another account".to_owned(),
+            }));
+        }
         Ok(Self {
             folder: folder.to_owned(),
             repository,
@@ -235,34 +249,51 @@ impl WorkCopy {
     /// Checks out a branch, which follows the remote's of that name, or a tag or commit, which
     /// leaves no branch checked out. Files that were changed are not overwritten.
     pub fn checkout(&self, revision: &str, progress: Report<'_>) -> Result<Commit, WorkCopyError> {
-        let mut commit = self.reading.resolve(revision)?;
-        let local = format!("refs/heads/{revision}");
-        let is_local = self.repository.find_reference(&local).is_ok();
-        let remote = format!("{ORIGIN}/{revision}");
-        let followed = self.repository.find_branch(&remote, BranchType::Remote);
-        if let (false, Ok(followed)) = (is_local, &followed) {
-            // A branch of the remote comes before a tag of the same name.
-            let id = followed.get().peel(ObjectType::Commit);
-            let id = id.map_err(|error| self.other(&error))?.id();
-            commit = self.reading.resolve(&id.to_string())?;
-        }
-        self.write(commit.id.0, progress)?;
+        let commit = self.reading.resolve(revision)?;
         let failed = |error: git2::Error| self.other(&error);
-        if !is_local && followed.is_ok() {
+        let found = self.locate(revision).map_err(failed)?;
+        let (name, commit) = match found {
+            Some((name, id)) => (Some(name), self.reading.resolve(&id.to_string())?),
+            None => (None, commit),
+        };
+        self.write(commit.id.0, progress)?;
+        let name = name.unwrap_or_default();
+        if let Some(branch) = name.strip_prefix(ORIGIN_BRANCHES) {
             let target = self.repository.find_commit(commit.id.0).map_err(failed)?;
             self.repository
-                .branch(revision, &target, false)
-                .and_then(|mut branch| branch.set_upstream(Some(&remote)))
+                .branch(branch, &target, false)
+                .and_then(|mut made| made.set_upstream(Some(&format!("{ORIGIN}/{branch}"))))
+                .and_then(|()| self.repository.set_head(&format!("{HEADS}{branch}")))
                 .map_err(failed)?;
-        }
-        if is_local || followed.is_ok() {
-            self.repository.set_head(&local).map_err(failed)?;
+        } else if name.starts_with(HEADS) {
+            self.repository.set_head(&name).map_err(failed)?;
         } else {
             self.repository
                 .set_head_detached(commit.id.0)
                 .map_err(failed)?;
         }
         Ok(commit)
+    }
+
+    /// The ref that a checkout of `revision` is about, and its commit: a branch of the remote that this
+    /// one does not have yet comes before a tag of the same name.
+    fn locate(&self, revision: &str) -> Result<Option<(String, Oid)>, git2::Error> {
+        let short = revision.strip_prefix(HEADS).unwrap_or(revision);
+        let local = format!("{HEADS}{short}");
+        let theirs = format!("{ORIGIN_BRANCHES}{short}");
+        let is_full = revision.starts_with("refs/") && short == revision;
+        let is_remote = !is_full && self.repository.find_reference(&local).is_err();
+        if is_remote && let Ok(id) = self.repository.refname_to_id(&theirs) {
+            return Ok(Some((theirs, id)));
+        }
+        let found = revision::locate(&self.repository, revision)?;
+        Ok(found.and_then(|found| {
+            // `origin/main` is looked at; only `main` is a branch to work in.
+            let name = found
+                .name
+                .filter(|name| !name.starts_with(ORIGIN_BRANCHES))?;
+            Some((name, found.commit))
+        }))
     }
 
     /// Takes what is checked out, and the branch if one is, to `revision`. Changes to files that
@@ -317,7 +348,8 @@ impl WorkCopy {
             .repository
             .find_reference("HEAD")
             .map_err(|error| self.other(&error))?;
-        let target = head.symbolic_target().map_err(|error| self.other(&error))?;
+        // A name that is not UTF-8 cannot be followed.
+        let target = head.symbolic_target().ok().flatten();
         Ok(target
             .and_then(|target| target.strip_prefix("refs/heads/"))
             .map(str::to_owned))
@@ -357,6 +389,16 @@ impl WorkCopy {
     fn other(&self, error: &git2::Error) -> WorkCopyError {
         other(&self.folder, error)
     }
+}
+
+/// Whether the folder belongs to this account, or to the one that `sudo` was called from.
+fn is_own(folder: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let caller = std::env::var("SUDO_UID").ok();
+    let caller = caller.and_then(|uid| uid.parse().ok()).filter(|_| own == 0);
+    folder
+        .metadata()
+        .is_ok_and(|found| found.uid() == own || Some(found.uid()) == caller)
 }
 
 fn errand<'a>(source: &'a Source, options: &'a MirrorOptions) -> Errand<'a> {

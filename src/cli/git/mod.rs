@@ -160,10 +160,12 @@ pub(super) fn run(command: GitCommand) -> Result<(), CliError> {
         }
         GitCommand::Branches(listed) => {
             let refs = listed.access.open(&listed.source, &options)?.0.refs()?;
+            show::left_out(&refs);
             show::refs(&refs.branches, listed.json)
         }
         GitCommand::Tags(listed) => {
             let refs = listed.access.open(&listed.source, &options)?.0.refs()?;
+            show::left_out(&refs);
             show::refs(&refs.tags, listed.json)
         }
         GitCommand::Commits {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::CliError;
 use crate::cli::accounts::say;
-use crate::git::{Commit, Note, Progress, Ref, Report, Stage};
+use crate::git::{Commit, Note, Progress, Ref, Refs, Report, Stage};
 
 /// Runs something that tells how far it is, and shows that where somebody looks.
 pub(super) fn progress<T, E>(work: impl FnOnce(Report<'_>) -> Result<T, E>) -> Result<T, E> {
@@ -49,6 +49,13 @@ fn described(progress: &Progress) -> String {
 /// One line on standard error.
 pub(super) fn aside(line: &str) {
     eprintln!("{line}");
+}
+
+/// Names what is not listed.
+pub(super) fn left_out(refs: &Refs) {
+    for name in &refs.left_out {
+        aside(&format!("{}: left out, its name is not UTF-8", plain(name)));
+    }
 }
 
 pub(super) fn notes(notes: &[Note]) -> Result<(), CliError> {

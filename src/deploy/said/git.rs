@@ -72,6 +72,9 @@ impl From<&GitError> for Said {
             GitError::BrokenMirror { url, reason: why } => {
                 at("failure.git.broken_mirror", url).with("reason", reason(why))
             }
+            GitError::Malformed { url, reason: why } => {
+                at("failure.git.malformed", url).with("reason", reason(why))
+            }
             GitError::Disk { path, cause } => Self::new("failure.file", error)
                 .arg("path", path)
                 .arg("cause", cause),

@@ -140,6 +140,10 @@ fn git() -> Vec<GitError> {
             url: url(),
             reason: "a pack and its index do not fit".into(),
         },
+        GitError::Malformed {
+            url: url(),
+            reason: "failed to parse signature".into(),
+        },
         GitError::Disk {
             path: "/var".into(),
             cause: system(),

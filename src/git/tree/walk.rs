@@ -16,6 +16,7 @@ use crate::git::commit::CommitId;
 use crate::git::error::{GitError, Limit, printable};
 use crate::git::limits::Limits;
 use crate::git::mirror::Mirror;
+use crate::git::object::CommitObject;
 use crate::git::progress::{Progress, Pulse, Report, Stage};
 
 /// How deep folders may lie in each other.
@@ -97,9 +98,11 @@ impl Walk<'_> {
         nesting: usize,
     ) -> Result<u64, GitError> {
         let opened = Opened::new(mirror)?;
-        let found = opened.read(0, |repository| match repository.find_commit(commit.0) {
-            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-            found => found.map(|found| Some((found.tree_id(), found.time().seconds()))),
+        let found = opened.read(0, |repository| {
+            match CommitObject::find(repository, commit.0) {
+                Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+                found => found.map(|found| Some((found.tree, found.seconds))),
+            }
         })?;
         let Some((top, time)) = found else {
             return Err(mirror.unknown(&commit.to_string()));

@@ -8,8 +8,8 @@ use crate::web::input::Fields;
 /// The fields, in the form's order.
 pub const FIELDS: [&str; 3] = ["project_id", "ref", "commit"];
 
-/// The longest name of a branch or tag, in characters.
-const LONGEST_REF: usize = 255;
+/// The longest name of a branch or tag, in characters: as long as git names can be here.
+const LONGEST_REF: usize = 1023;
 
 /// What to release.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ mod tests {
             (asked.revision.as_str(), asked.field),
             ("abcd123", "commit")
         );
-        let long = format!(r#"{{"project_id":1,"ref":"{}"}}"#, "x".repeat(300));
+        let long = format!(r#"{{"project_id":1,"ref":"{}"}}"#, "x".repeat(1100));
         for (json, field, code) in [
             ("{}", "project_id", "required"),
             (r#"{"project_id":1}"#, "ref", "required"),
