@@ -9,6 +9,8 @@ use super::object::{self, CommitObject};
 
 /// The longest full name, in bytes; libgit2 knows none that is longer.
 const MAX_LENGTH: usize = 1023;
+/// The longest part between slashes, in bytes: no file system holds a longer one.
+const LONGEST_PART: usize = 255;
 /// The shortest part of a commit's id that counts as one, as git has it.
 const MIN_ID_LENGTH: usize = 4;
 /// The length of a full id.
@@ -66,8 +68,11 @@ pub fn check(revision: &str) -> Result<(), GitError> {
 /// The rules that names of every kind share.
 fn is_ref(name: &str) -> bool {
     let is_refused = |byte: u8| byte <= b' ' || byte == 0x7f || b"~^:?*[\\".contains(&byte);
-    let is_part =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let is_part = |part: &str| {
+        (1..=LONGEST_PART).contains(&part.len())
+            && !part.starts_with('.')
+            && !part.ends_with(".lock")
+    };
     name.len() <= MAX_LENGTH - HEADS.len()
         && !name.bytes().any(is_refused)
         && !name.contains("..")

@@ -51,7 +51,7 @@ pub use follow::Underway;
 pub use host_key::{HostKey, host_key, offered_key};
 pub use known_hosts::{Known, KnownHosts};
 pub use pool::{Leased, Pool, PoolOptions};
-pub use private_key::{KeyFolders, check_key, check_key_file};
+pub use private_key::{KeyFolders, check_key, check_key_file, normal_key};
 pub use script::quote;
 pub use sftp::{Files, Kind, RemoteFile};
 pub use sftp_content::NewRemoteFile;

@@ -85,7 +85,18 @@ pub(super) fn look_at(
 }
 
 fn normal(key: &Secret<String>) -> String {
-    key.expose().trim().replace("\r\n", "\n") + "\n"
+    normal_key(key.expose())
+}
+
+/// The text of a key as its readers want it: plain line ends, one at its end, and nothing of what an
+/// editor, a clipboard or a web form puts around lines (a byte order mark, spaces, tabs).
+pub fn normal_key(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let is_blank = |letter: char| letter.is_whitespace() || letter == '\u{feff}';
+    let lines = text.split('\n').map(|line| line.trim_matches(is_blank));
+    let lines: Vec<&str> = lines.collect();
+    let text = lines.join("\n");
+    format!("{}\n", text.trim_matches('\n'))
 }
 
 fn given(passphrase: Option<&Secret<String>>) -> Option<&str> {

@@ -304,7 +304,7 @@ fn what_is_not_allowed_is_refused_before_anything_is_opened() {
         );
     }
     let url = shell.git.url();
-    for revision in ["-b", "a..b", "HEAD:x", "@{-1}", "$(id)"] {
+    for revision in ["-b", "a..b", "HEAD:x", "@{-1}", "a b"] {
         let arguments = [
             "checkout",
             "--allow-loopback",

@@ -10,6 +10,7 @@ use clap::Args;
 use crate::cli::CliError;
 use crate::git::GitCredential;
 use crate::secret::Secret;
+use crate::ssh::normal_key;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Login")]
@@ -53,8 +54,7 @@ impl Login {
         let Some(key) = secret(self.key_file.as_deref(), "LONGSHORE_GIT_KEY")? else {
             return Ok(GitCredential::None);
         };
-        // A key ends with a line end, which its readers want.
-        let key = Secret::new(format!("{}\n", key.expose()));
+        let key = Secret::new(normal_key(key.expose()));
         let passphrase = secret(self.passphrase_file.as_deref(), "LONGSHORE_GIT_PASSPHRASE")?;
         Ok(GitCredential::SshKey {
             user,

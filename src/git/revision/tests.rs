@@ -62,7 +62,7 @@ fn names_are_told_from_what_is_none() {
     ] {
         check(sound).unwrap_or_else(|error| panic!("{sound}: {error}"));
     }
-    let long = "a".repeat(1100);
+    let (long, longer) = ("a".repeat(256), "a/".repeat(600) + "a");
     for refused in [
         "",
         "--help",
@@ -95,6 +95,7 @@ fn names_are_told_from_what_is_none() {
         "--config=alias.x=!id",
         "\u{7f}",
         &long,
+        &longer,
     ] {
         assert!(
             matches!(check(refused), Err(GitError::InvalidRevision { .. })),

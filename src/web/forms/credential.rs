@@ -257,8 +257,7 @@ fn token(check: &mut Check<'_>) -> Option<String> {
 
 fn key(check: &mut Check<'_>) -> Option<String> {
     let text = given(check, "secret", LONGEST_KEY)?;
-    let text = text.replace("\r\n", "\n").trim().to_owned();
-    Some(text + "\n").filter(|text| text != "\n")
+    Some(ssh::normal_key(&text)).filter(|text| text != "\n")
 }
 
 /// A secret that those of `kinds` have beside their own.
@@ -388,6 +387,9 @@ mod tests {
     fn sound_values_pass() {
         let key = checked("ssh_key", " -----BEGIN\r\nabc\r\n\r\n", "").unwrap();
         assert_eq!(key.secret.unwrap().expose(), "-----BEGIN\nabc\n");
+        let pasted = "\u{feff}-----BEGIN \r\n\r\n  abc\t \rdef\u{a0}\n \n";
+        let key = checked("ssh_key", pasted, "").unwrap();
+        assert_eq!(key.secret.unwrap().expose(), "-----BEGIN\n\nabc\ndef\n");
         checked("ssh_agent", "", "").unwrap();
         checked("git_token", "ann:ghp_x\n", "").unwrap();
         let password = checked("password", " pass word \r\n", "unused").unwrap();

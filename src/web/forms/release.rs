@@ -29,7 +29,7 @@ pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
     if project.is_none() {
         check.refuse("project_id", "required");
     }
-    let name = check.line("ref", None, LONGEST_REF);
+    let name = reference(&mut check);
     let commit = check.line("commit", None, LONGEST_REF);
     if !name.is_empty() && check_revision(&name).is_err() {
         check.refuse("ref", "invalid_revision");
@@ -53,6 +53,18 @@ pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
         field,
     };
     check.finish(&FIELDS, wanted)
+}
+
+/// The name of a branch or tag, which may hold control characters of Unicode that git allows.
+fn reference(check: &mut Check<'_>) -> String {
+    let name = check.given("ref").unwrap_or_default().trim_matches(' ');
+    if name.chars().any(|letter| letter.is_ascii_control()) {
+        check.refuse("ref", "invalid_characters");
+    }
+    if name.chars().count() > LONGEST_REF {
+        check.refuse_with("ref", "too_long", &[("max", &LONGEST_REF.to_string())]);
+    }
+    name.to_owned()
 }
 
 /// A commit's id, in full or abbreviated.

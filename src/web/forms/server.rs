@@ -1,6 +1,6 @@
 //! Servers: rules and saving.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
@@ -137,6 +137,14 @@ fn host(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> St
         present.map(|server| server.host.as_str()),
         LONGEST_HOST,
     );
+    // As addresses are written where a port may follow.
+    let host = match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inside) if is_ipv6(inside) => inside.to_owned(),
+        _ => host,
+    };
     match (host.is_empty(), kind) {
         (true, ServerKind::Local) => "127.0.0.1".into(),
         (true, ServerKind::Ssh) => {
@@ -152,7 +160,14 @@ fn host(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> St
     }
 }
 
-/// A name of the DNS or of a hosts file, or an IP address.
+/// An IPv6 address, with or without a zone (RFC 4007, section 11).
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
+    let is_zone = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_zone)
+}
+
+/// A name of the DNS or of a hosts file, also with the dot that ends a whole name, or an IP address.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
@@ -162,7 +177,8 @@ fn is_host(text: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    text.parse::<IpAddr>().is_ok() || text.split('.').all(is_label)
+    let name = text.strip_suffix('.').unwrap_or(text);
+    text.parse::<IpAddr>().is_ok() || is_ipv6(text) || name.split('.').all(is_label)
 }
 
 fn user(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> String {
@@ -263,6 +279,9 @@ mod tests {
             (r#"{"host":"-oX"}"#, "host", "invalid_host"),
             (r#"{"host":"a b"}"#, "host", "invalid_host"),
             (r#"{"host":"a..b"}"#, "host", "invalid_host"),
+            (r#"{"host":"a.."}"#, "host", "invalid_host"),
+            (r#"{"host":"."}"#, "host", "invalid_host"),
+            (r#"{"host":"[a]"}"#, "host", "invalid_host"),
             (r#"{"host":"a;id"}"#, "host", "invalid_host"),
             (r#"{"host":"a\u0000"}"#, "host", "invalid_characters"),
             (r#"{"port":0}"#, "port", "invalid_port"),
@@ -307,6 +326,8 @@ mod tests {
             "{}",
             r#"{"connect_seconds":"","idle_seconds":120,"jump_id":null}"#,
             r#"{"host":"::1"}"#,
+            r#"{"host":"web-1.example.com."}"#,
+            r#"{"host":"fe80::1%eth0"}"#,
             r#"{"credential_id":null}"#,
             r#"{"host":"web-1.example.com","port":"2222"}"#,
             r#"{"hostname":"<script>alert(1)</script>"}"#,
@@ -321,6 +342,7 @@ mod tests {
             ("127.0.0.1", None)
         );
         assert_eq!(checked(r#"{"root":""}"#).unwrap().root, "/");
+        assert_eq!(checked(r#"{"host":"[::1]"}"#).unwrap().host, "::1");
     }
 
     #[test]

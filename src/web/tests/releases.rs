@@ -108,7 +108,7 @@ async fn what_is_asked_for_is_checked() {
             "invalid_revision",
         ),
         (
-            json!({"project_id": project, "ref": "a;id"}),
+            json!({"project_id": project, "ref": "a b"}),
             "ref",
             "invalid_revision",
         ),
