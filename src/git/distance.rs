@@ -1,5 +1,7 @@
 //! How far two commits are apart.
 
+use git2::ErrorCode;
+
 use super::commit::CommitId;
 use super::error::GitError;
 use super::mirror::Mirror;
@@ -27,7 +29,14 @@ impl Mirror {
         }
         match repository.graph_ahead_behind(to.0, from.0) {
             Ok((added, removed)) => Ok(Some(Distance { added, removed })),
-            Err(error) => Err(self.broken(&error)),
+            // The history of a shallow mirror ends before the two meet.
+            Err(error) if error.code() == ErrorCode::NotFound && repository.is_shallow() => {
+                Ok(None)
+            }
+            Err(error) => match self.broken(&error) {
+                GitError::Malformed { .. } => Ok(None),
+                broken => Err(broken),
+            },
         }
     }
 }
