@@ -338,6 +338,7 @@ fn ssh_access(settings: &Settings) -> SshAccess {
             idle: Duration::from_secs(settings.ssh_idle_seconds),
         },
         key_folders: KeyFolders::new(settings.ssh_key_folders.clone()),
+        run_as: settings.run_as.clone(),
         agent: match (settings.ssh_agent, std::env::var_os("SSH_AUTH_SOCK")) {
             (false, _) => deploy::Agent::Off,
             (true, None) => deploy::Agent::Missing,

@@ -2,20 +2,22 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::git::{GitCredential, RepoUrl, Source, UrlPolicy};
 use crate::secret::{Secret, Vault, VaultError};
 use crate::ssh::{
-    Cancel, Cause, Credential as SshCredential, KeyFolders, Leased, Pool, SshError, Target,
-    Timeouts,
+    Cancel, Cause, Credential as SshCredential, KeyFolders, Leased, Pool, Proxy, ProxyCommand,
+    ProxyServer, SshError, Target, Timeouts,
 };
 use crate::store::credentials::{self, Credential, PASSPHRASE, PASSWORD, SECRET};
 use crate::store::projects::Project;
-use crate::store::servers::{self, Server};
-use crate::store::{CredentialId, CredentialKind, Store};
+use crate::store::servers::{self, PROXY_PASSWORD, Server};
+use crate::store::{CredentialId, CredentialKind, Store, StoreError, Words};
 
 use super::error::{DeployError, StepError};
+use super::proxy_command::LocalLauncher;
 
 /// How servers are reached.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct SshAccess {
     pub key_folders: KeyFolders,
     /// Where the SSH agent that may be used listens.
     pub agent: Agent,
+    /// The account that proxy commands run as; none: the platform's own.
+    pub run_as: Option<String>,
 }
 
 /// The platform's own SSH agent.
@@ -112,9 +116,39 @@ impl Keyring {
             .read(|conn| servers::way(conn, server.id, jump))?;
         let mut via = None;
         for jump in way.iter().rev() {
-            via = Some(target(jump, self.server_credential(jump)?, via));
+            let mut hop = target(jump, self.server_credential(jump)?, via);
+            hop.proxy = self.proxy(jump)?;
+            via = Some(hop);
         }
-        Ok(target(server, credential, via))
+        let mut target = target(server, credential, via);
+        target.proxy = self.proxy(server)?;
+        Ok(target)
+    }
+
+    /// What carries the connection to `server`. A server behind a jump server has none.
+    fn proxy(&self, server: &Server) -> Result<Option<Proxy>, DeployError> {
+        if server.jump_id.is_some() {
+            return Ok(None);
+        }
+        if let Some(Words(arguments)) = &server.proxy_command {
+            return Ok(Some(Proxy::Command(ProxyCommand {
+                arguments: arguments.clone(),
+                launcher: Arc::new(LocalLauncher {
+                    run_as: self.ssh.run_as.clone(),
+                }),
+            })));
+        }
+        let Some(address) = &server.proxy else {
+            return Ok(None);
+        };
+        let proxy = ProxyServer::parse(address).map_err(|error| StoreError::Corrupt {
+            what: format!("the proxy of {}", server.hostname),
+            cause: error.to_string(),
+        })?;
+        let id = server.id;
+        let sealed = self.store.read(|conn| servers::proxy_password(conn, id))?;
+        let password = self.opened(sealed.as_ref(), PROXY_PASSWORD)?;
+        Ok(Some(Proxy::Server(proxy.with_password(password))))
     }
 
     fn server_credential(&self, server: &Server) -> Result<SshCredential, DeployError> {
@@ -229,5 +263,6 @@ fn target(server: &Server, credential: SshCredential, via: Option<Target>) -> Ta
         credential,
         host_key: server.host_key.clone(),
         via: via.map(Box::new),
+        proxy: None,
     }
 }

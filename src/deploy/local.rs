@@ -130,22 +130,30 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
     } else {
         Stdio::null()
     };
-    let mut shell = Command::new("/bin/sh");
+    let mut shell = scrubbed("/bin/sh", command.account);
     shell
         .arg("-c")
         .arg(command.text)
         .current_dir(command.folder)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LANG", "C.UTF-8")
         .envs(command.variables.iter().map(|(name, value)| (name, value)))
         .stdin(input)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::piped());
+    shell.spawn().map_err(StepError::Start)
+}
+
+/// A command with none of the platform's own variables, in a process group of its own, as `account`;
+/// none: as the platform.
+pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LANG", "C.UTF-8")
         .process_group(0);
-    match command.account {
+    match account {
         Some(account) => {
-            shell
+            command
                 .env("HOME", &account.home)
                 .env("USER", &account.name)
                 .uid(account.uid)
@@ -154,12 +162,12 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
         None => {
             for name in ["HOME", "USER"] {
                 if let Some(value) = std::env::var_os(name) {
-                    shell.env(name, value);
+                    command.env(name, value);
                 }
             }
         }
     }
-    shell.spawn().map_err(StepError::Start)
+    command
 }
 
 /// Sends what `source` says, line by line, until it ends or nobody listens any more.

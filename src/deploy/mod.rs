@@ -15,6 +15,7 @@
 //! | `transfer` | a release's way to the servers |
 //! | `files_alone` | what the scripts do, on servers without a shell |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
+//! | `proxy_command` | the commands that servers are reached by |
 //! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
 //! | `repository`, `fetches` | what a repository offers; one fetch a mirror, shared by who waits for it |
 //! | `check` | trying servers and git hosts, accepting their keys |
@@ -37,6 +38,7 @@ mod node_log;
 mod plan;
 mod platform;
 mod preview;
+mod proxy_command;
 mod recorder;
 mod repository;
 mod rollout;

@@ -236,6 +236,8 @@ pub(super) mod tests {
                     jump_id: None,
                     connect_seconds: None,
                     idle_seconds: None,
+                    proxy: None,
+                    proxy_command: None,
                 })
                 .collect(),
         }

@@ -5,12 +5,13 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::dial::dial;
+use super::dial::{Way, dial};
 use super::error::{Cause, SshError};
 use super::host_key::{self, HostKey};
 use super::link::{Fault, Link, Patience};
 use super::login::log_in;
 use super::pool::Home;
+use super::proxy::ProxyProcess;
 use super::{Cancel, Target, Timeouts};
 
 /// A logged-in connection to one server. It may move between threads but belongs to one at a
@@ -25,6 +26,8 @@ pub struct Connection {
     broken: Cell<bool>,
     /// Whether it is known that the server answers whatever request with SFTP.
     pub(super) files_alone: Cell<bool>,
+    /// Ends after the link, which says goodbye by way of it.
+    _process: Option<ProxyProcess>,
 }
 
 impl fmt::Debug for Connection {
@@ -49,14 +52,29 @@ impl Connection {
         timeouts: &Timeouts,
         cancel: &Cancel,
     ) -> Result<Self, SshError> {
-        let (socket, until) = dial(target, timeouts, cancel)?;
+        let Way {
+            socket,
+            until,
+            mut process,
+        } = dial(target, timeouts, cancel)?;
         let patience = Patience {
             until: Some(until),
             idle: None,
             cancel: Some(cancel),
         };
-        Self::log_in(socket, target, timeouts, patience)
-            .map_err(|cause| SshError::at(&target.host, target.port, cause))
+        match Self::log_in(socket, target, timeouts, patience) {
+            Ok(mut connection) => {
+                connection._process = process;
+                Ok(connection)
+            }
+            Err(cause) => {
+                let cause = match &mut process {
+                    Some(process) => process.blame(cause),
+                    None => cause,
+                };
+                Err(SshError::at(&target.host, target.port, cause))
+            }
+        }
     }
 
     fn log_in(
@@ -84,6 +102,7 @@ impl Connection {
             host_key,
             broken: Cell::new(false),
             files_alone: Cell::new(false),
+            _process: None,
         })
     }
 

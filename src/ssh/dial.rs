@@ -1,4 +1,5 @@
-//! A stream of bytes to a server's sshd: a TCP connection, or a channel through a jump server.
+//! A stream of bytes to a server's sshd: a TCP connection, a channel through a jump server, or what a
+//! proxy carries.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -13,31 +14,60 @@ use super::connection::Connection;
 use super::error::{Cause, Phase, SshError};
 use super::jump;
 use super::link::SLICE;
+use super::proxy::{Proxy, ProxyProcess};
 use super::{Cancel, Target, Timeouts};
 
-/// Reaches `target`'s sshd, by way of its jump server where it has one. Gives what is left of the
-/// time too: the way to a jump server has a time of its own.
-pub(super) fn dial(
-    target: &Target,
-    timeouts: &Timeouts,
-    cancel: &Cancel,
-) -> Result<(OwnedFd, Instant), SshError> {
+/// A stream to a server's sshd.
+pub(super) struct Way {
+    pub(super) socket: OwnedFd,
+    /// What is left of the time: the way to a jump server has a time of its own.
+    pub(super) until: Instant,
+    /// The command that carries the stream, where it is one.
+    pub(super) process: Option<ProxyProcess>,
+}
+
+impl Way {
+    fn of(socket: OwnedFd, until: Instant) -> Self {
+        Self {
+            socket,
+            until,
+            process: None,
+        }
+    }
+}
+
+/// Reaches `target`'s sshd, by way of its jump server or proxy where it has one.
+pub(super) fn dial(target: &Target, timeouts: &Timeouts, cancel: &Cancel) -> Result<Way, SshError> {
     if let Some(via) = &target.via {
         let hop = Connection::open_unless(via, timeouts, cancel)?;
         let until = Instant::now() + timeouts.connect;
         let channel = jump::through(hop, target, until, cancel)?;
-        return Ok((channel, until));
+        return Ok(Way::of(channel, until));
     }
     let until = Instant::now() + timeouts.connect;
-    let socket = resolve(&target.host, target.port, timeouts, until, cancel)
-        .and_then(|addresses| connect(&addresses, timeouts, until, cancel))
-        .map_err(|cause| SshError::at(&target.host, target.port, cause))?;
-    Ok((socket.into(), until))
+    let (host, port) = (target.host.as_str(), target.port);
+    let way = match &target.proxy {
+        None => resolve(host, port, timeouts, until, cancel)
+            .and_then(|addresses| connect(&addresses, timeouts, until, cancel))
+            .map(|socket| Way::of(socket.into(), until)),
+        Some(Proxy::Server(proxy)) => proxy
+            .reach((host, port), timeouts, until, cancel)
+            .map(|socket| Way::of(socket.into(), until)),
+        Some(Proxy::Command(command)) => {
+            let started = command.start((host, port, &target.user));
+            started.map(|(socket, process)| Way {
+                socket,
+                until,
+                process: Some(process),
+            })
+        }
+    };
+    way.map_err(|cause| SshError::at(host, port, cause))
 }
 
 /// All addresses of `host`. The system's resolver cannot be interrupted: it gets a thread that is
 /// left behind when it takes too long.
-fn resolve(
+pub(super) fn resolve(
     host: &str,
     port: u16,
     timeouts: &Timeouts,
@@ -87,7 +117,7 @@ fn time_left(until: Instant, cancel: &Cancel) -> Result<Duration, Cause> {
 
 /// The first address that accepts. Each gets its share of the time that is left, so that a dead
 /// one does not starve the next.
-fn connect(
+pub(super) fn connect(
     addresses: &[SocketAddr],
     timeouts: &Timeouts,
     until: Instant,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Exit, HostKey};
+use super::{Exit, HostKey, ProxyFault};
 
 /// What [`Cause::Refused`] names where it was a command.
 pub(super) const COMMAND: &str = "a command";
@@ -59,6 +59,8 @@ pub enum Phase {
     Handshake,
     /// The way on from a jump server.
     Jump,
+    /// A proxy's connection to the server.
+    Proxy,
     /// A turn to connect: the pool has as many connections as it may.
     Turn,
     /// The login.
@@ -76,6 +78,7 @@ impl fmt::Display for Phase {
             Self::Connect => "the host did not accept the connection",
             Self::Handshake => "the port is open but no SSH handshake was completed",
             Self::Jump => "the jump server did not reach it",
+            Self::Proxy => "the proxy did not answer",
             Self::Turn => "too many connections are open or being opened",
             Self::Authentication => "the login was not answered",
             Self::Start => "the server did not start the command",
@@ -127,6 +130,14 @@ pub enum Cause {
         to: String,
         /// What libssh2 said.
         reason: String,
+    },
+    /// The proxy gives no connection to the server.
+    #[error("the proxy {proxy} gives no connection: {fault}")]
+    Proxy {
+        /// `host:port` of the proxy, or the program of the command.
+        proxy: String,
+        /// Why.
+        fault: ProxyFault,
     },
     /// Nobody has accepted this server's key yet; no credential was sent.
     #[error("the host key is not accepted yet: {offered}")]

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::credential::Credential;
-use super::dial::dial;
+use super::dial::{Way, dial};
 use super::error::{Cause, SshError};
 use super::link::{Link, Patience};
 use super::{Cancel, Target, Timeouts};
@@ -65,6 +65,7 @@ pub fn host_key(host: &str, port: u16, timeouts: &Timeouts) -> Result<HostKey, S
             credential: Credential::nothing(),
             host_key: None,
             via: None,
+            proxy: None,
         },
         timeouts,
     )
@@ -73,9 +74,17 @@ pub fn host_key(host: &str, port: u16, timeouts: &Timeouts) -> Result<HostKey, S
 /// The key that `target` shows now, whatever is pinned. Nobody logs in there; on its jump servers,
 /// whose keys must be the pinned ones, somebody does.
 pub fn offered_key(target: &Target, timeouts: &Timeouts) -> Result<HostKey, SshError> {
-    let (socket, until) = dial(target, timeouts, &Cancel::new())?;
+    let Way {
+        socket,
+        until,
+        mut process,
+    } = dial(target, timeouts, &Cancel::new())?;
     Link::open(socket, timeouts, Patience::until(until), None)
         .and_then(|link| link.host_key())
+        .map_err(|cause| match &mut process {
+            Some(process) => process.blame(cause),
+            None => cause,
+        })
         .map_err(|cause| SshError::at(&target.host, target.port, cause))
 }
 

@@ -29,6 +29,7 @@ mod login;
 mod output;
 mod pool;
 mod private_key;
+mod proxy;
 mod script;
 mod sftp;
 mod sftp_content;
@@ -52,6 +53,7 @@ pub use host_key::{HostKey, host_key, offered_key};
 pub use known_hosts::{Known, KnownHosts};
 pub use pool::{Leased, Pool, PoolOptions};
 pub use private_key::{KeyFolders, check_key, check_key_file, normal_key};
+pub use proxy::{BadProxy, Launcher, Proxy, ProxyCommand, ProxyFault, ProxyServer, check_argument};
 pub use script::quote;
 pub use sftp::{Files, Kind, RemoteFile};
 pub use sftp_content::NewRemoteFile;
@@ -73,6 +75,8 @@ pub struct Target {
     /// The jump server that it is reached through, which may have one of its own. Names are looked
     /// up where the last jump server is.
     pub via: Option<Box<Target>>,
+    /// What carries the connection, where there is no jump server.
+    pub proxy: Option<Proxy>,
 }
 
 /// How long to wait for a server.

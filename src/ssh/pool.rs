@@ -26,6 +26,7 @@ use super::connection::Connection;
 use super::credential::Credential;
 use super::error::{Cause, Phase, SshError};
 use super::link::SLICE;
+use super::proxy::Proxy;
 use super::{Cancel, Target, Timeouts};
 
 /// How long somebody waits until he may open a connection.
@@ -374,6 +375,9 @@ fn want(target: &Target) -> Want {
         add(target.host_key.as_deref().unwrap_or_default().as_bytes());
         for part in parts(&target.credential) {
             add(part);
+        }
+        for part in target.proxy.iter().flat_map(Proxy::parts) {
+            add(&part);
         }
         if !places.contains(&place) {
             places.push(place);

@@ -10,6 +10,7 @@ mod lanes;
 mod login;
 mod login_password;
 mod pool;
+mod proxy;
 mod sftp;
 mod shells;
 mod signatures;

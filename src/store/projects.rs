@@ -9,7 +9,7 @@ use super::schema::{project_servers, projects, releases, servers};
 use super::servers::Server;
 use super::{
     Conn, CredentialId, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseState,
-    Result, ServerId, ServerKind, StoreError, Unchanged,
+    Result, ServerId, ServerKind, StoreError, Unchanged, Words,
 };
 
 /// A project.
@@ -238,9 +238,11 @@ pub enum Sharing {
     Server(String),
 }
 
-/// A machine, as far as it is known here, and a folder on it. Behind another jump server the same
-/// address is another machine.
-type Place = (ServerKind, Option<ServerId>, String, i32, String);
+/// A machine, as far as it is known here, and a folder on it. Behind another jump server or proxy the
+/// same address is another machine.
+type Place = (ServerKind, Way, String, i32, String);
+/// The jump server, the proxy or the command on the way there.
+type Way = (Option<ServerId>, Option<String>, Option<Words>);
 
 /// The folder that a project at `path` has on `server`.
 fn place(server: &Server, path: &str) -> Place {
@@ -250,10 +252,12 @@ fn place(server: &Server, path: &str) -> Place {
         path.trim_matches('/')
     );
     match server.kind {
-        ServerKind::Local => (server.kind, None, String::new(), 0, folder),
+        ServerKind::Local => (server.kind, Way::default(), String::new(), 0, folder),
         ServerKind::Ssh => {
             let host = server.host.to_lowercase();
-            (server.kind, server.jump_id, host, server.port, folder)
+            let (proxy, command) = (server.proxy.clone(), server.proxy_command.clone());
+            let way = (server.jump_id, proxy, command);
+            (server.kind, way, host, server.port, folder)
         }
     }
 }

@@ -76,6 +76,9 @@ diesel::table! {
         jump_id -> Nullable<BigInt>,
         connect_seconds -> Nullable<Integer>,
         idle_seconds -> Nullable<Integer>,
+        proxy -> Nullable<Text>,
+        proxy_password -> Nullable<Binary>,
+        proxy_command -> Nullable<Text>,
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::{project_servers, projects, servers};
 use super::{
     Conn, CredentialId, Moment, Page, PageRequest, ProjectId, Result, ServerId, ServerKind,
-    StoreError,
+    StoreError, Words,
 };
 
 /// A server.
@@ -48,7 +48,29 @@ pub struct Server {
     /// How long it may stand still, in seconds; none: as the settings say.
     #[serde(default)]
     pub idle_seconds: Option<i32>,
+    /// The address of the proxy that it is reached by, without a password.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// The command that it is reached by, with its arguments.
+    #[serde(default)]
+    pub proxy_command: Option<Words>,
 }
+
+/// What a server is reached by, other than a connection of our own or a jump server. It has a password
+/// of its own, which is in no [`Server`]: see [`proxy_password`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, AsChangeset)]
+#[diesel(table_name = servers, treat_none_as_null = true)]
+pub struct ProxyValues {
+    /// See [`Server`].
+    pub proxy: Option<String>,
+    /// Sealed for [`PROXY_PASSWORD`].
+    pub proxy_password: Option<Vec<u8>>,
+    /// See [`Server`].
+    pub proxy_command: Option<Words>,
+}
+
+/// What a proxy's password is sealed for.
+pub const PROXY_PASSWORD: &str = "proxy password";
 
 /// A server's values as a checked form gives them.
 #[derive(Debug, Clone, Insertable, AsChangeset)]
@@ -137,6 +159,24 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
         .returning(Server::as_returning())
         .get_result(conn)
         .map_err(StoreError::taken("hostname"))
+}
+
+/// Replaces what a server is reached by.
+pub fn set_proxy(conn: &mut Conn, id: ServerId, values: &ProxyValues) -> Result<Server> {
+    diesel::update(servers::table.find(id))
+        .set(values)
+        .returning(Server::as_returning())
+        .get_result(conn)
+        .map_err(StoreError::missing("server", id))
+}
+
+/// The sealed password of the proxy that a server is reached by.
+pub fn proxy_password(conn: &mut Conn, id: ServerId) -> Result<Option<Vec<u8>>> {
+    servers::table
+        .find(id)
+        .select(servers::proxy_password)
+        .first(conn)
+        .map_err(StoreError::missing("server", id))
 }
 
 /// Pins the host key that a person accepted; none: takes it back.

@@ -133,6 +133,26 @@ impl FromSql<BigInt, Sqlite> for Moment {
     }
 }
 
+/// The words of a command line, the program first; a JSON array in the database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+#[serde(transparent)]
+pub struct Words(pub Vec<String>);
+
+impl ToSql<Text, Sqlite> for Words {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        out.set_value(serde_json::to_string(&self.0)?);
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Text, Sqlite> for Words {
+    fn from_sql(value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let text = <String as FromSql<Text, Sqlite>>::from_sql(value)?;
+        Ok(Self(serde_json::from_str(&text)?))
+    }
+}
+
 /// A name that is not one of a choice's.
 #[derive(Debug, thiserror::Error)]
 #[error("'{0}' is not one of the choices")]

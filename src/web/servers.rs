@@ -9,10 +9,11 @@ use super::deletion;
 use super::error::{Refusal, Result};
 use super::flash::Flash;
 use super::forms::{self, FieldErrors};
-use super::input::{Form, Id};
+use super::input::{Fields, Form, Id};
 use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
+use crate::ssh::ProxyServer;
 use crate::store::servers::{self, Server};
 use crate::store::{AuditWay, Role, ServerId, ServerKind, credentials};
 
@@ -52,6 +53,30 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     render::found(&visitor, "servers/list.html", MENU, context)
 }
 
+/// A saved server as its form shows it.
+fn saved(server: &Server) -> Value {
+    let words = server
+        .proxy_command
+        .as_ref()
+        .map(|words| words.0.join("\n"));
+    context! { proxy_command => words, ..render::value(server) }
+}
+
+/// What was typed, without the password of a proxy.
+fn typed(fields: &Fields) -> Value {
+    let proxy = fields
+        .line("proxy")
+        .map(|text| match ProxyServer::parse(&text) {
+            Ok(proxy) => proxy.address(),
+            // What cannot be read may have a password anywhere before the @.
+            Err(_) => match text.rsplit_once('@') {
+                Some((_, host)) => host.to_owned(),
+                None => text,
+            },
+        });
+    context! { proxy, ..render::value(fields.typed()) }
+}
+
 fn host_key_state(server: &Server) -> &'static str {
     match (server.kind, &server.host_key) {
         (ServerKind::Local, _) => "none",
@@ -89,17 +114,23 @@ impl Shown {
 }
 
 async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Result {
-    let (choices, jumps) = visitor
-        .ask(|app| {
-            app.store()
-                .read(|conn| Ok((credentials::choices(conn, false)?, servers::all(conn)?)))
+    let own = present.map(|server| server.id);
+    let (choices, jumps, has_password) = visitor
+        .ask(move |app| {
+            app.store().read(|conn| {
+                let password = match own {
+                    Some(own) => servers::proxy_password(conn, own)?,
+                    None => None,
+                };
+                let choices = credentials::choices(conn, false)?;
+                Ok((choices, servers::all(conn)?, password.is_some()))
+            })
         })
         .await?;
     let choices: Vec<Value> = choices
         .into_iter()
         .map(|credential| context! { id => credential.id, label => credential.name })
         .collect();
-    let own = present.map(|server| server.id);
     let jumps: Vec<Value> = jumps
         .into_iter()
         .filter(|server| server.kind == ServerKind::Ssh && Some(server.id) != own)
@@ -116,6 +147,7 @@ async fn form(visitor: &Visitor, present: Option<&Server>, shown: Shown) -> Resu
         is_new => present.is_none(),
         id => present.map(|server| server.id),
         name => present.map(|server| &server.hostname),
+        has_proxy_password => has_password,
         choices => context! { credentials => choices, jumps => jumps },
         check => shown.check,
     };
@@ -138,7 +170,7 @@ pub async fn new(visitor: Visitor) -> Result {
 /// `POST /servers/new`
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
-    let typed = render::value(fields.typed());
+    let typed = typed(&fields);
     match visitor
         .ask(move |app| forms::server::create(app, &fields))
         .await
@@ -158,14 +190,13 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
 pub async fn edit(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     let server = find(&visitor, id).await?;
-    let values = render::value(&server);
-    form(&visitor, Some(&server), Shown::values(values)).await
+    form(&visitor, Some(&server), Shown::values(saved(&server))).await
 }
 
 /// `POST /servers/{id}/edit`
 pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
-    let typed = render::value(fields.typed());
+    let typed = typed(&fields);
     match visitor
         .ask(move |app| forms::server::update(app, id, &fields))
         .await
@@ -217,7 +248,7 @@ pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     let server = find(&visitor, id).await?;
     let check = visitor.app().engine().check_server(id).await?;
-    let mut shown = Shown::values(render::value(&server));
+    let mut shown = Shown::values(saved(&server));
     shown.check = Some(render::value(api::check(&visitor, &check)));
     form(&visitor, Some(&server), shown).await
 }

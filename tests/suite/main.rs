@@ -53,5 +53,6 @@ mod rights;
 mod rights_streams;
 mod silent_hosts;
 mod socket;
+mod ssh_proxies;
 mod streams;
 mod vote;

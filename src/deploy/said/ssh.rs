@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reason::reason;
 use super::{Arg, Said};
 use crate::deploy::error::StepError;
-use crate::ssh::{Cause, Phase, SshError};
+use crate::ssh::{Cause, Phase, ProxyFault, SshError};
 
 impl From<&SshError> for Said {
     fn from(error: &SshError) -> Self {
@@ -36,6 +36,9 @@ impl From<&Cause> for Said {
             Cause::NoWayOn { to, reason: why } => said("failure.ssh.no_way_on")
                 .arg("to", to)
                 .with("reason", reason(why)),
+            Cause::Proxy { proxy, fault } => said("failure.ssh.proxy")
+                .arg("proxy", proxy)
+                .said("fault", fault),
             Cause::UnknownHostKey { offered } => {
                 said("failure.ssh.unknown_host_key").arg("offered", offered)
             }
@@ -123,6 +126,33 @@ impl From<&Cause> for Said {
     }
 }
 
+impl From<&ProxyFault> for Said {
+    fn from(fault: &ProxyFault) -> Self {
+        let said = |key| Self::new(key, fault);
+        match fault {
+            ProxyFault::Unresolved { reason: why } => {
+                said("failure.proxy.unresolved").with("reason", reason(why))
+            }
+            ProxyFault::Unreachable { reason: why } => {
+                said("failure.proxy.unreachable").with("reason", reason(why))
+            }
+            ProxyFault::HungUp => said("failure.proxy.hung_up"),
+            ProxyFault::Garbage => said("failure.proxy.garbage"),
+            ProxyFault::LoginNeeded => said("failure.proxy.login_needed"),
+            ProxyFault::LoginRefused => said("failure.proxy.login_refused"),
+            ProxyFault::Refused { reason: why } => {
+                said("failure.proxy.refused").with("reason", reason(why))
+            }
+            ProxyFault::Start { reason: why } => {
+                said("failure.proxy.start").with("reason", reason(why))
+            }
+            ProxyFault::Ended { ended, said: words } => said("failure.proxy.ended")
+                .said("ended", ended)
+                .arg("said", words),
+        }
+    }
+}
+
 impl From<Phase> for Said {
     fn from(phase: Phase) -> Self {
         let key = match phase {
@@ -130,6 +160,7 @@ impl From<Phase> for Said {
             Phase::Connect => "failure.phase.connect",
             Phase::Handshake => "failure.phase.handshake",
             Phase::Jump => "failure.phase.jump",
+            Phase::Proxy => "failure.phase.proxy",
             Phase::Turn => "failure.phase.turn",
             Phase::Authentication => "failure.phase.authentication",
             Phase::Start => "failure.phase.start",

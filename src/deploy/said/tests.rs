@@ -11,7 +11,7 @@ use crate::deploy::health::Unhealthy;
 use crate::git::{GitError, Limit, UrlError};
 use crate::i18n::{self, Language};
 use crate::secret::VaultError;
-use crate::ssh::{Cause as SshCause, Exit, HostKey, Phase, SshError};
+use crate::ssh::{Cause as SshCause, Exit, HostKey, Phase, ProxyFault, SshError};
 use crate::store::StoreError;
 
 /// Its number on Linux.
@@ -166,12 +166,17 @@ fn ssh() -> Vec<SshCause> {
         fingerprint: "SHA256:new".into(),
         kind: "ssh-ed25519".into(),
     };
+    let proxy = |fault| SshCause::Proxy {
+        proxy: "gate:1080".into(),
+        fault,
+    };
     let limit = Duration::from_millis(2540);
     let phases = [
         Phase::Lookup,
         Phase::Connect,
         Phase::Handshake,
         Phase::Jump,
+        Phase::Proxy,
         Phase::Turn,
         Phase::Authentication,
         Phase::Start,
@@ -195,6 +200,21 @@ fn ssh() -> Vec<SshCause> {
             to: "web-2:22".into(),
             reason: reason(),
         },
+        proxy(ProxyFault::Unresolved { reason: reason() }),
+        proxy(ProxyFault::Unreachable { reason: reason() }),
+        proxy(ProxyFault::HungUp),
+        proxy(ProxyFault::Garbage),
+        proxy(ProxyFault::LoginNeeded),
+        proxy(ProxyFault::LoginRefused),
+        proxy(ProxyFault::Refused { reason: reason() }),
+        proxy(ProxyFault::Start { reason: reason() }),
+        proxy(ProxyFault::Ended {
+            ended: Exit {
+                code: Some(1),
+                signal: None,
+            },
+            said: "no route".into(),
+        }),
         SshCause::KeyFolder {
             path: "/key".into(),
         },

@@ -112,6 +112,7 @@ fn try_open_engine(
             timeouts: Timeouts::default(),
             key_folders: KeyFolders::default(),
             agent: Agent::Off,
+            run_as: None,
         },
         pools: Pools::new().unwrap(),
         command_limit: Duration::from_secs(30),

@@ -181,6 +181,7 @@ impl Dropbear {
             credential,
             host_key: Some(pinned.pin()),
             via: None,
+            proxy: None,
         }
     }
 

@@ -107,6 +107,7 @@ impl Sshd {
             credential,
             host_key: Some(pinned.pin()),
             via: None,
+            proxy: None,
         }
     }
 
@@ -204,7 +205,7 @@ fn public_half(key: &Path) -> PathBuf {
     PathBuf::from(format!("{}.pub", key.display()))
 }
 
-fn free_port() -> Option<u16> {
+pub(super) fn free_port() -> Option<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).ok()?;
     Some(listener.local_addr().ok()?.port())
 }

@@ -11,8 +11,12 @@ use crate::web::input::{Id, Json};
 use crate::web::paging::ApiPage;
 use crate::web::visitor::Visitor;
 
-/// A server as the API gives it: of the accepted host key its fingerprint, as checks show it.
-fn shown(mut server: Server) -> Server {
+/// A server as the API gives it: of the accepted host key its fingerprint, as checks show it, and the
+/// command that it is reached by to admins alone.
+fn shown(visitor: &Visitor, mut server: Server) -> Server {
+    if !visitor.may(Role::Admin) {
+        server.proxy_command = None;
+    }
     server.host_key = server
         .host_key
         .as_deref()
@@ -28,7 +32,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     let page = visitor
         .ask(move |app| app.store().read(|conn| servers::page(conn, part.request())))
         .await?;
-    Ok(part.respond(page, shown))
+    Ok(part.respond(page, |server| shown(&visitor, server)))
 }
 
 /// `POST servers`
@@ -36,7 +40,7 @@ pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
     let server = visitor.ask(move |app| server::create(app, &fields)).await?;
-    Ok(HttpResponse::Created().json(shown(server)))
+    Ok(HttpResponse::Created().json(shown(&visitor, server)))
 }
 
 /// `GET servers/{id}`
@@ -45,7 +49,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     let server = visitor
         .ask(move |app| app.store().read(|conn| servers::find(conn, id)))
         .await?;
-    Ok(HttpResponse::Ok().json(shown(server)))
+    Ok(HttpResponse::Ok().json(shown(&visitor, server)))
 }
 
 /// `PUT servers/{id}`
@@ -55,7 +59,7 @@ pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) 
     let server = visitor
         .ask(move |app| server::update(app, id, &fields))
         .await?;
-    Ok(HttpResponse::Ok().json(shown(server)))
+    Ok(HttpResponse::Ok().json(shown(&visitor, server)))
 }
 
 /// `DELETE servers/{id}`
@@ -87,5 +91,5 @@ pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Js
             Ok::<_, crate::web::error::Error>(app.store().read(|conn| servers::find(conn, id))?)
         })
         .await?;
-    Ok(HttpResponse::Ok().json(shown(server)))
+    Ok(HttpResponse::Ok().json(shown(&visitor, server)))
 }

@@ -4,14 +4,16 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
+use crate::secret::VaultError;
+use crate::ssh::{ProxyServer, check_argument};
 use crate::store::credentials;
-use crate::store::servers::{self, Server, ServerValues};
-use crate::store::{Conn, CredentialId, CredentialKind, ServerId, ServerKind, StoreError};
+use crate::store::servers::{self, PROXY_PASSWORD, ProxyValues, Server, ServerValues};
+use crate::store::{Conn, CredentialId, CredentialKind, ServerId, ServerKind, StoreError, Words};
 use crate::web::error::Result;
-use crate::web::input::Fields;
+use crate::web::input::{Fields, Given};
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 10] = [
+pub const FIELDS: [&str; 12] = [
     "hostname",
     "host",
     "port",
@@ -20,6 +22,8 @@ pub const FIELDS: [&str; 10] = [
     "credential_id",
     "root",
     "jump_id",
+    "proxy",
+    "proxy_command",
     "connect_seconds",
     "idle_seconds",
 ];
@@ -27,6 +31,10 @@ pub const FIELDS: [&str; 10] = [
 /// The longest host name in the DNS, in characters (RFC 1035 section 2.3.4).
 const LONGEST_HOST: usize = 253;
 const LONGEST_USER: usize = 32;
+/// The longest address of a proxy with its login, and the longest argument of a command, in characters.
+const LONGEST_PROXY: usize = 1024;
+/// The most arguments of a proxy command.
+const MOST_ARGUMENTS: usize = 64;
 
 /// Adds the server that `fields` describe.
 pub fn create(app: &App, fields: &Fields) -> Result<Server> {
@@ -42,19 +50,59 @@ fn save(app: &App, fields: &Fields, id: Option<ServerId>) -> Result<Server> {
     let saved = app.store().write(|conn| {
         let present = id.map(|id| servers::find(conn, id)).transpose()?;
         let credentials = credentials::kinds(conn)?;
-        let values = match check(fields, present.as_ref(), &credentials) {
+        let (values, way) = match check(fields, present.as_ref(), &credentials) {
             Err(errors) => return Ok(Err(errors)),
-            Ok(values) => values,
+            Ok(checked) => checked,
         };
         if let Err(errors) = check_way(conn, present.as_ref(), &values)? {
             return Ok(Err(errors));
         }
-        match id {
-            Some(id) => servers::update(conn, id, &values).map(Ok),
-            None => servers::add(conn, &values).map(Ok),
+        let saved = match id {
+            Some(id) => servers::update(conn, id, &values)?,
+            None => servers::add(conn, &values)?,
+        };
+        let kept = servers::proxy_password(conn, saved.id)?;
+        match way.sealed(app, present.as_ref(), kept) {
+            Ok(proxy) => servers::set_proxy(conn, saved.id, &proxy).map(Ok),
+            Err(error) => Err(StoreError::Corrupt {
+                what: "the proxy's password".to_owned(),
+                cause: error.to_string(),
+            }),
         }
     });
     Ok(saved.map_err(|error| taken(error, fields))??)
+}
+
+/// What a server is reached by, other than a jump server; not sealed yet.
+#[derive(Debug, Default)]
+struct Way {
+    proxy: Option<ProxyServer>,
+    command: Option<Words>,
+}
+
+impl Way {
+    /// The password is kept as long as the rest of the address is, unless another one is given, or an
+    /// empty one, which takes it away.
+    fn sealed(
+        &self,
+        app: &App,
+        present: Option<&Server>,
+        kept: Option<Vec<u8>>,
+    ) -> std::result::Result<ProxyValues, VaultError> {
+        let address = self.proxy.as_ref().map(ProxyServer::address);
+        let is_same = present.is_some_and(|server| server.proxy == address);
+        let given = self.proxy.as_ref().and_then(ProxyServer::password);
+        let proxy_password = match given.map(|password| password.expose().as_str()) {
+            Some("") => None,
+            Some(password) => Some(app.vault().seal(password.as_bytes(), PROXY_PASSWORD)?),
+            None => kept.filter(|_| is_same && address.is_some()),
+        };
+        Ok(ProxyValues {
+            proxy: address,
+            proxy_password,
+            proxy_command: self.command.clone(),
+        })
+    }
 }
 
 /// The way by the jump servers must lead somewhere, and what others are reached through must stay
@@ -89,7 +137,7 @@ fn check(
     fields: &Fields,
     present: Option<&Server>,
     credentials: &[(CredentialId, CredentialKind)],
-) -> std::result::Result<ServerValues, FieldErrors> {
+) -> std::result::Result<(ServerValues, Way), FieldErrors> {
     let mut check = Check::new(fields);
     let kind = check.choice("kind", present.map(|server| server.kind), ServerKind::Ssh);
     let values = ServerValues {
@@ -114,7 +162,68 @@ fn check(
             SECONDS,
         ),
     };
-    check.finish(&FIELDS, values)
+    let way = match kind {
+        ServerKind::Ssh => way(&mut check, present, values.jump_id),
+        ServerKind::Local => Way::default(),
+    };
+    check.finish(&FIELDS, (values, way))
+}
+
+fn way(check: &mut Check<'_>, present: Option<&Server>, jump: Option<ServerId>) -> Way {
+    let way = Way {
+        proxy: proxy(check, present),
+        command: proxy_command(check, present),
+    };
+    if way.proxy.is_some() && way.command.is_some() {
+        check.refuse("proxy_command", "proxy_twice");
+    }
+    if jump.is_some() && way.proxy.is_some() {
+        check.refuse("proxy", "proxy_behind_jump");
+    }
+    if jump.is_some() && way.command.is_some() {
+        check.refuse("proxy_command", "proxy_behind_jump");
+    }
+    way
+}
+
+fn proxy(check: &mut Check<'_>, present: Option<&Server>) -> Option<ProxyServer> {
+    let present = present.and_then(|server| server.proxy.as_deref());
+    let text = check.line("proxy", present, LONGEST_PROXY);
+    if text.is_empty() {
+        return None;
+    }
+    let proxy = ProxyServer::parse(&text).ok();
+    if proxy.is_none() {
+        check.refuse("proxy", "invalid_proxy");
+    }
+    proxy
+}
+
+/// The command's words: a list, or text with one word a line.
+fn proxy_command(check: &mut Check<'_>, present: Option<&Server>) -> Option<Words> {
+    let words: Vec<String> = match check.fields.get("proxy_command") {
+        None => return present.and_then(|server| server.proxy_command.clone()),
+        Some(Given::List(words)) => words.clone(),
+        Some(Given::Text(text)) => {
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            lines.map(str::to_owned).collect()
+        }
+        Some(Given::Other) => {
+            check.refuse("proxy_command", "invalid_type");
+            return None;
+        }
+    };
+    let program = words.first()?;
+    let is_long = |word: &String| word.chars().nth(LONGEST_PROXY).is_some();
+    if program.is_empty() || !words.iter().all(|word| check_argument(word)) {
+        check.refuse("proxy_command", "invalid_proxy_command");
+    } else if words.iter().any(|word| word.chars().any(char::is_control)) {
+        check.refuse("proxy_command", "invalid_characters");
+    } else if words.len() > MOST_ARGUMENTS || words.iter().any(is_long) {
+        let most = LONGEST_PROXY.to_string();
+        check.refuse_with("proxy_command", "too_long", &[("max", &most)]);
+    }
+    Some(Words(words))
 }
 
 const PORT: Bounds = Bounds {
@@ -254,6 +363,10 @@ mod tests {
 
     /// A sound server but for the fields in `json`.
     fn checked(json: &str) -> std::result::Result<ServerValues, FieldErrors> {
+        checked_way(json).map(|(values, _)| values)
+    }
+
+    fn checked_way(json: &str) -> std::result::Result<(ServerValues, Way), FieldErrors> {
         let mut object = serde_json::json!({
             "hostname": "web-1", "host": "192.0.2.1", "port": 22, "user": "deploy",
             "kind": "ssh", "credential_id": "1", "root": "/",
@@ -307,6 +420,45 @@ mod tests {
             (r#"{"root":".."}"#, "root", "invalid_path"),
             (r#"{"root":"/$(id)"}"#, "root", "invalid_path"),
             (r#"{"jump_id":"x"}"#, "jump_id", "unknown_choice"),
+            (r#"{"proxy":"gate:1080"}"#, "proxy", "invalid_proxy"),
+            (r#"{"proxy":"socks4://gate"}"#, "proxy", "invalid_proxy"),
+            (r#"{"proxy":"http://a\nb"}"#, "proxy", "invalid_characters"),
+            (r#"{"proxy":["http://p"]}"#, "proxy", "invalid_type"),
+            (
+                r#"{"proxy":"http://p","jump_id":1}"#,
+                "proxy",
+                "proxy_behind_jump",
+            ),
+            (
+                r#"{"proxy":"http://p","proxy_command":["nc"]}"#,
+                "proxy_command",
+                "proxy_twice",
+            ),
+            (
+                r#"{"proxy_command":["nc"],"jump_id":1}"#,
+                "proxy_command",
+                "proxy_behind_jump",
+            ),
+            (
+                r#"{"proxy_command":["nc","%d"]}"#,
+                "proxy_command",
+                "invalid_proxy_command",
+            ),
+            (
+                r#"{"proxy_command":["","%h"]}"#,
+                "proxy_command",
+                "invalid_proxy_command",
+            ),
+            (
+                r#"{"proxy_command":["nc\u0000"]}"#,
+                "proxy_command",
+                "invalid_characters",
+            ),
+            (
+                r#"{"proxy_command":{"a":1}}"#,
+                "proxy_command",
+                "invalid_type",
+            ),
             (
                 r#"{"connect_seconds":0}"#,
                 "connect_seconds",
@@ -343,6 +495,17 @@ mod tests {
         );
         assert_eq!(checked(r#"{"root":""}"#).unwrap().root, "/");
         assert_eq!(checked(r#"{"host":"[::1]"}"#).unwrap().host, "::1");
+    }
+
+    #[test]
+    fn a_proxy_command_is_a_list_or_a_word_a_line() {
+        let words = |json: &str| checked_way(json).unwrap().1.command.map(|words| words.0);
+        let nc = Some(["nc", "%h", "%p"].map(str::to_owned).to_vec());
+        assert_eq!(words(r#"{"proxy_command":["nc","%h","%p"]}"#), nc);
+        assert_eq!(words(r#"{"proxy_command":"nc\r\n%h\n\n %p \n"}"#), nc);
+        for none in ["[]", "null", "\"\"", "\"\\n\""] {
+            assert_eq!(words(&format!(r#"{{"proxy_command":{none}}}"#)), None);
+        }
     }
 
     #[test]

@@ -197,3 +197,49 @@ async fn jump_servers_lead_somewhere() {
     ann.delete(&web_path).await.expect(204);
     ann.delete(&format!("servers/{bastion}")).await.expect(204);
 }
+
+#[actix_web::test]
+async fn the_form_of_a_server_shows_its_proxy_and_never_the_password() {
+    let test = TestApp::with_people();
+    let mut browser = test.browser_of("ann").await;
+    let server = |proxy: &str, command: &str| {
+        [
+            ("hostname", "web-1"),
+            ("host", "192.0.2.1"),
+            ("user", "deploy"),
+            ("proxy", proxy),
+            ("proxy_command", command),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+    };
+    let fields =
+        |values: &[(&'static str, String)]| -> Vec<(&'static str, String)> { values.to_vec() };
+    let post = async |browser: &mut Browser<'_>, path: &str, values: &[(&'static str, String)]| {
+        let values = fields(values);
+        let values: Vec<(&str, &str)> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        browser.post(path, &values).await
+    };
+    let proxy = "socks5://ann:barley@192.0.2.9:1081";
+    for (text, command) in [(proxy, "nc"), ("socks5://ann:barley@192.0.2.9:1081/x", "")] {
+        let refused = post(&mut browser, "/servers/new", &server(text, command)).await;
+        let refused = refused.expect(422);
+        assert!(!refused.body.contains("barley"), "{}", refused.body);
+    }
+    let made = post(&mut browser, "/servers/new", &server(proxy, "")).await;
+    assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
+    let page = browser.get("/servers/1/edit").await.expect(200);
+    let shown = "value=\"socks5:&#x2f;&#x2f;ann@192.0.2.9:1081\"";
+    assert!(page.body.contains(shown), "{}", page.body);
+    assert!(page.body.contains("A password is kept"), "{}", page.body);
+    assert!(!page.body.contains("barley"), "{}", page.body);
+    let command = "socat\r\n-\r\nTCP:%h:%p\r\n";
+    let saved = post(&mut browser, "/servers/1/edit", &server("", command)).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+    let page = browser.get("/servers/1/edit").await.expect(200);
+    assert!(
+        page.body.contains("socat\n-\nTCP:%h:%p</textarea>"),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("A password is kept"), "{}", page.body);
+}
