@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::StepError;
 use super::health::{Shown, Times, Tries, WayBack};
+use super::hook::Hook;
 use super::rollout::Chain;
 use super::run::StepFrame;
 use super::said::Message;
@@ -30,7 +31,12 @@ impl Chain<'_> {
     pub(super) fn health(&mut self, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         let project = &self.run.spec.project;
         let times = Times::within(project.health_seconds);
-        let script = script::health(&self.base, &self.run.variables(), &project.health, times);
+        let script = script::health(
+            &self.base,
+            &self.run.variables(),
+            Hook::health_check(project),
+            times,
+        );
         let limit = Duration::from_secs(u64::from(times.seconds + times.seconds / SLOWNESS));
         let limit = (limit + SLACK).min(frame.time_left());
         let mut tries = Tries::new(times);
@@ -110,7 +116,8 @@ impl Chain<'_> {
                 // Its files are there, whatever is still known of it.
                 Err(_) => self.run.variables_of(before, "", String::new()),
             };
-            let script = script::command(&self.base, "current", &variables, restart);
+            let hook = Hook::of(&self.run.spec.project, restart);
+            let script = script::command(&self.base, "current", &variables, hook);
             if let Err(why) = self.run_back(frame, &script, self.run.options.command_limit) {
                 return WayBack::NotRestarted(before, Box::new(why));
             }

@@ -1,6 +1,7 @@
 //! Commands on the platform's own machine: a process group of their own, a scrubbed environment,
 //! a time limit, and nothing left behind.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,12 @@ const LONGEST_LINE: u64 = 64 << 10;
 /// How many lines wait to be taken.
 const LINES: usize = 1024;
 
+/// The program of util-linux that becomes another account with all of its groups (`initgroups`).
+const SETPRIV: &str = "/usr/bin/setpriv";
+
+/// The longest text that is one argument or one variable, in bytes: Linux takes 128 KiB.
+const LONGEST_ARGUMENT: usize = 100 << 10;
+
 /// The search path of commands: what a login has on Debian.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -36,6 +43,7 @@ pub(super) struct Account {
     pub(super) uid: u32,
     pub(super) gid: u32,
     home: PathBuf,
+    shell: String,
 }
 
 impl Account {
@@ -50,14 +58,33 @@ impl Account {
         let text = String::from_utf8_lossy(&answer.stdout).into_owned();
         let fields: Vec<&str> = text.trim_end().split(':').collect();
         match fields.as_slice() {
-            [_, _, uid, gid, _, home, ..] => Ok(Self {
+            [_, _, uid, gid, _, home, shell, ..] => Ok(Self {
                 name: name.to_owned(),
                 uid: uid.parse().map_err(|_| unknown())?,
                 gid: gid.parse().map_err(|_| unknown())?,
                 home: PathBuf::from(home),
+                shell: (*shell).to_owned(),
             }),
             _ => Err(unknown()),
         }
+    }
+
+    /// Starts `program` as this account, with all of its groups where this system's tool for that is there.
+    fn command(&self, program: &str) -> Command {
+        if !rustix::process::geteuid().is_root() || !Path::new(SETPRIV).exists() {
+            let mut command = Command::new(program);
+            command.uid(self.uid).gid(self.gid);
+            return command;
+        }
+        let mut command = Command::new(SETPRIV);
+        command.args([
+            &format!("--reuid={}", self.uid),
+            &format!("--regid={}", self.gid),
+            "--init-groups",
+            "--",
+            program,
+        ]);
+        command
     }
 }
 
@@ -131,11 +158,13 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
         Stdio::null()
     };
     let mut shell = scrubbed("/bin/sh", command.account);
+    let (text, pieces) = in_pieces(command.text);
     shell
         .arg("-c")
-        .arg(command.text)
+        .arg(text.as_ref())
         .current_dir(command.folder)
         .envs(command.variables.iter().map(|(name, value)| (name, value)))
+        .envs(pieces)
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -145,7 +174,10 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
 /// A command with none of the platform's own variables, in a process group of its own, as `account`;
 /// none: as the platform.
 pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
-    let mut command = Command::new(program);
+    let mut command = match account {
+        Some(account) => account.command(program),
+        None => Command::new(program),
+    };
     command
         .env_clear()
         .env("PATH", PATH)
@@ -156,11 +188,10 @@ pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
             command
                 .env("HOME", &account.home)
                 .env("USER", &account.name)
-                .uid(account.uid)
-                .gid(account.gid);
+                .env("SHELL", &account.shell);
         }
         None => {
-            for name in ["HOME", "USER"] {
+            for name in ["HOME", "USER", "SHELL"] {
                 if let Some(value) = std::env::var_os(name) {
                     command.env(name, value);
                 }
@@ -168,6 +199,23 @@ pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
         }
     }
     command
+}
+
+/// A text that a shell runs, and the variables that it is in where it is too long for an argument.
+fn in_pieces(text: &str) -> (Cow<'_, str>, Vec<(String, &str)>) {
+    if text.len() <= LONGEST_ARGUMENT {
+        return (Cow::Borrowed(text), Vec::new());
+    }
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(LONGEST_ARGUMENT));
+        pieces.push((format!("longshore_script_{}", pieces.len()), piece));
+        rest = after;
+    }
+    let names: Vec<&str> = pieces.iter().map(|(name, _)| name.as_str()).collect();
+    let all: String = names.iter().map(|name| format!("${{{name}}}")).collect();
+    let text = format!("set -- \"{all}\"; unset {}; eval \"$1\"", names.join(" "));
+    (Cow::Owned(text), pieces)
 }
 
 /// Sends what `source` says, line by line, until it ends or nobody listens any more.
@@ -281,6 +329,7 @@ mod tests {
                     "LONGSHORE_RELEASE",
                     "PATH",
                     "PWD",
+                    "SHELL",
                     "USER",
                     "_",
                     "OLDPWD",
@@ -357,5 +406,48 @@ mod tests {
             assert_eq!(result.unwrap().code, Some(code));
             assert!(code != 0 || said == "3145728");
         }
+    }
+
+    /// Docker's socket, say, is open to a group.
+    #[test]
+    fn an_account_has_all_of_its_groups() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let name = format!("lsgroups{}", std::process::id());
+        let change = |program: &str, arguments: &[&str]| {
+            let limit = Instant::now() + Duration::from_secs(30);
+            // The user data base is locked while another test changes it.
+            while !Command::new(program)
+                .args(arguments)
+                .arg(&name)
+                .output()
+                .unwrap()
+                .status
+                .success()
+            {
+                assert!(Instant::now() < limit, "{program}");
+                thread::sleep(GLANCE);
+            }
+        };
+        change("useradd", &["-M", "-G", "tty,adm"]);
+        let account = Account::find(&name).unwrap();
+        let mut said = String::new();
+        let command = LocalCommand {
+            text: "id -Gn; id -un",
+            folder: Path::new("/"),
+            variables: &[],
+            account: Some(&account),
+            time_limit: Duration::from_secs(20),
+        };
+        let ended = run(&command, None, &Cancel::new(), &mut |_, line| {
+            said.push_str(line);
+            said.push(' ');
+        });
+        change("userdel", &["-f"]);
+        assert!(ended.unwrap().success(), "{said}");
+        let mut words: Vec<&str> = said.split_whitespace().collect();
+        words.sort_unstable();
+        assert_eq!(words, ["adm", name.as_str(), name.as_str(), "tty"]);
     }
 }

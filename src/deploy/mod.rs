@@ -31,6 +31,7 @@ mod fetches;
 mod files_alone;
 mod going_back;
 mod health;
+mod hook;
 mod host_keys;
 mod inspection;
 mod local;

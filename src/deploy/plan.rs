@@ -219,6 +219,8 @@ pub(super) mod tests {
                 submodules: false,
                 health: String::new(),
                 health_seconds: crate::store::projects::HEALTH_SECONDS,
+                hooks_stop: false,
+                login_shell: false,
             },
             servers: (1..=servers)
                 .map(|id| Server {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::error::StepError;
+use super::hook::Hook;
 use super::local::{self, Account, LocalCommand};
 use super::plan::Step;
 use super::recorder;
@@ -88,7 +89,7 @@ fn command(run: &Run, frame: &StepFrame<'_>, text: &str) -> Result<Message, Step
     let account = account(run)?;
     let exit = local::run(
         &LocalCommand {
-            text,
+            text: &Hook::of(&run.spec.project, text).local_script(),
             folder: &run.tree(),
             variables: &run.variables(),
             account: account.as_ref(),

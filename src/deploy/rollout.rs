@@ -7,6 +7,7 @@ use std::thread;
 use super::destination::{Destination, Ongoing};
 use super::error::StepError;
 use super::files_alone;
+use super::hook::Hook;
 use super::plan::{Step, key};
 use super::run::{Run, StepFrame, bytes};
 use super::said::refusal::{NO_COMMANDS, Refusal};
@@ -204,7 +205,8 @@ impl Chain<'_> {
         folder: &str,
         text: &str,
     ) -> Result<Message, StepError> {
-        let script = script::command(&self.base, folder, &self.run.variables(), text);
+        let hook = Hook::of(&self.run.spec.project, text);
+        let script = script::command(&self.base, folder, &self.run.variables(), hook);
         let limit = frame.command_limit();
         self.destination()?
             .run(&script, None, limit, frame.cancel(), &mut |line| {

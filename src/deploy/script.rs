@@ -5,6 +5,7 @@
 //! that is only ever replaced by renaming another one over it.
 
 use super::health::{self, Times};
+use super::hook::Hook;
 use super::said::refusal::MARK;
 use crate::ssh::quote;
 use crate::store::ReleaseId;
@@ -137,23 +138,24 @@ pub(super) fn command(
     base: &str,
     folder: &str,
     variables: &[(&'static str, String)],
-    text: &str,
+    hook: Hook<'_>,
 ) -> String {
-    in_folder(base, folder, variables) + &format!("exec sh -c {}\n", quote(text))
+    in_folder(base, folder, variables) + &hook.script()
 }
 
-/// The health check: `text` in `current`, about every second, until it has exited 0 at every try for
+/// The health check: `check` in `current`, about every second, until it has exited 0 at every try for
 /// the steady time (0), or can no longer do so in time (1). Each second that is slept is counted, so no
 /// clock that is set makes it longer or shorter. Where `setsid` is there a try has a process group of
 /// its own, so that it can be ended with all that it started.
 pub(super) fn health(
     base: &str,
     variables: &[(&'static str, String)],
-    text: &str,
+    check: Hook<'_>,
     times: Times,
 ) -> String {
     let Times { seconds, steady } = times;
     in_folder(base, "current", variables)
+        + &check.prelude()
         + &format!(
             r#"text={text}
 left={seconds}
@@ -197,7 +199,7 @@ while [ "$left" -ge $(({steady} - held)) ]; do
 done
 exit 1
 "#,
-            text = quote(text),
+            text = quote(&check.command()),
             TRY = health::TRY,
             LATE = health::LATE,
             MARK = health::MARK,

@@ -65,6 +65,13 @@ pub struct Project {
     /// How long at most a server may take until its health check holds, in seconds.
     #[serde(default = "health_seconds")]
     pub health_seconds: i32,
+    /// Whether hooks, build and restart end at the first line that fails (`set -e`).
+    #[serde(default)]
+    pub hooks_stop: bool,
+    /// Whether its commands run in the login shell of the account, with the environment that its start-up
+    /// files make.
+    #[serde(default)]
+    pub login_shell: bool,
 }
 
 impl Project {
@@ -113,6 +120,10 @@ pub struct ProjectValues {
     pub health: String,
     /// See [`Project`].
     pub health_seconds: i32,
+    /// See [`Project`].
+    pub hooks_stop: bool,
+    /// See [`Project`].
+    pub login_shell: bool,
 }
 
 /// How long a project waits for its health check where it says nothing, in seconds.

@@ -121,6 +121,8 @@ diesel::table! {
         submodules -> Bool,
         health -> Text,
         health_seconds -> Integer,
+        hooks_stop -> Bool,
+        login_shell -> Bool,
     }
 }
 

@@ -47,6 +47,8 @@ fn project(title: &str) -> ProjectValues {
         submodules: false,
         health: String::new(),
         health_seconds: crate::store::projects::HEALTH_SECONDS,
+        hooks_stop: false,
+        login_shell: false,
     }
 }
 

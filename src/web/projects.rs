@@ -141,7 +141,7 @@ async fn find(visitor: &Visitor, id: ProjectId) -> Result<Whole> {
 /// `GET /projects/new`
 pub async fn new(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
-    let defaults = context! { env => "test", keep => "5", submodules => "false", depth => "0", health_seconds => "30", unchanged => "copy" };
+    let defaults = context! { env => "test", keep => "5", submodules => "false", depth => "0", health_seconds => "30", unchanged => "copy", hooks_stop => "true", login_shell => "false" };
     form(&visitor, None, Shown::values(defaults)).await
 }
 

@@ -11,7 +11,7 @@ use crate::release_rungs::{FILES, move_to};
 /// A service of the release: what it is goes by the release's `index.html`, the process by `pid`.
 /// That of `two` dies 2 s after its restart.
 const RESTART: &str = r#"pid=../../pid
-if [ -e "$pid" ]; then kill "$(cat "$pid")" 2>/dev/null; fi
+if [ -e "$pid" ]; then kill "$(cat "$pid")" 2>/dev/null || :; fi
 life=600
 if [ "$(cat index.html)" = two ]; then life=2; fi
 sleep "$life" </dev/null >/dev/null 2>&1 &

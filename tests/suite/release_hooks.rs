@@ -77,7 +77,7 @@ fn commands_see_nothing_of_the_platforms_environment() {
 fn a_command_that_reads_its_input_ends() {
     let fleet = Fleet::of(1);
     let project = fleet.project(json!({
-        "before_download": "cat; read line; true", "build": "cat", "before_deploy": "cat; read line; true",
+        "before_download": "cat; read line || true", "build": "cat", "before_deploy": "cat; read line || true",
         "restart": "cat",
     }));
     fleet.succeed(&project, "main");
@@ -138,4 +138,77 @@ fn a_local_server_gets_its_files_without_ssh() {
         std::fs::read_to_string(site.join("restarted")).unwrap(),
         "one"
     );
+}
+
+#[test]
+fn a_new_projects_commands_end_at_the_first_line_that_fails() {
+    let fleet = Fleet::of(1);
+    let project = fleet.project(json!({"health": "false; true", "health_seconds": 1}));
+    for hook in [
+        "before_download",
+        "after_download",
+        "build",
+        "before_deploy",
+        "restart",
+        "after_deploy",
+    ] {
+        let mut fields = json!({
+            "before_download": "", "after_download": "", "build": "", "before_deploy": "", "restart": "",
+            "after_deploy": "",
+        });
+        let text = "echo first\nfalse\necho never";
+        fields[hook] = json!(text);
+        fields["hooks_stop"] = json!(true);
+        fleet
+            .api
+            .put(&format!("projects/{project}"), &fields)
+            .expect(200);
+        let release = fleet.release(&project, "v1");
+        assert_eq!(release["state"], "failed", "{hook}: {release}");
+        fields["hooks_stop"] = json!(false);
+        fleet
+            .api
+            .put(&format!("projects/{project}"), &fields)
+            .expect(200);
+        fleet.succeed(&project, "v1");
+    }
+    let shown = fleet.api.get(&format!("projects/{project}")).expect(200);
+    assert_eq!(
+        (&shown["hooks_stop"], &shown["login_shell"]),
+        (&json!(false), &json!(false))
+    );
+    let other = fleet.project(json!({"title": "other", "path": "/srv/other"}));
+    let shown = fleet.api.get(&format!("projects/{other}")).expect(200);
+    assert_eq!(shown["hooks_stop"], true);
+}
+
+#[test]
+fn hooks_of_64_kib_and_of_interpreters_run_on_both_sides() {
+    let fleet = Fleet::of(1);
+    let long = format!(
+        "#!/usr/bin/perl -w\n# {}\nprint \"by perl\\n\"; <STDIN>; exit 0;",
+        "'".repeat(60 << 10)
+    );
+    let quotes = format!(": \"{}\"\nread x\necho ran", "'".repeat(60 << 10));
+    let lines = "#!/bin/bash\r\nx=(a b)\r\necho \"${x[1]}\"\r\n";
+    for text in [long.as_str(), quotes.as_str(), lines] {
+        let ends = text.contains("read x");
+        let project = fleet.project(json!({
+            "title": format!("p{}{}", text.len(), text.contains("perl")),
+            "path": format!("/srv/p{}{}", text.len(), text.contains("perl")),
+            "build": text, "before_deploy": text, "restart": text, "hooks_stop": !ends,
+        }));
+        let id = fleet.succeed(&project, "v1");
+        for key in [
+            "compile".to_owned(),
+            format!("restart-{}", fleet.machines[0].id),
+        ] {
+            let log = fleet.node_log(&id, &key);
+            let expected = ["by perl", "ran", "b"];
+            assert!(
+                expected.iter().any(|line| log.contains(line)),
+                "{key}: {log}"
+            );
+        }
+    }
 }

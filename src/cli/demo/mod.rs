@@ -290,6 +290,8 @@ fn add_project(app: &App, sample: &Path, servers: &[ServerId]) -> Result<Project
         submodules: false,
         health: String::new(),
         health_seconds: projects::HEALTH_SECONDS,
+        hooks_stop: true,
+        login_shell: false,
     };
     let added = app
         .store()

@@ -7,6 +7,14 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+fn plain(text: &str) -> Hook<'_> {
+    Hook {
+        text,
+        stops: false,
+        login_shell: false,
+    }
+}
+
 fn sh(script: &str, input: &[u8]) -> Output {
     let mut child = Command::new("sh")
         .args(["-c", script])
@@ -120,7 +128,7 @@ fn a_command_runs_in_its_folder_with_its_variables() {
         folder.path().to_str().unwrap(),
         "current",
         &[("LONGSHORE_RELEASE", "it's 7".into())],
-        "pwd; echo \"$LONGSHORE_RELEASE\"; exit 3",
+        plain("pwd; echo \"$LONGSHORE_RELEASE\"; exit 3"),
     );
     let output = sh(&script, b"");
     assert_eq!(output.status.code(), Some(3));
@@ -137,7 +145,7 @@ fn check(text: &str, seconds: i32) -> Vec<(Option<i32>, String)> {
         .map(|shell| {
             let _ = fs::remove_dir_all(folder.path().join("current"));
             fs::create_dir(folder.path().join("current")).unwrap();
-            let script = health(base, &[], text, Times::within(seconds));
+            let script = health(base, &[], plain(text), Times::within(seconds));
             let output = Command::new(shell[0])
                 .args(&shell[1..])
                 .args(["-c", &script])

@@ -53,6 +53,8 @@ fn values(repo: &Path) -> ProjectValues {
         submodules: false,
         health: String::new(),
         health_seconds: projects::HEALTH_SECONDS,
+        hooks_stop: false,
+        login_shell: false,
     }
 }
 

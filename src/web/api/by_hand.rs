@@ -22,13 +22,13 @@ use crate::web::paging::{ApiPage, bounded};
 use crate::web::say;
 use crate::web::visitor::Visitor;
 
-/// The longest command, in bytes.
+/// The longest command, in characters.
 const LONGEST_COMMAND: usize = 64 << 10;
 /// How much of a command's output is given back, in bytes.
 const OUTPUT: usize = 1 << 20;
 /// How long a command may run: at least, at most, and unless something else is asked for.
 const SECONDS: (u64, u64, u64) = (1, 600, 60);
-/// The longest path on a server.
+/// The longest path on a server, in characters.
 const LONGEST_PATH: usize = 4096;
 
 /// What is to be run.
@@ -53,7 +53,7 @@ impl Order {
     pub fn of(fields: &Fields) -> Result<Self> {
         let mut errors = FieldErrors::default();
         let command = fields.required("command")?;
-        if command.len() > LONGEST_COMMAND {
+        if command.chars().count() > LONGEST_COMMAND {
             let most = LONGEST_COMMAND.to_string();
             errors.add_with("command", "too_long", &[("max", &most)]);
         }
@@ -215,7 +215,7 @@ fn path_of(request: &HttpRequest) -> Result<String> {
     match path.as_str() {
         "" => errors.add("path", "required"),
         path if path.contains('\0') => errors.add("path", "invalid_characters"),
-        path if path.len() > LONGEST_PATH => {
+        path if path.chars().count() > LONGEST_PATH => {
             let most = LONGEST_PATH.to_string();
             errors.add_with("path", "too_long", &[("max", &most)]);
         }

@@ -231,7 +231,7 @@ fn path(
 /// The text of a secret field; none where it is empty.
 fn given(check: &mut Check<'_>, field: &str, longest: usize) -> Option<String> {
     let text = check.given(field).filter(|text| !text.is_empty())?;
-    if text.len() > longest {
+    if text.chars().count() > longest {
         check.refuse_with(field, "too_long", &[("max", &longest.to_string())]);
     }
     Some(text.to_owned())

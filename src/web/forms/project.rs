@@ -12,7 +12,7 @@ use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
 /// The fields, in the form's order.
-pub const FIELDS: [&str; 18] = [
+pub const FIELDS: [&str; 20] = [
     "title",
     "repo",
     "credential_id",
@@ -31,10 +31,12 @@ pub const FIELDS: [&str; 18] = [
     "after_download",
     "before_deploy",
     "after_deploy",
+    "hooks_stop",
+    "login_shell",
 ];
 
-/// The longest command, in bytes.
-const LONGEST_COMMAND: usize = 16 << 10;
+/// The longest command, in characters.
+const LONGEST_COMMAND: usize = 64 << 10;
 
 const KEEP: Bounds = Bounds {
     least: 1,
@@ -156,6 +158,16 @@ fn check(
             project.map(|project| project.health_seconds),
             HEALTH_SECONDS,
         ),
+        hooks_stop: check.choice(
+            "hooks_stop",
+            project.map(|project| project.hooks_stop),
+            true,
+        ),
+        login_shell: check.choice(
+            "login_shell",
+            project.map(|project| project.login_shell),
+            false,
+        ),
     };
     let present = present.map(|(_, servers)| servers.as_slice());
     let servers = servers_of(&mut check, present.unwrap_or_default(), &known.servers);
@@ -275,7 +287,7 @@ fn command(check: &mut Check<'_>, field: &str, present: Option<&str>) -> String 
         Some(text) => text.replace("\r\n", "\n").trim().to_owned(),
         None => present.unwrap_or_default().to_owned(),
     };
-    if text.len() > LONGEST_COMMAND {
+    if text.chars().count() > LONGEST_COMMAND {
         check.refuse_with(field, "too_long", &[("max", &LONGEST_COMMAND.to_string())]);
     } else if text.contains('\0') {
         check.refuse(field, "invalid_characters");

@@ -1,0 +1,2 @@
+ALTER TABLE projects DROP COLUMN login_shell;
+ALTER TABLE projects DROP COLUMN hooks_stop;
