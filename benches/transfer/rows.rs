@@ -109,6 +109,7 @@ impl Fleet {
             },
             host_key: Some(self.fingerprint()),
             via: None,
+            proxy: None,
         }
     }
 
