@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Api, Events, Fleet, GitDaemon, Longshore, Silent, until, until_true};
+use crate::fixture::{
+    Api, Browser, Events, Fleet, GitDaemon, Longshore, Silent, until, until_true,
+};
 
 /// What a page may take while others wait for a silent host, also on a slow machine. Before each kind
 /// of waiting had threads of its own, it took ten seconds or was refused.
@@ -249,4 +251,36 @@ fn a_projects_room_is_for_those_who_may_see_it() {
     assert_eq!(known("project/x"), 403);
     let sent = wire.send(&[("room", &format!("project/{project}")), ("content", "hi")]);
     assert_eq!(sent.status, 403);
+}
+
+#[test]
+fn the_form_of_a_new_release_shows_the_age_and_refreshes_itself() {
+    let mut fleet = Fleet::with(1, Longshore::settings().set("git_stall_seconds", "3600"));
+    let project = fleet.project(json!({}));
+    let refs = format!("projects/{project}/refs");
+    fleet.api.get(&refs).expect(200);
+    fleet.git.stop();
+    let silent = Silent::at(fleet.git.port);
+    let browser = Browser::start();
+    browser.log_in(&fleet.longshore.url);
+    browser.go(&format!(
+        "{}/releases/new?project={project}",
+        fleet.longshore.url
+    ));
+    // What is known can be chosen while the host says nothing.
+    browser.click("#ref-picker [data-value='feature']");
+    browser.wait_for("document.querySelector('#ref-age time[datetime]')");
+    let is_fetching =
+        "document.getElementById('ref-age').textContent.indexOf('refreshes itself') >= 0";
+    browser.wait_for(is_fetching);
+    browser.mark();
+    drop(silent);
+    fleet.git.repository.branch("hotfix");
+    fleet.git.start_again();
+    browser.wait_for(&format!("!({is_fetching})"));
+    // Somebody else's fetch is told to this page too.
+    fleet.api.get(&format!("{refs}?wait=60")).expect(200);
+    browser.wait_for("document.querySelector(\"#ref-picker [data-value='hotfix']\")");
+    browser.wait_for("document.getElementById('ref').value === 'feature'");
+    assert!(browser.is_marked(), "there was no reload");
 }
