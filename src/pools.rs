@@ -4,8 +4,10 @@
 //! Each pool has threads of its own, a bound on how much waits for one, and a bound on how long. A
 //! thread counts as taken until its work has ended, whatever became of the request that asked.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -154,6 +156,43 @@ impl BlockingPool {
     }
 }
 
+/// Shares of a pool: so many of one key at once, so that one that hangs leaves the others their threads.
+pub struct Shares<K> {
+    most: usize,
+    keys: Mutex<HashMap<K, Weak<Semaphore>>>,
+}
+
+impl<K: Eq + Hash> Shares<K> {
+    /// At most `most` of one key.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            keys: Mutex::default(),
+        }
+    }
+
+    /// A share of `key`, to be held by its work.
+    ///
+    /// # Errors
+    /// [`Busy`] where none is free within 10 s.
+    pub async fn share(&self, key: K) -> Result<OwnedSemaphorePermit, Busy> {
+        let shares = self.of(key);
+        let share = tokio::time::timeout(PATIENCE, shares.acquire_owned()).await;
+        share.map_err(|_| Busy)?.map_err(|_| Busy)
+    }
+
+    fn of(&self, key: K) -> Arc<Semaphore> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shares) = keys.get(&key).and_then(Weak::upgrade) {
+            return shares;
+        }
+        keys.retain(|_, shares| shares.strong_count() > 0);
+        let shares = Arc::new(Semaphore::new(self.most));
+        keys.insert(key, Arc::downgrade(&shares));
+        shares
+    }
+}
+
 impl fmt::Debug for BlockingPool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let free = self.0.threads.available_permits();
@@ -230,6 +269,19 @@ mod tests {
         open.send(()).unwrap();
         first.await.unwrap().unwrap();
         assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn each_key_has_its_share() {
+        let shares = Shares::new(1);
+        let one = shares.share("one").await.unwrap();
+        let mut again = pin!(shares.share("one"));
+        assert!(poll_once(again.as_mut()).is_pending());
+        drop(shares.share("other").await.unwrap());
+        drop(one);
+        drop(again.await.unwrap());
+        drop(shares.share("third").await.unwrap());
+        assert_eq!(shares.keys.lock().unwrap().len(), 1, "nobody else is known");
     }
 
     #[tokio::test]

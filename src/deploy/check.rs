@@ -16,6 +16,8 @@ use crate::ssh::{Cancel, CancelOnDrop, Cause, Connection, SshError};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
+/// How many checks of one server run at once.
+pub(super) const CHECKS_OF_SERVER: usize = 4;
 /// How long looking around on a server may take.
 const LOOK: Duration = Duration::from_secs(20);
 
@@ -54,7 +56,11 @@ impl Engine {
     pub async fn check_server(&self, id: ServerId) -> Result<Check, DeployError> {
         let guard = CancelOnDrop::default();
         let (engine, cancel) = (self.clone(), guard.0.clone());
-        let check = move || engine.check_server_unless(id, &cancel);
+        let share = self.0.checks.share(id).await?;
+        let check = move || {
+            let _share = share;
+            engine.check_server_unless(id, &cancel)
+        };
         self.options().pools.servers.run(check).await?
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::check::CHECKS_OF_SERVER;
 use super::credentials::Keyring;
 use super::error::DeployError;
 use super::fetches::Fetches;
@@ -16,12 +17,13 @@ use super::run::{Stop, StopReason};
 use super::said::Message;
 use super::{Options, platform};
 use crate::git::{CommitId, Mirrors, UrlPolicy, check_revision};
+use crate::pools::Shares;
 use crate::secret::Vault;
 use crate::store::nodes;
 use crate::store::releases::{self, NewRelease, Release, ReleaseChange};
 use crate::store::{
-    NodeState, ProjectId, ReleaseId, ReleaseKind, ReleaseState, Store, StoreError, projects,
-    servers,
+    NodeState, ProjectId, ReleaseId, ReleaseKind, ReleaseState, ServerId, Store, StoreError,
+    projects, servers,
 };
 
 /// How often a cancel is tried again when the release changes under it.
@@ -53,6 +55,7 @@ pub(super) struct Inner {
     pub(super) mirrors: Mirrors,
     pub(super) options: Options,
     pub(super) fetches: Fetches,
+    pub(super) checks: Shares<ServerId>,
     dispatch: Mutex<Dispatch>,
     pub(super) changed: Condvar,
 }
@@ -92,6 +95,7 @@ impl Engine {
             mirrors,
             options,
             fetches,
+            checks: Shares::new(CHECKS_OF_SERVER),
             dispatch: Mutex::default(),
             changed: Condvar::new(),
         }));

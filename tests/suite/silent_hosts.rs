@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Api, Browser, Events, Fleet, GitDaemon, Longshore, Silent, until, until_true,
+    Api, Browser, Events, Fleet, GitDaemon, Longshore, Silent, free_port, until, until_true,
 };
 
 /// What a page may take while others wait for a silent host, also on a slow machine. Before each kind
@@ -157,6 +157,16 @@ fn a_silent_server_is_tried_apart_from_everything_else() {
     let crowd = Crowd::asks(&server, 200, "POST", &path);
     until_true("a check", || silent.held() > 0);
     others_are_served(&server);
+    // Another server has threads left.
+    let (dead, port) = ("127.0.0.1", free_port());
+    let other =
+        json!({"hostname": "dead", "host": dead, "port": port, "user": "deploy", "root": "/srv"});
+    let other = api.create("servers", &other);
+    let begun = Instant::now();
+    let checked = api.post(&format!("servers/{other}/check"), &json!({}));
+    assert_eq!(checked.expect(200)["ok"], false);
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert!(silent.held() <= 4, "{} at once", silent.held());
     crowd.goes();
     until_true("the end of what nobody waits for", || {
         silent.gone() == silent.held()
