@@ -4,7 +4,7 @@ mod data_folder;
 mod message_log;
 mod presence;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,9 @@ use crate::hub::{BadBirth, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
 use crate::pools::{BlockingPool, Busy, Pools};
 use crate::proxies::Proxies;
+use crate::sandbox::{self, Isolation, Sandbox};
 use crate::secret::{Vault, VaultError};
-use crate::settings::{LogSync, Settings};
+use crate::settings::{BuildSandbox, LogSync, Settings};
 use crate::ssh::{KeyFolders, Pool, PoolOptions, Timeouts};
 use crate::store::{self, Durability, Retention, Store, StoreError, audit, events, logins};
 use crate::vote::Votes;
@@ -64,6 +65,12 @@ pub enum AppError {
     /// The release engine.
     #[error(transparent)]
     Deploy(#[from] DeployError),
+    /// The setting `build_sandbox` is `require`, and the system has no namespaces for the platform.
+    #[error("setting build_sandbox: a sandbox is required and cannot be made here: {reason}")]
+    NoSandbox {
+        /// What the system said.
+        reason: String,
+    },
 }
 
 /// The shared handles; clones are the same app.
@@ -293,6 +300,7 @@ fn open_engine(
     (settings, pools): (&Settings, &Pools),
 ) -> Result<Engine, AppError> {
     let policy = url_policy(settings);
+    let sandbox = open_sandbox(folder, settings)?;
     let mirrors = Mirrors::new(
         folder.private_folder("mirrors")?,
         MirrorOptions {
@@ -315,6 +323,9 @@ fn open_engine(
             logs: folder.private_folder("logs")?,
             manifests: folder.private_folder("manifests")?,
             run_as: settings.run_as.clone(),
+            sandbox,
+            caches: folder.path("caches"),
+            cache_bytes: settings.build_cache_bytes,
             ssh: ssh_access(settings),
             pools: pools.clone(),
             command_limit: settings.command_limit(),
@@ -324,6 +335,44 @@ fn open_engine(
             node_log_bytes: settings.node_log_bytes,
         },
     )?)
+}
+
+/// The sandbox of builds, tried out; what it lacks is said in the platform's log.
+fn open_sandbox(folder: &DataFolder, settings: &Settings) -> Result<Sandbox, AppError> {
+    if settings.build_sandbox == BuildSandbox::Off {
+        tracing::warn!("builds run without a sandbox: the setting build_sandbox is off");
+        return Ok(Sandbox::off());
+    }
+    let mut hidden = vec![folder.path("")];
+    hidden.extend(settings.ssh_key_folders.iter().cloned());
+    hidden.extend(settings.file.clone());
+    // The account's home and its agent, which may be below /var/lib; never a folder of the system's own.
+    let known = ["HOME", "SSH_AUTH_SOCK"]
+        .into_iter()
+        .filter_map(std::env::var_os);
+    let known = known.map(PathBuf::from);
+    hidden.extend(known.filter(|path| path.is_absolute() && path.components().count() > 2));
+    let paths = sandbox::Paths {
+        hidden,
+        readable: settings.build_read_folders.clone(),
+        writable: settings.build_write_folders.clone(),
+    };
+    let place = folder.path("work");
+    std::fs::create_dir_all(&place).map_err(data_folder::at(&place))?;
+    let sandbox = Sandbox::probe(paths, &place).map_err(data_folder::at(&place))?;
+    let reason = sandbox.refusal().unwrap_or_default().to_owned();
+    match sandbox.isolation() {
+        Isolation::Namespaces => {}
+        _ if settings.build_sandbox == BuildSandbox::Require => {
+            return Err(AppError::NoSandbox { reason });
+        }
+        isolation => tracing::warn!(
+            ?isolation,
+            reason,
+            "builds run without a full sandbox: the system gives no namespaces"
+        ),
+    }
+    Ok(sandbox)
 }
 
 fn ssh_access(settings: &Settings) -> SshAccess {

@@ -8,6 +8,7 @@
 //! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
 //! | [`http`] | the text of requests: decoding, cookies, origins, canonical paths | – |
 //! | [`names`] | names that people see | – |
+//! | [`sandbox`] | commands of projects, confined by the kernel | – |
 //! | [`proxies`] | where a request came from, behind reverse proxies | – |
 //! | [`pools`] | bounded pools of blocking threads, one for each thing that is waited for | – |
 //! | [`limits`] | how often somebody may do something | proxies |
@@ -20,7 +21,7 @@
 //! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies, http |
 //! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
 //! | [`vote`] | votes: questions, ballots, counts | store, secret, names |
-//! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret, pools |
+//! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret, pools, sandbox |
 //! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies, secret, http |
 //! | [`app`] | every shared handle, built once | all above but transport |
 //! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
@@ -42,6 +43,7 @@ pub mod metrics;
 pub mod names;
 pub mod pools;
 pub mod proxies;
+pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod settings;

@@ -7,7 +7,15 @@ use longshore::cli::Cli;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Namespaces are made by a process that has one thread and no handles yet.
+    if let Some(code) = longshore::sandbox::entry() {
+        return code;
+    }
     longshore_heap::map_large_blocks();
+    // Others of the account must not read this process: it has the key.
+    if let Err(error) = longshore::sandbox::hide_process() {
+        eprintln!("longshore: the process cannot be hidden from its account: {error}");
+    }
     run()
 }
 

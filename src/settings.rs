@@ -55,6 +55,18 @@ pub enum LogSync {
     Always,
 }
 
+/// Commands of projects on the platform's machine, confined by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuildSandbox {
+    /// By the strongest means that the kernel gives.
+    Auto,
+    /// With a file system and process ids of their own, or the platform does not start.
+    Require,
+    /// Not at all.
+    Off,
+}
+
 /// Every setting. The field's name is the key of the file.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -73,6 +85,14 @@ pub struct Settings {
     pub login_days: u32,
     /// The account that build commands and platform hooks run as; none: the platform's own.
     pub run_as: Option<String>,
+    /// The sandbox of build commands and platform hooks.
+    pub build_sandbox: BuildSandbox,
+    /// How many bytes the build caches of all projects may have together.
+    pub build_cache_bytes: u64,
+    /// Files and folders that sandboxes show read-only beside the system's own.
+    pub build_read_folders: Vec<PathBuf>,
+    /// Folders in which commands in sandboxes may write beside their own.
+    pub build_write_folders: Vec<PathBuf>,
     /// Whether repositories may be fetched over plain http (never with a token).
     pub git_allow_http: bool,
     /// Whether repositories may be on this machine's loopback addresses.
@@ -155,6 +175,9 @@ pub struct Settings {
     pub metrics_from: Vec<Network>,
     /// When a message counts as accepted.
     pub log_sync: LogSync,
+    /// The file that was read, which is no setting.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -166,6 +189,10 @@ impl Default for Settings {
             chat: ChatAccess::Members,
             login_days: 14,
             run_as: None,
+            build_sandbox: BuildSandbox::Auto,
+            build_cache_bytes: 10 << 30,
+            build_read_folders: Vec::new(),
+            build_write_folders: Vec::new(),
             git_allow_http: false,
             git_allow_loopback: false,
             git_local_folders: Vec::new(),
@@ -206,6 +233,7 @@ impl Default for Settings {
             drain_seconds: 5,
             metrics_from: vec![Network::V4_LOOPBACK, Network::V6_LOOPBACK],
             log_sync: LogSync::Process,
+            file: None,
         }
     }
 }
@@ -297,7 +325,8 @@ impl Settings {
                 table.insert(key, value);
             }
         }
-        let settings: Self = table.try_into().map_err(invalid)?;
+        let mut settings: Self = table.try_into().map_err(invalid)?;
+        settings.file = file.map(Path::to_owned);
         settings.check()?;
         Ok(match limits {
             true => settings,

@@ -14,7 +14,7 @@ pub struct DataFolder {
     _lock: File,
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> AppError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> AppError {
     let path = path.display().to_string();
     move |cause| AppError::Data { path, cause }
 }

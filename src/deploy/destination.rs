@@ -59,6 +59,7 @@ impl Destination {
                     folder: Path::new("/"),
                     variables: &[],
                     account: None,
+                    confinement: None,
                     time_limit,
                 },
                 stdin,

@@ -122,6 +122,15 @@ impl Engine {
         Ok(())
     }
 
+    /// The reason for which commands on the platform have no full sandbox.
+    pub fn unconfined(&self) -> Option<&str> {
+        let sandbox = &self.0.options.sandbox;
+        match sandbox.isolation().confines() {
+            true => None,
+            false => Some(sandbox.refusal().unwrap_or("build_sandbox = \"off\"")),
+        }
+    }
+
     /// Starts the dispatcher.
     pub fn start(&self) -> std::io::Result<()> {
         let engine = self.clone();

@@ -149,6 +149,9 @@ pub(super) enum StepError {
     StepTimedOut(Duration),
     #[error("{path}: {cause}")]
     File { path: PathBuf, cause: io::Error },
+    /// A symlink that a command made and that no server may get.
+    #[error("{path} is a symlink to {target}, which leaves the work tree")]
+    LinkOutside { path: PathBuf, target: PathBuf },
     #[error("the command could not be started: {0}")]
     Start(io::Error),
     /// The account of the setting `run_as` is not there.

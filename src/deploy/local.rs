@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::error::StepError;
+use crate::sandbox::{Identity, Isolation, Rooms, Sandbox};
 use crate::ssh::{Cancel, Exit, Stream};
 
 /// How often the end of a silent command is looked for.
@@ -22,6 +23,8 @@ const GLANCE: Duration = Duration::from_millis(40);
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long a command that is told to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
+/// The same for a sandbox, which kills what is in it by itself after as long.
+const SANDBOX_GRACE: Duration = Duration::from_secs(10);
 /// The longest line that is passed on whole, in bytes.
 const LONGEST_LINE: u64 = 64 << 10;
 /// How many lines wait to be taken.
@@ -42,6 +45,7 @@ pub(super) struct Account {
     pub(super) name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    groups: Vec<u32>,
     home: PathBuf,
     shell: String,
 }
@@ -62,6 +66,7 @@ impl Account {
                 name: name.to_owned(),
                 uid: uid.parse().map_err(|_| unknown())?,
                 gid: gid.parse().map_err(|_| unknown())?,
+                groups: groups_of(name)?,
                 home: PathBuf::from(home),
                 shell: (*shell).to_owned(),
             }),
@@ -86,6 +91,34 @@ impl Account {
         ]);
         command
     }
+
+    /// It as a sandbox takes it.
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+        }
+    }
+}
+
+/// All groups of an account.
+fn groups_of(name: &str) -> Result<Vec<u32>, StepError> {
+    let answer = Command::new("id")
+        .args(["-G", "--", name])
+        .output()
+        .map_err(StepError::Start)?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    Ok(text
+        .split_whitespace()
+        .filter_map(|group| group.parse().ok())
+        .collect())
+}
+
+/// A sandbox for a command, and its folders there.
+pub(super) struct Confinement<'a> {
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) rooms: Rooms<'a>,
 }
 
 /// What to run, and where.
@@ -98,8 +131,22 @@ pub(super) struct LocalCommand<'a> {
     pub(super) variables: &'a [(&'static str, String)],
     /// Who runs it; none: the platform's own account.
     pub(super) account: Option<&'a Account>,
+    /// Its sandbox; none: it may do what the account may.
+    pub(super) confinement: Option<Confinement<'a>>,
     /// When it is killed.
     pub(super) time_limit: Duration,
+}
+
+impl LocalCommand<'_> {
+    /// Its sandbox, if that does anything.
+    fn confinement(&self) -> Option<&Confinement<'_>> {
+        let confinement = self.confinement.as_ref()?;
+        (confinement.sandbox.isolation() != Isolation::Off).then_some(confinement)
+    }
+
+    fn grace(&self) -> Duration {
+        self.confinement().map_or(GRACE, |_| SANDBOX_GRACE)
+    }
 }
 
 /// Runs a command and waits for its end, its time limit or `cancel`. Output goes to `on_line` line
@@ -138,11 +185,11 @@ pub(super) fn run(
                 }
                 Some(_) => {}
                 None if cancel.is_cancelled() => {
-                    end(&mut child);
+                    end(&mut child, command.grace());
                     return Err(StepError::Stopped);
                 }
                 None if now >= deadline => {
-                    end(&mut child);
+                    end(&mut child, command.grace());
                     return Err(StepError::CommandTimedOut(command.time_limit));
                 }
                 None => {}
@@ -157,27 +204,42 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
     } else {
         Stdio::null()
     };
-    let mut shell = scrubbed("/bin/sh", command.account);
+    let mut shell = match command.confinement() {
+        // The sandbox takes the account's ids by itself, last of all.
+        Some(_) => dressed(Command::new("/bin/sh"), command.account),
+        None => scrubbed("/bin/sh", command.account),
+    };
     let (text, pieces) = in_pieces(command.text);
     shell
         .arg("-c")
         .arg(text.as_ref())
         .current_dir(command.folder)
         .envs(command.variables.iter().map(|(name, value)| (name, value)))
-        .envs(pieces)
+        .envs(pieces);
+    if let Some(Confinement { sandbox, rooms }) = command.confinement() {
+        let identity = command.account.map(Account::identity);
+        shell = sandbox.confine(&shell, rooms, identity.as_ref());
+    }
+    shell
         .stdin(input)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stderr(Stdio::piped())
+        .process_group(0);
     shell.spawn().map_err(StepError::Start)
 }
 
 /// A command with none of the platform's own variables, in a process group of its own, as `account`;
 /// none: as the platform.
 pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
-    let mut command = match account {
+    let command = match account {
         Some(account) => account.command(program),
         None => Command::new(program),
     };
+    dressed(command, account)
+}
+
+/// `command` with the variables of `account` alone, in a process group of its own.
+fn dressed(mut command: Command, account: Option<&Account>) -> Command {
     command
         .env_clear()
         .env("PATH", PATH)
@@ -249,11 +311,11 @@ fn listen(
 }
 
 /// Ends the command's whole process group: TERM, some patience, KILL.
-fn end(child: &mut Child) {
+fn end(child: &mut Child, grace: Duration) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| group.is_some_and(|group| kill_process_group(group, signal).is_ok());
     signal(Signal::TERM);
-    let patience = Instant::now() + GRACE;
+    let patience = Instant::now() + grace;
     while Instant::now() < patience {
         let reaped = matches!(child.try_wait(), Ok(Some(_)));
         // A group whose leader is reaped is there as long as one of its processes is.
@@ -288,6 +350,7 @@ mod tests {
                 folder: folder.path(),
                 variables: &[("LONGSHORE_RELEASE", "7".into())],
                 account: None,
+                confinement: None,
                 time_limit: Duration::from_secs(limit),
             },
             None,
@@ -361,6 +424,7 @@ mod tests {
                 folder: folder.path(),
                 variables: &[],
                 account: None,
+                confinement: None,
                 time_limit: Duration::from_secs(60),
             },
             None,
@@ -397,6 +461,7 @@ mod tests {
                     folder: folder.path(),
                     variables: &[],
                     account: None,
+                    confinement: None,
                     time_limit: Duration::from_secs(20),
                 },
                 Some(&mut source),
@@ -438,6 +503,7 @@ mod tests {
             folder: Path::new("/"),
             variables: &[],
             account: Some(&account),
+            confinement: None,
             time_limit: Duration::from_secs(20),
         };
         let ended = run(&command, None, &Cancel::new(), &mut |_, line| {

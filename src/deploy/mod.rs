@@ -14,12 +14,14 @@
 //! | `worker`, `run`, `platform`, `rollout`, `going_back` | walking a plan; back from a release that does not work |
 //! | `transfer` | a release's way to the servers |
 //! | `files_alone` | what the scripts do, on servers without a shell |
+//! | `build_cache` | what builds keep from release to release |
 //! | `local`, `destination`, `credentials` | where commands run, and what opens it |
 //! | `proxy_command` | the commands that servers are reached by |
 //! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
 //! | `repository`, `fetches` | what a repository offers; one fetch a mirror, shared by who waits for it |
 //! | `check` | trying servers and git hosts, accepting their keys |
 
+mod build_cache;
 mod by_hand;
 mod check;
 mod credentials;
@@ -56,6 +58,8 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::sandbox::Sandbox;
+
 use crate::pools::Pools;
 
 pub use by_hand::{By, ByHand, Place};
@@ -85,6 +89,12 @@ pub struct Options {
     pub manifests: PathBuf,
     /// The account that builds and platform hooks run as.
     pub run_as: Option<String>,
+    /// The sandbox of builds and platform hooks.
+    pub sandbox: Sandbox,
+    /// The folder of the build caches.
+    pub caches: PathBuf,
+    /// How many bytes the build caches may have together.
+    pub cache_bytes: u64,
     /// How servers are reached.
     pub ssh: SshAccess,
     /// Where what blocks runs.

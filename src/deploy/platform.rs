@@ -4,15 +4,17 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::build_cache;
 use super::error::StepError;
 use super::hook::Hook;
-use super::local::{self, Account, LocalCommand};
+use super::local::{self, Account, Confinement, LocalCommand};
 use super::plan::Step;
 use super::recorder;
 use super::run::{Run, StepFrame, bytes, empty_folder};
 use super::said::{Message, Said};
 use super::transfer::{Shipment, Source, Watch};
 use crate::git::{CommitId, Extent, GitError, Progress, Report, Stage};
+use crate::sandbox::Rooms;
 use crate::store::Moment;
 use crate::store::releases::ReleaseChange;
 
@@ -63,22 +65,29 @@ fn account(run: &Run) -> Result<Option<Account>, StepError> {
 
 fn start(run: &Run) -> Result<Message, StepError> {
     empty_folder(&run.work)?;
-    let tree = run.tree();
-    empty_folder(&tree)?;
-    if let Some(account) = account(run)? {
-        // The tree alone: who owns the folder around it could put a link in the tree's place.
-        give(&tree, &account)?;
+    // The folders alone: who owns the one around them could put a link in their place.
+    for folder in [run.tree(), run.temporary()] {
+        empty_folder(&folder)?;
+        give(&folder, owner(run)?)?;
     }
     Ok(Message::default())
 }
 
+/// The owner of what commands work on, where it is not the platform's account.
+fn owner(run: &Run) -> Result<Option<(u32, u32)>, StepError> {
+    let identity = account(run)?.map(|account| account.identity());
+    Ok(run.options.sandbox.owner(identity.as_ref()))
+}
+
 /// Hands a tree to the account that builds in it.
-fn give(path: &Path, account: &Account) -> Result<(), StepError> {
-    std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
-        .map_err(StepError::file(path))?;
+fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<(), StepError> {
+    let Some((uid, gid)) = owner else {
+        return Ok(());
+    };
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(StepError::file(path))?;
     if path.is_dir() && !path.is_symlink() {
         for entry in std::fs::read_dir(path).map_err(StepError::file(path))? {
-            give(&entry.map_err(StepError::file(path))?.path(), account)?;
+            give(&entry.map_err(StepError::file(path))?.path(), owner)?;
         }
     }
     Ok(())
@@ -87,12 +96,32 @@ fn give(path: &Path, account: &Account) -> Result<(), StepError> {
 /// A hook or the build, in the work tree.
 fn command(run: &Run, frame: &StepFrame<'_>, text: &str) -> Result<Message, StepError> {
     let account = account(run)?;
+    let options = &run.options;
+    let caches = &options.caches;
+    let cache = build_cache::open(caches, run.spec.project.id, owner(run)?)
+        .map_err(StepError::file(caches))?;
+    let (tree, temporary) = (run.tree(), run.temporary());
+    let rooms = Rooms {
+        tree: &tree,
+        cache: &cache.home,
+        temporary: &temporary,
+    };
+    if !options.sandbox.isolation().confines() {
+        let reason = options.sandbox.refusal().unwrap_or("build_sandbox is off");
+        frame.line(&format!(
+            "this command runs without a full sandbox: {reason}"
+        ));
+    }
     let exit = local::run(
         &LocalCommand {
             text: &Hook::of(&run.spec.project, text).local_script(),
-            folder: &run.tree(),
+            folder: &tree,
             variables: &run.variables(),
             account: account.as_ref(),
+            confinement: Some(Confinement {
+                sandbox: &options.sandbox,
+                rooms,
+            }),
             time_limit: frame.command_limit(),
         },
         None,
@@ -155,9 +184,7 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
     for note in done.notes {
         frame.line(&note.to_string());
     }
-    if let Some(account) = account(run)? {
-        give(&tree, &account)?;
-    }
+    give(&tree, owner(run)?)?;
     Ok(summary)
 }
 

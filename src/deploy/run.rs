@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Options;
+use super::build_cache::remove_tree;
 use super::credentials::Keyring;
 use super::destination::{Destination, Ongoing};
 use super::error::StepError;
@@ -91,6 +92,11 @@ impl Run {
     /// The work tree.
     pub(super) fn tree(&self) -> PathBuf {
         self.work.join("tree")
+    }
+
+    /// The folder for temporary files of the release's commands.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.work.join("tmp")
     }
 
     /// The commit, once it is known.
@@ -268,7 +274,7 @@ pub(super) fn bytes(count: u64) -> String {
 /// Makes an empty folder, whatever was there; a symlink goes, not what it leads to.
 pub(super) fn empty_folder(path: &Path) -> Result<(), StepError> {
     if path.symlink_metadata().is_ok() {
-        std::fs::remove_dir_all(path).map_err(StepError::file(path))?;
+        remove_tree(path).map_err(StepError::file(path))?;
     }
     std::fs::create_dir_all(path).map_err(StepError::file(path))
 }

@@ -1,5 +1,6 @@
 //! Walks one release's plan from its claim to its end.
 
+use super::build_cache;
 use super::error::DeployError;
 use super::plan::{Step, key};
 use super::platform::{self, Made};
@@ -17,10 +18,15 @@ const CAUSES: usize = 5;
 /// Runs a claimed release. What goes wrong is in its state; an error here is the database's.
 pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     let result = act(&run);
-    if let Err(error) = std::fs::remove_dir_all(&run.work)
+    if let Err(error) = build_cache::remove_tree(&run.work)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(release = %run.release.id, %error, "work folder not removed");
+    }
+    if let Err(error) = build_cache::evict(&run.options.caches, run.options.cache_bytes)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "build caches not looked through");
     }
     let Run {
         recorder,

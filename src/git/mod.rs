@@ -71,7 +71,7 @@ pub use progress::{Progress, Report, Stage};
 pub use refs::{Ref, Refs};
 pub use revision::check as check_revision;
 pub use snapshot::{BlobId, Contents, Item, Snapshot};
-pub use tree::{Extent, Note, Paths, Tree};
+pub use tree::{Extent, Note, Paths, Tree, refused_link};
 pub use trust::trust_ca_file;
 pub use url::{RepoUrl, UrlError, UrlPolicy};
 pub use work_copy::{Pulled, WorkCopy, WorkCopyError};

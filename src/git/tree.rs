@@ -46,6 +46,7 @@ use std::path::{Path, PathBuf};
 
 use git2::Oid;
 
+pub use links::refused_link;
 pub use note::{Note, Paths};
 
 use super::blob::Opened;

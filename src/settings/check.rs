@@ -56,15 +56,18 @@ impl Settings {
                 });
             }
         }
-        if !self
-            .ssh_key_folders
-            .iter()
-            .all(|folder| folder.is_absolute())
-        {
-            return Err(SettingsError::Bounds {
-                name: "ssh_key_folders",
-                why: "must be absolute paths",
-            });
+        let folders = [
+            ("ssh_key_folders", &self.ssh_key_folders),
+            ("build_read_folders", &self.build_read_folders),
+            ("build_write_folders", &self.build_write_folders),
+        ];
+        for (name, folders) in folders {
+            if !folders.iter().all(|folder| folder.is_absolute()) {
+                return Err(SettingsError::Bounds {
+                    name,
+                    why: "must be absolute paths",
+                });
+            }
         }
         let is_origin = |url: &String| {
             url::Url::parse(url)

@@ -53,6 +53,9 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// How many connections stand ready; SQLite has many readers and one writer.
 const CONNECTIONS: u32 = 8;
+/// The pages that each connection keeps, in KiB. SQLite's own 2 MiB fill up as the database grows; what is
+/// beyond these is in the system's cache anyway.
+const PAGE_CACHE: u32 = 512;
 /// How long a statement waits for another's write lock.
 const BUSY: Duration = Duration::from_secs(10);
 /// How long a caller waits for a free connection.
@@ -146,7 +149,7 @@ impl Pragmas {
         // With WAL, `NORMAL` survives the process's death at any moment; `FULL` the machine's too.
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
-             PRAGMA synchronous = {};",
+             PRAGMA synchronous = {}; PRAGMA cache_size = -{PAGE_CACHE};",
             BUSY.as_millis(),
             self.synchronous
         ))

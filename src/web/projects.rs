@@ -125,6 +125,7 @@ async fn form(visitor: &Visitor, present: Option<&Project>, shown: Shown) -> Res
         name => present.map(|project| &project.title),
         choices => context! { credentials, servers },
         check => shown.check,
+        unconfined => visitor.app().engine().unconfined(),
     };
     render::page(visitor, shown.status, "projects/form.html", MENU, context)
 }

@@ -46,6 +46,7 @@ mod release_refused;
 mod release_rewritten;
 mod release_rungs;
 mod release_rungs_faults;
+mod release_sandbox;
 mod release_shells;
 mod release_ssh;
 mod release_tree;

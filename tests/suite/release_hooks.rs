@@ -2,13 +2,16 @@
 
 use serde_json::json;
 
-use crate::fixture::{Fleet, Longshore};
+use crate::fixture::{Fleet, Longshore, shared_folder};
 
 #[test]
 fn hooks_run_in_their_order_and_place() {
     let fleet = Fleet::of(1);
-    let trace = tempfile::tempdir().unwrap();
+    let trace = shared_folder();
     let file = trace.path().join("trace");
+    // Each of two accounts appends to it.
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let note = |word: &str| {
         format!(
             "echo {word} $(cat index.html 2>/dev/null) ${{MACHINE:-here}} >> {}",

@@ -32,6 +32,9 @@ impl From<&StepError> for Said {
             StepError::File { path, cause } => said("failure.file")
                 .arg("path", path.display())
                 .arg("cause", cause),
+            StepError::LinkOutside { path, target } => said("failure.link_outside")
+                .arg("path", path.display())
+                .arg("target", target.display()),
             StepError::Start(cause) => said("failure.start").arg("cause", cause),
             StepError::Account(name) => said("failure.account").arg("name", name),
         }

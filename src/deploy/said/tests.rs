@@ -338,6 +338,10 @@ fn steps() -> Vec<StepError> {
             path: "/var".into(),
             cause: system(),
         },
+        StepError::LinkOutside {
+            path: "web/passwd".into(),
+            target: "/etc/passwd".into(),
+        },
         StepError::Start(system()),
         StepError::Account("builder".into()),
     ]);

@@ -109,6 +109,10 @@ fn try_open_engine(
         logs: folder.join("logs"),
         manifests: folder.join("manifests"),
         run_as,
+        // The program that these tests run in is no stage of a sandbox.
+        sandbox: crate::sandbox::Sandbox::off(),
+        caches: folder.join("caches"),
+        cache_bytes: 1 << 20,
         ssh: SshAccess {
             pool: Pool::default(),
             timeouts: Timeouts::default(),

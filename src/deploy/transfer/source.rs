@@ -1,5 +1,7 @@
 //! Where a release's files come from: straight from the mirror, or from the work tree.
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::cksum::Cksum;
 use super::manifest::{Entry, Manifest, Sum, What};
 use crate::deploy::error::StepError;
-use crate::git::{BlobId, CommitId, Contents, Item, Mirror, Snapshot};
+use crate::git::{BlobId, CommitId, Contents, Item, Mirror, Snapshot, refused_link};
 
 /// How much of a file is read at once.
 const PIECE: usize = 256 << 10;
@@ -54,6 +56,7 @@ impl Source {
                 let mut entries = Vec::new();
                 let piece = &mut vec![0; PIECE];
                 walk(folder, Path::new(""), piece, &mut entries, watch)?;
+                check_links(&entries)?;
                 Manifest::of(entries)
             }
         };
@@ -217,6 +220,25 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Refuses a link that leaves the tree, as it is refused in a commit.
+fn check_links(entries: &[Entry]) -> Result<(), StepError> {
+    let path = |bytes| Path::new(OsStr::from_bytes(bytes));
+    let links: HashMap<&Path, &Path> = entries
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::Link { target } => Some((path(&entry.path), path(target))),
+            _ => None,
+        })
+        .collect();
+    match refused_link(&links) {
+        None => Ok(()),
+        Some((link, _)) => Err(StepError::LinkOutside {
+            target: links.get(link).copied().unwrap_or(link).to_owned(),
+            path: link.to_owned(),
+        }),
+    }
 }
 
 /// Who may read, write and run it; a release brings no other bits.

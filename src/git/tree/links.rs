@@ -11,8 +11,9 @@ const MAX_LINKS: usize = 40;
 /// few for each; a hostile one could keep us for hours.
 const MAX_STEPS: usize = 1_000_000;
 
-/// The first symlink, in the order of names, that is refused, with the reason.
-pub(super) fn refused<'a>(links: &HashMap<&'a Path, &Path>) -> Option<(&'a Path, &'static str)> {
+/// The first symlink (from its path to its target) of a tree, in the order of names, that is refused,
+/// with the reason: following it leaves the tree, or takes too long.
+pub fn refused_link<'a>(links: &HashMap<&'a Path, &Path>) -> Option<(&'a Path, &'static str)> {
     let mut steps = 0;
     let mut names: Vec<&Path> = links.keys().copied().collect();
     names.sort_unstable();

@@ -317,7 +317,7 @@ impl Walk<'_> {
                 Kind::Folder | Kind::File { .. } => None,
             })
             .collect();
-        match links::refused(&links) {
+        match links::refused_link(&links) {
             None => Ok(()),
             Some((link, reason)) => Err(unsafe_path(self.commit, link, reason)),
         }

@@ -1,0 +1,158 @@
+//! The folders in which builds keep what makes the next one faster: one a project, bounded together.
+//!
+//! `ROOT/PROJECT/home` is the `HOME` of the project's commands. `ROOT/PROJECT` is locked while a command
+//! runs, and its time of change is its last use.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::store::ProjectId;
+
+/// A project's cache while a command uses it.
+pub(super) struct CacheLease {
+    /// The folder for the command.
+    pub(super) home: PathBuf,
+    _lock: File,
+}
+
+/// Opens the cache of `project` below `root`. What was made for another `owner` is made anew.
+///
+/// # Errors
+/// The folder cannot be made.
+pub(super) fn open(
+    root: &Path,
+    project: ProjectId,
+    owner: Option<(u32, u32)>,
+) -> io::Result<CacheLease> {
+    let folder = root.join(project.to_string());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&folder)?;
+    let lock = File::open(&folder)?;
+    lock.lock_shared()?;
+    lock.set_modified(SystemTime::now())?;
+    let home = folder.join("home");
+    let (uid, gid) = owner.unwrap_or_else(|| {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        (uid.as_raw(), gid.as_raw())
+    });
+    if home
+        .symlink_metadata()
+        .is_ok_and(|found| found.uid() != uid)
+    {
+        remove_tree(&home)?;
+    }
+    if !home.exists() {
+        DirBuilder::new().mode(0o700).create(&home)?;
+        chown(&home, Some(uid), Some(gid))?;
+    }
+    Ok(CacheLease { home, _lock: lock })
+}
+
+/// Removes whole caches, those first that were not used for the longest time, until all of them together
+/// have at most `limit` bytes. A cache in use stays.
+///
+/// # Errors
+/// The folder `root` cannot be read.
+pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
+    let mut caches = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let used = entry.metadata()?.modified()?;
+        caches.push((used, entry.path(), size(&entry.path())));
+    }
+    caches.sort();
+    let mut total: u64 = caches.iter().map(|(_, _, size)| size).sum();
+    for (_, path, size) in caches {
+        if total <= limit {
+            return Ok(());
+        }
+        let lock = File::open(&path)?;
+        if lock.try_lock().is_ok() {
+            remove_tree(&path)?;
+            total -= size;
+            tracing::info!(cache = %path.display(), size, "removed a build cache");
+        }
+    }
+    Ok(())
+}
+
+/// The bytes on the disk of everything in `path`. What cannot be read counts nothing.
+fn size(path: &Path) -> u64 {
+    let Ok(found) = path.symlink_metadata() else {
+        return 0;
+    };
+    let entries = match found.is_dir() {
+        true => fs::read_dir(path).ok(),
+        false => None,
+    };
+    let inside = entries.into_iter().flatten().flatten();
+    found.blocks() * 512 + inside.map(|entry| size(&entry.path())).sum::<u64>()
+}
+
+/// Removes a folder with everything in it, also where commands took the right to write from folders,
+/// as Go does with its modules. A symlink goes, not what it leads to.
+///
+/// # Errors
+/// Something cannot be removed.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    }
+}
+
+fn open_up(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() {
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(path)? {
+            open_up(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn cache(root: &Path, project: i64, bytes: usize, age: u64) -> PathBuf {
+        let lease = open(root, ProjectId(project), None).unwrap();
+        fs::write(lease.home.join("file"), vec![1; bytes]).unwrap();
+        let used = SystemTime::now() - Duration::from_secs(age);
+        lease._lock.set_modified(used).unwrap();
+        root.join(project.to_string())
+    }
+
+    #[test]
+    fn the_caches_that_were_not_used_for_longest_go_first() {
+        let root = tempfile::tempdir().unwrap();
+        let old = cache(root.path(), 1, 400_000, 500);
+        let oldest = cache(root.path(), 2, 400_000, 900);
+        let new = cache(root.path(), 3, 400_000, 0);
+        evict(root.path(), 1_000_000).unwrap();
+        assert!(!oldest.exists() && old.exists() && new.exists());
+        let lease = open(root.path(), ProjectId(3), None).unwrap();
+        evict(root.path(), 0).unwrap();
+        assert!(!old.exists() && lease.home.join("file").exists());
+    }
+
+    #[test]
+    fn folders_without_the_right_to_write_are_removed_too() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("go/mod");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
+        remove_tree(&root.path().join("go")).unwrap();
+        assert!(!root.path().join("go").exists());
+    }
+}
