@@ -19,6 +19,7 @@
   var MOST_ROOMS = 32;            // the server takes no more for one client
   var within = Longshore.within;
   var number = Longshore.number;
+  var epoch = Longshore.epoch;
   var isAfter = Longshore.isAfter;
 
   /* Lets tabs talk: post(packet), hear(packet) with the others' packets; and choose one: lead(whether this one).
@@ -151,7 +152,8 @@
         delete members[packet.from];
         return;
       }
-      if (packet.rooms.every(within(link.rooms)) && !isAfter(number(link.cursor), number(packet.after))) {
+      var isSameHistory = epoch(packet.after) === epoch(link.cursor);  // else the server knows
+      if (isSameHistory && packet.rooms.every(within(link.rooms)) && !isAfter(number(link.cursor), number(packet.after))) {
         bus.post({ type: 'batch', rooms: link.rooms, from: number(link.cursor), reply: { cursor: link.cursor, messages: [] } });
       } else {
         link.afters.push(packet.after);

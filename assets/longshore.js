@@ -23,6 +23,7 @@ function within(all) { return function (one) { return all.indexOf(one) >= 0; }; 
 
 /* The log's number at a cursor's end; it may pass 2^53. */
 function number(cursor) { return /\.(\d+)$|$/.exec(cursor)[1] || ''; }
+function epoch(cursor) { return cursor.replace(/\.\d+$/, ''); }
 function isAfter(id, last) { return !last || id.length > last.length || (id.length === last.length && id > last); }
 
 function parse(text) { try { return JSON.parse(text) || {}; } catch (error) { return {}; } }
@@ -122,10 +123,10 @@ function subscribe(options) {
 
   /* Sources overlap, each from a point that was reached: by its id every message is taken once, in order. */
   function take(reply) {
-    var next = reply.gap || isAfter(number(reply.cursor), number(link.cursor)) ? reply.cursor : link.cursor;
+    var next = reply.gap || !isAfter(number(link.cursor), number(reply.cursor)) ? reply.cursor : link.cursor;
     var gap = (reply.gap || []).filter(ours);
     if (tabs) { tabs.pass(reply, next); }
-    if (next.split('.')[0] !== link.cursor.split('.')[0]) { last = ''; }  // another log
+    if (reply.gap && epoch(next) !== epoch(link.cursor)) { last = ''; }  // ids begin anew where history is gone
     if (gap.length) { call('onGap', gap); }
     reply.messages.forEach(function (message) {
       if (isOpen && ours(message.room) && isAfter(message.id, last)) {
@@ -305,5 +306,5 @@ function subscribe(options) {
   };
 }
 
-return { subscribe: subscribe, within: within, number: number, isAfter: isAfter, unique: unique };
+return { subscribe: subscribe, within: within, number: number, epoch: epoch, isAfter: isAfter, unique: unique };
 }());

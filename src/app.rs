@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::auth::{Auth, AuthOptions};
 use crate::deploy::{self, ByHand, DeployError, Engine, SshAccess};
 use crate::git::{Limits, MirrorOptions, Mirrors, UrlPolicy};
-use crate::hub::{BadBirth, Hub, HubOptions};
+use crate::hub::{BadEpoch, Epochs, Hub, HubOptions};
 use crate::limits::{Rate, Rates};
 use crate::pools::{BlockingPool, Busy, Pools};
 use crate::proxies::Proxies;
@@ -19,7 +19,7 @@ use crate::sandbox::{self, Isolation, Sandbox};
 use crate::secret::{Vault, VaultError};
 use crate::settings::{BuildSandbox, LogSync, Settings};
 use crate::ssh::{KeyFolders, Pool, PoolOptions, Timeouts};
-use crate::store::{self, Durability, Retention, Store, StoreError, audit, events, logins};
+use crate::store::{Durability, Retention, Store, StoreError, audit, epochs, events, logins};
 use crate::vote::Votes;
 
 pub use data_folder::DataFolder;
@@ -59,9 +59,9 @@ pub enum AppError {
     /// The pools of threads.
     #[error("threads: {0}")]
     Threads(std::io::Error),
-    /// The log's birth id.
+    /// An epoch of the log.
     #[error(transparent)]
-    Birth(#[from] BadBirth),
+    Epoch(#[from] BadEpoch),
     /// The release engine.
     #[error(transparent)]
     Deploy(#[from] DeployError),
@@ -255,16 +255,19 @@ fn open_store(folder: &DataFolder, settings: &Settings) -> Result<Store, AppErro
         LogSync::Always => Durability::Machine,
     };
     let store = Store::open(&folder.private_file("longshore.db")?, durability)?;
-    store.begin_log(store::boot_id().as_deref())?;
+    store.begin_log()?;
     Ok(store)
 }
 
 fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
-    let (birth, head) = store.read(|conn| Ok((events::birth(conn)?, events::head(conn)?)))?;
+    let (known, head) = store.read(|conn| Ok((epochs::all(conn)?, events::head(conn)?)))?;
+    let number = |stored: i64| u64::try_from(stored).unwrap_or(0);
+    let earlier = known.earlier.iter();
+    let earlier = earlier.map(|(epoch, last)| (epoch.as_str(), number(*last)));
     let hub = Hub::new(
         Arc::new(MessageLog::new(store.clone())),
-        &birth,
-        u64::try_from(head).unwrap_or(0),
+        Epochs::new(&known.current, earlier)?,
+        number(head),
         HubOptions {
             queue: settings.queue_messages,
             clients: settings.clients as usize,
@@ -273,7 +276,7 @@ fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
             drain: Duration::from_secs(settings.drain_seconds),
             ..HubOptions::default()
         },
-    )?;
+    );
     let publisher = hub.clone();
     store.on_publish(Box::new(move |events| {
         publisher.publish(message_log::messages(events));

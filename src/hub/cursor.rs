@@ -1,4 +1,5 @@
-//! Cursors: a position in the log, with the log's birth id. `BIRTH.NUMBER` on the wire, opaque there.
+//! Cursors: a position in the log, with the epoch that it was given in. `EPOCH.NUMBER` on the wire, opaque
+//! there.
 
 use std::fmt;
 
@@ -6,38 +7,38 @@ use smallvec::{SmallVec, smallvec};
 
 /// The longest cursor, in characters.
 pub const CURSOR_CHARS: usize = 64;
-const BIRTH_CHARS: usize = CURSOR_CHARS - 1 - 20;
+const EPOCH_CHARS: usize = CURSOR_CHARS - 1 - 20;
 
 /// A position in the log: everything up to `number` is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    pub(super) birth: Birth,
+    pub(super) epoch: Epoch,
     pub(super) number: u64,
 }
 
-/// A log's birth id. Held in place: every poll brings one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Birth {
-    text: [u8; BIRTH_CHARS],
+/// The id of an epoch of the log. Held in place: every poll brings one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Epoch {
+    text: [u8; EPOCH_CHARS],
     length: u8,
 }
 
-impl Birth {
-    pub(super) fn parse(text: &str) -> Result<Birth, BadBirth> {
+impl Epoch {
+    pub(super) fn parse(text: &str) -> Result<Epoch, BadEpoch> {
         let sound = !text.is_empty()
-            && text.len() <= BIRTH_CHARS
+            && text.len() <= EPOCH_CHARS
             && text
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if !sound {
-            return Err(BadBirth);
+            return Err(BadEpoch);
         }
-        let mut birth = Birth {
-            text: [0; BIRTH_CHARS],
+        let mut epoch = Epoch {
+            text: [0; EPOCH_CHARS],
             length: text.len() as u8,
         };
-        birth.text[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(birth)
+        epoch.text[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(epoch)
     }
 
     fn as_str(&self) -> &str {
@@ -45,9 +46,68 @@ impl Birth {
     }
 }
 
-impl fmt::Debug for Birth {
+impl fmt::Debug for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The epochs of one log: each start of the server begins another, so that a database that was put back
+/// from a copy never gives a cursor of the history that is gone. The earlier ones are known by the last
+/// number that was given in each: up to there their cursors are this log's own.
+#[derive(Clone, Debug)]
+pub struct Epochs {
+    current: Epoch,
+    /// In the order of their ids.
+    earlier: Vec<(Epoch, u64)>,
+}
+
+impl Epochs {
+    /// A log in its epoch `current`, after the `earlier` ones with the last number of each.
+    ///
+    /// # Errors
+    /// [`BadEpoch`] where an id cannot stand in a cursor.
+    pub fn new<'a>(
+        current: &str,
+        earlier: impl IntoIterator<Item = (&'a str, u64)>,
+    ) -> Result<Self, BadEpoch> {
+        let earlier = earlier
+            .into_iter()
+            .map(|(id, last)| Ok((Epoch::parse(id)?, last)));
+        let mut earlier: Vec<(Epoch, u64)> = earlier.collect::<Result<_, _>>()?;
+        earlier.sort_unstable();
+        Ok(Self {
+            current: Epoch::parse(current)?,
+            earlier,
+        })
+    }
+
+    pub(super) fn current(&self) -> Epoch {
+        self.current
+    }
+
+    /// The last number of the cursor's epoch, of which the present one has come to `head`; none where
+    /// this log does not know it.
+    fn last(&self, cursor: &Cursor, head: u64) -> Option<u64> {
+        if cursor.epoch == self.current {
+            return Some(head);
+        }
+        let found = self
+            .earlier
+            .binary_search_by_key(&cursor.epoch, |(epoch, _)| *epoch);
+        found.ok().map(|at| self.earlier[at].1)
+    }
+
+    /// Whether all that the cursor has behind it is this log's own history.
+    pub(super) fn knows(&self, cursor: &Cursor, head: u64) -> bool {
+        self.last(cursor, head)
+            .is_some_and(|last| cursor.number <= last)
+    }
+
+    /// The number up to which the cursor's history and this log's are the same; none where nothing is
+    /// known of it.
+    pub(super) fn shared(&self, cursor: &Cursor, head: u64) -> Option<u64> {
+        self.last(cursor, head).map(|last| cursor.number.min(last))
     }
 }
 
@@ -56,10 +116,10 @@ impl fmt::Debug for Birth {
 #[error("not a cursor")]
 pub struct BadCursor;
 
-/// A birth id that cannot stand in a cursor.
+/// An epoch's id that cannot stand in a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a log's birth id has 1 to 43 characters of A-Z a-z 0-9 - _")]
-pub struct BadBirth;
+#[error("an epoch's id has 1 to 43 characters of A-Z a-z 0-9 - _")]
+pub struct BadEpoch;
 
 impl Cursor {
     /// Reads a cursor as a client sent it back. Whether it belongs to this log is the hub's to say.
@@ -70,13 +130,13 @@ impl Cursor {
         if text.len() > CURSOR_CHARS {
             return Err(BadCursor);
         }
-        let (birth, number) = text.rsplit_once('.').ok_or(BadCursor)?;
-        let birth = Birth::parse(birth).map_err(|BadBirth| BadCursor)?;
+        let (epoch, number) = text.rsplit_once('.').ok_or(BadCursor)?;
+        let epoch = Epoch::parse(epoch).map_err(|BadEpoch| BadCursor)?;
         if !number.bytes().all(|b| b.is_ascii_digit()) {
             return Err(BadCursor);
         }
         Ok(Cursor {
-            birth,
+            epoch,
             number: number.parse().map_err(|_| BadCursor)?,
         })
     }
@@ -84,7 +144,7 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.birth.as_str(), self.number)
+        write!(f, "{}.{}", self.epoch.as_str(), self.number)
     }
 }
 
@@ -135,22 +195,19 @@ pub(super) enum Resolved {
     Now,
     Start,
     After(u64),
-    /// Another log's position, or one that this log has not reached: nothing can be said of what
+    /// Position of a history that is not this log's, or one that this log has not reached: nothing can be said of what
     /// was missed.
     Unknown,
 }
 
 impl Position {
-    pub(super) fn resolve(&self, birth: Birth, head: u64) -> Resolved {
+    pub(super) fn resolve(&self, epochs: &Epochs, head: u64) -> Resolved {
         let cursors = match self {
             Position::Now => return Resolved::Now,
             Position::Start => return Resolved::Start,
             Position::After(cursors) => cursors,
         };
-        if cursors
-            .iter()
-            .any(|cursor| cursor.birth != birth || cursor.number > head)
-        {
+        if !cursors.iter().all(|cursor| epochs.knows(cursor, head)) {
             return Resolved::Unknown;
         }
         match cursors.iter().map(|cursor| cursor.number).min() {
@@ -205,8 +262,8 @@ mod tests {
     #[test]
     fn the_oldest_counts() {
         let resolve = |afters: &[&str]| {
-            Position::parse(afters.iter().copied())
-                .map(|p| p.resolve(Birth::parse("b").unwrap(), 10))
+            let epochs = Epochs::new("b", [("a", 4), ("0", 2)]).unwrap();
+            Position::parse(afters.iter().copied()).map(|p| p.resolve(&epochs, 10))
         };
         assert_eq!(resolve(&[]), Ok(Resolved::Now));
         assert_eq!(resolve(&["now"]), Ok(Resolved::Now));
@@ -215,6 +272,10 @@ mod tests {
         assert_eq!(resolve(&["b.10"]), Ok(Resolved::After(10)));
         assert_eq!(resolve(&["b.11"]), Ok(Resolved::Unknown));
         assert_eq!(resolve(&["b.5", "c.5"]), Ok(Resolved::Unknown));
+        assert_eq!(resolve(&["a.4", "b.5"]), Ok(Resolved::After(4)));
+        assert_eq!(resolve(&["0.2", "a.3"]), Ok(Resolved::After(2)));
+        assert_eq!(resolve(&["a.5"]), Ok(Resolved::Unknown));
+        assert_eq!(resolve(&["0.3", "b.5"]), Ok(Resolved::Unknown));
         assert_eq!(resolve(&["b.5", "?"]), Err(BadCursor));
     }
 }

@@ -73,7 +73,7 @@ impl Hub {
         let limit = self.limit_of(poll)?;
         let mut calls = Calls::default();
         let mut state = self.lock();
-        let (key, resolved) = state.register(poll, self.birth(), known, &mut calls)?;
+        let (key, resolved) = state.register(poll, self.epochs(), known, &mut calls)?;
         let after = match resolved {
             Resolved::Start => Some(0),
             Resolved::After(number) => Some(number),

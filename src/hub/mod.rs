@@ -51,7 +51,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 pub use bell::{Bell, BellKey, Place};
 pub use client::Known;
-pub use cursor::{BadBirth, BadCursor, CURSOR_CHARS, Cursor, Position};
+pub use cursor::{BadCursor, BadEpoch, CURSOR_CHARS, Cursor, Epochs, Position};
 pub use hold::{Held, Hold};
 pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};
@@ -62,7 +62,6 @@ pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
 use bell::{Bells, Calls};
-use cursor::Birth;
 use state::State;
 
 /// Reads of the log at once: polls that come back together after a restart would all read the same.
@@ -151,7 +150,7 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     log: Arc<dyn Log>,
-    birth: Birth,
+    epochs: Epochs,
     options: HubOptions,
     state: Mutex<State>,
     /// Set once, under the lock; read without it.
@@ -167,23 +166,14 @@ struct Inner {
 }
 
 impl Hub {
-    /// A hub over a log with the id `birth` whose newest committed message has the number `head` (0:
-    /// none yet). A log that lost messages it had given numbers to must come back with another birth
-    /// id, else a number could mean two messages.
-    ///
-    /// # Errors
-    /// [`BadBirth`] where the birth id cannot stand in a cursor.
-    pub fn new(
-        log: Arc<dyn Log>,
-        birth: &str,
-        head: u64,
-        options: HubOptions,
-    ) -> Result<Hub, BadBirth> {
-        let birth = Birth::parse(birth)?;
+    /// A hub over a log whose newest committed message has the number `head` (0: none yet). A log that
+    /// may have lost messages it had given numbers to must come back in another of its `epochs`, else a
+    /// number could mean two messages.
+    pub fn new(log: Arc<dyn Log>, epochs: Epochs, head: u64, options: HubOptions) -> Hub {
         let meter = Arc::<Meter>::default();
-        Ok(Hub(Arc::new(Inner {
+        Hub(Arc::new(Inner {
             log,
-            birth,
+            epochs,
             state: Mutex::new(State::new(head, options.clone(), Arc::clone(&meter))),
             draining: AtomicBool::new(false),
             ended: watch::Sender::new(false),
@@ -193,7 +183,7 @@ impl Hub {
             readers: Semaphore::new(READERS),
             options,
             meter,
-        })))
+        }))
     }
 
     /// Gives committed messages to their rooms. Called by the log's one writer, right after each
@@ -231,14 +221,13 @@ impl Hub {
         self.cursor(self.head())
     }
 
-    /// Where a client goes on from that cannot be told of a gap: behind `cursor`; from the oldest that
-    /// is kept where another log wrote it; from now where this log has not reached it.
+    /// Where a client goes on from that cannot be told of a gap: behind `cursor`, as far as its history
+    /// is this log's; from the oldest that is kept where nothing is known of it.
     pub fn kept_position(&self, cursor: &Cursor) -> Position {
-        let head = self.head();
-        if cursor.birth != self.0.birth {
-            return Position::Start;
+        match self.0.epochs.shared(cursor, self.head()) {
+            Some(number) => Position::from(self.cursor(number)),
+            None => Position::Start,
         }
-        Position::from(self.cursor(cursor.number.min(head)))
     }
 
     /// The cursor behind `message`: whoever has handled it and all before it goes on from there.
@@ -255,7 +244,7 @@ impl Hub {
             Position::After(cursors) => cursors,
         };
         let head = self.head();
-        let foreign = |cursor: &&Cursor| cursor.birth != self.0.birth || cursor.number > head;
+        let foreign = |cursor: &&Cursor| !self.0.epochs.knows(cursor, head);
         let oldest = || cursors.iter().min_by_key(|cursor| cursor.number);
         let chosen = cursors.iter().find(foreign).or_else(oldest);
         Some(chosen.cloned().unwrap_or_else(|| self.cursor(head)))
@@ -337,13 +326,13 @@ impl Hub {
 
     fn cursor(&self, number: u64) -> Cursor {
         Cursor {
-            birth: self.0.birth,
+            epoch: self.0.epochs.current(),
             number,
         }
     }
 
-    fn birth(&self) -> Birth {
-        self.0.birth
+    fn epochs(&self) -> &Epochs {
+        &self.0.epochs
     }
 
     fn log(&self) -> Arc<dyn Log> {
@@ -358,7 +347,7 @@ impl Hub {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
-            .field("birth", &self.0.birth)
+            .field("epoch", &self.0.epochs.current())
             .field("census", &self.census())
             .finish_non_exhaustive()
     }

@@ -12,7 +12,10 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{test_log::MemoryLog, *};
+use super::{
+    test_log::{MemoryLog, epoch},
+    *,
+};
 use by_place::{Answer, Rung};
 
 const CLIENTS: usize = 4;
@@ -120,7 +123,7 @@ fn rooms(set: u8) -> Vec<RoomName> {
 impl World {
     fn new(options: HubOptions) -> World {
         let log = MemoryLog::new();
-        let hub = Hub::new(log.clone(), "birth", 0, options.clone()).unwrap();
+        let hub = Hub::new(log.clone(), epoch("birth"), 0, options.clone());
         let clients = (0..CLIENTS)
             .map(|i| Client {
                 // Two clients share an id: a second tab, or somebody who knows the name.
@@ -235,7 +238,7 @@ impl World {
                     Answer::Held(..) | Answer::There(_) => {}
                 });
                 let (log, head) = (self.log.clone(), self.log.head());
-                self.hub = Hub::new(log, "birth", head, self.options.clone()).unwrap();
+                self.hub = Hub::new(log, epoch("birth"), head, self.options.clone());
                 self.bell = self.hub.add_bell(self.rung.clone());
                 self.known = Default::default();
             }

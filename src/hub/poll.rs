@@ -210,7 +210,7 @@ impl Hub {
         let mut calls = Calls::default();
         let mut state = self.lock();
         let known = &mut Known::default();
-        let (key, resolved) = state.register(poll, self.birth(), known, &mut calls)?;
+        let (key, resolved) = state.register(poll, self.epochs(), known, &mut calls)?;
         let sleeper = (!poll.wait.is_zero()).then_some(SleeperRef::Task(cx.waker()));
         let mut found = |after| Start::At(after, state.find(key, after, limit, sleeper));
         let start = match resolved {

@@ -9,7 +9,7 @@ use super::{
     HubOptions, TooManyClients,
     bell::{Calls, Sleeper, SleeperRef},
     client::{Client, ClientKey, Known, ParkedPoll},
-    cursor::{Birth, Resolved},
+    cursor::{Epochs, Resolved},
     hold::Shared,
     linger::Linger,
     log::Limit,
@@ -188,7 +188,7 @@ impl State {
     pub(super) fn register(
         &mut self,
         poll: &Poll,
-        birth: Birth,
+        epochs: &Epochs,
         known: &mut Known,
         calls: &mut Calls,
     ) -> Result<(PollKey, Resolved), TooManyClients> {
@@ -209,7 +209,7 @@ impl State {
         };
         self.polls_begun += 1;
         let number = self.polls_begun;
-        let resolved = poll.after.resolve(birth, self.head);
+        let resolved = poll.after.resolve(epochs, self.head);
         if let Some(client) = self.clients.get_mut(key) {
             client.used = now;
             known.remember(&client.id, key);

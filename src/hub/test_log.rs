@@ -13,6 +13,11 @@ use serde_json::json;
 
 use super::*;
 
+/// A log in its first epoch.
+pub(crate) fn epoch(id: &str) -> Epochs {
+    Epochs::new(id, []).unwrap()
+}
+
 #[derive(Default)]
 pub(crate) struct MemoryLog {
     kept: Mutex<Kept>,

@@ -2,10 +2,8 @@
 
 use diesel::prelude::*;
 
-use super::schema::{events, meta, room_marks};
+use super::schema::{events, room_marks};
 use super::{Conn, Moment, Result};
-
-const BIRTH: &str = "log_birth";
 
 /// A message of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -70,34 +68,11 @@ impl Event {
     }
 }
 
-/// A birth id that no log has had. A cursor carries it: short, and of the alphabet that cursors are
-/// limited to.
-fn new_birth() -> String {
-    let token = crate::secret::new_token();
-    let letters = token.expose().chars().filter(char::is_ascii_alphanumeric);
-    letters.take(12).collect()
-}
-
-/// Gives the log its birth id, once in the life of a database file.
-pub(super) fn ensure_birth(conn: &mut Conn) -> Result<()> {
-    diesel::insert_or_ignore_into(meta::table)
-        .values((meta::key.eq(BIRTH), meta::value.eq(new_birth())))
+/// Writes to the log's table without a change of the log.
+pub(super) fn touch(conn: &mut Conn) -> Result<()> {
+    diesel::sql_query("UPDATE sqlite_sequence SET seq = seq WHERE name = 'events'")
         .execute(conn)?;
     Ok(())
-}
-
-/// Gives the log another birth id: cursors from before are another log's.
-pub(super) fn renew_birth(conn: &mut Conn) -> Result<()> {
-    diesel::replace_into(meta::table)
-        .values((meta::key.eq(BIRTH), meta::value.eq(new_birth())))
-        .execute(conn)?;
-    Ok(())
-}
-
-/// The log's birth id: a new database has a new one, so that its cursors cannot be mixed up with
-/// another's.
-pub fn birth(conn: &mut Conn) -> Result<String> {
-    Ok(meta::table.find(BIRTH).select(meta::value).first(conn)?)
 }
 
 /// The last number given, 0 when none was.

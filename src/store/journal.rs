@@ -43,6 +43,8 @@ pub(super) struct Journal {
     records: Vec<u8>,
     /// The number of the newest message, wherever it is kept.
     last: i64,
+    /// Goes into the checksums, so that the records of another history do not hold.
+    seed: u32,
     /// A write failed: the file's content is not known until the next flush.
     is_broken: bool,
 }
@@ -56,12 +58,13 @@ pub(super) enum Journaled<T> {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or makes it, after the message number `last` of the database.
-    /// The records of an earlier process that are not in the database count as pending.
+    /// Opens the journal at `path`, or makes it, after the message number `last` of the database. The
+    /// records of an earlier process that follow it in the epoch `epoch` count as pending; those of
+    /// another history (the database was put back from a copy) do not.
     ///
     /// # Errors
     /// Where the file cannot be opened or read.
-    pub(super) fn open(path: &Path, last: i64) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, epoch: &str, last: i64) -> io::Result<Self> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -71,13 +74,20 @@ impl Journal {
             .open(path)?;
         let mut kept = vec![0; MOST_BYTES];
         let length = read_up_to(&file, &mut kept)?;
-        let (records, newest) = sound_records(&kept[..length], last);
+        let seed = seed(epoch);
+        let (records, newest) = sound_records(&kept[..length], seed, last);
         Ok(Self {
             file,
             records,
             last: newest,
+            seed,
             is_broken: false,
         })
+    }
+
+    /// Writes the records of another epoch from here on; none may wait.
+    pub(super) fn begin(&mut self, epoch: &str) {
+        self.seed = seed(epoch);
     }
 
     /// Whether records wait for the database.
@@ -95,7 +105,9 @@ impl Journal {
     pub(super) fn append(&mut self, new: NewEvent) -> Journaled<Event> {
         let at = self.records.len();
         let event = Event::numbered(&[self.last + 1], vec![new]).remove(0);
-        if !self.is_broken && encode(&mut self.records, &event) && self.records.len() <= MOST_BYTES
+        if !self.is_broken
+            && encode(&mut self.records, self.seed, &event)
+            && self.records.len() <= MOST_BYTES
         {
             match self.file.write_all_at(&self.records[at..], at as u64) {
                 Ok(()) => {
@@ -161,15 +173,20 @@ fn read_up_to(file: &File, into: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// The records of one round that follow the number `last`, and the newest number.
-fn sound_records(file: &[u8], last: i64) -> (Vec<u8>, i64) {
-    let (mut records, mut newest, mut expected) = (Vec::new(), last, None);
+/// The records of one round that follow the number `last`, and the newest number. Where the first of them
+/// is not the next one, something between was lost, and none counts.
+fn sound_records(file: &[u8], seed: u32, last: i64) -> (Vec<u8>, i64) {
+    let (mut records, mut newest, mut expected) = (Vec::new(), last, None::<i64>);
     let mut rest = file;
-    while let Some((record, behind)) = sound_record(rest) {
+    while let Some((record, behind)) = sound_record(rest, seed) {
         let Some(event) = decode(&record[HEAD..]) else {
             break;
         };
-        if expected.is_some_and(|expected| expected != event.number) {
+        let follows = match expected {
+            Some(expected) => event.number == expected,
+            None => event.number <= last.saturating_add(1),
+        };
+        if !follows {
             break;
         }
         expected = event.number.checked_add(1);
@@ -183,13 +200,17 @@ fn sound_records(file: &[u8], last: i64) -> (Vec<u8>, i64) {
 }
 
 /// The record at the front of `bytes`, with its head, and what stands behind it.
-fn sound_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn sound_record(bytes: &[u8], seed: u32) -> Option<(&[u8], &[u8])> {
     let (head, body) = bytes.split_first_chunk::<HEAD>()?;
     let [a, b, c, d, e, f, g, h] = *head;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     let body = body.get(..length)?;
     let sum = u32::from_le_bytes([e, f, g, h]);
-    (length > 0 && sum == check(body)).then(|| bytes.split_at(HEAD + length))
+    (length > 0 && sum == check(body) ^ seed).then(|| bytes.split_at(HEAD + length))
+}
+
+fn seed(epoch: &str) -> u32 {
+    check(epoch.as_bytes())
 }
 
 fn check(body: &[u8]) -> u32 {
@@ -198,7 +219,7 @@ fn check(body: &[u8]) -> u32 {
 }
 
 /// Appends the record of `event`; `false` where a text is too long for one.
-fn encode(out: &mut Vec<u8>, event: &Event) -> bool {
+fn encode(out: &mut Vec<u8>, seed: u32, event: &Event) -> bool {
     let at = out.len();
     out.extend_from_slice(&[0; HEAD]);
     out.extend_from_slice(&event.number.to_le_bytes());
@@ -214,7 +235,7 @@ fn encode(out: &mut Vec<u8>, event: &Event) -> bool {
     let Ok(length) = u32::try_from(body.len()) else {
         return false;
     };
-    let sum = check(body);
+    let sum = check(body) ^ seed;
     out[at..at + LENGTH].copy_from_slice(&length.to_le_bytes());
     out[at + LENGTH..at + HEAD].copy_from_slice(&sum.to_le_bytes());
     true
@@ -297,7 +318,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_given_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(&folder.path().join("j"), 4).unwrap();
+        let mut journal = Journal::open(&folder.path().join("j"), "e", 4).unwrap();
         let long = "x".repeat(MOST_BYTES / 2);
         assert_eq!(append(&mut journal, &long), Some(5));
         assert!(journal.is_full());
@@ -309,7 +330,7 @@ mod tests {
     fn a_file_that_cannot_be_written_keeps_what_it_has_and_takes_nothing_more() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("j");
-        let mut journal = Journal::open(&path, 0).unwrap();
+        let mut journal = Journal::open(&path, "e", 0).unwrap();
         assert_eq!(append(&mut journal, "1"), Some(1));
         let whole = std::mem::replace(&mut journal.file, File::open(&path).unwrap());
         assert_eq!(append(&mut journal, "2"), None);
@@ -324,16 +345,16 @@ mod tests {
     fn a_cut_record_and_those_of_an_earlier_round_do_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("j");
-        let mut journal = Journal::open(&path, 0).unwrap();
+        let mut journal = Journal::open(&path, "e", 0).unwrap();
         (1..=5).for_each(|number| assert_eq!(append(&mut journal, "early"), Some(number)));
         journal.flushed();
         (6..=7).for_each(|number| assert_eq!(append(&mut journal, "later"), Some(number)));
         let expected = [(6, "later".to_owned()), (7, "later".to_owned())];
-        assert_eq!(kept(&Journal::open(&path, 5).unwrap()), expected);
-        assert_eq!(kept(&Journal::open(&path, 6).unwrap()), expected[1..]);
+        assert_eq!(kept(&Journal::open(&path, "e", 5).unwrap()), expected);
+        assert_eq!(kept(&Journal::open(&path, "e", 6).unwrap()), expected[1..]);
         let second = journal.records.len() / 2;
         journal.file.write_all_at(b"!", second as u64 + 20).unwrap();
-        assert_eq!(kept(&Journal::open(&path, 5).unwrap()), expected[..1]);
+        assert_eq!(kept(&Journal::open(&path, "e", 5).unwrap()), expected[..1]);
     }
 
     proptest! {
@@ -346,7 +367,7 @@ mod tests {
         ) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("j");
-            let mut journal = Journal::open(&path, 0).unwrap();
+            let mut journal = Journal::open(&path, "e", 0).unwrap();
             let mut in_database = 0;
             for (index, round) in rounds.iter().enumerate() {
                 if index > 0 {
@@ -361,11 +382,11 @@ mod tests {
             let acknowledged = kept(&journal);
             let at = journal.records.len();
             let event = Event::numbered(&[journal.last + 1], vec![new("cut")]).remove(0);
-            prop_assert!(encode(&mut journal.records, &event));
+            prop_assert!(encode(&mut journal.records, journal.seed, &event));
             let part = &journal.records[at..];
             let part = &part[..cut.min(part.len() - 1)];
             journal.file.write_all_at(part, at as u64).unwrap();
-            let found = Journal::open(&path, in_database).unwrap();
+            let found = Journal::open(&path, "e", in_database).unwrap();
             prop_assert_eq!(kept(&found), acknowledged);
         }
     }

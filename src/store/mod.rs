@@ -18,8 +18,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use serde::Serialize;
 
 pub mod audit;
-mod boot;
 pub mod credentials;
+pub mod epochs;
 mod error;
 pub mod events;
 mod journal;
@@ -36,7 +36,6 @@ mod values;
 pub mod votes;
 mod writer;
 
-pub use boot::boot_id;
 pub use error::StoreError;
 pub use events::{Event, NewEvent};
 pub use pace::LogPace;
@@ -218,16 +217,14 @@ impl Store {
         Pragmas::of(durability).apply(&mut conn)?;
         let writer = Writer::start(conn, Arc::clone(&turns), Arc::clone(&publish))
             .map_err(|error| failed(error.to_string()))?;
-        let store = Self {
+        Ok(Self {
             pool,
             turns,
             publish,
             writer: Arc::new(writer),
             url: url.into(),
             durability,
-        };
-        store.write(events::ensure_birth)?;
-        Ok(store)
+        })
     }
 
     /// Says who takes what is appended to the log; once, before the first logged write.

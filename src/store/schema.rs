@@ -9,6 +9,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    log_epochs (number) {
+        number -> BigInt,
+        epoch -> Text,
+        last -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     users (id) {
         id -> BigInt,
         name -> Text,

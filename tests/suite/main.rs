@@ -51,6 +51,7 @@ mod release_shells;
 mod release_ssh;
 mod release_tree;
 mod request_text;
+mod restored;
 mod rights;
 mod rights_streams;
 mod silent_hosts;

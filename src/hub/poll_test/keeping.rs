@@ -58,6 +58,26 @@ async fn cursors_survive_a_restart() {
     after.until_parked(1).await;
     after.say("chat", "three");
     assert_eq!(texts(&parked.await.unwrap().unwrap()), ["three"]);
+    for (cursor, is_known) in [
+        ("birth.2", true),
+        ("early.1", true),
+        ("later.3", true),
+        ("birth.3", false),
+        ("early.2", false),
+        ("later.4", false),
+    ] {
+        let batch = after.hub.poll(poll("b", &["chat"], cursor, 0)).await;
+        assert_eq!(batch.unwrap().gap.is_empty(), is_known, "{cursor}");
+    }
+    let kept = |cursor: &str| after.hub.kept_position(&Cursor::parse(cursor).unwrap());
+    let at = |cursor: &str| Position::from(Cursor::parse(cursor).unwrap());
+    assert_eq!(kept("birth.1"), at("later.1"));
+    assert_eq!(
+        kept("early.7"),
+        at("later.1"),
+        "as far as both histories are one"
+    );
+    assert_eq!(kept("other.1"), Position::Start);
     after.log.broken.store(true, Ordering::Relaxed);
     let after = after.restarted();
     let failed = after.hub.poll(poll("a", &["chat"], "birth.1", 30)).await;

@@ -12,7 +12,10 @@ use std::{
 
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{test_log::MemoryLog, *};
+use super::{
+    test_log::{MemoryLog, epoch},
+    *,
+};
 
 struct Bench {
     log: Arc<MemoryLog>,
@@ -25,7 +28,7 @@ fn room(name: &str) -> RoomName {
 
 fn bench(options: HubOptions) -> Bench {
     let log = MemoryLog::new();
-    let hub = Hub::new(log.clone(), "birth", 0, options).unwrap();
+    let hub = Hub::new(log.clone(), epoch("birth"), 0, options);
     Bench { log, hub }
 }
 
@@ -45,7 +48,8 @@ impl Bench {
 
     fn restarted(&self) -> Bench {
         let log = self.log.clone();
-        let hub = Hub::new(log.clone(), "birth", log.head(), HubOptions::default()).unwrap();
+        let epochs = Epochs::new("later", [("birth", log.head()), ("early", 1)]).unwrap();
+        let hub = Hub::new(log.clone(), epochs, log.head(), HubOptions::default());
         Bench { log, hub }
     }
 

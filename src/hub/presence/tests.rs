@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::hub::{HubOptions, Kind, Poll, Position, test_log::MemoryLog};
+use crate::hub::{
+    HubOptions, Kind, Poll, Position,
+    test_log::{MemoryLog, epoch},
+};
 
 fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
@@ -27,7 +30,7 @@ struct Bench {
 impl Bench {
     fn new(head: u64) -> Bench {
         let log = MemoryLog::new();
-        let hub = Hub::new(log.clone(), "b", head, HubOptions::default()).unwrap();
+        let hub = Hub::new(log.clone(), epoch("b"), head, HubOptions::default());
         Bench { log, hub }
     }
 
@@ -221,7 +224,7 @@ async fn a_poll_that_reads_the_log_gets_presence_in_its_place() {
         queue: 1,
         ..HubOptions::default()
     };
-    let hub = Hub::new(log.clone(), "b", log.head(), options).unwrap();
+    let hub = Hub::new(log.clone(), epoch("b"), log.head(), options);
     let bench = Bench { log, hub };
     let say = |text: &str| {
         let message = bench.log.append(&room("chat"), text, 1);

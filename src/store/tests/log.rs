@@ -17,7 +17,7 @@ fn message(room: &str, data: &str) -> NewEvent {
 /// A store whose log has begun, so that single messages go by the journal.
 fn begun() -> (tempfile::TempDir, Store) {
     let (folder, store) = store();
-    store.begin_log(Some("a")).unwrap();
+    store.begin_log().unwrap();
     (folder, store)
 }
 
@@ -323,37 +323,57 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
     );
 }
 
-/// The log's birth id after a start in `boot`; without `closed` the last end was a torn one.
-fn birth_after(path: &Path, durability: Durability, boot: Option<&str>, close: bool) -> String {
-    let store = Store::open(path, durability).unwrap();
-    store.begin_log(boot).unwrap();
-    append(&store, "chat", "1");
-    let birth = store.read(events::birth).unwrap();
-    if close {
-        store.close().unwrap();
+/// A start, one message, and an end; gives the epoch.
+fn run(path: &Path, messages: &[&str]) -> String {
+    let store = Store::open(path, Durability::Process).unwrap();
+    store.begin_log().unwrap();
+    for data in messages {
+        append(&store, "chat", data);
     }
-    birth
+    let epoch = store.read(epochs::all).unwrap().current;
+    store.close().unwrap();
+    epoch
+}
+
+fn copy(from: &Path, to: &Path, files: &[&str]) {
+    for file in files {
+        let _ = std::fs::remove_file(to.join(file));
+        let _ = std::fs::copy(from.join(file), to.join(file));
+    }
 }
 
 #[test]
-fn only_a_machine_that_went_down_with_an_open_log_gives_it_another_birth() {
-    use Durability::{Machine, Process};
-    let folder = tempfile::tempdir().unwrap();
+fn a_database_that_was_put_back_knows_its_own_epochs_alone() {
+    let (folder, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = folder.path().join("longshore.db");
-    let start = |durability, boot, close| birth_after(&path, durability, boot, close);
-    let first = start(Process, Some("a"), false);
-    assert_eq!(start(Process, Some("a"), true), first, "kill -9");
-    assert_eq!(start(Process, Some("b"), false), first, "a clean end");
-    let second = start(Process, Some("c"), false);
-    assert_ne!(second, first, "a power cut");
-    assert_eq!(start(Machine, Some("c"), false), second, "the same boot");
-    assert_eq!(start(Machine, Some("d"), false), second, "all was on disk");
-    assert_eq!(start(Process, Some("e"), false), second, "all was on disk");
-    let third = start(Machine, Some("f"), true);
-    assert_ne!(third, second, "what counts is how it was written");
-    assert_eq!(start(Process, None, true), third);
-    assert_eq!(start(Process, None, false), third, "a clean end");
-    assert_ne!(start(Process, None, false), third, "nobody can tell");
+    let first = run(&path, &["1", "2"]);
+    copy(folder.path(), backup.path(), &["longshore.db"]);
+    let gone = run(&path, &["3", "4", "5"]);
+    copy(backup.path(), folder.path(), &["longshore.db"]);
+    let second = run(&path, &["three"]);
+    assert!(first != gone && gone != second && first != second);
+
+    let store = Store::open(&path, Durability::Process).unwrap();
+    store.begin_log().unwrap();
+    let known = store.read(epochs::all).unwrap();
+    assert_eq!(known.earlier, [(first, 2), (second, 3)]);
+    let kept = in_database(&store);
+    let expected = [(1, "1"), (2, "2"), (3, "three")];
+    assert_eq!(
+        kept,
+        expected.map(|(number, data)| (number, data.to_owned())),
+        "nothing of the journal that stayed behind"
+    );
+}
+
+#[test]
+fn only_so_many_epochs_are_remembered() {
+    let (_folder, store) = store();
+    for _ in 0..1030 {
+        store.write(epochs::begin).unwrap();
+    }
+    let known = store.read(epochs::all).unwrap();
+    assert_eq!(known.earlier.len(), 1023);
 }
 
 #[test]
@@ -447,14 +467,14 @@ fn the_journal_of_a_process_that_died_is_read_at_the_next_start() {
     }
     drop(store);
     let store = Store::open(&died.path().join("longshore.db"), Durability::Process).unwrap();
-    store.begin_log(Some("a")).unwrap();
+    store.begin_log().unwrap();
     let expected = [(1, "1".to_owned()), (2, "2".to_owned())];
     assert_eq!(in_database(&store), expected);
     assert_eq!(append(&store, "chat", "3"), 3);
     drop(store);
     // What was flushed long ago still stands in the file.
     let store = Store::open(&path, Durability::Machine).unwrap();
-    store.begin_log(Some("a")).unwrap();
+    store.begin_log().unwrap();
     assert_eq!(in_database(&store), expected);
     let appended = store.append(message("chat", "3")).unwrap();
     assert!(

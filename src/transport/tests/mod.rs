@@ -26,7 +26,10 @@ use tokio::{
 use super::*;
 use crate::auth::Proof;
 use crate::http::{Sites, Source};
-use crate::hub::{Family, HubOptions, RoomName, test_log::MemoryLog};
+use crate::hub::{
+    Family, HubOptions, RoomName,
+    test_log::{MemoryLog, epoch},
+};
 
 /// A bearer token is taken for an account's name; rooms of releases want one; a foreign `Origin` may not publish; `shut` takes
 /// every right away.
@@ -103,7 +106,7 @@ struct Site {
 
 fn site(options: HubOptions) -> Site {
     let log = MemoryLog::new();
-    let hub = Hub::new(log.clone(), "b", 0, options).unwrap();
+    let hub = Hub::new(log.clone(), epoch("b"), 0, options);
     let gate = Arc::new(TestGate {
         log,
         hub: hub.clone(),
