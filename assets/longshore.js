@@ -21,14 +21,14 @@ function unique() { return Math.random().toString(36).slice(2, 12); }
 function backoff(failures) { return Math.random() * Math.min(MOST_RETRY_MS, RETRY_MS * Math.pow(2, failures)); }
 function within(all) { return function (one) { return all.indexOf(one) >= 0; }; }
 
-/* The log's number at a cursor's end; it may pass 2^53. */
+/* At a cursor's end; may pass 2^53. */
 function number(cursor) { return /\.(\d+)$|$/.exec(cursor)[1] || ''; }
-function epoch(cursor) { return cursor.replace(/\.\d+$/, ''); }
+function epoch(cursor) { return cursor.split('.')[0]; }
 function isAfter(id, last) { return !last || id.length > last.length || (id.length === last.length && id > last); }
 
 function parse(text) { try { return JSON.parse(text) || {}; } catch (error) { return {}; } }
 
-/* localStorage may be missing, full or forbidden. Without a value it reads. */
+/* localStorage may be missing, full or forbidden. Reads without a value. */
 function stored(key, value) {
   try {
     if (value) { localStorage.setItem(key, JSON.stringify(value)); }
@@ -121,12 +121,12 @@ function subscribe(options) {
     stored(key, memory = { way: way, next: now() + pause, pause: pause });
   }
 
-  /* Sources overlap, each from a point that was reached: by its id every message is taken once, in order. */
+  /* Sources overlap, each from a point reached: by its id a message is taken once. */
   function take(reply) {
     var next = reply.gap || !isAfter(number(link.cursor), number(reply.cursor)) ? reply.cursor : link.cursor;
     var gap = (reply.gap || []).filter(ours);
     if (tabs) { tabs.pass(reply, next); }
-    if (reply.gap && epoch(next) !== epoch(link.cursor)) { last = ''; }  // ids begin anew where history is gone
+    if (reply.gap && epoch(next) !== epoch(link.cursor)) { last = ''; }  // ids begin anew
     if (gap.length) { call('onGap', gap); }
     reply.messages.forEach(function (message) {
       if (isOpen && ours(message.room) && isAfter(message.id, last)) {
