@@ -134,6 +134,11 @@ impl Load {
         self.send_waiting()
     }
 
+    /// Whether every published message was answered.
+    pub fn is_answered(&self) -> bool {
+        self.waiting.is_empty() && self.publishers.iter().all(|publisher| !publisher.busy)
+    }
+
     fn send_waiting(&mut self) -> io::Result<()> {
         while !self.waiting.is_empty() {
             let free = match self.publishers.iter().position(|p| !p.busy) {

@@ -38,6 +38,18 @@ pub const ROWS: &[Row] = &[
         run: |peers| closed(peers, 5_000),
     },
     Row {
+        name: "waiting publisher, 1 client",
+        run: |peers| waiting(peers, 1),
+    },
+    Row {
+        name: "waiting publisher, 10 clients",
+        run: |peers| waiting(peers, 10),
+    },
+    Row {
+        name: "waiting publisher, 100 clients",
+        run: |peers| waiting(peers, 100),
+    },
+    Row {
         name: "fixed rate, 1,000 clients × 100/s",
         run: |peers| one_by_one(peers, |server| fixed_rate(server, 1_000, 100)),
     },
@@ -60,53 +72,119 @@ fn one_by_one(
     peers.iter().map(run).collect()
 }
 
-/// A message is published when everybody has the one before. The servers work in turns, a slice each;
-/// whose turn it is not has its clients parked, which costs next to nothing.
+/// A message is published when everybody has the one before.
 fn closed(peers: &[Peer], clients: usize) -> io::Result<Vec<Figures>> {
-    let servers: Vec<Server> = peers.iter().map(|peer| Server::start(*peer)).collect();
-    let park = |server: &Server| Load::park(server.peer, server.address, clients);
-    let mut loads = servers.iter().map(park).collect::<io::Result<Vec<_>>>()?;
-    for load in &mut loads {
-        rounds(load, clients, Duration::from_secs(1))?;
-    }
-    let before: Vec<f64> = servers.iter().map(Server::cpu).collect();
-    let mut done = vec![(0, Duration::ZERO); servers.len()];
-    while done.iter().any(|(_, took)| *took < CLOSED) {
-        for (load, (count, took)) in loads.iter_mut().zip(&mut done) {
-            let start = Instant::now();
-            *count += rounds(load, clients, SLICE)?;
-            *took += start.elapsed();
-        }
-    }
-    let figures = servers.iter().zip(before).zip(done);
-    Ok(figures
-        .map(|((server, before), (count, took))| {
-            let deliveries = (count * clients) as f64;
-            let used = server.cpu() - before;
+    let worked = in_turns(peers, clients, round)?;
+    Ok(worked
+        .iter()
+        .map(|worked| {
             Figures::from([
-                ("1 deliveries/s", deliveries / took.as_secs_f64()),
-                ("2 CPU µs a delivery", used * 1e6 / deliveries),
+                ("1 deliveries/s", worked.per_second(clients)),
+                ("2 CPU µs a delivery", worked.cpu_micros(clients)),
             ])
         })
         .collect())
 }
 
-/// How many rounds were made in `time`.
-fn rounds(load: &mut Load, clients: usize, time: Duration) -> io::Result<usize> {
-    let (start, mut count) = (Instant::now(), 0);
-    while start.elapsed() < time {
-        round(load, clients)?;
-        count += 1;
+/// One publisher sends a message when it has the answer to the one before and everybody has that
+/// message: each waits for the other, so nothing is done for two messages at once.
+fn waiting(peers: &[Peer], clients: usize) -> io::Result<Vec<Figures>> {
+    let worked = in_turns(peers, clients, waiting_round)?;
+    Ok(worked
+        .into_iter()
+        .map(|mut worked| {
+            Figures::from([
+                ("1 messages/s", worked.per_second(1)),
+                ("2 CPU µs a delivery", worked.cpu_micros(clients)),
+                ("3 p50 ms", percentile(&mut worked.latencies, 0.50)),
+                ("4 p99 ms", percentile(&mut worked.latencies, 0.99)),
+            ])
+        })
+        .collect())
+}
+
+/// One message from its publishing to its end.
+type Round = fn(&mut Load, usize) -> io::Result<()>;
+
+/// The work that a server did in its slices.
+#[derive(Default)]
+struct Worked {
+    messages: usize,
+    took: Duration,
+    cpu_seconds: f64,
+    latencies: Vec<u64>,
+}
+
+impl Worked {
+    fn per_second(&self, each: usize) -> f64 {
+        (self.messages * each) as f64 / self.took.as_secs_f64()
     }
-    Ok(count)
+
+    fn cpu_micros(&self, each: usize) -> f64 {
+        self.cpu_seconds * 1e6 / (self.messages * each) as f64
+    }
+}
+
+/// The servers work in turns, a slice each; whose turn it is not has its clients parked, which costs
+/// next to nothing.
+fn in_turns(peers: &[Peer], clients: usize, round: Round) -> io::Result<Vec<Worked>> {
+    let servers: Vec<Server> = peers.iter().map(|peer| Server::start(*peer)).collect();
+    let park = |server: &Server| Load::park(server.peer, server.address, clients);
+    let mut loads = servers.iter().map(park).collect::<io::Result<Vec<_>>>()?;
+    for load in &mut loads {
+        rounds(
+            load,
+            clients,
+            round,
+            Duration::from_secs(1),
+            &mut Worked::default(),
+        )?;
+    }
+    let before: Vec<f64> = servers.iter().map(Server::cpu).collect();
+    let mut all: Vec<Worked> = servers.iter().map(|_| Worked::default()).collect();
+    while all.iter().any(|worked| worked.took < CLOSED) {
+        for (load, worked) in loads.iter_mut().zip(&mut all) {
+            rounds(load, clients, round, SLICE, worked)?;
+        }
+    }
+    for ((server, before), worked) in servers.iter().zip(before).zip(&mut all) {
+        worked.cpu_seconds = server.cpu() - before;
+    }
+    Ok(all)
+}
+
+/// Makes rounds for `time`.
+fn rounds(
+    load: &mut Load,
+    clients: usize,
+    round: Round,
+    time: Duration,
+    worked: &mut Worked,
+) -> io::Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        load.tally = Default::default();
+        round(load, clients)?;
+        worked.messages += 1;
+        worked.latencies.append(&mut load.tally.latencies);
+    }
+    worked.took += start.elapsed();
+    Ok(())
 }
 
 fn round(load: &mut Load, clients: usize) -> io::Result<()> {
-    load.tally = Default::default();
+    deliver(load, |load| load.tally.messages >= clients)
+}
+
+fn waiting_round(load: &mut Load, clients: usize) -> io::Result<()> {
+    deliver(load, |load| {
+        load.tally.messages >= clients && load.is_answered()
+    })
+}
+
+fn deliver(load: &mut Load, done: impl Fn(&Load) -> bool) -> io::Result<()> {
     load.publish(load.now())?;
-    let all = load.until(Duration::from_secs(20), |load| {
-        load.tally.messages >= clients
-    })?;
+    let all = load.until(Duration::from_secs(20), done)?;
     if !all || load.tally.failed > 0 {
         return Err(io::Error::other("a message did not reach every client"));
     }
@@ -163,6 +241,7 @@ fn parked(server: &Server) -> io::Result<Figures> {
     load.goes_on = false;
     let mut latencies = Vec::new();
     for _ in 0..5 {
+        load.tally = Default::default();
         round(&mut load, CLIENTS)?;
         latencies.append(&mut load.tally.latencies);
         load.ask_again()?;

@@ -3,7 +3,10 @@
 use std::{
     io, mem,
     net::{IpAddr, TcpStream},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use mio::{Poll, Token, Waker};
@@ -34,13 +37,15 @@ pub(super) struct Mail {
     pub(super) ending: bool,
     /// Nobody needs the lane any more.
     pub(super) stopped: bool,
-    /// The thread was told to look, and has not looked yet.
-    told: bool,
+    /// Something was put here since the last look.
+    is_new: bool,
 }
 
 /// See the module.
 pub(super) struct Inbox {
     mail: Mutex<Mail>,
+    /// The thread will look without being woken: it is awake, or was woken already.
+    will_look: AtomicBool,
     waker: Waker,
 }
 
@@ -48,14 +53,32 @@ impl Inbox {
     pub(super) fn new(poll: &Poll) -> io::Result<Inbox> {
         Ok(Inbox {
             mail: Mutex::default(),
+            will_look: AtomicBool::new(false),
             waker: Waker::new(poll.registry(), INBOX)?,
         })
+    }
+
+    /// The thread is about to wait for its sockets, and has to be woken from here on. `false`: there is
+    /// mail already.
+    pub(super) fn doze(&self) -> bool {
+        self.will_look.store(false, SeqCst);
+        let is_new = self.lock().is_new;
+        if is_new {
+            self.stay_awake();
+        }
+        !is_new
+    }
+
+    /// The thread runs, and looks before it waits again: what it or anybody else puts here needs no
+    /// wake-up.
+    pub(super) fn stay_awake(&self) {
+        self.will_look.store(true, SeqCst);
     }
 
     /// Takes what came, in exchange for empty mail whose room is used again.
     pub(super) fn look(&self, mail: &mut Mail) {
         let mut kept = self.lock();
-        (mail.ending, mail.stopped, mail.told) = (kept.ending, kept.stopped, false);
+        (mail.ending, mail.stopped, mail.is_new) = (kept.ending, kept.stopped, false);
         mem::swap(mail, &mut kept);
     }
 
@@ -78,9 +101,11 @@ impl Inbox {
     fn tell(&self, put: impl FnOnce(&mut Mail)) {
         let mut mail = self.lock();
         put(&mut mail);
-        let was_told = mem::replace(&mut mail.told, true);
+        mail.is_new = true;
         drop(mail);
-        if !was_told && let Err(error) = self.waker.wake() {
+        if !self.will_look.swap(true, SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
             tracing::error!(%error, "the lane could not be woken");
         }
     }

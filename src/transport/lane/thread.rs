@@ -85,9 +85,10 @@ impl Thread {
         let mut rung: Vec<Place> = Vec::new();
         let mut held: Vec<(Place, Held)> = Vec::new();
         while !mail.stopped {
-            let wait = match rung.is_empty() {
-                true => self.deadlines.next(Instant::now()),
-                false => Some(Duration::ZERO),
+            let wait = if rung.is_empty() && self.inbox.doze() {
+                self.deadlines.next(Instant::now())
+            } else {
+                Some(Duration::ZERO)
             };
             if let Err(error) = self.poll.poll(&mut events, wait)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -95,20 +96,19 @@ impl Thread {
                 tracing::error!(%error, "the lane cannot wait for its sockets: it ends");
                 return;
             }
+            self.inbox.stay_awake();
             self.now = Instant::now();
             self.answers.tick();
-            let mut told = false;
             for event in &events {
                 match event.token() {
-                    INBOX => told = true,
+                    // The inbox is looked into in any case.
+                    INBOX => {}
                     Token(place) => self.on_socket(place as Place, event),
                 }
             }
-            if told {
-                self.inbox.look(&mut mail);
-                self.on_mail(&mut mail);
-                rung.append(&mut mail.rung);
-            }
+            self.inbox.look(&mut mail);
+            self.on_mail(&mut mail);
+            rung.append(&mut mail.rung);
             let first = rung.len().saturating_sub(AT_ONCE);
             self.on_rung(&rung[first..], &mut held);
             rung.truncate(first);
