@@ -50,14 +50,7 @@ impl AppGate {
 
     /// Writes what a client says as it is.
     fn say(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
-        let appended = self.app.store().append(NewEvent {
-            room: draft.room.as_str().to_owned(),
-            kind: draft.kind.as_str().to_owned(),
-            sender: draft.from,
-            data: Value::from(draft.content).to_string(),
-            at: Moment::now(),
-        });
-        match appended {
+        match self.app.store().append(said(draft)) {
             Ok(Appended::Now(number)) => ready(Ok(u64::try_from(number).unwrap_or_default())),
             Ok(appended) => later(async move {
                 let number = appended
@@ -117,6 +110,17 @@ impl AppGate {
 fn foreign_host() -> Refusal {
     let message = "this server does not know the name in Host; the setting public_urls tells it";
     Refusal::new(Code::Forbidden, "host", message)
+}
+
+/// A client's message as the log keeps it.
+fn said(draft: Draft) -> NewEvent {
+    NewEvent {
+        room: draft.room.as_str().to_owned(),
+        kind: draft.kind.as_str().to_owned(),
+        sender: draft.from,
+        data: Value::from(draft.content).to_string(),
+        at: Moment::now(),
+    }
 }
 
 fn login_needed(room: &RoomName) -> Refusal {
@@ -317,6 +321,14 @@ impl Gate for AppGate {
                 .mode(&draft.room, who)
                 .and_then(|()| self.rate(who, draft)),
         })
+    }
+
+    fn append_at_once(&self, draft: &Draft) -> Option<u64> {
+        if draft.kind == Kind::Vote {
+            return None;
+        }
+        let number = self.app.store().try_append(said(draft.clone())).ok()?;
+        u64::try_from(number).ok()
     }
 
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {

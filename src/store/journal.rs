@@ -49,14 +49,6 @@ pub(super) struct Journal {
     is_broken: bool,
 }
 
-/// What a journal did with a message.
-pub(super) enum Journaled<T> {
-    /// It is kept.
-    Kept(T),
-    /// There is no room for it, or the file cannot be written: it is the database's to take.
-    Refused(NewEvent),
-}
-
 impl Journal {
     /// Opens the journal at `path`, or makes it, after the message number `last` of the database. The
     /// records of an earlier process that follow it in the epoch `epoch` count as pending; those of
@@ -102,7 +94,10 @@ impl Journal {
 
     /// Gives `new` the next number and writes it; it survives the death of the process when this
     /// returns.
-    pub(super) fn append(&mut self, new: NewEvent) -> Journaled<Event> {
+    ///
+    /// # Errors
+    /// `new`, for the database to take: there is no room for it, or the file cannot be written.
+    pub(super) fn append(&mut self, new: NewEvent) -> std::result::Result<Event, NewEvent> {
         let at = self.records.len();
         let event = Event::numbered(&[self.last + 1], vec![new]).remove(0);
         if !self.is_broken
@@ -112,7 +107,7 @@ impl Journal {
             match self.file.write_all_at(&self.records[at..], at as u64) {
                 Ok(()) => {
                     self.last = event.number;
-                    return Journaled::Kept(event);
+                    return Ok(event);
                 }
                 Err(error) => {
                     // The records before it are whole in the file; behind them anything may stand,
@@ -123,7 +118,7 @@ impl Journal {
             }
         }
         self.records.truncate(at);
-        Journaled::Refused(event.unnumbered())
+        Err(event.unnumbered())
     }
 
     /// Inserts the records in the transaction of `conn`. Once that is committed, they are
@@ -309,10 +304,7 @@ mod tests {
     }
 
     fn append(journal: &mut Journal, data: &str) -> Option<i64> {
-        match journal.append(new(data)) {
-            Journaled::Kept(event) => Some(event.number),
-            Journaled::Refused(_) => None,
-        }
+        journal.append(new(data)).ok().map(|event| event.number)
     }
 
     #[test]

@@ -274,6 +274,15 @@ impl Store {
         self.writer.append(new)
     }
 
+    /// [`append`](Self::append) where it needs no waiting: the message's number, or the message itself
+    /// where it does.
+    ///
+    /// # Errors
+    /// `new`, unchanged: somebody else writes, or the journal cannot take it.
+    pub fn try_append(&self, new: NewEvent) -> std::result::Result<i64, NewEvent> {
+        self.writer.try_append(new)
+    }
+
     /// What the log's writer has done.
     pub fn log_pace(&self) -> LogPace {
         self.writer.pace()

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::journal::{FLUSH_AFTER, Journal, Journaled};
+use super::journal::{FLUSH_AFTER, Journal};
 use super::pace::{LogPace, Pace};
 use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events};
 
@@ -293,29 +293,26 @@ impl Writer {
     }
 
     pub(super) fn append(&self, new: NewEvent) -> std::result::Result<Appended, NotWritten> {
-        match self.append_now(new) {
-            Journaled::Kept(number) => Ok(Appended::Now(number)),
-            Journaled::Refused(new) => self.queue.push(new).map(Appended::Later),
+        match self.try_append(new) {
+            Ok(number) => Ok(Appended::Now(number)),
+            Err(new) => self.queue.push(new).map(Appended::Later),
         }
     }
 
     /// Writes `new` to the journal and publishes it, where nobody else writes or waits to.
-    fn append_now(&self, new: NewEvent) -> Journaled<i64> {
+    pub(super) fn try_append(&self, new: NewEvent) -> std::result::Result<i64, NewEvent> {
         let Some(mut turn) = self.turns.try_take() else {
-            return Journaled::Refused(new);
+            return Err(new);
         };
         // Those who wait came first.
         if turn.closed || !self.queue.is_idle() {
-            return Journaled::Refused(new);
+            return Err(new);
         }
         let Some(journal) = &mut turn.journal else {
-            return Journaled::Refused(new);
+            return Err(new);
         };
         let was_empty = journal.is_empty();
-        let event = match journal.append(new) {
-            Journaled::Kept(event) => event,
-            Journaled::Refused(new) => return Journaled::Refused(new),
-        };
+        let event = journal.append(new)?;
         let is_full = journal.is_full();
         self.turns.pending.store(true, Ordering::Release);
         self.queue.pace.journaled();
@@ -329,7 +326,7 @@ impl Writer {
         } else if was_empty {
             self.queue.flush_after(FLUSH_AFTER);
         }
-        Journaled::Kept(number)
+        Ok(number)
     }
 
     pub(super) fn pace(&self) -> LogPace {

@@ -125,6 +125,9 @@ pub trait Gate: Send + Sync + 'static {
         draft: &'a Draft,
     ) -> Soon<'a, Result<(), Refusal>>;
 
+    /// [`append`](Gate::append) where that needs no waiting; `None`: it does, and nothing was done.
+    fn append_at_once(&self, draft: &Draft) -> Option<u64>;
+
     /// Appends to the log, durable against a kill of the server; the log's one writer publishes it to
     /// the hub after the commit. The number it got.
     ///

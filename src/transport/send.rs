@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 
 use super::{
     CONTENT_BYTES, Wire,
-    gate::{Asker, Draft},
+    gate::{Asker, Draft, Who, at_once},
     refusal::{Code, Refusal},
     reply,
 };
 use crate::auth::head_of;
-use crate::http::{NotUtf8, pairs};
+use crate::http::{NotUtf8, Source, pairs};
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
@@ -49,9 +49,11 @@ async fn accept(
         .map_err(|_| Refusal::new(Code::Slow, "", "the body came too slowly"))??;
     let fields = Fields::parse(header(request, CONTENT_TYPE), &body)?;
     let number = publish(wire, request, fields).await?;
-    Ok(match wants_json(header(request, ACCEPT)) {
-        true => reply::json(StatusCode::OK, format!(r#"{{"id":"{number}"}}"#)),
-        false => reply::text("OK"),
+    let form = AnswerForm::of(header(request, ACCEPT));
+    let body = form.body(number);
+    Ok(match form {
+        AnswerForm::Json => reply::json(StatusCode::OK, body),
+        AnswerForm::Text => reply::text(&body),
     })
 }
 
@@ -62,35 +64,82 @@ pub(super) async fn publish(
     request: &HttpRequest,
     fields: Fields,
 ) -> Result<u64, Refusal> {
-    if wire.hub.is_draining() {
-        let message = "the server is going down; send it again";
-        let refusal = Refusal::new(Code::Unavailable, "", message);
-        return Err(refusal.retry_after(wire.hub.drain_retry()));
-    }
-    let Sent {
-        content,
-        room,
-        name,
-    } = fields.check(wire.bounds.content)?;
-    let kind = match room.family() {
-        Family::Chat => Kind::Message,
-        Family::Vote => Kind::Vote,
-        Family::Presence | Family::Release | Family::Releases | Family::Project => {
-            let message = "clients publish to chat and vote rooms alone";
-            return Err(Refusal::new(Code::Forbidden, "room", message));
-        }
-    };
+    let publication = Publication::check(wire, fields)?;
     let source = wire.gate.sites().source(&head_of(request));
     let who = wire.gate.who(Asker::of(wire, request)).await?;
-    let draft = Draft {
-        room,
-        kind,
-        is_account: who.account.is_some(),
-        from: who.account.clone().unwrap_or(name),
-        content,
-    };
+    let draft = publication.draft(&who);
     wire.gate.may_publish(source, &who, &draft).await?;
     wire.gate.append(draft).await
+}
+
+/// The outcome of [`publish_at_once`].
+pub(super) enum AtOnce {
+    /// Published, under this number.
+    Published(u64),
+    /// All checks passed, and the log has to be waited for.
+    Append(Draft),
+    /// Something else has to be waited for, or it is refused; nothing was done.
+    Undecided,
+}
+
+/// [`publish`] as far as that needs no waiting, from a request that shows `asker` and comes from
+/// `source`.
+pub(super) fn publish_at_once(
+    wire: &Wire,
+    source: Source,
+    asker: Asker<'_>,
+    fields: Fields,
+) -> AtOnce {
+    let decided = || {
+        let publication = Publication::check(wire, fields).ok()?;
+        let who = at_once(wire.gate.who(asker))?.ok()?;
+        let draft = publication.draft(&who);
+        at_once(wire.gate.may_publish(source, &who, &draft))?.ok()?;
+        Some(draft)
+    };
+    let Some(draft) = decided() else {
+        return AtOnce::Undecided;
+    };
+    match wire.gate.append_at_once(&draft) {
+        Some(number) => AtOnce::Published(number),
+        None => AtOnce::Append(draft),
+    }
+}
+
+/// What a client wants to publish, within its bounds; by whom is still to be found out.
+struct Publication {
+    sent: Sent,
+    kind: Kind,
+}
+
+impl Publication {
+    fn check(wire: &Wire, fields: Fields) -> Result<Self, Refusal> {
+        if wire.hub.is_draining() {
+            let message = "the server is going down; send it again";
+            let refusal = Refusal::new(Code::Unavailable, "", message);
+            return Err(refusal.retry_after(wire.hub.drain_retry()));
+        }
+        let sent = fields.check(wire.bounds.content)?;
+        let kind = match sent.room.family() {
+            Family::Chat => Kind::Message,
+            Family::Vote => Kind::Vote,
+            Family::Presence | Family::Release | Family::Releases | Family::Project => {
+                let message = "clients publish to chat and vote rooms alone";
+                return Err(Refusal::new(Code::Forbidden, "room", message));
+            }
+        };
+        Ok(Self { sent, kind })
+    }
+
+    fn draft(self, who: &Who) -> Draft {
+        Draft {
+            room: self.sent.room,
+            kind: self.kind,
+            is_account: who.account.is_some(),
+            from: who.account.clone().unwrap_or(self.sent.name),
+            content: self.sent.content,
+        }
+    }
 }
 
 struct Sent {
@@ -108,7 +157,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    fn parse(kind: &str, body: &[u8]) -> Result<Fields, Refusal> {
+    pub(super) fn parse(kind: &str, body: &[u8]) -> Result<Fields, Refusal> {
         let kind = kind.split(';').next().unwrap_or("").trim();
         match kind.to_ascii_lowercase().as_str() {
             "application/json" => {
@@ -220,9 +269,36 @@ fn header(request: &HttpRequest, name: HeaderName) -> &str {
     value.and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-fn wants_json(accept: &str) -> bool {
-    accept
-        .split(',')
-        .filter_map(|kind| kind.split(';').next())
-        .any(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+/// The form in which a publisher hears that its message is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// `OK`.
+    Text,
+    /// `{"id":"…"}`.
+    Json,
+}
+
+impl AnswerForm {
+    /// The form that an `Accept` header asks for.
+    pub(super) fn of(accept: &str) -> Self {
+        let is_json = accept
+            .split(',')
+            .filter_map(|kind| kind.split(';').next())
+            .any(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        if is_json { Self::Json } else { Self::Text }
+    }
+
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+
+    pub(super) fn body(self, number: u64) -> String {
+        match self {
+            Self::Text => "OK".to_owned(),
+            Self::Json => format!(r#"{{"id":"{number}"}}"#),
+        }
+    }
 }

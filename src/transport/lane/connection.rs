@@ -44,8 +44,8 @@ pub(super) struct Connection {
 pub(super) enum State {
     /// Between two requests.
     Idle,
-    /// A question about its poll is an errand; it is on the wire all the same.
-    Asking(Present),
+    /// A question about its request is an errand; a poll is on the wire all the same.
+    Asking(Option<Present>),
     Parked(Parked),
     /// The rest of an answer that the socket did not take at once.
     Writing {

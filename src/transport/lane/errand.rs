@@ -5,7 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 use super::{
-    super::{Wire, gate::Who, poll::Asked, refusal::Refusal},
+    super::{
+        Wire,
+        gate::{Draft, Who},
+        poll::Asked,
+        refusal::Refusal,
+        send::AnswerForm,
+    },
     deadlines::Moment,
     inbox::Inbox,
 };
@@ -14,7 +20,7 @@ use crate::hub::{Batch, Cursor, Place, Poll};
 /// Where errands are left.
 pub(super) type Desk = mpsc::UnboundedSender<Errand>;
 
-/// A question about the poll at `place`; `turn` tells it from those before and after it there.
+/// A question about the request at `place`; `turn` tells it from those before and after it there.
 pub(super) struct Errand {
     pub(super) place: Place,
     pub(super) turn: u32,
@@ -28,6 +34,8 @@ pub(super) enum Question {
     Read(Box<Admitted>),
     /// May they still?
     Confirm(Box<Admitted>, Arc<Batch>),
+    /// A message for the log, which has others before it.
+    Append(Box<Draft>, AnswerForm),
 }
 
 /// What came of an errand.
@@ -40,8 +48,10 @@ pub(super) struct Outcome {
 pub(super) enum Reported {
     /// The poll may be asked of the hub.
     Admitted(Box<Admitted>),
-    /// The poll is answered.
+    /// The poll is answered, or the request is refused.
     Answered(Result<Arc<Batch>, Refusal>),
+    /// The message is in the log, under this number.
+    Appended(u64, AnswerForm),
 }
 
 /// A poll of somebody who may ask it.
@@ -113,6 +123,10 @@ async fn run(wire: &Wire, question: Question) -> Result<Reported, Refusal> {
             }
             may_still(wire, &admitted).await?;
             Ok(Reported::Answered(Ok(Arc::new(batch))))
+        }
+        Question::Append(draft, form) => {
+            let number = wire.gate.append(*draft).await?;
+            Ok(Reported::Appended(number, form))
         }
         Question::Confirm(admitted, batch) => {
             may_still(wire, &admitted).await?;

@@ -9,6 +9,7 @@ use crate::transport::{
     ask::{Ask, Contract},
     gate::Asker,
     poll::Asked,
+    send::{AnswerForm, Fields},
 };
 
 /// The longest request head; longer ones are the routes'.
@@ -19,30 +20,62 @@ const HEADERS: usize = 32;
 /// Whether a connection that begins so may be one of the lane: a first look, so that pages and forms
 /// do not go by way of it.
 pub fn is_for_the_lane(read: &[u8]) -> bool {
-    read.starts_with(b"GET /get_msg")
+    read.starts_with(b"GET /get_msg") || read.starts_with(b"POST /send_msg")
+}
+
+/// A request that the lane answers.
+pub(super) enum Request<'a> {
+    Poll(Asked),
+    Publish(Published<'a>),
+}
+
+/// A message that somebody publishes.
+pub(super) struct Published<'a> {
+    pub(super) source: Source,
+    pub(super) asker: Asker<'a>,
+    pub(super) fields: Fields,
+    pub(super) form: AnswerForm,
 }
 
 /// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
 /// of HTTP.
-pub(super) fn read(
-    bytes: &[u8],
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    peer: Option<IpAddr>,
+    usual: &mut Usual,
+    shared: &mut Arc<[RoomName]>,
+    sites: &Sites,
+) -> Option<Request<'a>> {
+    if let Some(asked) = usual.again(bytes) {
+        return Some(Request::Poll(asked));
+    }
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut headers);
+    let Ok(httparse::Status::Complete(length)) = parsed else {
+        return None;
+    };
+    let (head, body) = bytes.split_at(length);
+    if request.method == Some("POST") {
+        return publish(&request, body, peer, sites).map(Request::Publish);
+    }
+    if !body.is_empty() {
+        // It is a body or the next request.
+        return None;
+    }
+    poll(&request, head, peer, usual, shared, sites).map(Request::Poll)
+}
+
+fn poll(
+    request: &httparse::Request<'_, '_>,
+    head: &[u8],
     peer: Option<IpAddr>,
     usual: &mut Usual,
     shared: &mut Arc<[RoomName]>,
     sites: &Sites,
 ) -> Option<Asked> {
-    if let Some(asked) = usual.again(bytes) {
-        return Some(asked);
-    }
-    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
-    let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(bytes, &mut headers) {
-        // Whatever follows the head is a body or the next request.
-        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        _ => return None,
-    }
-    let ask = Ask::parse(query(&request)?).ok()?;
-    let asker = sender(request.headers, peer, sites)?;
+    let ask = Ask::parse(query(request)?).ok()?;
+    let (asker, _) = sender(request.headers, None, peer, sites)?;
     let Contract::Full { rooms, after } = ask.contract else {
         return None;
     };
@@ -50,8 +83,41 @@ pub(super) fn read(
         *shared = rooms.into();
     }
     let asked = Asked::new(asker, ask.name.into(), Arc::clone(shared), after, ask.wait);
-    usual.remember(bytes, &asked);
+    usual.remember(head, &asked);
     Some(asked)
+}
+
+/// A message in a form or in JSON, all of it here.
+fn publish<'a>(
+    request: &httparse::Request<'_, 'a>,
+    body: &[u8],
+    peer: Option<IpAddr>,
+    sites: &Sites,
+) -> Option<Published<'a>> {
+    let is_ours = matches!(request.path?, "/send_msg" | "/send_msg/") && request.version == Some(1);
+    if !is_ours {
+        return None;
+    }
+    let (asker, source) = sender(request.headers, Some(body.len()), peer, sites)?;
+    let kind = only(request.headers, "content-type")?;
+    Some(Published {
+        source,
+        asker,
+        fields: Fields::parse(kind, body).ok()?,
+        form: AnswerForm::of(only(request.headers, "accept")?),
+    })
+}
+
+/// The text of the header `name`, empty where there is none; `None` where there are several.
+fn only<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
+    let mut values = headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case(name));
+    match (values.next(), values.next()) {
+        (None, _) => Some(""),
+        (Some(header), None) => std::str::from_utf8(header.value).ok(),
+        (Some(_), Some(_)) => None,
+    }
 }
 
 /// What a connection asked last. Its next request is mostly the same but for the cursor, and then only
@@ -129,14 +195,16 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
     (!query.contains('#')).then_some(query)
 }
 
-/// What the headers show of the sender. `None` where a header asks for more than the lane can do, or
-/// where the refusal of another site's page is the routes' to write.
+/// What the headers show of the sender, and the page that the request comes from. `None` where a header
+/// asks for more than the lane can do, where they do not announce a body of `body` bytes (`None`: no
+/// body), or where the refusal of another site's page is the routes' to write.
 fn sender<'a>(
     headers: &[httparse::Header<'a>],
+    body: Option<usize>,
     peer: Option<IpAddr>,
     sites: &Sites,
-) -> Option<Asker<'a>> {
-    let mut hosts = 0;
+) -> Option<(Asker<'a>, Source)> {
+    let (mut hosts, mut announced) = (0, None);
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
@@ -146,14 +214,21 @@ fn sender<'a>(
             }
             6 if is("expect") => return None,
             7 if is("upgrade") => return None,
-            14 if is("content-length") => return None,
+            14 if is("content-length") => {
+                let is_plain = header.value.iter().all(u8::is_ascii_digit);
+                let length = std::str::from_utf8(header.value).ok()?.parse().ok()?;
+                if !is_plain || announced.replace(length).is_some() {
+                    return None;
+                }
+            }
             17 if is("transfer-encoding") => return None,
             _ => {}
         }
     }
     let head = Head::of(headers.iter().map(|header| (header.name, header.value)));
-    let is_plain = hosts == 1 && sites.source(&head) != Source::Foreign;
-    is_plain.then(|| Asker::read(sites, peer, &head))
+    let source = sites.source(&head);
+    let is_plain = hosts == 1 && announced == body && source != Source::Foreign;
+    is_plain.then(|| (Asker::read(sites, peer, &head), source))
 }
 
 #[cfg(test)]
@@ -166,13 +241,87 @@ mod tests {
     fn read_text(text: &str) -> Option<Asked> {
         let mut shared = Arc::default();
         let sites = Sites::default();
-        read(
-            text.as_bytes(),
-            None,
-            &mut Usual::default(),
-            &mut shared,
-            &sites,
-        )
+        let mut usual = Usual::default();
+        match read(text.as_bytes(), None, &mut usual, &mut shared, &sites)? {
+            Request::Poll(asked) => Some(asked),
+            Request::Publish(_) => None,
+        }
+    }
+
+    /// The fields of a message, with its form of answer.
+    fn read_message(text: &str) -> Option<(Fields, AnswerForm)> {
+        let mut shared = Arc::default();
+        let sites = Sites::default();
+        let mut usual = Usual::default();
+        match read(text.as_bytes(), None, &mut usual, &mut shared, &sites)? {
+            Request::Publish(published) => Some((published.fields, published.form)),
+            Request::Poll(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_whole_message_is_the_lanes() {
+        let form = "POST /send_msg HTTP/1.1\r\nHost: here\r\nContent-Length: 22\r\n\r\ncontent=hi&name=%E5%90";
+        assert!(read_message(form).is_none(), "what is not sound is not");
+        let form = "POST /send_msg/ HTTP/1.1\r\nHost: here\r\ncontent-length: 19\r\n\r\ncontent=hi&name=ann";
+        let (fields, answer) = read_message(form).unwrap();
+        assert_eq!(fields.content.as_deref(), Some("hi"));
+        assert_eq!(fields.name.as_deref(), Some("ann"));
+        assert_eq!(answer, AnswerForm::Text);
+        let json = "POST /send_msg HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n\
+             Accept: application/json\r\nContent-Length: 16\r\n\r\n{\"content\":\"hi\"}";
+        let (fields, answer) = read_message(json).unwrap();
+        assert_eq!(fields.content.as_deref(), Some("hi"));
+        assert_eq!(answer, AnswerForm::Json);
+    }
+
+    #[test]
+    fn other_ways_to_send_a_message_are_the_routes() {
+        let whole = "POST /send_msg HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\ncontent=hi";
+        assert!(read_message(whole).is_some());
+        for cut in 0..whole.len() {
+            assert!(read_message(&whole[..cut]).is_none(), "cut at {cut}");
+        }
+        for (part, other) in [
+            ("POST", "PUT"),
+            ("/send_msg", "/send_msg?x"),
+            ("/send_msg", "/send_msgs"),
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("Content-Length: 10", "Content-Length: +10"),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nContent-Length: 10",
+            ),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nTransfer-Encoding: chunked",
+            ),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nExpect: 100-continue",
+            ),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nConnection: close",
+            ),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nUpgrade: websocket",
+            ),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nContent-Type: text/xml",
+            ),
+            (
+                "Content-Length: 10",
+                "Content-Length: 10\r\nOrigin: http://there",
+            ),
+            ("Host: here\r\n", ""),
+            ("content=hi", "content=hiGET / HTTP/1.1\r\n"),
+        ] {
+            let request = whole.replace(part, other);
+            assert!(read_message(&request).is_none(), "{request}");
+        }
     }
 
     #[test]
@@ -269,6 +418,10 @@ mod tests {
                     &mut shared,
                     &Sites::default(),
                 );
+                let got = got.and_then(|request| match request {
+                    Request::Poll(asked) => Some(asked),
+                    Request::Publish(_) => None,
+                });
                 assert_eq!(got.map(said), read_text(&head).map(said), "{head}");
             }
         }

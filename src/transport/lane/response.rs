@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::super::{refusal::Refusal, reply};
+use super::super::{refusal::Refusal, reply, send::AnswerForm};
 use crate::hub::Batch;
 
 /// The text of the `Date` header, made once a second.
@@ -33,6 +33,15 @@ impl Clock {
         }
         &self.text
     }
+}
+
+/// What a client is answered.
+#[derive(Clone, Copy)]
+pub(super) enum Answer<'a> {
+    Batch(&'a Arc<Batch>),
+    Refused(&'a Refusal),
+    /// The message that it published has this number.
+    Published(u64, AnswerForm),
 }
 
 /// Makes answers, one after the other in the same two buffers.
@@ -61,13 +70,13 @@ impl Answers {
     }
 
     /// An answer as bytes; the last one of its connection where `close`.
-    pub(super) fn bytes(&mut self, answer: Result<&Arc<Batch>, &Refusal>, close: bool) -> &[u8] {
+    pub(super) fn bytes(&mut self, answer: Answer<'_>, close: bool) -> &[u8] {
         let second = self.second;
         let is_made = |made: &Made, batch| {
             Arc::ptr_eq(&made.batch, batch) && made.close == close && made.second == second
         };
         let made = match answer {
-            Ok(batch) => {
+            Answer::Batch(batch) => {
                 if self.made.as_ref().is_some_and(|made| is_made(made, batch)) {
                     return &self.answer;
                 }
@@ -77,7 +86,7 @@ impl Answers {
                     second,
                 })
             }
-            Err(_) => None,
+            Answer::Refused(_) | Answer::Published(..) => None,
         };
         self.shrink();
         self.write(answer, close, second);
@@ -85,15 +94,21 @@ impl Answers {
         &self.answer
     }
 
-    fn write(&mut self, answer: Result<&Arc<Batch>, &Refusal>, close: bool, second: u64) {
+    fn write(&mut self, answer: Answer<'_>, close: bool, second: u64) {
         self.body.clear();
         self.answer.clear();
+        let mut kind = "application/json";
         let (status, retry): (Cow<'static, str>, _) = match answer {
-            Ok(batch) => {
+            Answer::Batch(batch) => {
                 reply::write_batch(&mut self.body, batch);
                 ("200 OK".into(), None)
             }
-            Err(refusal) => {
+            Answer::Published(number, form) => {
+                self.body.push_str(&form.body(number));
+                kind = form.content_type();
+                ("200 OK".into(), None)
+            }
+            Answer::Refused(refusal) => {
                 self.body.push_str(&refusal.body());
                 (
                     refusal.code().status().to_string().into(),
@@ -105,7 +120,7 @@ impl Answers {
         // Writing to a Vec cannot fail.
         let _ = write!(
             out,
-            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\ncontent-type: application/json\r\n\
+            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\ncontent-type: {kind}\r\n\
              cache-control: no-store, no-transform\r\nx-accel-buffering: no\r\ndate: {date}\r\n"
         );
         if let Some(seconds) = retry {

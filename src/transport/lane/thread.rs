@@ -15,8 +15,8 @@ use super::{
     deadlines::Deadlines,
     errand::{Admitted, Desk, Errand, Outcome, Question, Reported},
     inbox::{Comer, INBOX, Inbox, Mail},
-    request::{self, HEAD_BYTES},
-    response::Answers,
+    request::{self, HEAD_BYTES, Published, Request},
+    response::{Answer, Answers},
 };
 use crate::{
     hub::{Batch, BellKey, Held, Place, RoomName, jittered},
@@ -24,6 +24,7 @@ use crate::{
         Wire,
         gate::at_once,
         poll::Asked,
+        send::{AtOnce, publish_at_once},
         traffic::{Present, Way},
     },
 };
@@ -183,8 +184,24 @@ impl Thread {
             };
             let read = &self.head[..length];
             let sites = self.wire.gate.sites();
-            match request::read(read, row.peer, &mut row.usual, &mut self.rooms, sites) {
-                Some(asked) => self.admit(place, asked),
+            let request = request::read(read, row.peer, &mut row.usual, &mut self.rooms, sites);
+            match request {
+                Some(Request::Poll(asked)) => self.admit(place, asked),
+                Some(Request::Publish(published)) => {
+                    let Published {
+                        source,
+                        asker,
+                        fields,
+                        form,
+                    } = published;
+                    match publish_at_once(&self.wire, source, asker, fields) {
+                        AtOnce::Published(number) => self.acknowledge(place, number, form),
+                        AtOnce::Append(draft) => {
+                            self.send(place, None, Question::Append(Box::new(draft), form));
+                        }
+                        AtOnce::Undecided => return self.hand_over(place, length),
+                    }
+                }
                 None => return self.hand_over(place, length),
             }
         }
@@ -214,7 +231,7 @@ impl Thread {
     fn admit(&mut self, place: Place, asked: Asked) {
         let present = self.wire.traffic.enter(Way::of_wait(asked.wait));
         let Some(who) = at_once(self.wire.gate.who(asked.asker())) else {
-            return self.send(place, present, Question::Admit(Box::new(asked)));
+            return self.send(place, Some(present), Question::Admit(Box::new(asked)));
         };
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;
@@ -227,7 +244,7 @@ impl Thread {
         match at_once(self.wire.gate.may_read(&who, &asked.rooms)) {
             Some(Ok(())) => {}
             Some(Err(refusal)) => return self.refuse(place, refusal),
-            None => return self.send(place, present, Question::Admit(Box::new(asked))),
+            None => return self.send(place, Some(present), Question::Admit(Box::new(asked))),
         }
         let poll = asked.of(&who, client);
         let admitted = Admitted::new(who, poll);
@@ -260,7 +277,7 @@ impl Thread {
             Ok(Held::Answer(batch)) => self.answer(place, &batch),
             Ok(Held::Behind { after, asked }) => {
                 (admitted.poll.after, admitted.asked) = (after, Some(asked));
-                self.send(place, present, Question::Read(admitted));
+                self.send(place, Some(present), Question::Read(admitted));
             }
             Ok(Held::Waits(hold)) => {
                 let (now, wait) = (self.now, admitted.poll.wait);
@@ -282,7 +299,7 @@ impl Thread {
     }
 
     /// Puts a question to the thread of the routes.
-    fn send(&mut self, place: Place, present: Present, question: Question) {
+    fn send(&mut self, place: Place, present: Option<Present>, question: Question) {
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;
         };
@@ -311,10 +328,13 @@ impl Thread {
         let State::Asking(present) = mem::replace(&mut row.state, State::Idle) else {
             return;
         };
-        match outcome.answer {
-            Reported::Admitted(admitted) => self.hold(place, admitted, present),
-            Reported::Answered(Ok(batch)) => self.answer(place, &batch),
-            Reported::Answered(Err(refusal)) => self.refuse(place, refusal),
+        match (outcome.answer, present) {
+            (Reported::Admitted(admitted), Some(present)) => self.hold(place, admitted, present),
+            // A poll is on the wire as long as it is asked about.
+            (Reported::Admitted(_), None) => return self.close(place),
+            (Reported::Answered(Ok(batch)), _) => self.answer(place, &batch),
+            (Reported::Answered(Err(refusal)), _) => self.refuse(place, refusal),
+            (Reported::Appended(number, form), _) => self.acknowledge(place, number, form),
         }
         self.go_on(place);
     }
@@ -361,7 +381,7 @@ impl Thread {
                     return None;
                 };
                 (parked.admitted.poll.after, parked.admitted.asked) = (after, Some(asked));
-                self.send(place, parked.present, Question::Read(parked.admitted));
+                self.send(place, Some(parked.present), Question::Read(parked.admitted));
                 return None;
             }
         };
@@ -376,7 +396,7 @@ impl Thread {
         let written = match may {
             Some(Ok(())) => {
                 row.spare = Some(admitted);
-                self.write(place, Ok(&batch));
+                self.write(place, Answer::Batch(&batch));
                 Some(batch)
             }
             Some(Err(refusal)) => {
@@ -384,7 +404,7 @@ impl Thread {
                 None
             }
             None => {
-                self.send(place, present, Question::Confirm(admitted, batch));
+                self.send(place, Some(present), Question::Confirm(admitted, batch));
                 None
             }
         };

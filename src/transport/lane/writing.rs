@@ -4,10 +4,10 @@ use std::{mem, sync::Arc};
 
 use mio::{Interest, Token};
 
-use super::{connection::State, thread::Thread};
+use super::{connection::State, response::Answer, thread::Thread};
 use crate::{
     hub::{Batch, Place},
-    transport::refusal::Refusal,
+    transport::{refusal::Refusal, send::AnswerForm},
 };
 
 impl Thread {
@@ -20,16 +20,21 @@ impl Thread {
 
     pub(super) fn answer(&mut self, place: Place, batch: &Arc<Batch>) {
         self.wire.hub.meter().answered(batch, batch.held, 1);
-        self.write(place, Ok(batch));
+        self.write(place, Answer::Batch(batch));
     }
 
     pub(super) fn refuse(&mut self, place: Place, refusal: Refusal) {
         self.wire.traffic.refuse(&refusal);
-        self.write(place, Err(&refusal));
+        self.write(place, Answer::Refused(&refusal));
+    }
+
+    /// The publisher's message is in the log.
+    pub(super) fn acknowledge(&mut self, place: Place, number: u64, form: AnswerForm) {
+        self.write(place, Answer::Published(number, form));
     }
 
     /// Writes an answer; the connection is between two requests then, or still writes, or is over.
-    pub(super) fn write(&mut self, place: Place, answer: Result<&Arc<Batch>, &Refusal>) {
+    pub(super) fn write(&mut self, place: Place, answer: Answer<'_>) {
         let close = self.ending || self.wire.hub.is_draining();
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;

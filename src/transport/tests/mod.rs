@@ -87,6 +87,10 @@ impl Gate for TestGate {
         })
     }
 
+    fn append_at_once(&self, _: &Draft) -> Option<u64> {
+        None
+    }
+
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
         later(async move {
             let message = self.log.append(&draft.room, &draft.content, 1);
