@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use rand::{Rng, distr::Alphanumeric};
 
 use super::{
-    CONTENT_BYTES, Wire,
+    Wire,
     ask::Subscribe,
     frame::{Closing, Frames},
     gate::Asker,
@@ -25,7 +25,7 @@ pub(super) async fn chat(
     payload: web::Payload,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
-    let upgrade = Upgrade::new(&wire, &request, payload, CONTENT_BYTES)?;
+    let upgrade = Upgrade::new(&wire, &request, payload)?;
     let name = name_of(request.query_string())?;
     let subscribe = Subscribe {
         name: name.clone().unwrap_or_else(nobody),

@@ -1,9 +1,11 @@
 //! WebSocket frames on their way out, and what may come in.
 
 use actix_web::web::Bytes;
-use actix_ws::{AggregatedMessage, ProtocolError};
 
-use super::refusal::{Code, Refusal};
+use super::{
+    frame_reader::Message,
+    refusal::{Code, Refusal},
+};
 
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
@@ -120,36 +122,17 @@ impl Frames {
 
     /// Answers what the protocol itself wants answered; gives the text that is for the client's
     /// counterpart to answer.
-    pub(super) fn hear(
-        &mut self,
-        heard: Option<Result<AggregatedMessage, ProtocolError>>,
-    ) -> Option<String> {
+    pub(super) fn hear(&mut self, heard: Option<Result<Message, Closing>>) -> Option<String> {
         match heard {
-            Some(Ok(AggregatedMessage::Text(text))) => return Some(text.to_string()),
-            Some(Ok(AggregatedMessage::Ping(payload))) => self.frame(PONG, &payload),
-            Some(Ok(AggregatedMessage::Pong(_))) => {}
-            Some(Ok(AggregatedMessage::Binary(_))) => {
-                self.close(Closing::Binary, "text frames only");
-            }
-            Some(Ok(AggregatedMessage::Close(_))) => {
-                self.say_farewell(Closing::Normal, "");
-            }
-            Some(Err(error)) => self.close(fault(&error), ""),
+            Some(Ok(Message::Text(text))) => return Some(text),
+            Some(Ok(Message::Ping(content))) => self.frame(PONG, &content),
+            Some(Ok(Message::Pong)) => {}
+            Some(Ok(Message::Close)) => self.say_farewell(Closing::Normal, ""),
+            Some(Err(Closing::Binary)) => self.close(Closing::Binary, "text frames only"),
+            Some(Err(closing)) => self.close(closing, ""),
             None => self.hang_up(),
         }
         None
-    }
-}
-
-fn fault(error: &ProtocolError) -> Closing {
-    match error {
-        ProtocolError::Overflow => Closing::TooLarge,
-        ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Closing::Garbled
-        }
-        // The pieces of one message together; or a connection that broke, where nobody hears it.
-        ProtocolError::Io(_) => Closing::TooLarge,
-        _ => Closing::Protocol,
     }
 }
 
@@ -194,7 +177,7 @@ mod tests {
     #[test]
     fn a_farewell_is_answered_and_a_broken_connection_is_not() {
         let mut frames = Frames::default();
-        assert_eq!(frames.hear(Some(Ok(AggregatedMessage::Close(None)))), None);
+        assert_eq!(frames.hear(Some(Ok(Message::Close))), None);
         assert!(frames.is_closed() && !frames.is_one_sided());
         assert_eq!(&frames.into_bytes()[..], &[0x88, 2, 0x03, 0xe8]);
         let mut frames = Frames::default();

@@ -10,6 +10,7 @@ pub mod course;
 mod course_socket;
 mod events;
 mod frame;
+mod frame_reader;
 mod gate;
 pub mod lane;
 mod origin;

@@ -22,7 +22,7 @@ use crate::http::{NotUtf8, Source, pairs};
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
 /// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
-pub(super) const BODY_BYTES: usize = 6 * CONTENT_BYTES + (16 << 10);
+const BODY_BYTES: usize = 6 * CONTENT_BYTES + (16 << 10);
 /// A body that is too large is read to its end up to here, so that its sender hears why.
 const DRAINED_BYTES: usize = 4 << 20;
 

@@ -2,20 +2,25 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, body::BodyStream, web};
-use actix_ws::AggregatedMessageStream;
-use futures_util::stream;
+use actix_http::ws;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{BodyStream, BoxBody},
+    web::{self, Bytes},
+};
+use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::{
-    Wire,
+    CONTENT_BYTES, Wire,
     ask::Subscribe,
     frame::{Closing, Frames},
+    frame_reader::{FrameReader, Message},
     gate::Asker,
     origin,
     refusal::{Code, Refusal},
-    send::{self, BODY_BYTES, Fields},
+    send::{self, Fields},
     stream::{Subscription, Turn},
     traffic::Way,
 };
@@ -57,11 +62,11 @@ pub(super) struct Line {
 /// A connection that is about to become a socket.
 pub(super) struct Upgrade {
     response: HttpResponse,
-    heard: AggregatedMessageStream,
+    heard: Heard,
 }
 
 impl Upgrade {
-    /// Shakes hands. Of one message at most `limit` bytes are taken.
+    /// Shakes hands.
     ///
     /// # Errors
     /// 403 for another site's page, 426 where the request is not a WebSocket's.
@@ -69,24 +74,24 @@ impl Upgrade {
         wire: &Wire,
         request: &HttpRequest,
         payload: web::Payload,
-        limit: usize,
     ) -> Result<Upgrade, Refusal> {
         origin::is_our_socket(wire, request)?;
-        let (response, _, heard) = actix_ws::handle(request, payload).map_err(|_| {
+        let mut response = ws::handshake(request.head()).map_err(|_| {
             let message = "this path is a WebSocket of version 13";
             Refusal::new(Code::Upgrade, "upgrade", message)
         })?;
-        let heard = heard
-            .max_frame_size(limit)
-            .aggregate_continuations()
-            .max_continuation_size(limit);
-        Ok(Upgrade { response, heard })
+        let response = response.message_body(BoxBody::new(()));
+        let response = response.map_err(|error| {
+            tracing::error!(%error, "a socket's handshake could not be answered");
+            Refusal::new(Code::Unavailable, "", "the socket could not be opened")
+        })?;
+        Ok(Upgrade {
+            response: response.into(),
+            heard: Heard::new(payload),
+        })
     }
 
-    /// The answer that goes on as the socket.
-    ///
-    /// The socket's own body takes the place of the one that `actix_ws` made, which would copy what
-    /// is sent into buffers of its own: this one makes frames when the connection takes more.
+    /// The answer that goes on as the socket: its body makes frames when the connection takes more.
     pub(super) fn talk(
         self,
         line: Line,
@@ -100,15 +105,50 @@ impl Upgrade {
             dialect,
             at: At::Beginning,
         };
-        let response = self.response.map_body(|_, replaced| {
-            // The replaced body's drop is what ends `heard`.
-            let socket = stream::unfold((socket, replaced), |(mut socket, replaced)| async move {
-                let frames = socket.next().await?;
-                Some((Ok::<_, Infallible>(frames.into_bytes()), (socket, replaced)))
-            });
-            BodyStream::new(Box::pin(socket))
+        let frames = stream::unfold(socket, |mut socket| async move {
+            let frames = socket.next().await?;
+            Some((Ok::<_, Infallible>(frames.into_bytes()), socket))
         });
-        response.map_into_boxed_body()
+        self.response
+            .set_body(BodyStream::new(Box::pin(frames)))
+            .map_into_boxed_body()
+    }
+}
+
+/// What the client sends, message by message. A piece is read from the connection when the one before
+/// it is used up, so that nothing piles up here.
+struct Heard {
+    payload: web::Payload,
+    piece: Bytes,
+    reader: FrameReader,
+}
+
+impl Heard {
+    fn new(payload: web::Payload) -> Self {
+        Self {
+            payload,
+            piece: Bytes::new(),
+            reader: FrameReader::new(CONTENT_BYTES),
+        }
+    }
+
+    /// The next message, or why the socket is to be closed; none where the client is gone. May be
+    /// dropped and called again.
+    async fn next(&mut self) -> Option<Result<Message, Closing>> {
+        loop {
+            let mut rest = &self.piece[..];
+            let read = self.reader.read(&mut rest).transpose();
+            self.piece = self.piece.slice(self.piece.len() - rest.len()..);
+            if read.is_some() {
+                return read;
+            }
+            self.piece = self.payload.next().await?.ok()?;
+        }
+    }
+
+    /// Reads on to the end of the connection.
+    async fn discard(&mut self) {
+        while let Some(Ok(_)) = self.payload.next().await {}
     }
 }
 
@@ -122,7 +162,7 @@ enum At {
 struct Socket<D> {
     line: Line,
     subscription: Subscription,
-    heard: AggregatedMessageStream,
+    heard: Heard,
     dialect: D,
     at: At,
 }
@@ -148,7 +188,7 @@ impl<D: Dialect> Socket<D> {
             self.subscription.pause(self.dialect.is_full());
             tokio::select! {
                 turn = self.subscription.next() => self.turn(turn, &mut out),
-                heard = self.heard.recv() => {
+                heard = self.heard.next() => {
                     if let Some(text) = out.hear(heard) {
                         self.dialect.answer(&self.line, text, &mut out).await;
                     }
@@ -164,9 +204,13 @@ impl<D: Dialect> Socket<D> {
     }
 
     async fn hear_farewell(&mut self) {
-        let mut last = Frames::default();
-        while !last.is_closed() {
-            last.hear(self.heard.recv().await);
+        loop {
+            match self.heard.next().await {
+                None | Some(Ok(Message::Close)) => return,
+                Some(Ok(_)) => {}
+                // Where the next frame begins is not known any more.
+                Some(Err(_)) => return self.heard.discard().await,
+            }
         }
     }
 
@@ -192,7 +236,7 @@ pub(super) async fn ws(
     payload: web::Payload,
     wire: web::Data<Wire>,
 ) -> Result<HttpResponse, Refusal> {
-    let upgrade = Upgrade::new(&wire, &request, payload, BODY_BYTES)?;
+    let upgrade = Upgrade::new(&wire, &request, payload)?;
     let subscribe = Subscribe::parse(request.query_string(), None)?;
     let name = subscribe.name.clone();
     let who = wire.gate.who(Asker::of(&wire, &request)).await?;

@@ -56,6 +56,7 @@ mod rights;
 mod rights_streams;
 mod silent_hosts;
 mod socket;
+mod socket_frames;
 mod ssh_proxies;
 mod streams;
 mod vote;
