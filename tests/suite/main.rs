@@ -50,6 +50,7 @@ mod release_sandbox;
 mod release_shells;
 mod release_ssh;
 mod release_tree;
+mod request_sender;
 mod request_text;
 mod restored;
 mod rights;
