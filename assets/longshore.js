@@ -4,13 +4,13 @@ var Longshore = (function () {
 'use strict';
 
 var PROOF_MS = 4000;  // for a transport's proof
-var PATIENCE_MS = 10000;  // for an answer, on top of the hold
+var PATIENCE_MS = 10000;  // for an answer, past the hold
 var RETRY_MS = 500;
 var MOST_RETRY_MS = 20000;
 var DENIED_MS = 60000;
 var POLL_MS = 3000;  // between plain polls
 var HIDDEN_MS = 30000;  // between polls that nobody sees
-var WATCH_MS = 20000;  // between looks whether a stream lives
+var WATCH_MS = 20000;  // between looks at a stream
 var CLIMB_MS = 600000;  // then a better transport is tried again; doubles
 var KINDS = ['message', 'node', 'log', 'release', 'project', 'vote', 'presence', 'cursor', 'gap', 'retry'];
 var scripts = document.getElementsByTagName('script');
@@ -269,7 +269,7 @@ function subscribe(options) {
   function wake() {
     if (isSeen() || link.live === 'tab') {
       if (link.live) { link.stream.check(); } else if (now() >= notBefore && (!flight || now() - began > PROOF_MS)) { poll(0); }
-    } else if (link.live === 'sse' && polls) {  // of six connections; a WebSocket may stay
+    } else if (link.live === 'sse' && polls) {  // one of six connections
       link.stream.drop();
       later(0, HIDDEN_MS);
     }
