@@ -247,10 +247,7 @@ impl Store {
     /// Those of the database.
     pub fn read_log<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
-        if self.turns.has_pending() {
-            let mut turn = self.turns.take();
-            self.turns.transaction(&mut turn, &mut conn, |_| Ok(()))?;
-        }
+        self.writer.flush(&mut conn)?;
         (*conn).transaction(queries)
     }
 

@@ -329,6 +329,22 @@ impl Writer {
         Ok(number)
     }
 
+    /// Brings the journal's records into the database, if it has any.
+    ///
+    /// # Errors
+    /// Those of the database; the records stay.
+    pub(super) fn flush(&self, conn: &mut Conn) -> Result<()> {
+        if !self.turns.has_pending() {
+            return Ok(());
+        }
+        let mut turn = self.turns.take();
+        let begun = Instant::now();
+        let done = self.turns.transaction(&mut turn, conn, |_| Ok(()));
+        let took = begun.elapsed();
+        self.queue.pace.committed(0, took, done.is_ok());
+        done
+    }
+
     pub(super) fn pace(&self) -> LogPace {
         let waiting = lock(&self.queue.waiting).appends.len();
         self.queue.pace.read(waiting)

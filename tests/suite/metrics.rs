@@ -73,7 +73,11 @@ fn what_happens_is_counted() {
     ann.send(&[("content", "x"), ("room", "release/1")])
         .expect(403);
 
-    let now = now(&server);
+    // The message is published before it comes into the database.
+    let now = until("the commit", || {
+        let now = now(&server);
+        (now["longshore_log_groups_total"] > 0.0).then_some(now)
+    });
     let told = |name: &str| {
         *now.get(name)
             .unwrap_or_else(|| panic!("{name} in {now:#?}"))
