@@ -3,12 +3,13 @@
 //! `ROOT/PROJECT/home` is the `HOME` of the project's commands. `ROOT/PROJECT` is locked while a command
 //! runs, and its time of change is its last use.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::removal::remove_all;
 use crate::store::ProjectId;
 
 /// A project's cache while a command uses it.
@@ -44,7 +45,7 @@ pub(super) fn open(
         .symlink_metadata()
         .is_ok_and(|found| found.uid() != uid)
     {
-        remove_tree(&home)?;
+        remove_all(&home)?;
     }
     if !home.exists() {
         DirBuilder::new().mode(0o700).create(&home)?;
@@ -73,7 +74,7 @@ pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
         }
         let lock = File::open(&path)?;
         if lock.try_lock().is_ok() {
-            remove_tree(&path)?;
+            remove_all(&path)?;
             total -= size;
             tracing::info!(cache = %path.display(), size, "removed a build cache");
         }
@@ -92,31 +93,6 @@ fn size(path: &Path) -> u64 {
     };
     let inside = entries.into_iter().flatten().flatten();
     found.blocks() * 512 + inside.map(|entry| size(&entry.path())).sum::<u64>()
-}
-
-/// Removes a folder with everything in it, also where commands took the right to write from folders,
-/// as Go does with its modules. A symlink goes, not what it leads to.
-///
-/// # Errors
-/// Something cannot be removed.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
-    }
-}
-
-fn open_up(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() {
-        fs::set_permissions(path, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(path)? {
-            open_up(&entry?.path())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -143,16 +119,5 @@ mod tests {
         let lease = open(root.path(), ProjectId(3), None).unwrap();
         evict(root.path(), 0).unwrap();
         assert!(!old.exists() && lease.home.join("file").exists());
-    }
-
-    #[test]
-    fn folders_without_the_right_to_write_are_removed_too() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("go/mod");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("file"), "").unwrap();
-        fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
-        remove_tree(&root.path().join("go")).unwrap();
-        assert!(!root.path().join("go").exists());
     }
 }

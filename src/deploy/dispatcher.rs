@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::engine::Engine;
 use super::error::DeployError;
 use super::node_log::LogBook;
-use super::plan::Step;
+use super::plan::{Spec, Step};
 use super::recorder::{self, Recorder};
 use super::run::{Run, Stop};
 use super::said::{Causes, Message};
+use super::script::folders::Owner;
 use super::worker;
+use crate::store::installation;
 use crate::store::releases::{self, Release, ReleaseChange};
 use crate::store::{NodeState, ReleaseId, ReleaseState, StoreError};
 
@@ -118,10 +120,11 @@ impl Engine {
     }
 
     fn prepare(&self, release: Release, stop: Stop) -> Result<Run, DeployError> {
-        let spec = serde_json::from_str(&release.spec).map_err(|error| StoreError::Corrupt {
-            what: format!("the plan of release {}", release.id),
-            cause: error.to_string(),
-        })?;
+        let spec: Spec =
+            serde_json::from_str(&release.spec).map_err(|error| StoreError::Corrupt {
+                what: format!("the plan of release {}", release.id),
+                cause: error.to_string(),
+            })?;
         let options = self.0.options.clone();
         let recorder = Recorder::new(self.0.store.clone(), release.id);
         let logs = LogBook::open(
@@ -131,7 +134,9 @@ impl Engine {
             options.node_log_bytes,
         )
         .map_err(DeployError::file(&options.logs))?;
+        let installation = self.0.store.read(installation::find)?;
         Ok(Run {
+            owner: Owner::of(&installation, spec.project.id),
             work: options.work.join(release.id.to_string()),
             commit: Mutex::new(release.commit_id.clone()),
             keyring: self.0.keyring.clone(),

@@ -100,6 +100,8 @@ impl Engine {
             changed: Condvar::new(),
         }));
         engine.interrupt_active()?;
+        let work = &engine.0.options.work;
+        platform::clear_work_folder(work).map_err(DeployError::file(work))?;
         Ok(engine)
     }
 

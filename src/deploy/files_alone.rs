@@ -1,11 +1,18 @@
 //! What our scripts do on a server, where it has no shell to run them: by SFTP.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::error::StepError;
 use super::said::refusal::{NOT_A_LINK, NOT_REPLACED, RELEASE_GONE, Refusal};
-use crate::ssh::{Cancel, Connection, Files, Kind, SshError};
+use super::script::Keep;
+use super::script::folders::{GONE, Left, Owner};
+use crate::ssh::{Cancel, Cause, Connection, Files, Kind, SshError};
 use crate::store::ReleaseId;
+use crate::store::nodes::Sent;
+
+/// The longest line of an `owner` that is read, in bytes.
+const LONGEST_OWNER: usize = 4096;
 
 /// Points `current` to a release that is there, as [`script::switch`](super::script::switch) does.
 pub(super) fn switch(
@@ -46,62 +53,151 @@ pub(super) fn switch(
     Ok(())
 }
 
-/// Removes what is no longer kept, as [`script::prune`](super::script::prune) does.
+/// Removes what is no longer kept, as [`script::prune`](super::script::prune) does; gives what is left of it.
 pub(super) fn prune(
     connection: &Connection,
     base: &str,
-    keep: i32,
-    failed: &[ReleaseId],
+    keep: &Keep<'_>,
     cancel: &Cancel,
     on_line: &mut dyn FnMut(&str),
-) -> Result<(), StepError> {
+) -> Result<Vec<Left>, StepError> {
     let files = connection.files(cancel)?;
-    let releases = Path::new(base).join("releases");
-    drop_parts(&files, &releases)?;
-    let live = files.link_target(&Path::new(base).join("current"));
-    let live = live.ok().and_then(|target| {
-        let name = target.strip_prefix("releases").ok()?.to_str()?;
-        name.parse().ok().map(ReleaseId)
-    });
-    let there: Vec<ReleaseId> = files
-        .list(&releases)?
-        .iter()
-        .filter(|(_, found)| found.is_folder())
-        .filter_map(|(name, _)| name.to_str()?.parse().ok().map(ReleaseId))
-        .collect();
-    for id in goes(there, live, keep, failed) {
-        on_line(&format!("removing release {id}"));
-        files.remove_all(&releases.join(id.to_string()))?;
-        files.remove_all(&releases.join(format!(".{id}")))?;
-    }
-    Ok(())
-}
-
-/// Which of the releases that are there go: the failed ones, and all but the newest `keep`; never the
-/// live one.
-fn goes(
-    mut there: Vec<ReleaseId>,
-    live: Option<ReleaseId>,
-    keep: i32,
-    failed: &[ReleaseId],
-) -> Vec<ReleaseId> {
-    there.sort_unstable_by_key(|id| std::cmp::Reverse(id.0));
-    there.retain(|id| Some(*id) != live);
-    let (mut gone, kept): (Vec<_>, Vec<_>) = there.into_iter().partition(|id| failed.contains(id));
-    let beside_live = usize::try_from(keep).unwrap_or_default().saturating_sub(1);
-    gone.extend(kept.into_iter().skip(beside_live));
-    gone
-}
-
-/// Removes half-sent releases, which are nobody's: a project has one active release.
-pub(super) fn drop_parts(files: &Files<'_>, releases: &Path) -> Result<(), SshError> {
-    for (name, _) in files.list(releases)? {
-        let id = name.to_str().and_then(|name| name.strip_suffix(".part"));
-        if id.is_some_and(|id| id.parse::<u64>().is_ok()) {
-            files.remove_all(&releases.join(name))?;
+    let releases = Folder {
+        files: &files,
+        path: Path::new(base).join("releases"),
+        owner: keep.owner,
+    };
+    let live = files.real(&Path::new(base).join("current")).ok();
+    let mut left = releases.drop_parts()?;
+    let mut there = Vec::new();
+    for sent in keep.sent {
+        let place = releases.path.join(sent.release.to_string());
+        let is_there = files.look(&place)?.is_some_and(|found| found.is_folder());
+        if is_there && releases.owns(sent.release)? && files.real(&place).ok() != live {
+            there.push(*sent);
         }
     }
-    Ok(())
+    for id in goes(&there, keep.count) {
+        on_line(&format!("removing release {id}"));
+        match releases.discard(&id.to_string())? {
+            Some(stays) => left.push(stays),
+            None => left.extend(releases.discard(&format!(".{id}"))?),
+        }
+    }
+    left.extend(releases.sweep()?);
+    Ok(left)
+}
+
+/// Which of the releases that are there beside the live one go: those that did not get through, and all
+/// but the newest. `there`: newest first.
+fn goes(there: &[Sent], keep: i32) -> Vec<ReleaseId> {
+    let beside_live = usize::try_from(keep).unwrap_or_default().saturating_sub(1);
+    let failed = there.iter().filter(|sent| !sent.is_whole);
+    let old = there.iter().filter(|sent| sent.is_whole).skip(beside_live);
+    failed.chain(old).map(|sent| sent.release).collect()
+}
+
+/// A project's `releases` on a server, as [`script::folders`](super::script::folders) describes it.
+pub(super) struct Folder<'a> {
+    pub(super) files: &'a Files<'a>,
+    pub(super) path: PathBuf,
+    pub(super) owner: &'a Owner,
+}
+
+impl Folder<'_> {
+    /// Whether the release is ours.
+    pub(super) fn owns(&self, release: ReleaseId) -> Result<bool, SshError> {
+        let line = self.owner_in(&self.path.join(format!(".{release}")))?;
+        Ok(self.owner.has(release, line.as_deref()))
+    }
+
+    /// What a record says whose release it is of.
+    fn owner_in(&self, record: &Path) -> Result<Option<String>, SshError> {
+        let (file, mut line) = (record.join("owner"), Vec::new());
+        match self.files.look(&file)? {
+            Some(found) if found.kind == Kind::File && found.length <= LONGEST_OWNER as u64 => {}
+            _ => return Ok(None),
+        }
+        let untaken = |cause: io::Error| Cause::Output { cause };
+        self.files.read(&file, &mut line, &mut |_| {}, &untaken)?;
+        Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+    }
+
+    /// Moves what has this name out of the way, for the next [`sweep`](Self::sweep); gives it where it stays.
+    pub(super) fn discard(&self, name: &str) -> Result<Option<Left>, SshError> {
+        let place = self.path.join(name);
+        if self.files.look(&place)?.is_none() {
+            return Ok(None);
+        }
+        let aside = self.aside(&format!("{GONE}{name}-"))?;
+        match self.files.rename(&place, &aside) {
+            Ok(()) => Ok(None),
+            Err(error) => left(name, error).map(Some),
+        }
+    }
+
+    /// A free name that begins so.
+    pub(super) fn aside(&self, beginning: &str) -> Result<PathBuf, SshError> {
+        let mut turn = 1;
+        loop {
+            let place = self.path.join(format!("{beginning}{turn}"));
+            if self.files.look(&place)?.is_none() {
+                return Ok(place);
+            }
+            turn += 1;
+        }
+    }
+
+    /// A free name for the folder in which a release arrives.
+    pub(super) fn free_part(&self, release: ReleaseId) -> Result<PathBuf, SshError> {
+        let part = self.path.join(format!("{release}.part"));
+        match self.files.look(&part)? {
+            None => Ok(part),
+            Some(_) => self.aside(&format!("{release}.part-")),
+        }
+    }
+
+    /// Removes half-sent releases of ours.
+    pub(super) fn drop_parts(&self) -> Result<Vec<Left>, SshError> {
+        let mut stays = Vec::new();
+        for (name, found) in self.files.list(&self.path)? {
+            let Some(name) = name.to_str().filter(|_| found.is_folder()) else {
+                continue;
+            };
+            let Some(id) = name.split_once(".part").and_then(|(id, _)| id.parse().ok()) else {
+                continue;
+            };
+            let line = self.owner_in(&self.path.join(name).join(format!(".{}", ReleaseId(id))))?;
+            // One without an owner is a former version's.
+            if line.is_none() || self.owner.has(ReleaseId(id), line.as_deref()) {
+                stays.extend(self.discard(name)?);
+            }
+        }
+        Ok(stays)
+    }
+
+    /// Removes what is on its way out, and gives what is left of it.
+    pub(super) fn sweep(&self) -> Result<Vec<Left>, SshError> {
+        let mut stays = Vec::new();
+        for (name, _) in self.files.list(&self.path)? {
+            let is_gone = name.to_str().is_some_and(|name| name.starts_with(GONE));
+            if is_gone && let Err(error) = self.files.remove_all(&self.path.join(&name)) {
+                stays.push(left(&name.to_string_lossy(), error)?);
+            }
+        }
+        Ok(stays)
+    }
+}
+
+/// A path that stays where it is; other errors are the connection's.
+fn left(name: &str, error: SshError) -> Result<Left, SshError> {
+    match error.cause {
+        Cause::RemoteFile { ref reason, .. } => Ok(Left {
+            name: name.to_owned(),
+            reason: reason.clone(),
+        }),
+        _ => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -109,13 +205,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_stay_and_so_does_the_live_one() {
-        let ids = |ids: &[i64]| ids.iter().copied().map(ReleaseId).collect::<Vec<_>>();
-        let there = || ids(&[3, 11, 8, 10, 9]);
-        let gone = |live, keep, failed: &[i64]| goes(there(), live, keep, &ids(failed));
-        assert_eq!(gone(Some(ReleaseId(3)), 2, &[]), ids(&[10, 9, 8]));
-        assert_eq!(gone(Some(ReleaseId(8)), 2, &[11, 8]), ids(&[11, 9, 3]));
-        assert_eq!(gone(None, 9, &[]), ids(&[]));
-        assert_eq!(gone(Some(ReleaseId(11)), 0, &[]), ids(&[10, 9, 8, 3]));
+    fn the_newest_stay_and_what_did_not_get_through_goes() {
+        let there: Vec<Sent> = [11, 10, 9, 8, 3]
+            .into_iter()
+            .map(|id| Sent {
+                release: ReleaseId(id),
+                is_whole: id != 11 && id != 8,
+            })
+            .collect();
+        let gone = |keep| {
+            let ids = goes(&there, keep).into_iter();
+            ids.map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(2), [11, 8, 9, 3]);
+        assert_eq!(gone(9), [11, 8]);
+        assert_eq!(gone(0), [11, 8, 10, 9, 3]);
     }
 }

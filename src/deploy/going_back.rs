@@ -5,14 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::StepError;
-use super::health::{Shown, Times, Tries, WayBack};
+use super::health::{Earlier, Shown, Times, Tries, WayBack};
 use super::hook::Hook;
 use super::rollout::Chain;
 use super::run::StepFrame;
 use super::said::Message;
 use super::script;
 use crate::store::releases::{self, Release};
-use crate::store::{ReleaseId, StoreError};
+use crate::store::{Conn, ReleaseId};
 
 /// How much longer than it may take a check's script may run before it is ended from here: on a busy
 /// server each of its seconds is a little longer, at most by this part of it.
@@ -67,7 +67,7 @@ impl Chain<'_> {
         }
     }
 
-    /// Brings the server back to the release before, if `done` is a failure and the project has a
+    /// Brings the server back to what was live before, if `done` is a failure and the project has a
     /// health check. Who stops a release stops this too: the server stays where it is.
     pub(super) fn or_back(
         &mut self,
@@ -85,44 +85,59 @@ impl Chain<'_> {
             ));
             return Err(cause);
         }
-        let way = match self.before {
+        let way = match self.earlier() {
             None => WayBack::Nowhere,
-            Some(before) => {
+            Some((earlier, release)) => {
                 frame.line(&cause.to_string());
-                frame.line(&format!("going back to release {before}"));
-                frame.progress(|| format!("→ {before}"));
-                self.go_back(frame, before)
+                frame.line(&format!("going back to {earlier}"));
+                frame.progress(|| format!("→ {earlier}"));
+                self.go_back(frame, earlier, release.as_ref())
             }
         };
         let cause = Box::new(cause);
         Err(StepError::SentBack { cause, way })
     }
 
-    fn go_back(&mut self, frame: &StepFrame<'_>, before: ReleaseId) -> WayBack {
-        let switch = script::switch(&self.base, before);
+    /// What was live before; with the release that this is, if it is one that came to this server from here.
+    fn earlier(&self) -> Option<(Earlier, Option<Release>)> {
+        let before = self.before.as_ref()?;
+        let release = before.named.and_then(|id| self.release_sent_here(id));
+        let earlier = match &release {
+            Some(release) => Earlier::Release(release.id),
+            None => Earlier::Path(before.target.clone()),
+        };
+        Some((earlier, release))
+    }
+
+    fn go_back(
+        &mut self,
+        frame: &StepFrame<'_>,
+        earlier: Earlier,
+        release: Option<&Release>,
+    ) -> WayBack {
+        let switch = script::switch_back(&self.base, self.target);
         let switched = self
             .reach_again(frame)
             .and_then(|()| self.run_back(frame, &switch, SWITCH_LIMIT));
         if let Err(why) = switched {
-            return WayBack::NotGone(before, Box::new(why));
+            return WayBack::NotGone(earlier, Box::new(why));
         }
         let restart = &self.run.spec.project.restart;
         if !restart.is_empty() {
-            let variables = match self.release(before) {
-                Ok(old) => {
-                    let commit = old.commit_id.unwrap_or_default();
-                    self.run.variables_of(before, &old.revision, commit)
+            let variables = match release {
+                Some(old) => {
+                    let commit = old.commit_id.clone().unwrap_or_default();
+                    self.run.variables_of(Some(old.id), &old.revision, commit)
                 }
-                // Its files are there, whatever is still known of it.
-                Err(_) => self.run.variables_of(before, "", String::new()),
+                None => self.run.variables_of(None, "", String::new()),
             };
             let hook = Hook::of(&self.run.spec.project, restart);
             let script = script::command(&self.base, "current", &variables, hook);
             if let Err(why) = self.run_back(frame, &script, self.run.options.command_limit) {
-                return WayBack::NotRestarted(before, Box::new(why));
+                return WayBack::NotRestarted(earlier, Box::new(why));
             }
         }
-        WayBack::Gone(before)
+        WayBack::Gone(earlier)
     }
 
     /// Reaches the server, which may have been lost and be on its way back.
@@ -152,7 +167,11 @@ impl Chain<'_> {
             .run(script, None, limit, cancel, &mut |line| frame.line(line))
     }
 
-    fn release(&self, id: ReleaseId) -> Result<Release, StoreError> {
-        self.run.keyring.store.read(|conn| releases::find(conn, id))
+    fn release_sent_here(&self, id: ReleaseId) -> Option<Release> {
+        let find = |conn: &mut Conn| {
+            let sent = self.sent_here(conn)?.iter().any(|sent| sent.release == id);
+            sent.then(|| releases::find(conn, id)).transpose()
+        };
+        self.run.keyring.store.read(find).ok().flatten()
     }
 }

@@ -90,31 +90,48 @@ impl fmt::Display for Unhealthy {
     }
 }
 
+/// What was live on a server before a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// A release of the project.
+    Release(ReleaseId),
+    /// Something else, that the link `current` led to by this path.
+    Path(String),
+}
+
+impl fmt::Display for Earlier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(release) => write!(formatter, "release {release}"),
+            Self::Path(path) => formatter.write_str(path),
+        }
+    }
+}
+
 /// Where a server is after a release that does not work there.
 #[derive(Debug)]
 pub(super) enum WayBack {
-    /// At the release before, whose restart command has run.
-    Gone(ReleaseId),
-    /// At the release before, whose restart command has failed.
-    NotRestarted(ReleaseId, Box<StepError>),
-    /// Where it was: going back to the release before has failed.
-    NotGone(ReleaseId, Box<StepError>),
-    /// Where it was: no other release was live before.
+    /// At what was live before, where the restart command has run.
+    Gone(Earlier),
+    /// At what was live before, where the restart command has failed.
+    NotRestarted(Earlier, Box<StepError>),
+    /// Where it was: going back to what was live before has failed.
+    NotGone(Earlier, Box<StepError>),
+    /// Where it was: nothing else was live before.
     Nowhere,
 }
 
 impl fmt::Display for WayBack {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone(release) => write!(formatter, "went back to release {release}"),
-            Self::NotRestarted(release, why) => write!(
+            Self::Gone(earlier) => write!(formatter, "went back to {earlier}"),
+            Self::NotRestarted(earlier, why) => write!(
                 formatter,
-                "went back to release {release}, but its restart failed: {why}"
+                "went back to {earlier}, but its restart failed: {why}"
             ),
-            Self::NotGone(release, why) => write!(
-                formatter,
-                "going back to release {release} failed as well: {why}"
-            ),
+            Self::NotGone(earlier, why) => {
+                write!(formatter, "going back to {earlier} failed as well: {why}")
+            }
             Self::Nowhere => formatter
                 .write_str("no other release was live here before, so this one stays in place"),
         }
@@ -229,14 +246,20 @@ impl Unhealthy {
             end,
             output: output.to_owned(),
         };
-        let (release, why) = (ReleaseId(7), || Box::new(StepError::Stopped));
-        let ways = [
-            WayBack::Gone(release),
-            WayBack::NotRestarted(release, why()),
-            WayBack::NotGone(release, why()),
-            WayBack::Nowhere,
+        let why = || Box::new(StepError::Stopped);
+        let earlier = [
+            Earlier::Release(ReleaseId(7)),
+            Earlier::Path("/srv/old".to_owned()),
         ];
-        let sent_back = ways.into_iter().map(|way| StepError::SentBack {
+        let ways = earlier.into_iter().flat_map(|earlier| {
+            [
+                WayBack::Gone(earlier.clone()),
+                WayBack::NotRestarted(earlier.clone(), why()),
+                WayBack::NotGone(earlier, why()),
+            ]
+        });
+        let ways = ways.chain([WayBack::Nowhere]);
+        let sent_back = ways.map(|way| StepError::SentBack {
             cause: Box::new(StepError::Unhealthy(unhealthy("gone", TryEnd::Late))),
             way,
         });

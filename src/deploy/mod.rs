@@ -43,6 +43,7 @@ mod platform;
 mod preview;
 mod proxy_command;
 mod recorder;
+mod removal;
 mod repository;
 mod rollout;
 mod run;

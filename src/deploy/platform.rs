@@ -10,6 +10,7 @@ use super::hook::Hook;
 use super::local::{self, Account, Confinement, LocalCommand};
 use super::plan::Step;
 use super::recorder;
+use super::removal;
 use super::run::{Run, StepFrame, bytes, empty_folder};
 use super::said::{Message, Said};
 use super::transfer::{Shipment, Source, Watch};
@@ -256,6 +257,7 @@ fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
         source,
         manifests,
         &run.work,
+        run.owner.clone(),
         &watch,
     )
 }
@@ -264,4 +266,29 @@ fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
 pub(super) fn prepare_work_folder(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711))
+}
+
+/// Removes the work trees that earlier releases left in `path`, by a thread of its own; while none runs.
+pub(super) fn clear_work_folder(path: &Path) -> std::io::Result<()> {
+    let mut left = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let release = name.to_str().and_then(|name| name.split('.').next());
+        if release.is_some_and(|release| release.parse::<i64>().is_ok()) {
+            left.push(path.join(name));
+        }
+    }
+    if !left.is_empty() {
+        let remove = move || {
+            for path in left {
+                if let Err(error) = removal::remove_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "work folder not removed");
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("old work trees".to_owned())
+            .spawn(remove)?;
+    }
+    Ok(())
 }

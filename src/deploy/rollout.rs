@@ -13,11 +13,13 @@ use super::run::{Run, StepFrame, bytes};
 use super::said::refusal::{NO_COMMANDS, Refusal};
 use super::said::{Message, Said};
 use super::script;
-use super::transfer::{Sent, Shipment};
+use super::script::folders::Left;
+use super::script::{Before, Keep};
+use super::transfer::{self, Shipment};
 use crate::ssh::Connection;
-use crate::store::nodes;
+use crate::store::nodes::{self, Sent};
 use crate::store::servers::Server;
-use crate::store::{ReleaseId, StoreError};
+use crate::store::{Conn, ReleaseId, StoreError};
 
 /// Walks every server's chain, at most `servers_at_once` at a time. `shipment` is what to
 /// upload; a rollback has none.
@@ -57,8 +59,10 @@ pub(super) struct Chain<'a> {
     /// The release whose folder `current` is to point to.
     pub(super) target: ReleaseId,
     destination: Option<Destination>,
-    /// The release that was live before the switch, if another one was.
-    pub(super) before: Option<ReleaseId>,
+    /// What was live before the switch, if it was something else.
+    pub(super) before: Option<Before>,
+    /// What could not be removed.
+    left: Vec<Left>,
     /// The upload's script, which goes on with the switch.
     switching: Option<Ongoing>,
 }
@@ -71,6 +75,7 @@ fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), 
         target: run.release.target_id.unwrap_or(run.release.id),
         destination: None,
         before: None,
+        left: Vec::new(),
         switching: None,
     };
     let steps = run.spec.server_steps(shipment.map(|_| Step::Upload));
@@ -87,7 +92,10 @@ fn serve(run: &Run, server: &Server, shipment: Option<&Shipment>) -> Result<(), 
             if is_last && !tidies_with_switch {
                 chain.tidy(frame);
             }
-            Ok(message)
+            Ok(match is_last {
+                true => chain.note_of_left().unwrap_or(message),
+                false => message,
+            })
         };
         let done = match is_begun {
             true => run.begun_step(&keys[place], act)?,
@@ -138,64 +146,73 @@ impl Chain<'_> {
         Ok(self.destination.insert(opened))
     }
 
-    /// Runs one of our own scripts, or does the same by SFTP where the server has no shell.
-    fn script_or(
-        &mut self,
-        frame: &StepFrame<'_>,
-        script: &str,
-        on_line: &mut dyn FnMut(&str),
-        by_sftp: impl FnOnce(&Connection, &mut dyn FnMut(&str)) -> Result<(), StepError>,
-    ) -> Result<(), StepError> {
-        let destination = self.destination()?;
-        match (frame.run(destination, script, None, on_line), destination) {
-            (Err(error), Destination::Ssh(connection)) if error.is_without_shell() => {
-                by_sftp(connection, on_line)
-            }
-            (result, _) => result,
-        }
-    }
-
     fn switch(&mut self, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         let (base, target) = (self.base.clone(), self.target);
         let needs_shell = self.run.spec.needs_shell();
-        let failed = self.failed_if_last()?;
-        let keep = self.run.spec.project.keep;
-        let script = script::switch(&base, target) + &self.prune_after_switch(failed.as_deref());
-        let mut before = None;
-        let mut on_line = |line: &str| {
-            before = before.or_else(|| script::live_before(line));
-            frame.line(line);
+        if self.switching.is_none() {
+            self.destination()?;
+        }
+        let sent = self.sent_if_last()?;
+        let script = script::switch(&base, target) + &self.prune_after_switch(sent.as_deref());
+        let (mut before, mut left) = (None, Vec::new());
+        let mut on_line = |line: &str| match (Before::read(line), Left::read(line)) {
+            (Some(told), _) => {
+                let target = told.as_ref().map_or("nothing", |before| &before.target);
+                frame.line(&format!("before: {target}"));
+                before = told;
+            }
+            (_, Some(told)) => hear_left(frame, told, &mut left),
+            _ => frame.line(line),
         };
+        let switching = self.switching.take();
+        let (keep, mut left_by_sftp) = (self.keep(sent.as_deref().unwrap_or_default()), Vec::new());
         let by_sftp = |connection: &Connection, on_line: &mut dyn FnMut(&str)| {
             if needs_shell {
                 return Err(Refusal::of(NO_COMMANDS, &[]).into());
             }
             files_alone::switch(connection, &base, target, frame.cancel(), on_line)?;
-            if let Some(failed) = &failed
-                && let Err(error) =
-                    files_alone::prune(connection, &base, keep, failed, frame.cancel(), on_line)
-            {
-                on_line(&format!("{NOT_REMOVED}: {error}"));
+            if sent.is_some() {
+                match files_alone::prune(connection, &base, &keep, frame.cancel(), on_line) {
+                    Ok(left) => left_by_sftp = left,
+                    Err(error) => on_line(&format!("{NOT_REMOVED}: {error}")),
+                }
             }
             Ok(())
         };
-        match (self.switching.take(), &self.destination) {
+        match (switching, &self.destination) {
             (Some(switching), Some(there)) => {
                 there.go_on(switching, frame.time_left(), frame.cancel(), &mut on_line)?;
             }
-            _ => self.script_or(frame, &script, &mut on_line, by_sftp)?,
+            _ => script_or(
+                self.destination.as_ref(),
+                frame,
+                &script,
+                &mut on_line,
+                by_sftp,
+            )?,
         }
-        self.before = before.filter(|release| *release != target);
+        for told in left_by_sftp {
+            hear_left(frame, told, &mut left);
+        }
+        self.left.append(&mut left);
+        self.before = before.filter(|before| before.named != Some(target));
         Ok(Message::default())
     }
 
-    /// How the switch's script ends where `failed` is known: what is no longer kept goes.
-    fn prune_after_switch(&self, failed: Option<&[ReleaseId]>) -> String {
-        let keep = self.run.spec.project.keep;
-        failed.map_or_else(String::new, |failed| {
-            let prune = script::prune(&self.base, keep, failed, Some(self.target));
+    /// How the switch's script ends where it is known what was `sent`: what is no longer kept goes.
+    fn prune_after_switch(&self, sent: Option<&[Sent]>) -> String {
+        sent.map_or_else(String::new, |sent| {
+            let prune = script::prune(&self.base, &self.keep(sent));
             format!("({prune}) || echo '{NOT_REMOVED}'\n")
         })
+    }
+
+    fn keep<'b>(&'b self, sent: &'b [Sent]) -> Keep<'b> {
+        Keep {
+            count: self.run.spec.project.keep,
+            sent,
+            owner: &self.run.owner,
+        }
     }
 
     /// Runs a user's command.
@@ -220,7 +237,7 @@ impl Chain<'_> {
         let then = match self.run.spec.project.before_deploy.is_empty() {
             true => Some(
                 script::switch_from_live(self.target)
-                    + &self.prune_after_switch(self.failed_if_last()?.as_deref()),
+                    + &self.prune_after_switch(self.sent_if_last()?.as_deref()),
             ),
             false => None,
         };
@@ -228,10 +245,10 @@ impl Chain<'_> {
         (sent, self.switching) =
             shipment.send(self.destination()?, &base, then.as_deref(), frame)?;
         Ok(match sent {
-            Sent::Nothing => {
+            transfer::Sent::Nothing => {
                 Said::new("note.there", format!("already in {base}")).arg("path", base)
             }
-            Sent::Delta {
+            transfer::Sent::Delta {
                 bytes: size,
                 files,
                 from,
@@ -244,13 +261,13 @@ impl Chain<'_> {
                     .arg("count", files)
                     .arg("release", from)
             }
-            Sent::Everything { bytes: size } => {
+            transfer::Sent::Everything { bytes: size } => {
                 let size = bytes(size);
                 Said::new("note.uploaded", format!("{size} in {base}"))
                     .arg("size", size)
                     .arg("path", base)
             }
-            Sent::Singly { bytes: size } => {
+            transfer::Sent::Singly { bytes: size } => {
                 let size = bytes(size);
                 let text = format!("{size} in {base}, file by file by SFTP");
                 Said::new("note.uploaded_singly", text)
@@ -261,39 +278,86 @@ impl Chain<'_> {
         .into())
     }
 
-    /// Removes old releases. The release is already there: what cannot be removed is a line in the
-    /// log, not a failure.
+    /// Removes old releases. The release is already there: what cannot be removed is told, and no failure.
     fn tidy(&mut self, frame: &StepFrame<'_>) {
-        let failed = match self.failed_releases() {
-            Ok(failed) => failed,
-            Err(error) => {
-                frame.line(&format!("{NOT_REMOVED}: {error}"));
-                return;
-            }
-        };
-        let keep = self.run.spec.project.keep;
-        let base = self.base.clone();
-        let script = script::prune(&base, keep, &failed, None);
-        let mut on_line = |line: &str| frame.line(line);
-        let pruned = self.script_or(frame, &script, &mut on_line, |connection, on_line| {
-            files_alone::prune(connection, &base, keep, &failed, frame.cancel(), on_line)
-        });
-        if let Err(error) = pruned {
+        if let Err(error) = self.try_to_tidy(frame) {
             frame.line(&format!("{NOT_REMOVED}: {error}"));
         }
     }
 
-    /// [`failed_releases`](Self::failed_releases) where the switch is what the release ends with.
-    fn failed_if_last(&self) -> Result<Option<Vec<ReleaseId>>, StepError> {
-        let is_last = self.run.spec.ends_with_switch();
-        let failed = is_last.then(|| self.failed_releases());
-        failed.transpose().map_err(StepError::Store)
+    fn try_to_tidy(&mut self, frame: &StepFrame<'_>) -> Result<(), StepError> {
+        let sent = self.run.keyring.store.read(|conn| self.sent_here(conn))?;
+        self.destination()?;
+        let keep = self.keep(&sent);
+        let script = script::prune(&self.base, &keep);
+        let (mut left, mut left_by_sftp) = (Vec::new(), Vec::new());
+        let mut on_line = |line: &str| match Left::read(line) {
+            Some(told) => hear_left(frame, told, &mut left),
+            None => frame.line(line),
+        };
+        let by_sftp = |connection: &Connection, on_line: &mut dyn FnMut(&str)| {
+            left_by_sftp =
+                files_alone::prune(connection, &self.base, &keep, frame.cancel(), on_line)?;
+            Ok(())
+        };
+        let there = self.destination.as_ref();
+        let pruned = script_or(there, frame, &script, &mut on_line, by_sftp);
+        for told in left_by_sftp {
+            hear_left(frame, told, &mut left);
+        }
+        self.left.append(&mut left);
+        pruned
     }
 
-    /// Releases that came to this server without getting through their chain there.
-    fn failed_releases(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        self.run.keyring.store.read(|conn| {
-            nodes::unfinished_on(conn, self.run.spec.project.id, self.server.id, self.target)
-        })
+    /// Tells of what could not be removed, if there is any.
+    fn note_of_left(&self) -> Option<Message> {
+        let first = self.left.first()?;
+        let count = self.left.len();
+        let text = format!(
+            "not all of what is no longer kept could be removed ({count}): {}: {}",
+            first.name, first.reason
+        );
+        let said = Said::new("note.left", text)
+            .arg("count", count)
+            .arg("name", &first.name)
+            .arg("reason", &first.reason);
+        Some(said.into())
+    }
+
+    /// [`sent_here`](Self::sent_here) where the switch is what the release ends with.
+    fn sent_if_last(&self) -> Result<Option<Vec<Sent>>, StepError> {
+        let is_last = self.run.spec.ends_with_switch();
+        let sent = is_last.then(|| self.run.keyring.store.read(|conn| self.sent_here(conn)));
+        sent.transpose().map_err(StepError::Store)
+    }
+
+    /// Releases that came to this server, but for the one that goes live.
+    pub(super) fn sent_here(&self, conn: &mut Conn) -> Result<Vec<Sent>, StoreError> {
+        nodes::sent_to(conn, self.run.spec.project.id, self.server.id, self.target)
+    }
+}
+
+/// Takes note of what could not be removed.
+fn hear_left(frame: &StepFrame<'_>, told: Left, left: &mut Vec<Left>) {
+    frame.line(&told.to_string());
+    left.push(told);
+}
+
+/// Runs one of our own scripts, or does the same by SFTP where the server has no shell.
+fn script_or(
+    destination: Option<&Destination>,
+    frame: &StepFrame<'_>,
+    script: &str,
+    on_line: &mut dyn FnMut(&str),
+    by_sftp: impl FnOnce(&Connection, &mut dyn FnMut(&str)) -> Result<(), StepError>,
+) -> Result<(), StepError> {
+    let Some(destination) = destination else {
+        return Ok(());
+    };
+    match (frame.run(destination, script, None, on_line), destination) {
+        (Err(error), Destination::Ssh(connection)) if error.is_without_shell() => {
+            by_sftp(connection, on_line)
+        }
+        (result, _) => result,
     }
 }

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Options;
-use super::build_cache::remove_tree;
 use super::credentials::Keyring;
 use super::destination::{Destination, Ongoing};
 use super::error::StepError;
 use super::node_log::LogBook;
 use super::plan::Spec;
 use super::recorder::Recorder;
+use super::removal;
 use super::said::Message;
+use super::script::folders::Owner;
 use crate::git::Mirrors;
 use crate::ssh::Cancel;
 use crate::store::releases::Release;
@@ -78,6 +79,8 @@ pub(super) struct Run {
     pub(super) work: PathBuf,
     /// The commit, once it is known.
     pub(super) commit: Mutex<Option<String>>,
+    /// Whose releases on the servers are the project's.
+    pub(super) owner: Owner,
 }
 
 /// A step that is running.
@@ -112,19 +115,23 @@ impl Run {
     /// The variables that hooks, build, restart and health commands see.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let commit = self.commit().unwrap_or_default();
-        self.variables_of(self.release.id, &self.release.revision, commit)
+        self.variables_of(Some(self.release.id), &self.release.revision, commit)
     }
 
-    /// The variables that commands see where `release` is, of `revision` and `commit`.
+    /// The variables that commands see where `release` is, of `revision` and `commit`; none: nobody's that is
+    /// known here.
     pub(super) fn variables_of(
         &self,
-        release: ReleaseId,
+        release: Option<ReleaseId>,
         revision: &str,
         commit: String,
     ) -> Vec<(&'static str, String)> {
         let project = &self.spec.project;
         vec![
-            ("LONGSHORE_RELEASE", release.to_string()),
+            (
+                "LONGSHORE_RELEASE",
+                release.map_or_else(String::new, |id| id.to_string()),
+            ),
             ("LONGSHORE_PROJECT", project.title.clone()),
             ("LONGSHORE_ENV", project.env.to_string()),
             ("LONGSHORE_REF", revision.to_owned()),
@@ -271,10 +278,15 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
-/// Makes an empty folder, whatever was there; a symlink goes, not what it leads to.
+/// Makes an empty folder, whatever was there; a symlink goes, not what it leads to. What cannot be removed is
+/// moved aside.
 pub(super) fn empty_folder(path: &Path) -> Result<(), StepError> {
-    if path.symlink_metadata().is_ok() {
-        remove_tree(path).map_err(StepError::file(path))?;
+    if let Err(cause) = removal::remove_all(path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!("{name}.left-{:08x}", rand::random::<u32>()));
+        std::fs::rename(path, aside)
+            .map_err(|_| cause)
+            .map_err(StepError::file(path))?;
     }
     std::fs::create_dir_all(path).map_err(StepError::file(path))
 }

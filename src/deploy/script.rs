@@ -4,12 +4,16 @@
 //! `releases/ID` (whole releases alone; a half-sent one is `releases/ID.part`) and `current`, a link
 //! that is only ever replaced by renaming another one over it.
 
+use folders::Owner;
+
 use super::health::{self, Times};
 use super::hook::Hook;
 use super::said::refusal::MARK;
 use crate::ssh::quote;
 use crate::store::ReleaseId;
+use crate::store::nodes::Sent;
 
+pub(super) mod folders;
 #[cfg(test)]
 mod tests;
 
@@ -36,25 +40,40 @@ base={}
     )
 }
 
-/// Removes half-sent releases. They are nobody's: a project has one active release. Left where they
-/// are, those that filled the disk would keep it full.
-pub(super) const DROP_PARTS: &str = r#"drop_parts() {
-  for left in "$base/releases"/*.part; do
-    id=${left##*/}
-    id=${id%.part}
-    case $id in '' | *[!0-9]*) ;; *) rm -rf "$left" || : ;; esac
-  done
-}
-"#;
-
 /// The project's folder on a server.
 pub(super) fn base(root: &str, path: &str) -> String {
     format!("{}/{}", root.trim_end_matches('/'), path.trim_matches('/'))
 }
 
-/// Finds what `current` points to.
-pub(super) const WAS_LIVE: &str = r#"was_live=$(readlink "$base/current") || was_live=nothing
+/// Finds what `current` points to, as it stands there, and in `live` the name of the folder in `releases` that
+/// this is, however it is written.
+pub(super) const WAS_LIVE: &str = r#"link=$(readlink "$base/current") || link=
+was_live=
+[ ! -d "$base/current" ] || was_live=$link
+live=${was_live%/} live=${live##*/}
+[ -n "$live" ] && [ "$base/current" -ef "$base/releases/$live" ] || live=
 "#;
+
+/// How the line begins that tells what `current` pointed to: the folder in `releases` and the link's text
+/// follow, each after a tab.
+const WAS: &str = "longshore-was";
+
+/// The copy of the link that `current` was before the last switch.
+const BEFORE: &str = "releases/.before";
+
+/// Replaces `current` by a link to what its argument says, byte for byte.
+fn point(release: ReleaseId) -> String {
+    format!(
+        r#"point() {{
+  ln -sfn "$1" "$base/current.{release}.new"
+  mv -fT "$base/current.{release}.new" "$base/current" 2>/dev/null ||
+    mv -fh "$base/current.{release}.new" "$base/current" ||
+    refuse not_replaced "$base/current"
+  [ "$(readlink "$base/current")" = "$1" ] || refuse not_replaced "$base/current"
+}}
+"#
+    )
+}
 
 /// Points `current` to a release that is there.
 pub(super) fn switch(base: &str, release: ReleaseId) -> String {
@@ -63,73 +82,116 @@ pub(super) fn switch(base: &str, release: ReleaseId) -> String {
 
 /// The same as the end of a script that has found [what was live](WAS_LIVE).
 pub(super) fn switch_from_live(release: ReleaseId) -> String {
-    format!(
-        r#"[ -d "$base/releases/{release}" ] || refuse release_gone {release}
+    point(release)
+        + &format!(
+            r#"[ -d "$base/releases/{release}" ] || refuse release_gone {release}
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
   refuse not_a_link "$base/current"
 fi
-echo "before: $was_live"
-ln -sfn "releases/{release}" "$base/current.{release}.new"
-mv -fT "$base/current.{release}.new" "$base/current" 2>/dev/null ||
-  mv -fh "$base/current.{release}.new" "$base/current" ||
-  refuse not_replaced "$base/current"
+printf '{WAS}\t%s\t%s\n' "$live" "$was_live"
+if [ "$live" = {release} ]; then
+  :
+elif [ -n "$was_live" ]; then
+  ln -sfn "$was_live" "$base/{BEFORE}"
+else
+  rm -f "$base/{BEFORE}"
+fi
+point releases/{release}
 [ "$base/current" -ef "$base/releases/{release}" ] || refuse not_replaced "$base/current"
 echo "now: releases/{release}"
 "#
-    )
+        )
 }
 
-/// The release that a line of [`switch`] says was live before.
-pub(super) fn live_before(line: &str) -> Option<ReleaseId> {
-    line.strip_prefix("before: releases/")?.parse().ok()
-}
-
-/// Removes what is no longer kept: half-sent releases, the `failed` ones, and all but the newest
-/// `keep`; never the one that `current` points to. The last that goes becomes the spare, which the next
-/// release is made of (see [`transfer::script`](super::transfer)).
-/// `live`: the release that it is known to point to; without it `current` is read.
-pub(super) fn prune(
-    base: &str,
-    keep: i32,
-    failed: &[ReleaseId],
-    live: Option<ReleaseId>,
-) -> String {
-    let live = match live {
-        Some(live) => live.to_string(),
-        None => r#"$(readlink "$base/current") || live="#.to_owned(),
-    };
-    let failed: Vec<String> = failed.iter().map(ReleaseId::to_string).collect();
+/// Points `current` to what it was before `release` was switched to.
+pub(super) fn switch_back(base: &str, release: ReleaseId) -> String {
     head(base)
-        + DROP_PARTS
+        + &point(release)
         + &format!(
-            r#"cd "$base/releases" || exit
-live={live}
-live=${{live#releases/}}
+            r#"before=$(readlink "$base/{BEFORE}") || refuse folder_gone "$base/{BEFORE}"
+if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
+  refuse not_a_link "$base/current"
+fi
+(cd "$base" && [ -d "$before" ]) || refuse folder_gone "$before"
+point "$before"
+echo "now: $before"
+"#
+        )
+}
+
+/// What `current` pointed to before a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    /// The link's text.
+    pub(super) target: String,
+    /// The release whose name its folder has, if it lies in `releases`; maybe another tool's.
+    pub(super) named: Option<ReleaseId>,
+}
+
+impl Before {
+    /// Reads the line in which a switch tells it; the inner none: nothing was live.
+    pub(super) fn read(line: &str) -> Option<Option<Self>> {
+        let (live, target) = line
+            .strip_prefix(WAS)?
+            .strip_prefix('\t')?
+            .split_once('\t')?;
+        let before = Self {
+            target: target.to_owned(),
+            named: live.parse().ok().map(ReleaseId),
+        };
+        Some(Some(before).filter(|before| !before.target.is_empty()))
+    }
+}
+
+/// What lies on a server and how much of it is kept.
+pub(super) struct Keep<'a> {
+    /// How many releases.
+    pub(super) count: i32,
+    /// What was sent there, newest first; nothing else is looked at.
+    pub(super) sent: &'a [Sent],
+    pub(super) owner: &'a Owner,
+}
+
+/// Removes what is no longer kept: half-sent releases, those that did not get through, and of the others all
+/// but the newest; never the one that `current` points to. The last that goes becomes the spare, which the
+/// next release is made of (see [`transfer::script`](super::transfer)), if it is fit for that. What cannot be
+/// removed is told by a line for [`Left`](folders::Left).
+pub(super) fn prune(base: &str, keep: &Keep<'_>) -> String {
+    let names = |is_whole: bool| {
+        let sent = keep.sent.iter().filter(|sent| sent.is_whole == is_whole);
+        let names: Vec<String> = sent.map(|sent| sent.release.to_string()).collect();
+        names.join(" ")
+    };
+    head(base)
+        + &folders::functions(keep.owner)
+        + &format!(
+            r#"cd "$rel" || exit
+there() {{ [ -d "./$1" ] && [ ! -L "./$1" ] && owned "$1" && [ ! "$base/current" -ef "./$1" ]; }}
 remove() {{
-  [ "$1" != "$live" ] || return 0
   echo "removing release $1"
-  if [ -f ".$1/digest" ]; then
-    [ -d .spare ] && [ ! -L .spare ] || rm -rf .spare || :
-    for old in .spare/.[0-9]* .spare/[0-9]*; do [ ! -e "$old" ] || rm -rf "$old" || :; done
-    {{ [ -d .spare ] || mkdir .spare; }} && mv ".$1" "./$1" .spare && return 0
+  if [ -f ".$1/digest" ] && fit "$rel/$1"; then
+    [ -d .spare ] && [ ! -L .spare ] || discard .spare || :
+    for old in .spare/.[0-9]* .spare/[0-9]*; do [ ! -e "$old" ] || discard .spare || :; done
+    {{ [ -d .spare ] || mkdir .spare; }} && mv ".$1" "./$1" .spare 2>/dev/null && return 0
   fi
-  rm -rf "./$1" "./.$1"
+  discard "$1" || [ ! -e "./$1" ] || return 0
+  discard ".$1" || :
 }}
-is_release() {{ [ -d "./$1" ] && [ "$1" != "$live" ] && case $1 in *[!0-9]*) false ;; esac; }}
 drop_parts
 for id in {failed}; do
-  if [ -d "./$id" ]; then remove "$id"; fi
+  if there "$id"; then remove "$id"; fi
 done
-for id in [0-9]*; do
-  is_release "$id" || continue
-  newer=0
-  for other in [0-9]*; do
-    if is_release "$other" && [ "$other" -gt "$id" ]; then newer=$((newer + 1)); fi
-  done
-  if [ "$newer" -ge $(({keep} - 1)) ]; then remove "$id"; fi
+kept=1
+for id in {whole}; do
+  there "$id" || continue
+  kept=$((kept + 1))
+  if [ "$kept" -gt {count} ]; then remove "$id"; fi
 done
+sweep
 "#,
-            failed = failed.join(" "),
+            failed = names(false),
+            whole = names(true),
+            count = keep.count,
         )
 }
 

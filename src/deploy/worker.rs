@@ -4,6 +4,7 @@ use super::build_cache;
 use super::error::DeployError;
 use super::plan::{Step, key};
 use super::platform::{self, Made};
+use super::removal;
 use super::rollout;
 use super::run::{Run, StopReason};
 use super::said::Message;
@@ -18,9 +19,7 @@ const CAUSES: usize = 5;
 /// Runs a claimed release. What goes wrong is in its state; an error here is the database's.
 pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     let result = act(&run);
-    if let Err(error) = build_cache::remove_tree(&run.work)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    if let Err(error) = removal::remove_all(&run.work) {
         tracing::warn!(release = %run.release.id, %error, "work folder not removed");
     }
     if let Err(error) = build_cache::evict(&run.options.caches, run.options.cache_bytes)

@@ -71,11 +71,6 @@ impl Snapshot {
             (path.as_path(), item)
         })
     }
-
-    /// When it was committed, in seconds since 1970.
-    pub fn time(&self) -> i64 {
-        i64::try_from(self.0.time).unwrap_or(i64::MAX)
-    }
 }
 
 /// The contents of a mirror's files.

@@ -33,6 +33,7 @@ mod proxy;
 mod script;
 mod sftp;
 mod sftp_content;
+mod sftp_removal;
 mod sftp_rename;
 mod sftp_tree;
 #[cfg(test)]

@@ -19,6 +19,9 @@ const NO_SPACE: [ErrorCode; 2] = [ErrorCode::SFTP(14), ErrorCode::SFTP(15)];
 /// What libssh2 says at a folder's end.
 const NO_MORE_FILES: ErrorCode = ErrorCode::Session(-16);
 
+/// What everybody may do with a folder that is made for others to read.
+const READABLE: u32 = 0o755;
+
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -159,7 +162,8 @@ impl Files<'_> {
         }
     }
 
-    /// Makes a folder and those above it where there are none yet.
+    /// Makes a folder and those above it where there are none yet, for everybody to read, whatever the
+    /// server's umask is.
     pub fn make_folders(&self, path: &Path) -> Result<(), SshError> {
         match self.drive(|sftp| Ok(sftp.stat(path)?)) {
             Ok(there) if there.is_dir() => return Ok(()),
@@ -169,7 +173,20 @@ impl Files<'_> {
         if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
             self.make_folders(above)?;
         }
-        self.make_folder(path)
+        self.make_folder(path)?;
+        let made = self.follow(path)?;
+        match made.mode & READABLE == READABLE {
+            true => Ok(()),
+            false => self.set_mode(path, made.mode | READABLE),
+        }
+    }
+
+    /// The path without links, as the server knows it.
+    ///
+    /// # Errors
+    /// [`Cause::RemoteFile`] where nothing is there.
+    pub fn real(&self, path: &Path) -> Result<PathBuf, SshError> {
+        self.at(path, |sftp| Ok(sftp.realpath(path)?))
     }
 
     /// Makes a link at `path` that leads to `target`.
@@ -196,26 +213,6 @@ impl Files<'_> {
     /// Removes the file or link at `path`.
     pub fn remove(&self, path: &Path) -> Result<(), SshError> {
         self.at(path, |sftp| Ok(sftp.unlink(path)?))
-    }
-
-    /// Removes a folder with all that is in it, or whatever else is at `path`; links are not followed.
-    pub fn remove_all(&self, path: &Path) -> Result<(), SshError> {
-        match self.look(path)? {
-            None => Ok(()),
-            Some(found) if !found.is_folder() => self.remove(path),
-            Some(_) => self.remove_folder(path),
-        }
-    }
-
-    fn remove_folder(&self, path: &Path) -> Result<(), SshError> {
-        for (name, found) in self.list(path)? {
-            let inner = path.join(name);
-            match found.is_folder() {
-                true => self.remove_folder(&inner)?,
-                false => self.remove(&inner)?,
-            }
-        }
-        self.at(path, |sftp| Ok(sftp.rmdir(path)?))
     }
 
     /// Renames what is at `from` to `to`, where nothing is yet.

@@ -22,6 +22,7 @@ pub mod credentials;
 pub mod epochs;
 mod error;
 pub mod events;
+pub mod installation;
 mod journal;
 pub mod logins;
 pub mod nodes;

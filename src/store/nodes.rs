@@ -129,33 +129,53 @@ pub fn set_progress(conn: &mut Conn, node: &Node, progress: &str) -> Result<Node
     )
 }
 
-/// How many of a project's past releases are looked through for unfinished ones.
-const LOOK_BACK: i64 = 200;
+/// How many of the releases that came to a server are looked through, the newest first.
+const LOOK_BACK: i64 = 500;
 
-/// The past releases of `project`, all but `current`, that did not get through all their steps on
-/// `server`.
-pub fn unfinished_on(
+/// A release that was sent to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The release.
+    pub release: ReleaseId,
+    /// Whether it got through all its steps there.
+    pub is_whole: bool,
+}
+
+/// The releases of `project`, all but `current`, whose upload to `server` has begun: what else lies
+/// there is not this project's. Newest first, at most 500.
+///
+/// # Errors
+/// Those of the database.
+pub fn sent_to(
     conn: &mut Conn,
     project: ProjectId,
     server: ServerId,
     current: ReleaseId,
-) -> Result<Vec<ReleaseId>> {
-    let recent: Vec<ReleaseId> = releases::table
+) -> Result<Vec<Sent>> {
+    let sent: Vec<ReleaseId> = nodes::table
+        .inner_join(releases::table)
         .filter(releases::project_id.eq(project))
         .filter(releases::kind.eq(ReleaseKind::Deploy))
         .filter(releases::id.ne(current))
+        .filter(nodes::server_id.eq(server))
+        .filter(nodes::step.eq("upload"))
+        .filter(nodes::started_at.is_not_null())
         .order(releases::id.desc())
         .limit(LOOK_BACK)
         .select(releases::id)
         .load(conn)?;
-    Ok(nodes::table
-        .filter(nodes::release_id.eq_any(recent))
+    let unfinished: Vec<ReleaseId> = nodes::table
+        .filter(nodes::release_id.eq_any(&sent))
         .filter(nodes::server_id.eq(server))
         .filter(nodes::state.ne(NodeState::Succeeded))
         .select(nodes::release_id)
         .distinct()
-        .order(nodes::release_id)
-        .load(conn)?)
+        .load(conn)?;
+    let sent = sent.into_iter().map(|release| Sent {
+        release,
+        is_whole: !unfinished.contains(&release),
+    });
+    Ok(sent.collect())
 }
 
 /// The servers on which every step of `release` succeeded.

@@ -229,11 +229,13 @@ diesel::table! {
 diesel::joinable!(project_servers -> projects (project_id));
 diesel::joinable!(project_servers -> servers (server_id));
 diesel::joinable!(releases -> projects (project_id));
+diesel::joinable!(nodes -> releases (release_id));
 diesel::allow_tables_to_appear_in_same_query!(
     projects,
     servers,
     project_servers,
     releases,
+    nodes,
     users,
     login_sessions,
     api_tokens

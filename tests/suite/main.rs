@@ -37,6 +37,7 @@ mod proxy_streams;
 mod release;
 mod release_end;
 mod release_faults;
+mod release_found;
 mod release_git;
 mod release_git_ssh;
 mod release_health;

@@ -36,7 +36,7 @@ fn a_release_is_made_of_the_folder_of_the_one_that_went() {
         };
         let gone = fleet.succeed(&project, "v1");
         let first = inodes("current");
-        fleet.succeed(&project, "main");
+        fleet.succeed(&project, "v1");
         assert_eq!(inodes(&format!("releases/.spare/{gone}")), first);
         let third = fleet.succeed(&project, "v1");
         assert_eq!(inodes("current"), first, "the very files");

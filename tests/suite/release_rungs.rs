@@ -159,7 +159,7 @@ fn a_server_of_files_alone_is_released_to_and_rolled_back() {
         .unwrap();
     assert!(
         (age.as_secs() as i64 - time).abs() < 600,
-        "the commit's time"
+        "the release's time"
     );
     let back = fleet
         .api
@@ -174,22 +174,26 @@ fn a_server_of_files_alone_is_released_to_and_rolled_back() {
     // What is there already is read and not sent again.
     let next = (last.parse::<u64>().unwrap() + 1).to_string();
     let releases = machine.path().join("releases");
-    let mut copy = Command::new("cp");
-    copy.arg("-a")
-        .arg(releases.join(&last))
-        .arg(releases.join(&next));
-    assert!(copy.status().unwrap().success());
+    for record in ["", "."] {
+        let mut copy = Command::new("cp");
+        copy.arg("-a")
+            .arg(releases.join(format!("{record}{last}")))
+            .arg(releases.join(format!("{record}{next}")));
+        assert!(copy.status().unwrap().success());
+    }
     let id = fleet.succeed(&project, "main");
     assert_eq!(id, next);
     let upload = said(&fleet, &id, "upload-1");
     assert!(upload.contains("already in"), "{upload}");
 
-    // What is there under its number and is something else goes.
+    // What is there under its number and is somebody else's is moved aside.
     let next = (id.parse::<u64>().unwrap() + 1).to_string();
     fs::create_dir_all(releases.join(&next)).unwrap();
     fs::write(releases.join(&next).join("index.html"), "forged").unwrap();
     fleet.succeed(&project, "main");
     assert_whole(&fleet, &machine.path().join("current"));
+    let aside = releases.join(format!("{next}.aside-1/index.html"));
+    assert_eq!(fs::read_to_string(aside).unwrap(), "forged");
 }
 
 #[test]

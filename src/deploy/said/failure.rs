@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Said;
 use super::refusal::Refusal;
 use crate::deploy::error::{DeployError, StepError};
-use crate::deploy::health::{TryEnd, Unhealthy, WayBack};
+use crate::deploy::health::{Earlier, TryEnd, Unhealthy, WayBack};
 use crate::secret::VaultError;
 use crate::ssh::Exit;
 use crate::store::StoreError;
@@ -86,14 +86,17 @@ impl From<&TryEnd> for Said {
 
 impl From<&WayBack> for Said {
     fn from(way: &WayBack) -> Self {
-        let back = |key, release| Self::new(key, way).arg("release", release);
+        let back = |key: &str, earlier: &Earlier| match earlier {
+            Earlier::Release(release) => Self::new(key, way).arg("release", release),
+            Earlier::Path(path) => Self::new(&format!("{key}_path"), way).arg("path", path),
+        };
         match way {
-            WayBack::Gone(release) => back("failure.back.gone", release),
-            WayBack::NotRestarted(release, why) => {
-                back("failure.back.not_restarted", release).said("cause", &**why)
+            WayBack::Gone(earlier) => back("failure.back.gone", earlier),
+            WayBack::NotRestarted(earlier, why) => {
+                back("failure.back.not_restarted", earlier).said("cause", &**why)
             }
-            WayBack::NotGone(release, why) => {
-                back("failure.back.not_gone", release).said("cause", &**why)
+            WayBack::NotGone(earlier, why) => {
+                back("failure.back.not_gone", earlier).said("cause", &**why)
             }
             WayBack::Nowhere => Self::new("failure.back.nowhere", way),
         }

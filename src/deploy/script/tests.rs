@@ -1,5 +1,6 @@
 //! The scripts, run by a real shell.
 
+use super::folders::Left;
 use super::*;
 use crate::deploy::said::refusal::Refusal;
 use std::fs;
@@ -44,6 +45,42 @@ fn place(base: &Path, id: i64) {
     fs::create_dir(base.join("releases").join(format!(".{id}"))).unwrap();
 }
 
+/// What lies in `releases`.
+fn left(base: &Path) -> Vec<String> {
+    let mut left: Vec<_> = fs::read_dir(base.join("releases"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != ".before")
+        .collect();
+    left.sort();
+    left
+}
+
+/// Who owns also what has no owner, up to this release.
+fn owner_of_all(unmarked_through: i64) -> Owner {
+    let installation = crate::store::installation::Installation {
+        name: "0123456789abcdef".to_owned(),
+        unmarked_through: ReleaseId(unmarked_through),
+    };
+    Owner::of(&installation, crate::store::ProjectId(1))
+}
+
+fn prune_of(base: &Path, count: i32, whole: &[i64], failed: &[i64], unmarked: i64) -> String {
+    let sent = |id: i64, is_whole| Sent {
+        release: ReleaseId(id),
+        is_whole,
+    };
+    let whole = whole.iter().map(|&id| sent(id, true));
+    let failed = failed.iter().map(|&id| sent(id, false));
+    let sent: Vec<Sent> = whole.chain(failed).collect();
+    let keep = Keep {
+        count,
+        sent: &sent,
+        owner: &owner_of_all(unmarked),
+    };
+    prune(base.to_str().unwrap(), &keep)
+}
+
 fn switch_to(base: &Path, id: i64) -> Output {
     sh(&switch(base.to_str().unwrap(), ReleaseId(id)), b"")
 }
@@ -63,22 +100,9 @@ fn a_release_arrives_is_switched_to_and_old_ones_go() {
     fs::create_dir(base.join("releases/7.part")).unwrap();
     fs::create_dir(base.join("releases/notes")).unwrap();
     assert!(switch_to(&base, 8).status.success());
-    let output = sh(
-        &prune(
-            base.to_str().unwrap(),
-            2,
-            &[ReleaseId(11), ReleaseId(8)],
-            None,
-        ),
-        b"",
-    );
+    let output = sh(&prune_of(&base, 2, &[10, 9], &[11, 8, 7], 99), b"");
     assert!(output.status.success(), "{output:?}");
-    let mut left: Vec<_> = fs::read_dir(base.join("releases"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    left.sort();
-    assert_eq!(left, [".10", ".8", "10", "8", "notes"]);
+    assert_eq!(left(&base), [".10", ".8", "10", "8", "notes"]);
 }
 
 #[test]
@@ -204,11 +228,118 @@ fn a_try_that_hangs_is_ended_with_all_that_it_started() {
 }
 
 #[test]
-fn the_release_that_was_live_is_read() {
-    assert_eq!(live_before("before: releases/12"), Some(ReleaseId(12)));
-    for line in ["before: nothing", "before: /srv/other", "now: releases/12"] {
-        assert_eq!(live_before(line), None);
+fn what_was_live_is_told_and_found_again_whatever_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("a shop");
+    place(&base, 1);
+    place(&base, 2);
+    fs::create_dir_all(base.join("releases/20240401000000")).unwrap();
+    fs::create_dir_all(folder.path().join("elsewhere\n/v1")).unwrap();
+    let absolute = |name: &str| base.join("releases").join(name).display().to_string();
+    for (target, named) in [
+        ("releases/1".to_owned(), Some(1)),
+        ("./releases/1/".to_owned(), Some(1)),
+        (absolute("1"), Some(1)),
+        (absolute("20240401000000"), Some(20_240_401_000_000)),
+        ("../elsewhere\n/v1".to_owned(), None),
+    ] {
+        let _ = fs::remove_file(base.join("current"));
+        std::os::unix::fs::symlink(&target, base.join("current")).unwrap();
+        let output = switch_to(&base, 2);
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let before = told.lines().find_map(Before::read).unwrap().unwrap();
+        assert_eq!(before.named, named.map(ReleaseId), "{told}");
+        let output = sh(&switch_back(base.to_str().unwrap(), ReleaseId(2)), b"");
+        assert!(output.status.success(), "{output:?}");
+        let back = fs::read_link(base.join("current")).unwrap();
+        assert_eq!(back.to_str(), Some(&*target));
     }
+    for nothing in [None, Some("releases/gone")] {
+        let _ = fs::remove_file(base.join("current"));
+        if let Some(target) = nothing {
+            std::os::unix::fs::symlink(target, base.join("current")).unwrap();
+        }
+        let told = String::from_utf8(switch_to(&base, 2).stdout).unwrap();
+        assert_eq!(told.lines().find_map(Before::read), Some(None), "{told}");
+    }
+    assert_eq!(Before::read("now: releases/12"), None);
+}
+
+/// Another tool's releases, and those of an installation that began to count anew.
+#[test]
+fn what_is_not_ours_is_neither_counted_nor_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    for id in [1, 2, 3, 4, 44, 20_240_401_000_000] {
+        place(base, id);
+    }
+    let foreign = base.join("releases/.2/owner");
+    fs::write(foreign, "another/1\n").unwrap();
+    for id in [1, 3, 4] {
+        let owner = base.join(format!("releases/.{id}/owner"));
+        fs::write(owner, owner_of_all(0).line()).unwrap();
+    }
+    switch_to(base, 4);
+    let output = sh(&prune_of(base, 2, &[4, 3, 2, 1], &[], 0), b"");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        left(base),
+        [
+            ".2",
+            ".20240401000000",
+            ".3",
+            ".4",
+            ".44",
+            "2",
+            "20240401000000",
+            "3",
+            "4",
+            "44"
+        ]
+    );
+}
+
+/// A folder that is used by somebody else is told, and the others go all the same.
+#[test]
+fn one_that_cannot_be_removed_is_told_and_the_next_one_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    for id in 1..=4 {
+        place(base, id);
+    }
+    let data = base.join("data");
+    let volume = base.join("releases/2/volume");
+    for made in [&data, &volume] {
+        fs::create_dir(made).unwrap();
+    }
+    fs::write(data.join("kept"), "").unwrap();
+    let mounted = Command::new("mount")
+        .arg("--bind")
+        .args([&data, &volume])
+        .status();
+    if !mounted.unwrap().success() {
+        eprintln!("not tested: nothing can be mounted here");
+        return;
+    }
+    switch_to(base, 4);
+    let prune = prune_of(base, 1, &[4, 3, 2, 1], &[], 9);
+    let output = sh(&prune, b"");
+    let kept = data.join("kept").exists();
+    assert!(
+        Command::new("umount")
+            .arg(&volume)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<Left> = said.lines().filter_map(Left::read).collect();
+    assert_eq!(told.len(), 1, "{said}");
+    assert_eq!((&*told[0].name, kept), ("2", true), "{said}");
+    assert_eq!(left(base), [".2", ".4", "2", "4"]);
+    assert!(sh(&prune, b"").status.success());
+    assert_eq!(left(base), [".4", "4"]);
 }
 
 #[test]

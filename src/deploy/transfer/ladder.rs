@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::delta::{Delta, Print, Printed};
 use super::manifest::Manifest;
 use super::pack::{Codec, Old};
-use super::script::{self, ARRIVED, Arrival, OFFER};
+use super::script::{self, ARRIVED, Arrival, OFFER, PART};
 use super::stream::{Reader, Stream};
 use super::{Sent, Shipment};
 use crate::deploy::destination::{Destination, Ongoing};
 use crate::deploy::error::StepError;
 use crate::deploy::run::{StepFrame, bytes};
+use crate::deploy::script::folders::Left;
 use crate::store::ReleaseId;
 
 /// From this size on what came is read back for its CRC-32: by SHA-256 that was a fifth of all that a
@@ -125,7 +126,7 @@ impl Shipment {
             files: self.manifest.files(),
             hard_links: self.hard_links,
             delta,
-            folders: self.folders.as_deref(),
+            owner: &self.owner,
         }
     }
 
@@ -244,9 +245,16 @@ impl Shipment {
         frame: &StepFrame<'_>,
     ) -> Result<(Sent, Option<Ongoing>), StepError> {
         let heard: Mutex<Option<Offer>> = Mutex::default();
-        let mut listen = |line: &str| match Offer::read(line) {
-            Some(offer) => *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(offer),
-            None => frame.line(line),
+        let mut part = None;
+        let mut listen = |line: &str| match (Offer::read(line), Left::read(line)) {
+            (Some(offer), _) => {
+                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(offer);
+            }
+            (_, Some(left)) => frame.line(&left.to_string()),
+            _ => match line.strip_prefix(PART).and_then(|it| it.strip_prefix('\t')) {
+                Some(name) => part = Some(name.to_owned()),
+                None => frame.line(line),
+            },
         };
         // A local command's input is copied by a thread of its own, which must not wait for an offer
         // that may never come: there the look is a run of its own.
@@ -284,7 +292,8 @@ impl Shipment {
         let answer = dialogue.answer.take();
         let offer = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(offer @ Offer::Ready { codec: None, .. }) = &offer {
-            let sent = self.fill_by_sftp(destination, arrival, offer, frame)?;
+            let part = part.unwrap_or_else(|| format!("{}.part", self.release));
+            let sent = self.fill_by_sftp(destination, arrival, &part, offer, frame)?;
             return Ok((sent, None));
         }
         let sent = match (offer, answer) {

@@ -146,27 +146,24 @@ impl Manifest {
         Lines::of(lines.collect()).sum()
     }
 
-    /// Takes over the times of files that `previous` had with the same content, so that a file that
-    /// nobody changed has the same time on every server, however it came there.
-    pub(super) fn keep_times(&mut self, previous: &Self) {
+    /// Gives files that `previous` had with the same content the time that they had there, so that a file
+    /// that nobody changed has the same time on every server, however it came there; and all others `now`,
+    /// later than what they were: web servers tell contents apart by size and time.
+    pub(super) fn set_times(&mut self, previous: &Self, now: i64) {
         let mut old = previous.entries.iter().peekable();
         for entry in &mut self.entries {
             while old.next_if(|old| old.path < entry.path).is_some() {}
-            let Some(old) = old.peek().filter(|old| old.path == entry.path) else {
+            let What::File { sum, time, .. } = &mut entry.what else {
                 continue;
             };
-            if let (
-                What::File { sum, time, .. },
-                What::File {
-                    sum: old_sum,
-                    time: old_time,
-                    ..
-                },
-            ) = (&mut entry.what, &old.what)
-                && sum == old_sum
-            {
-                *time = *old_time;
-            }
+            let old = old.peek().filter(|old| old.path == entry.path);
+            *time = match old.map(|old| &old.what) {
+                Some(What::File {
+                    sum: same, time, ..
+                }) if sum == same => *time,
+                Some(What::File { time, .. }) => now.max(time.saturating_add(1)),
+                _ => now,
+            };
         }
     }
 
@@ -344,7 +341,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn times_stay_where_contents_do() {
+    fn times_stay_where_contents_do_and_change_where_they_do() {
         let file = |path: &str, content: u8, time| Entry {
             path: path.as_bytes().into(),
             what: What::File {
@@ -361,9 +358,13 @@ pub(super) mod tests {
             file("b", 1, 10),
             file("gone", 1, 10),
         ]);
-        let mut new = Manifest::of(vec![file("a", 1, 20), file("b", 2, 20), file("c", 1, 20)]);
-        new.keep_times(&old);
+        let mut new = Manifest::of(vec![file("a", 1, 0), file("b", 2, 0), file("c", 1, 0)]);
+        new.set_times(&old, 20);
         let expected = [file("a", 1, 10), file("b", 2, 20), file("c", 1, 20)];
+        assert_eq!(new.entries(), expected);
+        // In the very second, or by a clock that was set back: still another time.
+        new.set_times(&Manifest::of(vec![file("b", 1, 20)]), 20);
+        let expected = [file("a", 1, 20), file("b", 2, 21), file("c", 1, 20)];
         assert_eq!(new.entries(), expected);
         assert_eq!((new.files(), new.bytes()), (3, 3));
     }

@@ -30,6 +30,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use delta::{Print, Printed};
 use ladder::{Known, Terms, TermsKey};
@@ -40,7 +41,7 @@ pub(super) use source::{Source, Watch};
 
 use super::error::StepError;
 use super::plan::Spec;
-use crate::ssh::quote;
+use super::script::folders::Owner;
 use crate::store::{ReleaseId, Unchanged};
 
 /// What came to a server, and how.
@@ -76,8 +77,8 @@ pub(super) struct Shipment {
     sums: String,
     shape: String,
     modeless: String,
-    /// Its folders as words for a shell, if they are few.
-    folders: Option<String>,
+    /// Whose releases may be used and removed on the servers.
+    owner: Owner,
     /// Whether every tool prints the files' names as they are.
     plain_names: bool,
     hard_links: bool,
@@ -98,10 +99,13 @@ impl Shipment {
         source: Source,
         manifests: &Path,
         work: &Path,
+        owner: Owner,
         watch: &Watch<'_>,
     ) -> Result<Self, StepError> {
         let records = Records::of(manifests, spec.project.id);
-        let manifest = Arc::new(source.manifest(records.newest().as_deref(), watch)?);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs().cast_signed());
+        let manifest = Arc::new(source.manifest(records.newest().as_deref(), now, watch)?);
         let keep = usize::try_from(spec.project.keep).unwrap_or_default();
         records.save(release, &manifest, keep)?;
         let folder = (spec.servers.len() > 1).then(|| work.to_owned());
@@ -110,7 +114,7 @@ impl Shipment {
             sums: Printed::sum(Print::Zero, &manifest.records()),
             shape: manifest.shape(true),
             modeless: manifest.shape(false),
-            folders: folders(&manifest),
+            owner,
             plain_names: has_plain_names(&manifest),
             needs_shell: spec.needs_shell(),
             hard_links: spec.project.unchanged == Unchanged::Link,
@@ -142,23 +146,6 @@ impl Shipment {
         };
         known.entry(release).or_insert_with(read).clone()
     }
-}
-
-/// The most bytes that the folders may have in a script.
-const FOLDERS: usize = 8 << 10;
-
-fn folders(manifest: &Manifest) -> Option<String> {
-    let mut words = String::new();
-    for entry in manifest.entries() {
-        if let What::Folder { .. } = entry.what {
-            words.push(' ');
-            words.push_str(&quote(std::str::from_utf8(&entry.path).ok()?));
-            if words.len() > FOLDERS {
-                return None;
-            }
-        }
-    }
-    Some(words)
 }
 
 fn has_plain_names(manifest: &Manifest) -> bool {

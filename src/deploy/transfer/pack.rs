@@ -1,6 +1,6 @@
 //! What travels, as one compressed tar: made once for all servers that need the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -217,10 +217,14 @@ fn write(
         header.set_size(Printed::length(records));
         tar.append_data(&mut header, name, Printed::new(print, records))?;
     }
-    for (name, text) in [
-        ("lists/copied", &*delta.copied_paths()),
-        ("lists/changed", delta.changes.text()),
-    ] {
+    let copied = delta.copied_paths();
+    let mut texts = vec![
+        ("lists/copied".to_owned(), &*copied),
+        ("lists/changed".to_owned(), delta.changes.text()),
+    ];
+    let odd = odd_modes(manifest);
+    texts.extend(odd.iter().map(|(name, paths)| (name.clone(), &**paths)));
+    for (name, text) in texts {
         let mut header = header(EntryType::Regular, 0o644, 0);
         header.set_size(text.len() as u64);
         tar.append_data(&mut header, name, text)?;
@@ -231,7 +235,8 @@ fn write(
         let name = folder.join(OsStr::from_bytes(path));
         match what {
             What::Folder { mode } => {
-                let mut header = header(EntryType::Directory, *mode, 0);
+                // What is copied there, too, is written into it before it is closed.
+                let mut header = header(EntryType::Directory, *mode | OPEN, 0);
                 tar.append_data(&mut header, name.join(""), io::empty())?;
             }
             What::Link { target } => append_link(&mut tar, &name, target)?,
@@ -240,6 +245,26 @@ fn write(
         }
     }
     tar.finish()
+}
+
+/// The bits without which a folder's owner cannot write into it.
+const OPEN: u32 = 0o700;
+
+/// The paths, each with a zero byte and the deepest first, of what has other modes than a repository gives, in a
+/// list a mode: `closed` for folders that nobody could write into, `modes` for all else.
+fn odd_modes(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
+    let mut lists: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for Entry { path, what } in manifest.entries().iter().rev() {
+        let (list, mode) = match what {
+            What::Folder { mode } if mode & OPEN != OPEN => ("closed", mode),
+            What::Folder { mode } if *mode != 0o755 => ("modes", mode),
+            What::File { mode, .. } if ![0o644, 0o755].contains(mode) => ("modes", mode),
+            _ => continue,
+        };
+        let paths = lists.entry(format!("lists/{list}-{mode:o}")).or_default();
+        paths.extend([b"./", &**path, b"\0"].concat());
+    }
+    lists
 }
 
 fn append_file<W: Write>(

@@ -11,15 +11,20 @@
 //! The release that went last lies in `releases/.spare`, as `ID` with its record `.ID`. The next release
 //! is made of it, so that only what differs is written; without it the unchanged files are copied.
 //!
-//! A release is made in its part folder `releases/ID.part`: its folder `ID` and its record `.ID` are
-//! there, as they will be, and the `lists` of the pack. Starting a program costs a server about as much
-//! as copying twenty small files, so the scripts start few.
+//! A release is made in its part folder `releases/ID.part` (`ID.part-2` where something is in the way that cannot
+//! be removed): its folder `ID` and its record `.ID` are there, as they will be, and the `lists` of the pack.
+//! Starting a program costs a server about as much as copying twenty small files, so the scripts start few.
+//!
+//! Folders are made for everybody to read, whatever the login's umask is. Group, setgid bit and default ACL of
+//! `releases` hold for what is made below it; the modes are the release's.
 
 mod make;
 
-use make::{BEGIN, CHECK, ENTER, FAILING, PUBLISH, UNPACK, keep, look_over, prepare};
+use make::{BEGIN, CHECK, ENTER, FAILING, PUBLISH, SETTLE, UNPACK, keep, look_over, prepare};
 
-use crate::deploy::script::{DROP_PARTS, WAS_LIVE, head};
+use crate::deploy::script::folders::{self, Owner};
+use crate::deploy::script::{WAS_LIVE, head};
+use crate::ssh::quote;
 use crate::store::ReleaseId;
 
 /// What the line begins with that says what the server has; the rest follows, each after a tab.
@@ -27,6 +32,9 @@ pub(super) const OFFER: &str = "longshore-offer";
 
 /// What [`take`] says on a line of its own before it goes on with what comes after the release's arrival.
 pub(super) const ARRIVED: &str = "longshore-arrived";
+
+/// What [`take`] says before it ends where nothing could be unpacked: the part folder's name follows, after a tab.
+pub(super) const PART: &str = "longshore-part";
 
 /// Where the list of the release's files is, as [`take`] names it to `cksum`.
 pub(super) fn sums(release: ReleaseId) -> String {
@@ -49,8 +57,8 @@ pub(super) struct Arrival<'a> {
     pub(super) hard_links: bool,
     /// Whether what is there may be used at all.
     pub(super) delta: bool,
-    /// Its folders as words for the shell, if they are few.
-    pub(super) folders: Option<&'a str>,
+    /// Whose releases may be used and removed.
+    pub(super) owner: &'a Owner,
 }
 
 impl Arrival<'_> {
@@ -66,23 +74,27 @@ fn opening(arrival: &Arrival<'_>) -> String {
         base,
         release,
         sums,
+        owner,
         ..
     } = arrival;
     head(base)
-        + DROP_PARTS
+        + &folders::functions(owner)
         + &format!(
             r#"export LC_ALL=C
-rel=$base/releases part=$base/releases/{release}.part ours={release} want={sums} from=-
+umask 022
+part=$rel/{release}.part ours={release} want={sums} from=-
 if [ -e "$base/current" ] && [ ! -L "$base/current" ]; then
   refuse not_a_link "$base/current"
 fi
-{WAS_LIVE}live=${{was_live#releases/}}
-spare=$rel/.spare told=$part/lists/told sealed='f%P//%m %s///%C@ %i\0' linked='f%P//%m %s///%T@ %i\0'
+{WAS_LIVE}spare=$rel/.spare sealed='f%P//%m %s///%C@ %i\0' linked='f%P//%m %s///%T@ %i\0'
 found() {{
-  find . -mindepth 1 -type f -printf "$1" -o -type d -printf 'd%P//%m\0' -o -type l -printf 'l%P//%l\0' \
+  find . -xdev -mindepth 1 -type f -printf "$1" -o -type d -printf 'd%P//%m\0' -o -type l -printf 'l%P//%l\0' \
     -o -printf '?%P//\0'
 }}
-recorded() {{ said=; [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && read -r said <"$rel/.$1/digest"; }}
+recorded() {{
+  said=
+  [ -n "$1" ] && [ -d "$rel/$1" ] && [ -f "$rel/.$1/digest" ] && owned "$1" && read -r said <"$rel/.$1/digest"
+}}
 touched() {{
   if [ -f "$rel/.$1/seal" ]; then set -- "$1" seal "$sealed"; else set -- "$1" linked "$linked"; fi
   [ "$( (cd "$rel/$1" && found "$3") | sort -z | comm -z -13 - "$rel/.$1/$2" | wc -c)" -ne 2 ]
@@ -91,28 +103,11 @@ touched() {{
         )
 }
 
-/// Tells whether a spare can be worked in: no link leads what is done in it to another place, and nobody
-/// else lets nobody write into its folders. Few folders are looked at without a program; by `links_gone`
-/// all are, and every link goes.
-fn fit(arrival: &Arrival<'_>) -> String {
-    let looked_at = match arrival.folders {
-        None => "false".to_owned(),
-        Some(folders) => format!(
-            r#"for folder in . {folders}; do
-    if [ -L "$1/$folder" ] || {{ [ -e "$1/$folder" ] && [ ! -w "$1/$folder" ]; }}; then return 1; fi
-  done"#
-        ),
-    };
-    format!(
-        r#"links_gone() {{
-  said=$(find "$1" ! -type d ! -type f -delete -o -type d ! -writable -print -quit 2>&1) && [ -z "$said" ]
-}}
-fit() {{
-  {looked_at}
-}}
-"#
-    )
-}
+/// Tells whether a spare can be worked in: every folder is looked at, and every link goes, so that none leads
+/// what is done in it to another place.
+const USABLE: &str = r#"links_gone() { said=$(find "$1" ! -type d ! -type f -delete 2>&1) && [ -z "$said" ]; }
+usable() { fit "$1" && links_gone "$1"; }
+"#;
 
 /// Says what is there: an [`OFFER`], with the release `from` that a delta can start from and the spare.
 fn look(arrival: &Arrival<'_>) -> String {
@@ -137,8 +132,7 @@ for one in "$live" "$newest"; do
 done
 for one in "$spare"/.[0-9]*/{seal}; do
   one=${{one%/{seal}}} one=${{one##*/.}}
-  if [ "$from" != - ] && [ -d "$spare/$one" ] && read -r record <"$spare/.$one/digest" &&
-    {{ fit "$spare/$one" || links_gone "$spare/$one"; }}; then
+  if [ "$from" != - ] && [ -d "$spare/$one" ] && read -r record <"$spare/.$one/digest" && usable "$spare/$one"; then
     old=$one
   fi
 done
@@ -163,7 +157,7 @@ printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
 
 /// Says what is there and ends.
 pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
-    opening(arrival) + &go_on(None) + &fit(arrival) + &look(arrival)
+    opening(arrival) + &go_on(None) + USABLE + &look(arrival)
 }
 
 /// Goes on with the script `then`, if there is one, once the release is there.
@@ -184,31 +178,45 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> St
     };
     opening(arrival)
         + &go_on(then)
-        + &fit(arrival)
+        + USABLE
         + &look
         + &prepare(arrival)
         + FAILING
         + "read -r go codec gnu from print sum old length folders\n"
         + BEGIN
-        + "[ $codec != none ] || exit 0\n"
+        + &format!(
+            "[ $codec != none ] || {{ printf '{PART}\\t%s\\n' \"${{part##*/}}\"; exit 0; }}\n"
+        )
         + UNPACK
         + ENTER
         + &keep(arrival)
+        + SETTLE
         + &look_over(arrival)
         + CHECK
         + PUBLISH
         + "go_on\n"
 }
 
-/// Takes the part folder on where its `tree` and its `lists` came by another way. `gnu` and `print`:
+/// Takes the part folder `part` on where its `tree` and its `lists` came by another way. `gnu` and `print`:
 /// as in the line that [`take`] reads.
-pub(super) fn finish(arrival: &Arrival<'_>, gnu: bool, print: &str, sum: &str) -> String {
+pub(super) fn finish(
+    arrival: &Arrival<'_>,
+    part: &str,
+    gnu: bool,
+    print: &str,
+    sum: &str,
+) -> String {
     let gnu = u8::from(gnu);
     opening(arrival)
-        + &format!("gnu={gnu} print={print} sum={sum} old=-\n")
+        + &format!(
+            "part=$rel/{} gnu={gnu} print={print} sum={sum} old=-\n",
+            quote(part)
+        )
+        + "told=$part/lists/told\n"
         + FAILING
         + ENTER
         + &keep(arrival)
+        + SETTLE
         + &look_over(arrival)
         + CHECK
         + PUBLISH

@@ -18,12 +18,16 @@ use super::script::{self, Arrival};
 use super::{Sent, Shipment};
 use crate::deploy::destination::Destination;
 use crate::deploy::error::StepError;
-use crate::deploy::files_alone;
+use crate::deploy::files_alone::Folder;
 use crate::deploy::run::{StepFrame, bytes};
 use crate::deploy::said::refusal::{
-    DAMAGED, FOREIGN_RELEASE, NO_COMMANDS, NOT_A_LINK, Refusal, TOOL_MISSING,
+    DAMAGED, FOREIGN_RELEASE, NO_COMMANDS, NOT_A_LINK, NOT_REPLACED, Refusal, TOOL_MISSING,
 };
 use crate::ssh::{Cause, Files, Kind, NewRemoteFile};
+use crate::store::ReleaseId;
+
+/// The bit that a folder hands down to folders that are made in it, with its group.
+const SETGID: u32 = 0o2000;
 
 /// How what is there compares to the manifest.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,10 +46,11 @@ impl Shipment {
         &self,
         destination: &Destination,
         arrival: &Arrival<'_>,
+        part_name: &str,
         offer: &Offer,
         frame: &StepFrame<'_>,
     ) -> Result<Sent, StepError> {
-        let part = Path::new(arrival.base).join(format!("releases/{}.part", self.release));
+        let part = Path::new(arrival.base).join("releases").join(part_name);
         let ours = part.join(self.release.to_string());
         let records = self.manifest.records();
         let (print, sum) = match offer.checksum_tool() {
@@ -66,7 +71,7 @@ impl Shipment {
                 Ok(sent)
             })?
         };
-        let script = script::finish(arrival, print == "zero", print, &sum);
+        let script = script::finish(arrival, part_name, print == "zero", print, &sum);
         frame.run(destination, &script, None, &mut |line| frame.line(line))?;
         Ok(Sent::Singly { bytes: sent })
     }
@@ -83,40 +88,50 @@ impl Shipment {
         }
         let singly = Singly::open(self, destination, frame)?;
         let files = &singly.files;
-        let (current, releases) = (
-            Path::new(base).join("current"),
-            Path::new(base).join("releases"),
-        );
-        let (name, ours) = (
-            self.release.to_string(),
-            releases.join(self.release.to_string()),
-        );
-        let live = match files.look(&current)? {
-            Some(found) if found.kind == Kind::Link => Some(files.link_target(&current)?),
-            Some(_) => {
+        let current = Path::new(base).join("current");
+        let releases = Folder {
+            files,
+            path: Path::new(base).join("releases"),
+            owner: &self.owner,
+        };
+        let name = self.release.to_string();
+        let ours = releases.path.join(&name);
+        match files.look(&current)? {
+            Some(found) if found.kind != Kind::Link => {
                 return Err(Refusal::of(NOT_A_LINK, &[&current.to_string_lossy()]).into());
             }
-            None => None,
-        };
-        if files.look(&ours)?.is_some() && singly.compare(&ours)? == Compared::Same {
+            _ => {}
+        }
+        let is_there = files.look(&ours)?.is_some();
+        if is_there && releases.owns(self.release)? && singly.compare(&ours)? == Compared::Same {
             return Ok(Sent::Nothing);
         }
-        if live.is_some_and(|live| live == Path::new("releases").join(&name)) {
+        if is_there && files.real(&current).ok() == Some(files.real(&ours)?) {
             let current = current.to_string_lossy();
             return Err(Refusal::of(FOREIGN_RELEASE, &[&current, &name]).into());
         }
-        files.make_folders(&releases)?;
-        files_alone::drop_parts(files, &releases)?;
-        let part = releases.join(format!("{name}.part"));
+        files.make_folders(&releases.path)?;
+        for stays in releases.drop_parts()?.into_iter().chain(releases.sweep()?) {
+            frame.line(&stays.to_string());
+        }
+        let part = releases.free_part(self.release)?;
+        let (tree, record) = (part.join(&name), part.join(format!(".{name}")));
         let sent = singly.or_remove(&part, || {
-            files.make_folder(&part)?;
-            let sent = singly.bring(&part)?;
-            singly.verify(&part)?;
+            for folder in [&part, &record, &tree] {
+                files.make_folder(folder)?;
+            }
+            let owner = &mut self.owner.line();
+            singly.write(&record.join("owner"), &mut owner.as_bytes())?;
+            let sent = singly.bring(&tree)?;
+            singly.verify(&tree)?;
             Ok(sent)
         })?;
-        files.remove_all(&ours)?;
-        files.remove_all(&releases.join(format!(".{name}")))?;
-        files.rename(&part, &ours)?;
+        singly.make_room(&releases, self.release, is_there)?;
+        files.rename(&record, &releases.path.join(format!(".{name}")))?;
+        files.rename(&tree, &ours)?;
+        if let Err(left) = files.remove_all(&part) {
+            frame.line(&left.to_string());
+        }
         Ok(Sent::Singly { bytes: sent })
     }
 }
@@ -162,10 +177,38 @@ impl<'a> Singly<'a> {
         })
     }
 
+    /// Moves what has the release's name out of the way: what is not ours stays, beside it.
+    fn make_room(
+        &self,
+        releases: &Folder<'_>,
+        release: ReleaseId,
+        is_there: bool,
+    ) -> Result<(), StepError> {
+        let name = release.to_string();
+        let mut stays = None;
+        if is_there && releases.owns(release)? {
+            stays = releases.discard(&name)?;
+        } else if is_there {
+            let aside = releases.aside(&format!("{name}.aside-"))?;
+            self.files.rename(&releases.path.join(&name), &aside)?;
+            self.frame
+                .line(&format!("moved aside: {}", aside.display()));
+        }
+        match stays.or(releases.discard(&format!(".{name}"))?) {
+            None => Ok(()),
+            Some(stays) => {
+                self.frame.line(&stays.to_string());
+                let place = releases.path.join(&stays.name);
+                Err(Refusal::of(NOT_REPLACED, &[&place.to_string_lossy()]).into())
+            }
+        }
+    }
+
     /// Writes every folder, link and file below `tree`, which is there; returns how many bytes the files
     /// have.
     fn bring(&self, tree: &Path) -> Result<u64, StepError> {
         let (entries, all) = (self.shipment.manifest.entries(), self.shipment.bytes());
+        let inherited = self.files.follow(tree)?.mode & SETGID;
         let opened = self
             .shipment
             .packs
@@ -215,9 +258,10 @@ impl<'a> Singly<'a> {
         for Entry { path, what } in entries.iter().rev() {
             if let What::Folder { mode } = what {
                 let place = tree.join(OsStr::from_bytes(path));
-                self.files.set_mode(&place, *mode)?;
+                self.files.set_mode(&place, *mode | inherited)?;
             }
         }
+        self.files.set_mode(tree, 0o755 | inherited)?;
         Ok(sent)
     }
 
@@ -283,7 +327,7 @@ impl<'a> Singly<'a> {
                 if !is_same {
                     return Ok(Compared::Different(path));
                 }
-                are_modes_kept &= mode == about.mode;
+                are_modes_kept &= mode == about.mode & !SETGID;
                 found += 1;
             }
         }

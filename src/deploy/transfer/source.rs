@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -39,10 +39,12 @@ pub(in crate::deploy) struct Watch<'a> {
 }
 
 impl Source {
-    /// Lists everything. What `previous` knows of the repository's contents is not read again.
+    /// Lists everything. What `previous` knows of the repository's contents is not read again; what it has
+    /// not, or with another content, gets the release's time `now`, in seconds since 1970.
     pub(super) fn manifest(
         &self,
         previous: Option<&Manifest>,
+        now: i64,
         watch: &Watch<'_>,
     ) -> Result<Manifest, StepError> {
         let mut manifest = match self {
@@ -60,9 +62,7 @@ impl Source {
                 Manifest::of(entries)
             }
         };
-        if let Some(previous) = previous {
-            manifest.keep_times(previous);
-        }
+        manifest.set_times(previous.unwrap_or(&Manifest::default()), now);
         Ok(manifest)
     }
 
@@ -151,7 +151,7 @@ fn of_commit(
                     size,
                     sum,
                     cksum,
-                    time: snapshot.time(),
+                    time: 0,
                     blob: Some(blob),
                 }
             }
@@ -185,8 +185,9 @@ fn walk(
         }
         let metadata = path.symlink_metadata().map_err(StepError::file(&path))?;
         let what = if metadata.is_dir() {
+            // Its owner always looks into it: else nobody could verify what is in it.
             What::Folder {
-                mode: mode(&metadata),
+                mode: mode(&metadata) | 0o500,
             }
         } else if metadata.is_file() {
             let mut file = File::open(&path).map_err(StepError::file(&path))?;
@@ -198,7 +199,7 @@ fn walk(
                 size: metadata.len(),
                 sum,
                 cksum,
-                time: metadata.mtime(),
+                time: 0,
                 blob: None,
             }
         } else if metadata.is_symlink() {

@@ -2,14 +2,21 @@
 
 use super::Arrival;
 
-/// Makes the empty part folder.
+/// Makes the empty part folder, under a name that is free.
 pub(super) fn prepare(arrival: &Arrival<'_>) -> String {
     let release = arrival.release;
     format!(
         r#"[ -d "$rel" ] || said=$(mkdir -p "$rel" 2>&1) || refuse releases_not_made "$rel" "${{said##*: }}"
-if [ "$live" = {release} ]; then refuse foreign_release "$base/current" {release}; fi
+if [ "$live" = {release} ] || [ "$link" = releases/{release} ]; then refuse foreign_release "$base/current" {release}; fi
 drop_parts
+turn=1
+while [ -e "$part" ] || [ -L "$part" ]; do
+  turn=$((turn + 1))
+  part=$rel/$ours.part-$turn
+done
 said=$(mkdir "$part" "$part/lists" "$part/.$ours" "$part/$ours" 2>&1) || refuse releases_not_written "$rel" "${{said##*: }}"
+echo "$owner" >"$part/.$ours/owner" || refuse releases_not_written "$rel" "$part"
+told=$part/lists/told
 "#
     )
 }
@@ -19,7 +26,7 @@ pub(super) const FAILING: &str = r#"fail() {
   cd "$rel"
   drop_parts
   if [ "$old" != - ]; then
-    rm -rf "$spare" || :
+    discard .spare || :
     refuse spare_failed "$old" "$2"
   fi
   if [ "$from" != - ]; then refuse delta_failed "$from" "$2"; fi
@@ -32,7 +39,7 @@ names() {
 
 /// The part folder that the release is made in: an empty one, or the spare without what does not stay.
 pub(super) const BEGIN: &str = r#"if [ "$old" = - ]; then
-  [ ! -e "$spare" ] || rm -rf "$spare" || :
+  discard .spare || :
 else
   mv -T "$spare/$old" "$part/$ours" 2>"$told" || fail spare "$(cat "$told")"
   cd "$part/$ours"
@@ -63,14 +70,18 @@ pub(super) fn keep(arrival: &Arrival<'_>) -> String {
     let how = if arrival.hard_links {
         "-l"
     } else {
-        "--reflink=auto --preserve=mode,timestamps"
+        // The modes are those of the old files, as no umask takes anything from them, and ACLs are those
+        // that the new folder gives: `--preserve=mode` would copy the old ones.
+        "--reflink=auto --preserve=timestamps"
     };
     format!(
         r#"check=../lists/added
 take_over() {{
   cd "$rel/$from"
+  umask 0
   xargs -0 -r cp -P --remove-destination {how} --parents -t "$part/$ours" -- >"$told" 2>&1 && [ ! -s "$told" ] ||
     fail delta "$(cat "$told")"
+  umask 022
   cd "$part/$ours"
 }}
 copied_as_sealed() {{
@@ -96,6 +107,24 @@ fi
 "#
     )
 }
+
+/// Gives the folders what the old release and the pack had no say in: modes in which nothing could have been
+/// written into them, and the group and setgid bit of `releases` or else of the
+/// project's folder.
+pub(super) const SETTLE: &str = r#"closed() {
+  for list in ../lists/closed-*; do [ ! -s "$list" ] || xargs -0 chmod "${list##*-}" -- <"$list"; done
+}
+handed=$rel
+[ -g "$rel" ] || handed=$base
+grouped() {
+  set -- $(ls -ldn "$handed")
+  [ "$handed" = "$rel" ] || { chgrp "$4" "$rel" && chmod g+s "$rel"; } 2>/dev/null || :
+  find . ! -group "$4" -exec chgrp -h "$4" {} + 2>"$told" || head -n 1 "$told"
+  find . -type d ! -perm -2000 -exec chmod g+s {} +
+}
+closed
+[ ! -g "$handed" ] || grouped
+"#;
 
 /// Looks at the whole tree, writes its seal, and asks whether the tree is what it is to be. In a spare
 /// only what changed is compared; where that is not right, what the application left goes, and where all
@@ -124,18 +153,26 @@ seal() {{
 whole() {{
   {{ find . -mindepth 1 -type f -printf 'f%P//%m %s\0' -fprintf $seal "{format}" \
     -o -type d -printf 'd%P//%m\0' -fprintf $seal 'd%P//%m\0' \
-    -o -type l -printf 'l%P//%l\0' -fprintf $seal 'l%P//%l\0' -o -printf '?%P//\0' || echo failed; }} | sort -z
+    -o -type l -printf 'l%P//%l\0' -fprintf $seal 'l%P//%l\0' -o -printf '?%P//\0' || echo failed; }} |
+    if [ -g . ]; then sed -z 's|^\(d.*//\)[0-7]*\([0-7]\{{3\}}\)$|\1\2|' | sort -z; else sort -z; fi
   sort -z -o $seal $seal && printf '~\0' >>$seal
 }}
 modeless() {{ whole | sed -z 's|^\([df].*//\)[0-7]* \{{0,1\}}|\1|'; }}
 as_planned() {{
   comm -z -3 "$spare/.$old/{seal}" $seal >../lists/differs && printf '.\0' >>../lists/differs &&
-    sed -z '/^\t*f/s|///.*||' ../lists/differs >../lists/is && sort -z -o ../lists/is ../lists/is &&
+    sed -z '/^\t*f/s|///.*||; s|^\(\t*d.*//\)[0-7]*\([0-7]\{{3\}}\)$|\1\2|' ../lists/differs >../lists/is && sort -z -o ../lists/is ../lists/is &&
     cmp -s ../lists/is ../lists/changed
 }}
 is() {{
   said=$($1 | sha256sum)
   [ "${{said%% *}}" = "$2" ]
+}}
+set_modes() {{
+  find . -mindepth 1 -type d -exec chmod u=rwx,go=rx {{}} +
+  find . -type f -perm -100 -exec chmod 755 {{}} +
+  find . -type f ! -perm -100 -exec chmod 644 {{}} +
+  for list in ../lists/modes-*; do [ ! -s "$list" ] || xargs -0 chmod "${{list##*-}}" -- <"$list"; done
+  closed
 }}
 tidy() {{
   names ../.$ours/sums | sort -z >../lists/files
@@ -160,7 +197,7 @@ elif [ "$old" != - ]; then
       check=../.$ours/sums print=zero
     fi
   fi
-elif ! is whole {shape}; then
+elif ! is whole {shape} && {{ ! is modeless {modeless} || ! set_modes 2>"$told" || ! is whole {shape}; }}; then
   [ "$from" = - ] || fail delta shape
   is modeless {modeless} || fail damaged shape
   echo 'this file system does not keep the modes of files'
@@ -199,14 +236,26 @@ if [ -s $check ]; then
 fi
 "#;
 
-/// The record first: where the folder is, its record is.
+/// The record first: where the folder is, its record is. A release of this number that is not ours is moved
+/// aside.
 pub(super) const PUBLISH: &str = r#"cd "$rel"
-[ ! -e "$ours" ] && [ ! -e ".$ours" ] || rm -rf "$ours" ".$ours"
+if [ -e "$ours" ] || [ -L "$ours" ]; then
+  if owned "$ours"; then
+    discard "$ours" || :
+  else
+    turn=1
+    while [ -e "$ours.aside-$turn" ] || [ -L "$ours.aside-$turn" ]; do turn=$((turn + 1)); done
+    ! mounted "$ours" && mv "./$ours" "./$ours.aside-$turn" && echo "moved aside: $rel/$ours.aside-$turn" || :
+  fi
+  [ ! -e "$ours" ] && [ ! -L "$ours" ] || fail foreign_release "$ours"
+fi
+discard ".$ours" || :
 if [ $keep = 1 ]; then
   echo "$want" >"$part/.$ours/digest"
-  mv "$part/.$ours" "$part/$ours" .
 else
-  mv "$part/$ours" .
+  rm -f "$part/.$ours/sums" "$part/.$ours/seal" "$part/.$ours/linked"
 fi
-rm -rf "$part" "$spare"/.[0-9]* "$spare"/[0-9]* || :
+mv "$part/.$ours" "$part/$ours" .
+rm -rf "$part" "$spare"/.[0-9]* || :
+for one in "$spare"/[0-9]*; do [ ! -e "$one" ] || discard .spare || :; done
 "#;

@@ -15,6 +15,10 @@ use super::super::script::{look_only, take};
 use super::super::*;
 use crate::deploy::plan::tests::spec;
 use crate::deploy::said::refusal::Refusal;
+use crate::deploy::script::Keep;
+use crate::store::ProjectId;
+use crate::store::installation::Installation;
+use crate::store::nodes::Sent;
 
 /// A platform with a work tree, and a server's folder.
 pub(super) struct Place {
@@ -89,6 +93,15 @@ pub(super) fn tree(nodes: &[(&str, Node)]) -> Tree {
         .collect()
 }
 
+/// The installation whose releases they are.
+pub(super) fn owner() -> Owner {
+    let installation = Installation {
+        name: "0123456789abcdef".to_owned(),
+        unmarked_through: ReleaseId(0),
+    };
+    Owner::of(&installation, ProjectId(1))
+}
+
 impl Place {
     pub(super) fn new() -> Self {
         Self {
@@ -116,6 +129,8 @@ impl Place {
             .flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            // The link that `current` was.
+            .filter(|name| name != ".before")
             .collect();
         names.sort();
         names
@@ -155,6 +170,7 @@ impl Place {
             source,
             &self.path("manifests"),
             &work,
+            owner(),
             &watch,
         )
         .unwrap()
@@ -199,9 +215,21 @@ impl Place {
     pub(super) fn go_live(&self, id: i64, keep: i32) {
         let base = self.base();
         let base = base.to_str().unwrap();
+        let sent: Vec<Sent> = (1..=id)
+            .rev()
+            .map(|id| Sent {
+                release: ReleaseId(id),
+                is_whole: true,
+            })
+            .collect();
+        let keep = Keep {
+            count: keep,
+            sent: &sent,
+            owner: &owner(),
+        };
         for script in [
             crate::deploy::script::switch(base, ReleaseId(id)),
-            crate::deploy::script::prune(base, keep, &[], None),
+            crate::deploy::script::prune(base, &keep),
         ] {
             let output = self.sh(&script, b"");
             assert!(output.status.success(), "{output:?}");

@@ -1,0 +1,1 @@
+DELETE FROM meta WHERE key IN ('installation', 'unmarked_releases');
