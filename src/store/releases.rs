@@ -277,17 +277,8 @@ pub fn newest_of(
 /// Those of the database.
 pub fn live_before(conn: &mut Conn, release: &Release) -> Result<Option<Release>> {
     let files = release.target_id.unwrap_or(release.id);
-    let before: Vec<(ReleaseId, Option<ReleaseId>)> = releases::table
-        .filter(releases::project_id.eq(release.project_id))
-        .filter(releases::state.eq(ReleaseState::Succeeded))
-        .filter(releases::id.lt(release.id))
-        .order(releases::id.desc())
-        .limit(1)
-        .select((releases::id, releases::target_id))
-        .load(conn)?;
-    before
-        .first()
-        .map(|(id, target)| target.unwrap_or(*id))
+    newest_success(conn, release.project_id, release.id)?
+        .map(|(_, before)| before)
         .filter(|before| *before != files)
         .map(|before| find(conn, before))
         .transpose()
@@ -298,30 +289,36 @@ pub fn live_before(conn: &mut Conn, release: &Release) -> Result<Option<Release>
 /// # Errors
 /// Those of the database.
 pub fn last_success(conn: &mut Conn, project: ProjectId) -> Result<Option<Release>> {
+    newest_success(conn, project, NEWEST)?
+        .map(|(_, files)| find(conn, files))
+        .transpose()
+}
+
+/// Comes after every release.
+const NEWEST: ReleaseId = ReleaseId(i64::MAX);
+
+/// The newest release of `project` before `before` that succeeded, and the one that its files came with.
+fn newest_success(
+    conn: &mut Conn,
+    project: ProjectId,
+    before: ReleaseId,
+) -> Result<Option<(ReleaseId, ReleaseId)>> {
     let newest: Option<(ReleaseId, Option<ReleaseId>)> = releases::table
         .filter(releases::project_id.eq(project))
         .filter(releases::state.eq(ReleaseState::Succeeded))
+        .filter(releases::id.lt(before))
         .order(releases::id.desc())
         .select((releases::id, releases::target_id))
         .first(conn)
         .optional()?;
-    newest
-        .map(|(id, target)| find(conn, target.unwrap_or(id)))
-        .transpose()
+    Ok(newest.map(|(id, target)| (id, target.unwrap_or(id))))
 }
 
 /// The release whose files all servers of `project` have now, as far as the platform knows: that of
 /// its newest success, unless a later release has turned some server to its own files.
 pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
     use super::schema::nodes::dsl as node;
-    let newest: Option<(ReleaseId, Option<ReleaseId>)> = releases::table
-        .filter(releases::project_id.eq(project))
-        .filter(releases::state.eq(ReleaseState::Succeeded))
-        .order(releases::id.desc())
-        .select((releases::id, releases::target_id))
-        .first(conn)
-        .optional()?;
-    let Some((id, target)) = newest else {
+    let Some((id, files)) = newest_success(conn, project, NEWEST)? else {
         return Ok(None);
     };
     let later: Vec<ReleaseId> = releases::table
@@ -334,9 +331,5 @@ pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
         .filter(node::step.eq("switch"))
         .filter(node::started_at.is_not_null());
     let switched_later = diesel::select(diesel::dsl::exists(switched_later)).get_result(conn)?;
-    Ok(if switched_later {
-        None
-    } else {
-        Some(target.unwrap_or(id))
-    })
+    Ok(if switched_later { None } else { Some(files) })
 }
