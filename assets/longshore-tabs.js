@@ -117,6 +117,7 @@
     }
 
     function lead(isLeader) {
+      clearTimeout(gather);
       leads = isLeader;
       isReady = false;
       members = {};
@@ -124,10 +125,15 @@
       link.restart();
     }
 
+    /* Until the restart, what comes still begins at the old afters: a newcomer's counts from there on. */
     function reunite() {
       clearTimeout(gather);
       gather = setTimeout(function () {
         link.rooms = unite();
+        others().forEach(function (key) {
+          if (members[key].isNew) { link.afters.push(members[key].after); }
+          members[key].isNew = false;
+        });
         link.restart();
       }, GATHER_MS);
     }
@@ -140,6 +146,7 @@
         if (isMember && unite().length < link.rooms.length) { reunite(); }
       } else if (packet.type === 'join' || isMember) {
         packet.heard = Date.now();
+        if (isMember && members[packet.from].isNew) { packet.isNew = true; }
         members[packet.from] = packet;
         if (packet.type === 'join') { admit(packet); } else { bus.post({ type: 'pong', to: packet.from }); }
         if (packet.isSeen !== wasSeen) { link.wake(); }
@@ -156,7 +163,7 @@
       if (isSameHistory && packet.rooms.every(within(link.rooms)) && !isAfter(number(link.cursor), number(packet.after))) {
         bus.post({ type: 'batch', rooms: link.rooms, from: number(link.cursor), reply: { cursor: link.cursor, messages: [] } });
       } else {
-        link.afters.push(packet.after);
+        packet.isNew = true;
         reunite();
       }
     }

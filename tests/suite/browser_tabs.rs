@@ -122,6 +122,65 @@ fn tabs_with_other_rooms_share_and_each_gets_its_own() {
     until_true("one connection", || proxy.open("/ws") == 1);
 }
 
+/// Keeps a leader's restart for a newcomer until the test lets it go.
+const RESTART_BY_HAND: &str = "
+    var set = window.setTimeout;
+    window.setTimeout = function (run, ms, argument) {
+        if (ms !== 30) { return set.call(window, run, ms, argument); }
+        window.restart = run;
+    };";
+
+/// Keeps the answer to a page's first poll until the test lets it go; the page waits for it, and looks for
+/// nothing when its window comes into view.
+const ANSWER_BY_HAND: &str = "
+    var set = window.setTimeout;
+    window.setTimeout = function (run, ms, argument) {
+        return set.call(window, run, ms === 4000 || ms === 10000 ? 60000 : ms, argument);
+    };
+    document.addEventListener = function () {};
+    var send = XMLHttpRequest.prototype.send;
+    XMLHttpRequest.prototype.send = function () {
+        var take = this.onload;
+        if (!window.answer) { this.onload = function () { window.answer = take; }; }
+        send.call(this);
+    };";
+
+#[test]
+fn a_tab_that_joins_from_an_older_position_misses_nothing_that_comes_meanwhile() {
+    let server = Longshore::settings().start();
+    let browser = Browser::start();
+    let bob = server.wire("bob");
+    let page = format!("{}/tabs", server.url);
+    let only_streams = "transports: ['websocket']";
+    let leader = browser.window();
+    browser.open_page(&page, RESTART_BY_HAND);
+    browser.subscribe(only_streams);
+    browser.wait_for_transport("websocket");
+    let newcomer = browser.open_window();
+    browser.open_page(&page, ANSWER_BY_HAND);
+    browser.subscribe(only_streams);
+    browser.wait_for("window.answer");
+    // The leader goes ahead of the newcomer, and on while the newcomer's position is to be taken up.
+    let mut said = vec!["before the answer".to_owned()];
+    bob.say(&said[0]);
+    browser.switch_to(&leader);
+    browser.assert_got("window", &said);
+    browser.switch_to(&newcomer);
+    browser.script("answer();");
+    browser.switch_to(&leader);
+    browser.wait_for("window.restart");
+    said.push("before the restart".to_owned());
+    bob.say(&said[1]);
+    browser.assert_got("window", &said);
+    browser.script("restart();");
+    said.push("behind it".to_owned());
+    bob.say(&said[2]);
+    for window in [&leader, &newcomer] {
+        browser.switch_to(window);
+        browser.assert_got("window", &said);
+    }
+}
+
 #[test]
 fn tabs_with_more_rooms_than_one_client_may_have_connect_for_themselves() {
     let server = Longshore::settings().start();
