@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
     mount_change, mount_remount, unmount,
 };
-use rustix::process::pivot_root;
+use rustix::process::{chroot, pivot_root};
 
 use super::stage::told;
 use super::{CACHE, Order, TREE};
@@ -68,12 +69,31 @@ pub(super) fn build(order: &Order) -> io::Result<()> {
 /// Makes an empty file system the root, with the machine's below it at [`OLD`].
 fn step_aside() -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(told("mount propagation"))?;
+    match mount_change("/", private) {
+        // mount(2): not a mount point.
+        Err(Errno::INVAL) => return step_aside_in_a_chroot(),
+        changed => changed.map_err(told("mount propagation"))?,
+    }
     tmpfs("/tmp", MountFlags::NOSUID | MountFlags::NODEV)?;
     fs::create_dir("/tmp/old")?;
     fs::create_dir("/tmp/new")?;
     mount_bind("/tmp/new", "/tmp/new").map_err(told("bind"))?;
     pivot_root("/tmp", "/tmp/old").map_err(told("pivot_root"))?;
+    std::env::set_current_dir("/")
+}
+
+/// The same where the root is a folder of a file system. It cannot be moved, and what is mounted in it may
+/// be seen outside; `/proc` is a mount of its own, which can be made private.
+fn step_aside_in_a_chroot() -> io::Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/proc", private).map_err(told("mount propagation"))?;
+    tmpfs("/proc", MountFlags::NOSUID | MountFlags::NODEV)?;
+    fs::create_dir("/proc/old")?;
+    fs::create_dir("/proc/new")?;
+    mount_bind_recursive("/", "/proc/old").map_err(told("the machine's root"))?;
+    mount_change("/proc/old", private).map_err(told("mount propagation"))?;
+    mount_bind("/proc/new", "/proc/new").map_err(told("bind"))?;
+    chroot("/proc").map_err(told("chroot"))?;
     std::env::set_current_dir("/")
 }
 

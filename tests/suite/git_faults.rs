@@ -150,8 +150,10 @@ fn a_full_disk_is_named_and_the_next_fetch_heals() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
-    // The namespace takes the file system with it when the script ends.
+    // The namespace takes the file system with it when the script ends. The root of a chroot, which is no
+    // mount point, cannot be made private: there the script's own end does.
     let script = r#"
+        mount --make-rprivate / 2>/dev/null || trap 'umount "$disk"' EXIT
         mount -t tmpfs -o size="$1" tmpfs "$2"; disk=$2; program=$3; url=$4; more=$5
         fetch() { "$program" git branches "$url" --allow-loopback --mirrors "$disk/mirrors"; }
         shift 5
@@ -159,7 +161,8 @@ fn a_full_disk_is_named_and_the_next_fetch_heals() {
     "#;
     let run = |size: &str, steps: &str| -> Output {
         Command::new("unshare")
-            .args(["-m", "sh", "-euc", script, "sh", size])
+            .args(["--propagation", "unchanged", "-m"])
+            .args(["sh", "-euc", script, "sh", size])
             .arg(&disk)
             .arg(env!("CARGO_BIN_EXE_longshore"))
             .arg(host.url())

@@ -1,15 +1,40 @@
 //! What a project's commands on the platform's machine can reach, and what they leave there.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::Command;
 use std::time::Duration;
 
+use nix::libc::{SYS_add_key, SYS_landlock_create_ruleset};
 use serde_json::json;
 
-use crate::fixture::{Fleet, Gate, Longshore, Settings, until_true};
+use crate::fixture::{Fleet, Gate, Longshore, Settings, Someone, USER, until_true};
 
 /// Debian's `daemon`, an account that every machine has.
 const ACCOUNT: u32 = 1;
 
 /// Takes the namespaces away from the program that follows, as a container's system does.
+fn no_namespaces() -> &'static [&'static str] {
+    if has_user_namespaces() {
+        &NO_NAMESPACES
+    } else {
+        &[
+            "setpriv",
+            "--inh-caps",
+            "-sys_admin",
+            "--bounding-set",
+            "-sys_admin",
+        ]
+    }
+}
+
+/// False in a chroot (clone(2), EPERM) and in most containers: there a platform that is not root has no
+/// namespaces.
+fn has_user_namespaces() -> bool {
+    let tried = Command::new("unshare").args(["-Ur", "true"]).output();
+    tried.expect("unshare").status.success()
+}
+
 const NO_NAMESPACES: [&str; 5] = [
     "unshare",
     "-Ur",
@@ -85,22 +110,62 @@ fn a_build_under_run_as_reads_none_of_the_platforms_secrets() {
 #[test]
 fn a_build_of_a_platform_that_is_not_root_reads_none_of_its_secrets() {
     let (_, logs) = nothing_is_stolen(settings().owned_by(ACCOUNT));
-    assert!(!logs.contains("without a full sandbox"), "{logs}");
+    let is_confined = !logs.contains("without a full sandbox");
+    assert_eq!(is_confined, has_user_namespaces(), "{logs}");
 }
 
 #[test]
 fn a_build_without_namespaces_reads_no_secrets_and_the_platform_says_what_is_missing() {
-    let (fleet, logs) = nothing_is_stolen(settings().under(&NO_NAMESPACES));
+    let (fleet, logs) = nothing_is_stolen(settings().under(no_namespaces()));
     assert!(logs.contains("without a full sandbox"), "{logs}");
     let log = fleet.longshore.log();
     assert!(log.contains("builds run without a full sandbox"), "{log}");
+    assert!(tells_on_the_projects_page(&fleet));
+}
+
+/// True where the page of a project says that builds run without a full sandbox.
+fn tells_on_the_projects_page(fleet: &Fleet) -> bool {
+    let page = Someone::logged_in(&fleet.longshore, USER).get("/projects/1/edit");
+    assert_eq!(page.status, 200, "{}", page.text);
+    page.text.contains("id=\"unconfined\"")
+}
+
+/// Asks for things of the machine that no file system shows: a key of the kernel's keyrings, and a
+/// connection to the abstract socket `name`. Prints what was reached, and the version of the kernel's
+/// Landlock, which keeps sockets apart from the sixth on.
+fn reach_out(name: &str) -> String {
+    let (add_key, landlock) = (SYS_add_key, SYS_landlock_create_ruleset);
+    format!(
+        r#"perl -MSocket -e '
+        my ($type, $key, $text) = ("user", "longshore", "x");
+        print "REACHED keyring\n" if syscall({add_key}, $type, $key, $text, 1, -4) != -1;
+        socket(my $socket, AF_UNIX, SOCK_STREAM, 0) or die;
+        print "REACHED socket\n" if connect($socket, pack("S a*", AF_UNIX, "\0{name}"));
+        print "landlock ", syscall({landlock}, 0, 0, 1), "\n";'"#
+    )
+}
+
+#[test]
+fn a_build_reaches_neither_the_kernels_keyrings_nor_sockets_without_a_file() {
+    let name = format!("longshore-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let fleet = Fleet::of(1);
+    let project = fleet.project(json!({"build": reach_out(&name)}));
+    let id = fleet.succeed(&project, "main");
+    let log = fleet.node_log(&id, "compile");
+    let version = log.split("landlock ").nth(1).expect(&log).trim();
+    let version: i32 = version.parse().expect(&log);
+    assert!(!log.contains("REACHED keyring"), "{log}");
+    assert!(version < 6 || !log.contains("REACHED socket"), "{log}");
+    assert!(!tells_on_the_projects_page(&fleet));
 }
 
 #[test]
 fn a_platform_that_requires_a_sandbox_does_not_start_without_one() {
     let started = std::panic::catch_unwind(|| {
         settings()
-            .under(&NO_NAMESPACES)
+            .under(no_namespaces())
             .set("build_sandbox", "require")
             .start()
     });
@@ -148,7 +213,7 @@ fn nothing_that_a_build_starts_outlives_it() {
 
 #[test]
 fn nothing_that_a_build_starts_outlives_it_without_namespaces() {
-    let settings = Longshore::settings().under(&NO_NAMESPACES);
+    let settings = Longshore::settings().under(no_namespaces());
     nothing_is_left_behind(settings, "86312");
 }
 
