@@ -27,6 +27,8 @@ async fn run() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written, because the disk with the log is full, is lost and ends no thread.
+        .log_internal_errors(false)
         .init();
     match cli.run().await {
         Ok(code) => code,

@@ -44,6 +44,9 @@ impl Engine {
             // Put down before looking: what is queued from here on wakes again.
             dispatch.woken = false;
             drop(dispatch);
+            if let Err(error) = self.sweep_abandoned() {
+                tracing::error!(%error, "releases without a worker cannot be ended");
+            }
             if let Err(error) = self.start_queued() {
                 tracing::error!(%error, "queued releases cannot be started");
                 thread::sleep(GLANCE);
@@ -155,7 +158,7 @@ impl Engine {
         let mut causes = Causes::default();
         causes.add(None, Step::Start.as_str(), Message::from(error), 1);
         let causes = Message::Causes(causes);
-        Recorder::new(self.0.store.clone(), id).end(
+        Recorder::new(self.0.store.clone(), id).try_end(
             (NodeState::Failed, &Message::default()),
             NodeState::Skipped,
             |_| ReleaseChange {

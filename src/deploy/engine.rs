@@ -15,7 +15,7 @@ use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
 use super::run::{Stop, StopReason};
 use super::said::Message;
-use super::{Options, platform};
+use super::{Options, platform, worker};
 use crate::git::{CommitId, Mirrors, UrlPolicy, check_revision};
 use crate::pools::Shares;
 use crate::secret::Vault;
@@ -107,21 +107,36 @@ impl Engine {
 
     fn interrupt_active(&self) -> Result<(), StoreError> {
         for release in self.0.store.read(releases::active_ones)? {
-            Recorder::new(self.0.store.clone(), release.id).end(
-                (NodeState::Interrupted, &Message::platform_stopped()),
-                NodeState::Skipped,
-                |nodes| ReleaseChange {
-                    state: Some(ReleaseState::Interrupted),
-                    message: Some(match super::state::explanation(nodes, 5).stored() {
-                        none if none.is_empty() => Message::platform_stopped().stored(),
-                        causes => causes,
-                    }),
-                    ..ReleaseChange::default()
-                },
-            )?;
+            self.end_abandoned(release.id, &Message::platform_stopped())?;
             tracing::warn!(release = %release.id, "interrupted: it was active when the platform ended");
         }
         Ok(())
+    }
+
+    /// Ends an active release that no worker has, for the reason `why`.
+    fn end_abandoned(&self, id: ReleaseId, why: &Message) -> Result<(), StoreError> {
+        Recorder::new(self.0.store.clone(), id).try_end(
+            (NodeState::Interrupted, why),
+            NodeState::Skipped,
+            |nodes| worker::abandoned(nodes, why),
+        )
+    }
+
+    /// Ends what is running in the database and has no worker: a worker that broke down, or an end that the
+    /// database did not take.
+    pub(super) fn sweep_abandoned(&self) -> Result<(), StoreError> {
+        for release in self.0.store.read(releases::active_ones)? {
+            if release.state != ReleaseState::Running || self.is_running(release.id) {
+                continue;
+            }
+            self.end_abandoned(release.id, &Message::platform_failed())?;
+            tracing::error!(release = %release.id, "ended: it was running without a worker");
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, id: ReleaseId) -> bool {
+        self.lock().running.contains_key(&id)
     }
 
     /// The reason for which commands on the platform have no full sandbox.
@@ -268,10 +283,14 @@ impl Engine {
         Ok(release)
     }
 
-    /// Stops an active release. A queued one is cancelled at once; a running one ends within
-    /// seconds, as its room tells.
+    /// Stops an active release. A queued one is cancelled at once, and one that no worker has; a running one
+    /// ends within seconds, as its room tells.
+    ///
+    /// # Errors
+    /// [`DeployError::Ended`] where it has ended already; those of the database.
     pub fn cancel(&self, id: ReleaseId, by: &str) -> Result<Release, DeployError> {
         let mut told = false;
+        let mut was_running = false;
         for _ in 0..CANCEL_TRIES {
             if let Some(stop) = self.lock().running.get(&id) {
                 stop.stop(StopReason::Cancelled);
@@ -287,8 +306,13 @@ impl Engine {
                         return Ok(cancelled);
                     }
                 }
-                // Claimed since the look at the running ones: look again.
-                ReleaseState::Running => {}
+                // Claimed since the look at the workers: look again.
+                ReleaseState::Running if !was_running => was_running = true,
+                ReleaseState::Running => {
+                    self.cancel_abandoned(id)?;
+                    tracing::warn!(release = %id, by, "cancelled: it was running without a worker");
+                    return Ok(self.0.store.read(|conn| releases::find(conn, id))?);
+                }
                 // Claimed and ended between two tries: by this very cancel.
                 ReleaseState::Cancelled if told => return Ok(release),
                 state => return Err(DeployError::Ended { id, state }),
@@ -296,6 +320,14 @@ impl Engine {
             thread::sleep(CANCEL_PAUSE);
         }
         Ok(self.0.store.read(|conn| releases::find(conn, id))?)
+    }
+
+    fn cancel_abandoned(&self, id: ReleaseId) -> Result<(), StoreError> {
+        Recorder::new(self.0.store.clone(), id).try_end(
+            (NodeState::Cancelled, &Message::default()),
+            NodeState::Cancelled,
+            |nodes| worker::ending(nodes, Some(StopReason::Cancelled)),
+        )
     }
 
     fn cancel_queued(&self, release: &Release) -> Result<Option<Release>, StoreError> {

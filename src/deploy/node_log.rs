@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::error::DeployError;
 use super::recorder::Recorder;
-use crate::store::ReleaseId;
+use crate::store::{ReleaseId, StoreError};
 
 /// How long a line may wait to be sent together with later ones.
 const LINGER: Duration = Duration::from_millis(100);
@@ -221,19 +221,24 @@ impl Shared {
     }
 
     fn send(&self) {
+        let mut unwritten: VecDeque<(String, String)> = VecDeque::new();
         loop {
             let state = self.lock();
+            let is_idle = |state: &mut State| {
+                state.waiting.is_empty() && !state.closed && unwritten.is_empty()
+            };
             let mut state = self
                 .changed
-                .wait_while(state, |state| state.waiting.is_empty() && !state.closed)
+                .wait_while(state, is_idle)
                 .unwrap_or_else(PoisonError::into_inner);
-            let waiting = std::mem::take(&mut state.waiting);
+            let was_behind = !unwritten.is_empty();
+            unwritten.extend(std::mem::take(&mut state.waiting));
             let closed = state.closed;
             drop(state);
-            for (key, text) in waiting {
-                if let Err(error) = self.write(&key, &text) {
-                    tracing::error!(release = %self.release, node = key, %error, "log not written");
-                }
+            if let Err(error) = self.write_in_order(&mut unwritten)
+                && (closed || !was_behind)
+            {
+                tracing::error!(release = %self.release, %error, "log not written");
             }
             if closed {
                 return;
@@ -246,18 +251,39 @@ impl Shared {
         }
     }
 
-    fn write(&self, key: &str, text: &str) -> Result<(), DeployError> {
+    /// Writes and announces the oldest of `pieces` until one of them cannot be written; that one and those
+    /// behind it stay, for the disk may have room again.
+    fn write_in_order(&self, pieces: &mut VecDeque<(String, String)>) -> Result<(), DeployError> {
+        while let Some((key, text)) = pieces.front() {
+            let offset = self.write(key, text)?;
+            if let Err(error) = self.announce(key, offset, text) {
+                // Who reads the log by its file misses nothing.
+                tracing::warn!(release = %self.release, node = key, %error, "log not announced");
+            }
+            pieces.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Appends `text` to a node's log, whole or not at all; gives the place where it begins.
+    fn write(&self, key: &str, text: &str) -> Result<u64, DeployError> {
         let path = path(&self.folder, self.release, key);
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .map_err(DeployError::file(&path))?;
-        let mut offset = file
+        let offset = file
             .seek(SeekFrom::End(0))
             .map_err(DeployError::file(&path))?;
-        file.write_all(text.as_bytes())
-            .map_err(DeployError::file(&path))?;
+        if let Err(cause) = file.write_all(text.as_bytes()) {
+            file.set_len(offset).map_err(DeployError::file(&path))?;
+            return Err(DeployError::file(&path)(cause));
+        }
+        Ok(offset)
+    }
+
+    fn announce(&self, key: &str, mut offset: u64, text: &str) -> Result<(), StoreError> {
         for piece in pieces(text) {
             self.recorder.log_text(key, offset, piece)?;
             offset += piece.len() as u64;

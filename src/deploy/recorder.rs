@@ -1,6 +1,9 @@
 //! Writes down what a release does: each change of state is checked, stored and put into the log
 //! of messages in one transaction.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::said::Message;
@@ -11,6 +14,11 @@ use crate::store::releases::{self, Release, ReleaseChange};
 use crate::store::{
     Conn, Moment, NewEvent, NodeState, ProjectId, ReleaseId, Result, Store, StoreError,
 };
+
+/// The first pause before a write is tried again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest one; the pauses double.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The room that hears of every release.
 pub const RELEASES: &str = "releases";
@@ -129,21 +137,27 @@ impl Recorder {
         Self { store, release }
     }
 
-    /// Takes a node to `to`; [`StoreError::IllegalChange`] if its present state does not allow it.
+    /// Takes a node to `to`, as soon as the database takes it.
+    ///
+    /// # Errors
+    /// [`StoreError::IllegalChange`] if its present state does not allow it; those of the database that do
+    /// not pass.
     pub(super) fn node(&self, key: &str, to: NodeState, message: &Message) -> Result<()> {
-        self.store.record(|conn, log| {
-            let node = nodes::find(conn, self.release, key)?;
-            if !state::node_may(node.state, to) {
-                return Err(StoreError::IllegalChange {
-                    what: format!("node {key} of release {}", self.release),
-                    from: node.state.as_str(),
-                    to: to.as_str(),
-                });
-            }
-            announce_node(&nodes::set_state(conn, &node, to, &message.stored())?, log);
+        self.until_written(|| {
+            self.store.record(|conn, log| {
+                let node = nodes::find(conn, self.release, key)?;
+                if !state::node_may(node.state, to) {
+                    return Err(StoreError::IllegalChange {
+                        what: format!("node {key} of release {}", self.release),
+                        from: node.state.as_str(),
+                        to: to.as_str(),
+                    });
+                }
+                announce_node(&nodes::set_state(conn, &node, to, &message.stored())?, log);
+                Ok(())
+            })?;
             Ok(())
-        })?;
-        Ok(())
+        })
     }
 
     /// Says what a running node is doing. Once it has ended nothing is said any more.
@@ -158,31 +172,73 @@ impl Recorder {
         Ok(())
     }
 
-    /// Changes the release itself.
+    /// Changes the release itself, as soon as the database takes it.
+    ///
+    /// # Errors
+    /// Those of [`node`](Self::node).
     pub(super) fn release(&self, change: &ReleaseChange) -> Result<()> {
+        self.until_written(|| {
+            self.store.record(|conn, log| {
+                let release = releases::find(conn, self.release)?;
+                change_release(conn, log, &release, change)?;
+                Ok(())
+            })?;
+            Ok(())
+        })
+    }
+
+    /// Ends the release, as soon as the database takes it: what is still active goes with it.
+    ///
+    /// # Errors
+    /// Those of [`node`](Self::node).
+    pub(super) fn end(
+        &self,
+        running_to: (NodeState, &Message),
+        waiting_to: NodeState,
+        decide: impl Fn(&[Node]) -> ReleaseChange,
+    ) -> Result<()> {
+        self.until_written(|| self.try_end(running_to, waiting_to, &decide))
+    }
+
+    /// [`end`](Self::end) in one try. A release that has ended stays as it is.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) fn try_end(
+        &self,
+        running_to: (NodeState, &Message),
+        waiting_to: NodeState,
+        decide: impl Fn(&[Node]) -> ReleaseChange,
+    ) -> Result<()> {
         self.store.record(|conn, log| {
             let release = releases::find(conn, self.release)?;
-            change_release(conn, log, &release, change)?;
+            if !release.state.is_active() {
+                return Ok(());
+            }
+            end_nodes(conn, log, self.release, running_to, waiting_to)?;
+            let change = decide(&nodes::of_release(conn, self.release)?);
+            change_release(conn, log, &release, &change)?;
             Ok(())
         })?;
         Ok(())
     }
 
-    /// Ends the release: what is still active goes with it.
-    pub(super) fn end(
-        &self,
-        running_to: (NodeState, &Message),
-        waiting_to: NodeState,
-        decide: impl FnOnce(&[Node]) -> ReleaseChange,
-    ) -> Result<()> {
-        self.store.record(|conn, log| {
-            end_nodes(conn, log, self.release, running_to, waiting_to)?;
-            let change = decide(&nodes::of_release(conn, self.release)?);
-            let release = releases::find(conn, self.release)?;
-            change_release(conn, log, &release, &change)?;
-            Ok(())
-        })?;
-        Ok(())
+    /// Tries `write` again for as long as the database is locked or its disk is full: what is lost here
+    /// would leave the release active for ever.
+    fn until_written(&self, write: impl Fn() -> Result<()>) -> Result<()> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            match write() {
+                Err(error) if error.is_passing() => {
+                    if pause == SHORTEST_PAUSE {
+                        tracing::warn!(release = %self.release, %error, "not written down yet; trying again");
+                    }
+                }
+                done => return done,
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// Puts a piece of a node's log into the release's room.

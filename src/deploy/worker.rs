@@ -54,7 +54,18 @@ pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     Ok(result?)
 }
 
-fn ending(nodes: &[Node], stopped: Option<StopReason>) -> ReleaseChange {
+/// How a release ends whose worker is gone, for the reason `why`: by its nodes where all of them got through.
+pub(super) fn abandoned(nodes: &[Node], why: &Message) -> ReleaseChange {
+    let mut change = ending(nodes, Some(StopReason::Interrupted));
+    let is_silent = change.message.as_ref().is_none_or(String::is_empty);
+    if change.state == Some(ReleaseState::Interrupted) && is_silent {
+        change.message = Some(why.stored());
+    }
+    change
+}
+
+/// How a release ends whose nodes have all ended.
+pub(super) fn ending(nodes: &[Node], stopped: Option<StopReason>) -> ReleaseChange {
     let outcome = state::outcome(nodes);
     let state = match stopped {
         // Whoever stopped it came too late: everything was done.

@@ -144,6 +144,11 @@ fn not_written(error: &NotWritten) -> Refusal {
     match error {
         // Said for each message of a flood, so it is not logged.
         NotWritten::Full => Refusal::new(Code::Unavailable, "", error.to_string()),
+        NotWritten::Failed(cause) if cause.is_disk_full() => {
+            tracing::error!(%error, "a message cannot be written");
+            let message = "the server's disk is full; the message is not sent";
+            Refusal::new(Code::DiskFull, "", message)
+        }
         NotWritten::Closed | NotWritten::Failed(_) => unavailable(error),
     }
 }

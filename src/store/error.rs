@@ -81,15 +81,32 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same may succeed later: the database is locked by another, or the disk is full.
+    /// Whether the same may succeed later: the database is locked by another, or the disk is full or
+    /// out of reach.
     pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Pool(_))
+            || self.says_one_of(&[
+                "locked",
+                "busy",
+                "full",
+                "readonly",
+                "disk I/O",
+                "unable to open",
+            ])
+    }
+
+    /// Whether the disk has no room for what was to be written.
+    pub fn is_disk_full(&self) -> bool {
+        self.says_one_of(&["disk is full"])
+    }
+
+    /// Whether SQLite's own text has one of `words`: diesel keeps no more of its codes.
+    fn says_one_of(&self, words: &[&str]) -> bool {
         let Self::Database(cause) = self else {
-            return matches!(self, Self::Pool(_));
+            return false;
         };
         let text = cause.to_string();
-        ["locked", "busy", "full", "readonly"]
-            .iter()
-            .any(|word| text.contains(word))
+        words.iter().any(|word| text.contains(word))
     }
 
     /// Turns a unique index's violation into [`Taken`](Self::Taken) of `field`.

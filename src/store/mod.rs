@@ -191,6 +191,22 @@ fn check_soundness(url: &str) -> std::result::Result<(), Box<dyn std::error::Err
     }
 }
 
+/// Runs `queries` in one transaction that writes. Where they fail, it is their error that is told: SQLite
+/// undoes a transaction by itself where the disk is full, and has nothing left to roll back then.
+fn write_transaction<T>(
+    conn: &mut Conn,
+    queries: impl FnOnce(&mut Conn) -> Result<T>,
+) -> Result<T> {
+    let mut cause = None;
+    let done: QueryResult<T> = conn.immediate_transaction(|conn| {
+        queries(conn).map_err(|error| {
+            cause = Some(error);
+            diesel::result::Error::RollbackTransaction
+        })
+    });
+    done.map_err(|error| cause.unwrap_or(StoreError::Database(error)))
+}
+
 impl Store {
     /// Opens the database at `path`, making it or bringing it to the present schema first. A damaged
     /// one is refused and left as it is.
@@ -256,7 +272,7 @@ impl Store {
     pub fn write<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
         let _turn = self.turns.take();
-        conn.immediate_transaction(queries)
+        write_transaction(&mut conn, queries)
     }
 
     /// Appends `new` to the log. Where nobody else writes, it is in the journal and published when this

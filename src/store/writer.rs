@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::journal::{FLUSH_AFTER, Journal};
 use super::pace::{LogPace, Pace};
-use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events};
+use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events, write_transaction};
 
 /// How many messages wait for the writer at most.
 const WAITING: usize = 8192;
@@ -111,7 +111,7 @@ impl Turns {
         queries: impl FnOnce(&mut Conn) -> Result<T>,
     ) -> Result<T> {
         let journal = turn.journal.as_ref();
-        let done = conn.immediate_transaction(|conn| {
+        let done = write_transaction(conn, |conn| {
             if let Some(journal) = journal {
                 journal.insert(conn)?;
             }

@@ -37,11 +37,13 @@ pub enum Code {
     TooMany,
     /// 503: draining, full, or the log is out of reach.
     Unavailable,
+    /// 503: the disk has no room for a message.
+    DiskFull,
 }
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub const ALL: [Code; 10] = [
+    pub const ALL: [Code; 11] = [
         Code::Malformed,
         Code::Login,
         Code::Forbidden,
@@ -52,6 +54,7 @@ impl Code {
         Code::Invalid,
         Code::TooMany,
         Code::Unavailable,
+        Code::DiskFull,
     ];
 
     /// The word of it in the answer's `code`.
@@ -67,6 +70,7 @@ impl Code {
             Code::Invalid => "invalid",
             Code::TooMany => "too_many",
             Code::Unavailable => "unavailable",
+            Code::DiskFull => "disk_full",
         }
     }
 
@@ -82,7 +86,7 @@ impl Code {
             Code::Upgrade => StatusCode::UPGRADE_REQUIRED,
             Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Unavailable | Code::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -99,8 +103,8 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal because of `field` (empty: of the whole request), with a plain sentence.
     pub fn new(code: Code, field: &'static str, message: impl Into<String>) -> Refusal {
-        let retry =
-            matches!(code, Code::TooMany | Code::Unavailable).then_some(Duration::from_secs(1));
+        let passes = matches!(code, Code::TooMany | Code::Unavailable | Code::DiskFull);
+        let retry = passes.then_some(Duration::from_secs(1));
         Refusal {
             code,
             field,

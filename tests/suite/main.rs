@@ -18,6 +18,7 @@ mod demo;
 mod drain;
 mod events;
 mod fixture;
+mod full_disk;
 mod git_command;
 mod git_faults;
 mod git_hostile;

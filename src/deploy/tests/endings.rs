@@ -158,3 +158,67 @@ fn cancel_at_any_moment_ends_the_release_and_frees_the_project() {
     }
     assert_eq!(stage.release("main").state, ReleaseState::Succeeded);
 }
+
+/// Has the release run in the database alone, as one whose worker broke down.
+fn abandon(stage: &Stage, id: ReleaseId) {
+    let change = |state| releases::ReleaseChange {
+        state: Some(state),
+        ..releases::ReleaseChange::default()
+    };
+    stage
+        .store
+        .write(|conn| {
+            let release = releases::find(conn, id)?;
+            releases::change(conn, id, release.version, &change(ReleaseState::Running))?;
+            let node = nodes::find(conn, id, "compile")?;
+            nodes::set_state(conn, &node, NodeState::Running, "")?;
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_runs_without_a_worker_is_ended_within_seconds() {
+    let stage = Stage::new(1, |project| project.build = "true".into());
+    let id = stage.release("main").id;
+    abandon(&stage, id);
+    assert!(matches!(
+        stage.submit("main"),
+        Err(DeployError::Store(StoreError::ReleaseActive { .. }))
+    ));
+    let begun = Instant::now();
+    stage.wait_for_node(id, "compile", NodeState::Interrupted);
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    // Every server has the files, and the project is free again.
+    assert_eq!(stage.find(id).state, ReleaseState::Succeeded);
+    assert_eq!(stage.release("main").state, ReleaseState::Succeeded);
+}
+
+#[test]
+fn a_release_that_never_came_to_its_servers_is_interrupted_where_its_worker_is_gone() {
+    let stage = Stage::new(1, |project| project.build = "false".into());
+    let id = stage.release("main").id;
+    abandon(&stage, id);
+    stage.wait_for_node(id, "compile", NodeState::Interrupted);
+    let ended = stage.find(id);
+    assert_eq!(ended.state, ReleaseState::Interrupted);
+    let message = "compile: the platform failed; its own log says why";
+    assert_eq!(ended.message, message);
+}
+
+#[test]
+fn cancelling_what_runs_without_a_worker_ends_it() {
+    let stage = Stage::new(1, |project| project.build = "false".into());
+    let id = stage.release("main").id;
+    // Nobody sweeps any more.
+    assert!(stage.engine.stop(PATIENCE));
+    abandon(&stage, id);
+    let cancelled = stage.engine.cancel(id, "ann").unwrap();
+    assert_eq!(cancelled.state, ReleaseState::Cancelled);
+    let states = stage.states(id);
+    assert!(states.contains(&("compile".into(), NodeState::Cancelled)));
+    assert!(matches!(
+        stage.engine.cancel(id, "ann"),
+        Err(DeployError::Ended { .. })
+    ));
+}

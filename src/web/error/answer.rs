@@ -1,6 +1,7 @@
 //! The one decision: which error gives which status, code and text.
 
 use std::borrow::Cow;
+use std::io;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -106,6 +107,15 @@ fn busy() -> Answer {
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable").retry_after(Duration::from_secs(2))
 }
 
+fn disk_full() -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "disk_full").retry_after(Duration::from_secs(10))
+}
+
+fn is_disk_full(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded)
+}
+
 fn too_often(retry_after: Duration) -> Answer {
     let wait = retry_after.max(Duration::from_secs(1));
     Answer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts")
@@ -150,6 +160,7 @@ fn store_answer(error: &StoreError) -> Answer {
         }
         StoreError::IllegalChange { .. } => new(S::CONFLICT, "release_ended"),
         StoreError::Pool(_) | StoreError::LogClosed => busy(),
+        StoreError::Database(_) if error.is_disk_full() => disk_full(),
         StoreError::Database(_) if error.is_passing() => busy(),
         StoreError::Database(_) | StoreError::Open { .. } | StoreError::Corrupt { .. } => {
             internal()
@@ -208,6 +219,7 @@ fn deploy_answer(error: &DeployError) -> Answer {
         DeployError::NoHostKey { .. } => {
             new(S::UNPROCESSABLE_ENTITY, "no_host_key").field("fingerprint")
         }
+        DeployError::File { cause, .. } if is_disk_full(cause) => disk_full(),
         DeployError::Vault(_) | DeployError::Account(_) | DeployError::File { .. } => internal(),
     }
 }
@@ -230,6 +242,7 @@ fn git_answer(error: &GitError) -> Answer {
         } => new(S::UNPROCESSABLE_ENTITY, "unknown_revision")
             .arg("revision", revision)
             .field("ref"),
+        GitError::Disk { cause, .. } if is_disk_full(cause) => disk_full(),
         GitError::UnknownHostKey { .. } => new(S::CONFLICT, "host_key_unknown"),
         GitError::HostKeyChanged { .. } => new(S::CONFLICT, "host_key_changed"),
         GitError::Authentication { .. } => new(S::BAD_GATEWAY, "git_denied"),
