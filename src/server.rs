@@ -18,9 +18,9 @@ use crate::transport::{Bounds, Wire};
 mod calm;
 mod canonical;
 mod descriptors;
-mod encoded;
 mod front;
 mod gate;
+mod request_stream;
 mod seen;
 
 /// How long running releases may take to stop when the platform ends.

@@ -190,6 +190,12 @@ impl Hub {
         self.lock().leave(hold.key, true);
     }
 
+    /// The client of a hold sends nothing more: it is let go, and the empty answer leaves it where it was.
+    pub fn give_up(&self, hold: Hold) -> Batch {
+        self.let_go(hold);
+        self.batch(hold.asked)
+    }
+
     fn held(&self, state: &mut State, found: Found, hold: Hold) -> Held {
         match found {
             Found::Nothing { head } => Held::Waits(Hold {

@@ -1,7 +1,7 @@
 //! One poll, from its registration to its answer.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     net::IpAddr,
     pin::pin,
     sync::Arc,
@@ -120,6 +120,20 @@ impl Hub {
     /// # Errors
     /// [`PollError`] where the hub is full or the log fails; the client's position is as before.
     pub async fn poll(&self, poll: Poll) -> Result<Batch, PollError> {
+        self.poll_until(poll, pending()).await
+    }
+
+    /// [`poll`](Self::poll), which is not held for a client that has `gone`: it is given up then, and the
+    /// empty answer leaves the client where it was.
+    ///
+    /// # Errors
+    /// As for [`poll`](Self::poll).
+    pub async fn poll_until(
+        &self,
+        poll: Poll,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Batch, PollError> {
+        let mut gone = pin!(gone);
         let most = self.options().rooms;
         if poll.rooms.len() > most {
             return Err(PollError::Rooms { most });
@@ -156,7 +170,11 @@ impl Hub {
                     held = true;
                     (after, tell_gaps) = (head, true);
                     let over = *over.get_or_insert_with(|| Instant::now() + jittered(poll.wait));
-                    seat.wait(after, limit, over).await
+                    tokio::select! {
+                        biased;
+                        found = seat.wait(after, limit, over) => found,
+                        () = &mut gone => return Ok(Batch { held, ..self.batch(asked) }),
+                    }
                 }
                 found => found,
             };

@@ -26,6 +26,11 @@ const ROUNDS_TIME: Duration = Duration::from_millis(500);
 pub(super) struct Meter(Rc<Cell<u64>>);
 
 impl Meter {
+    /// So many bytes have moved so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.0.get()
+    }
+
     fn add(&self, bytes: usize) {
         self.0.set(self.0.get().wrapping_add(bytes as u64));
     }

@@ -10,27 +10,31 @@ use std::{
     time::Duration,
 };
 
-use actix_http::HttpService;
+use actix_http::{HttpMessage as _, HttpService, Request};
 use actix_service::{
     Service, ServiceFactory, apply_fn_factory, fn_factory, fn_service, map_config,
 };
+use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::web::Data;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::calm::{Meter, Metered, unless_in_circles};
 use super::canonical::canonical;
-use super::encoded::Encoded;
+use super::request_stream::{HEAD_LIMIT, RequestStream};
 use crate::app::App;
+use crate::http::{FAULT_HEADER, Fault};
 use crate::metrics::Metrics;
-use crate::transport::Wire;
 use crate::transport::lane::{HEAD_BYTES, Lane, LaneTimes, Left, is_for_the_lane};
+use crate::transport::{ClientEnd, Wire};
 use crate::web;
 
-/// How long a request's head may take to arrive.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long an answer may take to a client that has closed its half of the connection.
+const GONE_LIMIT: Duration = Duration::from_secs(6);
 /// How long an idle connection is kept; more than the pause between two polls of a slow client.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an answer may stand still on its way to a client that does not read.
@@ -65,9 +69,12 @@ where
         let routes = HttpService::build()
             .graceful_shutdown_signal(ended.clone())
             .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(HEAD_LIMIT)
-            // Else a parked poll outlives its client, and a message "succeeds" into a dead socket.
-            .h1_allow_half_closed(false)
+            // Heads have their time in the request stream, which answers late ones.
+            .client_request_timeout(Duration::ZERO)
+            .h1_allow_half_closed(true)
+            .on_connect_ext(|stream: &RequestStream<Metered<Reread>>, data| {
+                data.insert(stream.client_end().clone());
+            })
             .local_addr(site.address)
             .h1(map_config(routes(site.clone()), |()| AppConfig::default()))
             .new_service(());
@@ -134,18 +141,34 @@ fn piece(stream: &TcpStream) -> io::Result<Vec<u8>> {
 
 async fn by_the_routes<S, E>(routes: &S, stream: TcpStream, read: Vec<u8>)
 where
-    S: Service<(Encoded<Metered<Reread>>, Option<SocketAddr>), Response = (), Error = E>,
+    S: Service<(RequestStream<Metered<Reread>>, Option<SocketAddr>), Response = (), Error = E>,
     E: std::fmt::Display,
 {
     let peer = stream.peer_addr().ok();
     // The routes have no limit of their own for a client that does not read.
     give_up_when_stuck(&stream);
     let meter = Meter::default();
-    let stream = Encoded::new(Metered::new(Reread::new(read, stream), meter.clone()));
-    match unless_in_circles(routes.call((stream, peer)), meter).await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "a connection"),
-        None => tracing::warn!(?peer, "a connection sent too far ahead: cut"),
+    let stream = RequestStream::new(Metered::new(Reread::new(read, stream), meter.clone()));
+    let gone = gone(stream.client_end().clone(), meter.clone());
+    let served = unless_in_circles(routes.call((stream, peer)), meter);
+    tokio::select! {
+        served = served => match served {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "a connection"),
+            None => tracing::warn!(?peer, "a connection sent too far ahead: cut"),
+        },
+        () = gone => tracing::debug!(?peer, "a client did not wait for its answer"),
+    }
+}
+
+/// Waits until a client that sends nothing more, and so may be gone, has been written nothing for a
+/// while. What is done for it ends then: a command on a server, the check of one, a fetch.
+async fn gone(client_end: ClientEnd, meter: Meter) {
+    client_end.come().await;
+    let mut moved = None;
+    while moved != Some(meter.moved()) {
+        moved = Some(meter.moved());
+        sleep(GONE_LIMIT).await;
     }
 }
 
@@ -163,7 +186,34 @@ fn routes(
         .app_data(Data::new(site.metrics))
         .configure(move |config| site.wire.routes(config))
         .configure(web::configure);
-    apply_fn_factory(app, |request, app| app.call(canonical(request)))
+    apply_fn_factory(app, |request: Request, app| {
+        let is_old = request.version() == Version::HTTP_10;
+        let answer = app.call(canonical(with_fault(request)));
+        async move {
+            let mut answer = answer.await?;
+            if is_old && answer.response().body().size() == BodySize::Stream {
+                end_by_close(&mut answer);
+            }
+            Ok(answer)
+        }
+    })
+}
+
+/// Hands a request's fault on as its own; the header is the request stream's, which lets no other pass.
+fn with_fault(mut request: Request) -> Request {
+    if let Some(word) = request.head_mut().headers.remove(FAULT_HEADER).next()
+        && let Some(fault) = Fault::parse(word.as_bytes())
+    {
+        request.extensions_mut().insert(fault);
+    }
+    request
+}
+
+/// HTTP/1.0 knows no chunks: an answer without a length ends with its connection.
+fn end_by_close(answer: &mut ServiceResponse) {
+    let head = answer.response_mut().head_mut();
+    head.no_chunking(true);
+    head.set_connection_type(ConnectionType::Close);
 }
 
 /// Has the system end a connection that takes nothing of what is written to it.

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Wire, gate::Who, refusal::Refusal, reply};
+use super::{Wire, gate::Who, half_close::ClientEnd, poll::Held, refusal::Refusal, reply};
 use crate::http::Head;
 use crate::hub::{
     Batch, ClientId, Cursor, Hub, Kind, Message, Poll, PollError, Position, RoomName,
@@ -69,13 +69,13 @@ impl Carried {
     }
 }
 
-/// Holds until one message comes or the wait is over; then answers with it and the next cookie.
+/// Holds until one message comes, or the wait is over or the client has gone; then answers with it and the next cookie.
 pub(super) async fn get_msg(
     wire: &Wire,
     who: &Who,
     client: ClientId,
     carried: Carried,
-    wait: Duration,
+    held: Held,
 ) -> Result<HttpResponse, Refusal> {
     let rooms = [RoomName::chat()];
     wire.gate.may_read(who, &rooms).await?;
@@ -83,7 +83,8 @@ pub(super) async fn get_msg(
         hub: &wire.hub,
         client,
         address: who.address,
-        over: Instant::now() + wait,
+        over: Instant::now() + held.wait,
+        client_end: held.client_end,
     };
     let came = std::time::Instant::now();
     let (given, cursor) = match carried {
@@ -115,6 +116,7 @@ struct Call<'a> {
     client: ClientId,
     address: Option<IpAddr>,
     over: Instant,
+    client_end: ClientEnd,
 }
 
 impl Call<'_> {
@@ -132,7 +134,7 @@ impl Call<'_> {
                 messages: 1,
                 may_be_superseded: false,
             };
-            let batch = match self.hub.poll(poll).await {
+            let batch = match self.hub.poll_until(poll, self.client_end.come()).await {
                 Ok(batch) => batch,
                 Err(PollError::Log(error)) => {
                     tracing::error!(%error, "a course poll could not be answered");
@@ -151,7 +153,11 @@ impl Call<'_> {
                 // It cannot be told to wait, so it is made to. Who was parked when the drain began was
                 // answered at once, and comes back to here.
                 let over = self.over.min(Instant::now() + retry);
-                let _ = tokio::time::timeout_at(over, self.hub.ended()).await;
+                tokio::select! {
+                    () = self.hub.ended() => {}
+                    () = self.client_end.come() => {}
+                    () = tokio::time::sleep_until(over) => {}
+                }
             }
             if message.is_some() || over {
                 return Ok((message, cursor));

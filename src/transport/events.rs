@@ -11,6 +11,7 @@ use super::{
     Wire,
     ask::Subscribe,
     gate::Asker,
+    half_close::ClientEnd,
     origin,
     refusal::Refusal,
     reply,
@@ -34,11 +35,13 @@ pub(super) async fn events(
     let last = last.map(|last| last.to_str().unwrap_or("?"));
     let subscribe = Subscribe::parse(request.query_string(), last)?;
     let who = wire.gate.who(Asker::of(&wire, &request)).await?;
+    let client_end = ClientEnd::of(&request);
     drop(request);
     let subscription = Subscription::open(&wire, Way::Sse, who, subscribe).await?;
     let events = Events {
         hub: wire.hub.clone(),
         subscription,
+        client_end,
         at: At::Beginning,
     };
     Ok(reply::events(stream::unfold(
@@ -59,6 +62,7 @@ enum At {
 struct Events {
     hub: Hub,
     subscription: Subscription,
+    client_end: ClientEnd,
     at: At,
 }
 
@@ -75,7 +79,12 @@ impl Events {
             }
             At::Middle => {}
         }
-        match self.subscription.next().await {
+        let turn = tokio::select! {
+            biased;
+            turn = self.subscription.next() => turn,
+            () = self.client_end.come() => return None,
+        };
+        match turn {
             Turn::Batch { before, batch } => told(&mut text, &self.hub, &before, &batch),
             Turn::Idle => text.push_str(":\n\n"),
             Turn::Retry(retry) => {

@@ -12,6 +12,7 @@ mod events;
 mod frame;
 mod frame_reader;
 mod gate;
+mod half_close;
 pub mod lane;
 mod origin;
 mod poll;
@@ -39,11 +40,21 @@ use actix_web::{
 use crate::hub::Hub;
 
 pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
+pub use half_close::ClientEnd;
 pub use refusal::{Code, Refusal};
 pub use traffic::{Present, Traffic, Way};
 
 /// The most bytes of one message's decoded content.
 pub const CONTENT_BYTES: usize = 64 << 10;
+
+/// The paths of WebSockets.
+const WS: [&str; 2] = ["/ws", "/ws/"];
+const CHAT: [&str; 2] = ["/chat", "/chat/"];
+
+/// Whether the resource at this canonical path takes an upgrade to WebSocket.
+pub fn is_socket(path: &str) -> bool {
+    WS.contains(&path) || CHAT.contains(&path)
+}
 
 /// What a request may bring, and how long that may take.
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +121,9 @@ impl Wire {
     /// Adds the routes, each with and without its trailing slash:
     /// `.configure(|config| wire.routes(config))`.
     ///
-    /// The server must set `h1_allow_half_closed(false)`, else a message may be written to a client
-    /// that has closed, and must not compress these paths.
+    /// The server must not compress these paths. Where it lets a client close its half of a connection,
+    /// it must give each connection a [`ClientEnd`], else a message may be written to a client that has
+    /// gone.
     pub fn routes(&self, config: &mut ServiceConfig) {
         let wire = web::Data::new(self.clone());
         let get_msg = web::resource(["/get_msg", "/get_msg/"])
@@ -126,11 +138,7 @@ impl Wire {
         let events = web::get().to(events::events);
         let ws = web::get().to(socket::ws);
         let chat = web::get().to(course_socket::chat);
-        for (paths, route) in [
-            (["/events", "/events/"], events),
-            (["/ws", "/ws/"], ws),
-            (["/chat", "/chat/"], chat),
-        ] {
+        for (paths, route) in [(["/events", "/events/"], events), (WS, ws), (CHAT, chat)] {
             let traffic = Arc::clone(&self.traffic);
             let stream = web::resource(paths)
                 .app_data(wire.clone())

@@ -9,6 +9,7 @@ use super::{
     ask::{Ask, Contract},
     course,
     gate::{Asker, Gate, Who},
+    half_close::ClientEnd,
     origin,
     refusal::Refusal,
     reply,
@@ -42,15 +43,20 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
             let who = wire.gate.who(Asker::of(wire, &request)).await?;
             let client = ClientId::new(who.account.clone(), &name)?;
             let cookie = course::Carried::read(&head_of(&request), &name);
+            let held = Held {
+                wait,
+                client_end: ClientEnd::of(&request),
+            };
             drop(request);
             let _present = wire.traffic.enter(way);
-            course::get_msg(wire, &who, client, cookie, wait).await
+            course::get_msg(wire, &who, client, cookie, held).await
         }
         Contract::Full { rooms, after } => {
             let asker = Asker::of(wire, &request);
             let asked = Asked::new(asker, name.into(), rooms.into(), after, wait);
+            let client_end = ClientEnd::of(&request);
             drop(request);
-            let batch = full(wire, asked).await?;
+            let batch = full(wire, asked, &client_end).await?;
             let mut response = wire.reply(reply::batch(&batch));
             // A page's first polls come on a connection that was the page's. The next one begins with a
             // poll and so belongs to the lane, where a parked client costs a fraction.
@@ -62,6 +68,14 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
             Ok(response)
         }
     }
+}
+
+/// How long a poll is held.
+pub(super) struct Held {
+    /// The longest time.
+    pub(super) wait: Duration,
+    /// What ends it before.
+    pub(super) client_end: ClientEnd,
 }
 
 /// A poll of the full contract, as it came in.
@@ -132,11 +146,11 @@ impl Asked {
 }
 
 /// Authorise, hold, authorise again.
-async fn full(wire: &Wire, asked: Asked) -> Result<Batch, Refusal> {
+async fn full(wire: &Wire, asked: Asked, client_end: &ClientEnd) -> Result<Batch, Refusal> {
     let (who, poll) = asked.admit(&*wire.gate).await?;
     let rooms = Arc::clone(&poll.rooms);
     let _present = wire.traffic.enter(Way::of_wait(poll.wait));
-    let batch = wire.hub.poll(poll).await?;
+    let batch = wire.hub.poll_until(poll, client_end.come()).await?;
     if batch.held {
         wire.gate.may_read(&who, &rooms).await?;
     }

@@ -18,6 +18,7 @@ use super::say;
 use super::visitor::Visitor;
 use crate::auth::AuthError;
 use crate::deploy::{DeployError, Said};
+use crate::http::Fault;
 use crate::i18n;
 use crate::pools::Busy;
 use crate::secret::VaultError;
@@ -40,6 +41,9 @@ pub enum Error {
     /// The field of this name is not UTF-8.
     #[error("not UTF-8: {0}")]
     NotText(String),
+    /// The request was refused before it reached a handler.
+    #[error("refused: {}", .0.as_str())]
+    Http(Fault),
     /// More fields came than any form has.
     #[error("too many fields")]
     TooManyFields,

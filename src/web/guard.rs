@@ -6,20 +6,20 @@
 
 use std::time::Duration;
 
-use actix_web::HttpMessage as _;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut};
+use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
 use super::error::{Error, Result};
 use super::input::{Body, Fields};
 use super::visitor::Visitor;
 use crate::auth::{AuthError, head_of};
-use crate::http::{NotUtf8, canonical_path};
+use crate::http::{Fault, NotUtf8, canonical_path};
 
 /// The largest body of a known sender, in bytes; what is in it is bounded field by field.
 pub const BODY_LIMIT: usize = 2 << 20;
@@ -34,6 +34,8 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// A login needs no token: it is how one gets one.
 const WITHOUT_CSRF: &str = "/login";
 const CSRF_HEADER: &str = "x-csrf-token";
+/// Every method that some address takes.
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 /// The form's field of the same purpose.
 pub const CSRF_FIELD: &str = "csrf";
 
@@ -48,11 +50,17 @@ pub async fn guard(
 ) -> std::result::Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let (visitor, recognized) = Visitor::recognize(request.request()).await;
     request.extensions_mut().insert(visitor.clone());
-    let admitted = match recognized {
-        Ok(()) => admit(&visitor, &mut request).await,
-        Err(error) => Err(error),
+    let fault = request.extensions().get::<Fault>().copied();
+    let admitted = match (recognized, fault) {
+        (Ok(()), None) => admit(&visitor, &mut request).await,
+        (Ok(()), Some(fault)) => Err(Error::Http(fault)),
+        (Err(error), _) => Err(error),
     };
     let mut response = match admitted {
+        Err(error) if fault.is_some() => {
+            let response = error.respond_to_script(&visitor);
+            request.into_response(with_methods(response))
+        }
         Err(error) => request.into_response(error.respond(&visitor)),
         Ok(()) => {
             let response = next.call(request).await?.map_into_boxed_body();
@@ -167,6 +175,16 @@ fn answer_errors(
         Some(answer) => response.into_response(answer),
         None => response,
     }
+}
+
+/// Names the methods that this server knows, where the answer is that another one was asked for
+/// (RFC 9110 §15.5.6).
+fn with_methods(mut response: HttpResponse) -> HttpResponse {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let methods = HeaderValue::from_static(METHODS);
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    response
 }
 
 fn add_headers(headers: &mut HeaderMap, secure: bool) {

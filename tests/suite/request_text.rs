@@ -36,19 +36,27 @@ pub fn get(server: &Longshore, target: &[u8], headers: &[&[u8]]) -> RawAnswer {
 
 /// A request on a connection that was the routes' before, and so stays theirs.
 fn by_the_routes(server: &Longshore, request: &[u8]) -> RawAnswer {
+    routes_connection(server).ask(request)
+}
+
+pub fn routes_connection(server: &Longshore) -> RawConnection {
     let mut connection = RawConnection::to(&server.url);
     let first = raw(&server.url, b"GET /assets/theme.js", &[], b"");
     assert_eq!(connection.ask(&first).status, 200);
-    connection.ask(request)
+    connection
 }
 
 /// The same on a connection that was the poll loop's before.
 fn by_the_poll_loop(server: &Longshore, request: &[u8]) -> RawAnswer {
+    poll_loop_connection(server).ask(request)
+}
+
+pub fn poll_loop_connection(server: &Longshore) -> RawConnection {
     let mut connection = RawConnection::to(&server.url);
     let first = b"GET /get_msg?name=first&room=chat&after=now";
     let first = raw(&server.url, first, &[], b"");
     assert_eq!(connection.ask(&first).status, 200);
-    connection.ask(request)
+    connection
 }
 
 /// What both ways must agree on.
@@ -366,6 +374,15 @@ fn raw_utf8_in_a_target_counts_as_encoded() {
         assert!(home.status == 200 && home.body.contains("杰森"));
     }
     assert_eq!(ann.drain("chat", &mut after), ["好"; 6]);
+    // What else no target may hold counts as encoded too, by both ways.
+    let signs = raw(
+        &server.url,
+        b"GET /get_msg?name=<a>\\\"{|}^`&room=chat&after=now",
+        &[],
+        b"",
+    );
+    assert_eq!(by_the_routes(&server, &signs).status, 200);
+    assert_eq!(by_the_poll_loop(&server, &signs).status, 200);
     // Other encodings are refused, as JSON and with the field.
     let malformed = (400, "malformed".to_owned(), "name".to_owned());
     for target in [

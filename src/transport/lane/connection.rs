@@ -61,12 +61,25 @@ pub(super) struct Parked {
     pub(super) present: Present,
 }
 
-/// What a read gave.
+/// The outcome of a read.
 pub(super) enum Came {
     Bytes(usize),
     Nothing,
-    /// The client is gone.
+    /// The client sends nothing more.
     End,
+    /// The connection is broken.
+    Broken,
+}
+
+/// The client of a request that is not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    /// It may send more.
+    Open,
+    /// It sends nothing more, and may wait for its answer.
+    Ended,
+    /// Its connection is broken.
+    Gone,
 }
 
 impl Connection {
@@ -127,23 +140,24 @@ impl Connection {
                     self.has_more = false;
                     return Came::Nothing;
                 }
-                Err(_) => return Came::End,
+                Err(_) => return Came::Broken,
             }
         }
     }
 
     /// Keeps what comes before the answer is there, up to the length of a head; more waits in the
-    /// socket. `false`: the client is gone.
-    pub(super) fn read_ahead(&mut self, head: &mut [u8]) -> bool {
+    /// socket.
+    pub(super) fn read_ahead(&mut self, head: &mut [u8]) -> Client {
         while self.early.len() < HEAD_BYTES {
             let room = (HEAD_BYTES - self.early.len()).min(head.len());
             match self.read(&mut head[..room]) {
                 Came::Bytes(length) => self.early.extend_from_slice(&head[..length]),
-                Came::Nothing => return true,
-                Came::End => return false,
+                Came::Nothing => return Client::Open,
+                Came::End => return Client::Ended,
+                Came::Broken => return Client::Gone,
             }
         }
-        true
+        Client::Open
     }
 
     /// Writes as much as the socket takes; what is left.

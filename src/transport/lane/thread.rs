@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::{
     Done, LaneTimes,
-    connection::{Came, Connection, Parked, State},
+    connection::{Came, Client, Connection, Parked, State},
     deadlines::Deadlines,
     errand::{Admitted, Desk, Errand, Outcome, Question, Reported},
     inbox::{Comer, INBOX, Inbox, Mail},
@@ -158,11 +158,12 @@ impl Thread {
         }
         match &row.state {
             State::Idle => self.go_on(place),
-            State::Asking(_) | State::Parked(_) => {
-                if !row.read_ahead(&mut self.head) {
+            State::Asking(_) => {
+                if row.read_ahead(&mut self.head) == Client::Gone {
                     self.close(place);
                 }
             }
+            State::Parked(_) => self.watch_parked(place),
             State::Writing { .. } if event.is_writable() => self.write_on(place),
             State::Writing { .. } => {}
         }
@@ -175,7 +176,7 @@ impl Thread {
         {
             let length = match row.take(&mut self.head) {
                 Came::Bytes(length) => length,
-                Came::End => return self.close(place),
+                Came::End | Came::Broken => return self.close(place),
                 Came::Nothing if self.ending => return self.close(place),
                 Came::Nothing => {
                     let due = self.deadlines.moment(self.now + self.times.keep_alive);
@@ -291,9 +292,27 @@ impl Thread {
                     present,
                 });
                 // Whoever closed, or is ahead, has said so already.
-                if !row.read_ahead(&mut self.head) {
-                    self.close(place);
-                }
+                self.watch_parked(place);
+            }
+        }
+    }
+
+    /// Ends a parked poll whose client sends nothing more: it may be gone, and a message would then be
+    /// written for nobody. What it sent before is answered.
+    fn watch_parked(&mut self, place: Place) {
+        let Some(row) = self.rows.get_mut(place as usize) else {
+            return;
+        };
+        match row.read_ahead(&mut self.head) {
+            Client::Open => {}
+            Client::Gone => self.close(place),
+            Client::Ended => {
+                let State::Parked(parked) = mem::replace(&mut row.state, State::Idle) else {
+                    return;
+                };
+                let batch = self.wire.hub.give_up(parked.hold);
+                self.write(place, Answer::Batch(&Arc::new(batch)));
+                self.go_on(place);
             }
         }
     }

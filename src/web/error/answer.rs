@@ -10,6 +10,7 @@ use super::Error;
 use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 use crate::deploy::{DeployError, Said};
 use crate::git::GitError;
+use crate::http::Fault;
 use crate::ssh::Cause;
 use crate::store::StoreError;
 use crate::store::projects::Sharing;
@@ -76,6 +77,7 @@ impl Error {
             Self::Malformed(_) => new(S::BAD_REQUEST, "malformed"),
             Self::Parameter(name) => new(S::BAD_REQUEST, "malformed").field(*name),
             Self::NotText(name) => new(S::BAD_REQUEST, "malformed").field(name.clone()),
+            Self::Http(fault) => fault_answer(*fault),
             Self::TooManyFields => {
                 new(S::UNPROCESSABLE_ENTITY, "too_many_fields").arg("max", MOST_FIELDS)
             }
@@ -114,6 +116,25 @@ fn disk_full() -> Answer {
 fn is_disk_full(cause: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(cause.kind(), StorageFull | QuotaExceeded)
+}
+
+fn fault_answer(fault: Fault) -> Answer {
+    use StatusCode as S;
+    let (status, code) = match fault {
+        Fault::Head | Fault::Host | Fault::Length | Fault::Coding => (S::BAD_REQUEST, "malformed"),
+        Fault::Method => (S::METHOD_NOT_ALLOWED, "method_not_allowed"),
+        Fault::Slow => (S::REQUEST_TIMEOUT, "too_slow"),
+        Fault::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large"),
+        Fault::LongTarget => (S::URI_TOO_LONG, "address_too_long"),
+        Fault::Expectation => (S::EXPECTATION_FAILED, "expectation_failed"),
+        Fault::LongHead => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_long"),
+        Fault::UnknownCoding => (S::NOT_IMPLEMENTED, "unknown_coding"),
+        Fault::Version => (S::HTTP_VERSION_NOT_SUPPORTED, "unknown_version"),
+    };
+    match fault.field() {
+        "" => Answer::new(status, code),
+        field => Answer::new(status, code).field(field),
+    }
 }
 
 fn too_often(retry_after: Duration) -> Answer {
