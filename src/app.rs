@@ -383,7 +383,7 @@ fn ssh_access(settings: &Settings) -> SshAccess {
         pool: Pool::new(PoolOptions {
             connections: settings.ssh_connections,
             opening: settings.ssh_connects_at_once,
-            rest: Duration::from_secs(settings.ssh_rest_seconds),
+            idle: Duration::from_secs(settings.ssh_rest_seconds),
         }),
         timeouts: Timeouts {
             connect: Duration::from_secs(settings.ssh_connect_seconds),

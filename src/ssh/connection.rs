@@ -10,7 +10,7 @@ use super::error::{Cause, SshError};
 use super::host_key::{self, HostKey};
 use super::link::{Fault, Link, Patience};
 use super::login::log_in;
-use super::pool::Home;
+use super::pool::PoolHandle;
 use super::proxy::ProxyProcess;
 use super::{Cancel, Target, Timeouts};
 
@@ -21,7 +21,7 @@ pub struct Connection {
     pub(super) link: Link,
     pub(super) target: Target,
     pub(super) timeouts: Timeouts,
-    pub(super) home: Home,
+    pub(super) pool: PoolHandle,
     host_key: HostKey,
     broken: Cell<bool>,
     /// Whether it is known that the server answers whatever request with SFTP.
@@ -98,7 +98,7 @@ impl Connection {
             link,
             target: target.clone(),
             timeouts: *timeouts,
-            home: Home::default(),
+            pool: PoolHandle::default(),
             host_key,
             broken: Cell::new(false),
             files_alone: Cell::new(false),

@@ -61,8 +61,8 @@ pub enum Phase {
     Jump,
     /// A proxy's connection to the server.
     Proxy,
-    /// A turn to connect: the pool has as many connections as it may.
-    Turn,
+    /// A slot of the pool, which has as many connections as it may.
+    Slot,
     /// The login.
     Authentication,
     /// The start of a command.
@@ -79,7 +79,7 @@ impl fmt::Display for Phase {
             Self::Handshake => "the port is open but no SSH handshake was completed",
             Self::Jump => "the jump server did not reach it",
             Self::Proxy => "the proxy did not answer",
-            Self::Turn => "too many connections are open or being opened",
+            Self::Slot => "too many connections are open or being opened",
             Self::Authentication => "the login was not answered",
             Self::Start => "the server did not start the command",
             Self::Transfer => "the server gave no sign of life during a file transfer",

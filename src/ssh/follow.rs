@@ -329,8 +329,10 @@ impl<'a, 'f> Run<'a, 'f> {
         }
         let killed = match self.out.listener.victim {
             Some(victim) => {
-                let kill = |beside: &Connection| beside.succeeds(&victim.kill_script(), KILL_LIMIT);
-                self.connection.beside(KILL_LIMIT, kill).unwrap_or(false)
+                let kill = |extra: &Connection| extra.succeeds(&victim.kill_script(), KILL_LIMIT);
+                self.connection
+                    .on_extra_connection(KILL_LIMIT, kill)
+                    .unwrap_or(false)
             }
             None => self.out.listener.status.is_some() || self.is_closed(),
         };

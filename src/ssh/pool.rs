@@ -1,15 +1,15 @@
-//! A bounded pool of connections: what a release has opened, the next one uses again.
+//! A bounded pool of connections, which releases share.
 //!
-//! A connection is leased by one thread and comes back when its lease is dropped, unless it is
-//! broken. Resting ones are asked now and then whether they are still there, and closed after a
-//! time. At most so many are opened at once at one sshd, which drops connections that are not
-//! logged in yet when it has too many (`MaxStartups`); one that is dropped is opened again after a
-//! random pause. A host that hangs costs those who wait for it and nobody else.
+//! A lease belongs to one thread and returns its connection when it is dropped, unless that is broken.
+//! Idle connections are probed now and then, and closed after a time. Only so many are opened at once at
+//! one sshd, which drops connections that are not logged in yet when it has too many (`MaxStartups`); a
+//! dropped one is opened again after a random pause. A host that hangs costs those who wait for it and
+//! nobody else.
 
-mod beside;
-mod shelf;
+mod extra_connections;
+mod slots;
 #[cfg(test)]
-mod shelf_test;
+mod slots_test;
 
 use std::fmt;
 use std::ops::Deref;
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-pub(super) use self::beside::Home;
-use self::shelf::{Bounds, Key, Opened, Shelf, Turn, Want};
+pub(super) use self::extra_connections::PoolHandle;
+use self::slots::{Bounds, Grant, Key, OpenOutcome, Request, Slots};
 use super::connection::Connection;
 use super::credential::Credential;
 use super::error::{Cause, Phase, SshError};
@@ -29,61 +29,61 @@ use super::link::SLICE;
 use super::proxy::Proxy;
 use super::{Cancel, Target, Timeouts};
 
-/// How long somebody waits until he may open a connection.
-const TURN: Duration = Duration::from_secs(60);
+/// The longest wait for a slot.
+const SLOT_WAIT: Duration = Duration::from_secs(60);
 
-/// How long an sshd that turns connections away is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// The time for which an sshd that turns connections away is retried.
+const RETRY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The bounds of the pause before it is tried again; each is twice the one before.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The first and the longest pause before a retry; each is twice the one before.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// A connection that has rested no longer is used without being asked.
+/// A connection that was idle for less is reused without a probe.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How often a resting connection is asked whether it is still there.
-const QUESTION: Duration = Duration::from_secs(20);
+/// The interval of probes of an idle connection.
+const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long it has to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+/// The time for an answer to a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many connections a pool has.
+/// Limits of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolOptions {
-    /// How many there may be in all, resting ones included; at least 1.
+    /// Connections in all, idle ones included; at least 1.
     pub connections: usize,
-    /// How many may be opened at once at one sshd; at least 1.
+    /// Connections being opened at once at one sshd; at least 1.
     pub opening: usize,
-    /// How long an unused one is kept.
-    pub rest: Duration,
+    /// The time after which an idle connection is closed.
+    pub idle: Duration,
 }
 
 impl Default for PoolOptions {
-    /// 256 in all, 8 being opened at one sshd, a minute of rest.
+    /// 256 in all, 8 being opened at one sshd, idle for a minute.
     fn default() -> Self {
         Self {
             connections: 256,
             opening: 8,
-            rest: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
         }
     }
 }
 
-/// The pool; clones share it. Its resting connections are closed with its last clone.
+/// The pool; clones share it. Its idle connections are closed with its last clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Inner>);
 
 struct Inner {
-    shelf: Mutex<Shelf<Connection>>,
+    slots: Mutex<Slots<Connection>>,
     changed: Condvar,
-    /// Dropped with the pool, which ends the thread that looks after resting connections.
+    /// Dropped with the pool, which ends the thread that maintains idle connections.
     _alive: mpsc::Sender<()>,
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (resting, out) = self.counts();
-        write!(formatter, "Pool({resting} resting, {out} out)")
+        let (idle, in_use) = self.counts();
+        write!(formatter, "Pool({idle} idle, {in_use} in use)")
     }
 }
 
@@ -94,192 +94,198 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// A pool without connections yet.
+    /// An empty pool.
     pub fn new(options: PoolOptions) -> Self {
         let (alive, ended) = mpsc::channel();
         let pool = Self(Arc::new(Inner {
-            shelf: Mutex::new(Shelf::new(Bounds {
+            slots: Mutex::new(Slots::new(Bounds {
                 connections: options.connections.max(1),
                 opening: options.opening.max(1),
-                rest: options.rest,
+                idle: options.idle,
             })),
             changed: Condvar::new(),
             _alive: alive,
         }));
         let inner = Arc::downgrade(&pool.0);
-        let tick = (options.rest / 4).clamp(Duration::from_millis(20), Duration::from_secs(5));
-        let keeper = thread::Builder::new().name("ssh-pool".to_owned());
-        // Without the thread nothing rests for long: each use asks, and the bounds hold.
-        if let Err(error) = keeper.spawn(move || look_after(&inner, &ended, tick)) {
-            tracing::warn!(%error, "resting connections are not looked after");
+        let tick = (options.idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(5));
+        let maintainer = thread::Builder::new().name("ssh-pool".to_owned());
+        // Without the thread every reuse probes, and the bounds hold.
+        if let Err(error) = maintainer.spawn(move || maintain(&inner, &ended, tick)) {
+            tracing::warn!(%error, "idle connections are not maintained");
         }
         pool
     }
 
-    /// A connection to `target`: one that rests, else a new one.
+    /// Leases an idle connection to `target`, else opens one.
     ///
     /// # Errors
-    /// Those of [`Connection::open`]; [`Cause::TimedOut`] in [`Phase::Turn`] after a minute without
-    /// a turn to open one; [`Cause::Cancelled`] within 2 s of `cancel`.
+    /// Those of [`Connection::open`]; [`Cause::TimedOut`] in [`Phase::Slot`] after a minute without
+    /// a slot; [`Cause::Cancelled`] within 2 s of `cancel`.
     pub fn lease(
         &self,
         target: &Target,
         timeouts: &Timeouts,
         cancel: &Cancel,
     ) -> Result<Leased, SshError> {
-        let want = want(target);
-        self.get(&want, target, timeouts, (cancel, TURN), Shelf::turn)
+        let request = request(target);
+        let wait = (cancel, SLOT_WAIT);
+        self.acquire(&request, target, timeouts, wait, Slots::acquire)
     }
 
-    /// A new connection to `target`, also where one rests: to see whether one can be opened.
+    /// Opens a connection to `target` even where one is idle: a test of the login.
+    ///
+    /// # Errors
+    /// Those of [`lease`](Self::lease).
     pub fn lease_new(
         &self,
         target: &Target,
         timeouts: &Timeouts,
         cancel: &Cancel,
     ) -> Result<Leased, SshError> {
-        let want = want(target);
-        self.get(&want, target, timeouts, (cancel, TURN), |shelf, want, _| {
-            shelf.turn_to_open(want)
+        let request = request(target);
+        let wait = (cancel, SLOT_WAIT);
+        self.acquire(&request, target, timeouts, wait, |slots, request, _| {
+            slots.acquire_new(request)
         })
     }
 
-    /// How many connections rest, and how many are leased or being opened.
+    /// The numbers of idle connections and of those leased or being opened.
     pub fn counts(&self) -> (usize, usize) {
         self.0.lock().counts()
     }
 
-    fn get(
+    fn acquire(
         &self,
-        want: &Want,
+        request: &Request,
         target: &Target,
         timeouts: &Timeouts,
         (cancel, longest): (&Cancel, Duration),
-        turn: impl Fn(&mut Shelf<Connection>, &Want, Instant) -> Turn<Connection>,
+        ask: impl Fn(&mut Slots<Connection>, &Request, Instant) -> Grant<Connection>,
     ) -> Result<Leased, SshError> {
         let begun = Instant::now();
-        let mut pause = PAUSES.0;
+        let mut pause = RETRY_PAUSES.0;
         let failed = |cause| SshError::at(&target.host, target.port, cause);
         loop {
-            let turn = self.wait_for_turn(cancel, longest, |shelf, now| turn(shelf, want, now));
-            match turn.map_err(failed)? {
-                Turn::Take(mut connection, rested) => {
+            let ask = |slots: &mut _, now| ask(slots, request, now);
+            let grant = self.wait_for_slot(cancel, longest, ask);
+            match grant.map_err(failed)? {
+                Grant::Reuse(mut connection, idle) => {
                     connection.timeouts = *timeouts;
-                    let leased = self.leased(want, connection);
-                    let is_sure = rested < FRESH && leased.is_quiet();
-                    if is_sure || leased.is_there(ANSWER) {
+                    let leased = self.leased(request, connection);
+                    let is_sure = idle < FRESH && leased.is_quiet();
+                    if is_sure || leased.is_there(PROBE_TIMEOUT) {
                         return Ok(leased);
                     }
                     leased.mark_broken();
                 }
-                Turn::Open(closed) => {
+                Grant::Open(closed) => {
                     drop(closed);
-                    match self.open(want, target, timeouts, cancel) {
+                    match self.open(request, target, timeouts, cancel) {
                         Err(error)
                             if matches!(error.cause, Cause::TurnedAway)
-                                && begun.elapsed() < TRY_AGAIN.min(longest) =>
+                                && begun.elapsed() < RETRY_LIMIT.min(longest) =>
                         {
-                            rest(pause.mul_f64(rand::random_range(0.5..1.0)), cancel);
-                            pause = (pause * 2).min(PAUSES.1);
+                            sleep_unless(pause.mul_f64(rand::random_range(0.5..1.0)), cancel);
+                            pause = (pause * 2).min(RETRY_PAUSES.1);
                         }
                         result => return result,
                     }
                 }
-                Turn::Wait => {}
+                Grant::Wait => {}
             }
         }
     }
 
-    fn wait_for_turn(
+    fn wait_for_slot(
         &self,
         cancel: &Cancel,
         longest: Duration,
-        mut turn: impl FnMut(&mut Shelf<Connection>, Instant) -> Turn<Connection>,
-    ) -> Result<Turn<Connection>, Cause> {
+        mut ask: impl FnMut(&mut Slots<Connection>, Instant) -> Grant<Connection>,
+    ) -> Result<Grant<Connection>, Cause> {
         let begun = Instant::now();
-        let mut shelf = self.0.lock();
+        let mut slots = self.0.lock();
         loop {
             if cancel.is_cancelled() {
                 return Err(Cause::Cancelled { killed: true });
             }
-            match turn(&mut shelf, Instant::now()) {
-                Turn::Wait if begun.elapsed() >= longest => {
+            match ask(&mut slots, Instant::now()) {
+                Grant::Wait if begun.elapsed() >= longest => {
                     return Err(Cause::TimedOut {
-                        phase: Phase::Turn,
+                        phase: Phase::Slot,
                         after: longest,
                     });
                 }
-                Turn::Wait => {
-                    let waited = self.0.changed.wait_timeout(shelf, SLICE);
-                    shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
+                Grant::Wait => {
+                    let waited = self.0.changed.wait_timeout(slots, SLICE);
+                    slots = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
-                turn => return Ok(turn),
+                grant => return Ok(grant),
             }
         }
     }
 
     fn open(
         &self,
-        want: &Want,
+        request: &Request,
         target: &Target,
         timeouts: &Timeouts,
         cancel: &Cancel,
     ) -> Result<Leased, SshError> {
         let mut opening = Opening {
             pool: self,
-            want,
-            what: Opened::Failed,
+            request,
+            outcome: OpenOutcome::Failed,
         };
         match Connection::open_unless(target, timeouts, cancel) {
             Ok(connection) => {
-                opening.what = Opened::Stands;
-                Ok(self.leased(want, connection))
+                opening.outcome = OpenOutcome::Connected;
+                Ok(self.leased(request, connection))
             }
             Err(error) => {
                 if matches!(error.cause, Cause::TurnedAway) {
-                    opening.what = Opened::TurnedAway;
+                    opening.outcome = OpenOutcome::TurnedAway;
                 }
                 if error.cause.is_denial() {
-                    // What was opened before the server became another one ends with it.
-                    let forgotten = self.0.lock().forgotten(want.key);
-                    drop(forgotten);
+                    // The server has become another one: what was opened before ends with the old one.
+                    let stale = self.0.lock().take_idle(request.key);
+                    drop(stale);
                 }
                 Err(error)
             }
         }
     }
 
-    fn leased(&self, want: &Want, mut connection: Connection) -> Leased {
-        connection.home = Home(Arc::downgrade(&self.0));
+    fn leased(&self, request: &Request, mut connection: Connection) -> Leased {
+        connection.pool = PoolHandle(Arc::downgrade(&self.0));
         Leased {
             pool: self.clone(),
-            key: want.key,
+            key: request.key,
             connection: Some(connection),
         }
     }
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Shelf<Connection>> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slots<Connection>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says what came of opening a connection, also when that panics.
+/// Reports the outcome of opening a connection, also when that panics.
 struct Opening<'a> {
     pool: &'a Pool,
-    want: &'a Want,
-    what: Opened,
+    request: &'a Request,
+    outcome: OpenOutcome,
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        self.pool.0.lock().opened(self.want, self.what);
+        self.pool.0.lock().finish_open(self.request, self.outcome);
         self.pool.0.changed.notify_all();
     }
 }
 
-/// A connection of the pool, which it goes back to when this is dropped; a broken one is closed.
+/// A connection of the pool; the drop returns it, or closes it where it is broken.
 pub struct Leased {
     pool: Pool,
     key: Key,
@@ -315,40 +321,38 @@ impl Drop for Leased {
             Some(connection) if is_fit(&connection) => (Some(connection), None),
             connection => (None, connection),
         };
-        // Closing takes a moment: its place is free after that, not before.
+        // Closing takes a moment, and the slot is free after that, not before.
         drop(unfit);
-        self.pool.0.lock().back(self.key, fit, Instant::now());
+        self.pool.0.lock().release(self.key, fit, Instant::now());
         self.pool.0.changed.notify_all();
     }
 }
 
-/// Closes what has rested for long and asks the others whether they are still there, as long as
-/// there is the pool.
-fn look_after(pool: &Weak<Inner>, ended: &mpsc::Receiver<()>, tick: Duration) {
+/// Closes connections that were idle for long and probes the others, for as long as the pool lives.
+fn maintain(pool: &Weak<Inner>, ended: &mpsc::Receiver<()>, tick: Duration) {
     while ended.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
         let Some(pool) = pool.upgrade() else { return };
-        let expired = pool.lock().expired(Instant::now());
+        let expired = pool.lock().take_expired(Instant::now());
         if !expired.is_empty() {
             drop(expired);
             pool.changed.notify_all();
         }
         loop {
-            let looked = pool.lock().next_to_look_at(QUESTION, Instant::now());
-            let Some(looked) = looked else { break };
-            match looked.connection.is_there(ANSWER) {
-                true => pool.lock().kept(looked, Instant::now()),
-                false => {
-                    drop(looked);
-                    pool.lock().lost();
-                }
+            let probe = pool.lock().next_probe(PROBE_INTERVAL, Instant::now());
+            let Some(probe) = probe else { break };
+            if probe.connection.is_there(PROBE_TIMEOUT) {
+                pool.lock().finish_probe(probe, Instant::now());
+            } else {
+                drop(probe);
+                pool.lock().lose_probed();
             }
             pool.changed.notify_all();
         }
     }
 }
 
-/// Waits, but not on once `cancel` is set.
-fn rest(pause: Duration, cancel: &Cancel) {
+/// Sleeps for `pause`, or until `cancel` is set.
+fn sleep_unless(pause: Duration, cancel: &Cancel) {
     let until = Instant::now() + pause;
     while !cancel.is_cancelled() {
         let left = until.saturating_duration_since(Instant::now());
@@ -359,18 +363,19 @@ fn rest(pause: Duration, cancel: &Cancel) {
     }
 }
 
-/// Whatever makes a connection unfit for another use is in the key, and the key shows none of it.
-fn want(target: &Target) -> Want {
+/// The request for a connection to `target`. Its key is a digest of everything that makes a connection
+/// unfit for another user, and shows none of it.
+fn request(target: &Target) -> Request {
     let mut digest = Sha256::new();
-    let mut places = Vec::new();
+    let mut addresses = Vec::new();
     let mut next = Some(target);
     while let Some(target) = next {
-        let place = SshError::address(&target.host, target.port);
+        let address = SshError::address(&target.host, target.port);
         let mut add = |part: &[u8]| {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         };
-        add(place.as_bytes());
+        add(address.as_bytes());
         add(target.user.as_bytes());
         add(target.host_key.as_deref().unwrap_or_default().as_bytes());
         for part in parts(&target.credential) {
@@ -379,18 +384,18 @@ fn want(target: &Target) -> Want {
         for part in target.proxy.iter().flat_map(Proxy::parts) {
             add(&part);
         }
-        if !places.contains(&place) {
-            places.push(place);
+        if !addresses.contains(&address) {
+            addresses.push(address);
         }
         next = target.via.as_deref();
     }
-    Want {
+    Request {
         key: digest.finalize().into(),
-        places,
+        addresses,
     }
 }
 
-/// Three of each single proof.
+/// Three parts of each single proof.
 fn parts(credential: &Credential) -> Vec<&[u8]> {
     match credential {
         Credential::Password(password) => vec![b"password", password.expose().as_bytes(), b""],

@@ -6,9 +6,9 @@ mod exec;
 mod exec_end;
 mod jump;
 mod kinds;
-mod lanes;
 mod login;
 mod login_password;
+mod parallel_upload;
 mod pool;
 mod proxy;
 mod sftp;
@@ -19,3 +19,13 @@ pub(crate) mod sshd;
 mod transfer;
 mod tree;
 mod two_proofs;
+
+use std::time::Duration;
+
+use crate::ssh::Timeouts;
+
+/// For servers on a machine that is busy.
+const PATIENT: Timeouts = Timeouts {
+    connect: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+};

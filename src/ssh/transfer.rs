@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::Cancel;
 use super::connection::Connection;
 use super::error::{Cause, SshError};
-use super::lanes::LARGE;
 use super::link::Patience;
+use super::parallel_upload::LARGE;
 use super::sftp::{Files, Kind, RemoteFile};
 use super::sftp_content::NewRemoteFile;
 
@@ -110,7 +110,7 @@ impl Files<'_> {
         let length = about.len();
         self.bring(remote, |files, part| match length < LARGE {
             true => files.write(part, file, &mut source, progress, &at),
-            false => files.write_in_lanes(part, file, (&source, length), progress, &at),
+            false => files.write_parallel(part, file, (&source, length), progress, &at),
         })
     }
 

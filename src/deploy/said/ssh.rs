@@ -161,7 +161,7 @@ impl From<Phase> for Said {
             Phase::Handshake => "failure.phase.handshake",
             Phase::Jump => "failure.phase.jump",
             Phase::Proxy => "failure.phase.proxy",
-            Phase::Turn => "failure.phase.turn",
+            Phase::Slot => "failure.phase.turn",
             Phase::Authentication => "failure.phase.authentication",
             Phase::Start => "failure.phase.start",
             Phase::Transfer => "failure.phase.transfer",

@@ -177,7 +177,7 @@ fn ssh() -> Vec<SshCause> {
         Phase::Handshake,
         Phase::Jump,
         Phase::Proxy,
-        Phase::Turn,
+        Phase::Slot,
         Phase::Authentication,
         Phase::Start,
         Phase::Transfer,

@@ -1,5 +1,6 @@
 //! Keys that an SSH agent holds.
 
+use super::PATIENT;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -64,25 +65,24 @@ fn the_agents_keys_are_tried_until_one_opens() {
         agent.add(&key);
     }
     let target = sshd.target_with(agent.credential());
-    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&target, &PATIENT).unwrap_err();
     match &error.cause {
         Cause::AuthenticationFailed { tried, .. } => assert!(tried.contains("agent")),
         other => panic!("{other}"),
     }
     sshd.authorize(&sshd.folder().join("c"));
-    Connection::open(&target, &Timeouts::default()).unwrap();
+    Connection::open(&target, &PATIENT).unwrap();
 }
 
 #[test]
 fn an_agent_without_keys_and_none_at_all_are_told_as_such() {
     let sshd = Sshd::start();
     let agent = Agent::start(sshd.folder());
-    let error =
-        Connection::open(&sshd.target_with(agent.credential()), &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&sshd.target_with(agent.credential()), &PATIENT).unwrap_err();
     assert!(matches!(error.cause, Cause::Agent { .. }), "{error}");
     assert!(error.to_string().contains("no key"), "{error}");
     let nowhere = Credential::Agent(sshd.folder().join("nowhere"));
-    let error = Connection::open(&sshd.target_with(nowhere), &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&sshd.target_with(nowhere), &PATIENT).unwrap_err();
     assert!(matches!(error.cause, Cause::Agent { .. }), "{error}");
 }
 
@@ -96,7 +96,7 @@ fn more_keys_than_the_server_tries_are_a_refusal() {
         agent.add(&key);
     }
     let target = sshd.target_with(agent.credential());
-    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&target, &PATIENT).unwrap_err();
     assert!(
         matches!(error.cause, Cause::AuthenticationFailed { .. }),
         "{error}"

@@ -1,5 +1,6 @@
 //! Servers of other kinds and other minds than the usual sshd.
 
+use super::PATIENT;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +11,8 @@ use super::exec::exec;
 use super::sshd::{Sshd, make_key, read_secret, wait_until};
 use super::transfer::{new, random};
 use crate::secret::Secret;
-use crate::ssh::lanes::LARGE;
-use crate::ssh::{Cancel, Cause, Connection, Credential, Target, Timeouts, host_key};
+use crate::ssh::parallel_upload::LARGE;
+use crate::ssh::{Cancel, Cause, Connection, Credential, Target, host_key};
 
 #[test]
 fn a_server_of_files_alone_takes_and_gives_files() {
@@ -107,7 +108,7 @@ fn older_key_exchanges_ciphers_and_host_keys_are_spoken() {
         "KexAlgorithms curve25519-sha256\nCiphers chacha20-poly1305@openssh.com",
     ] {
         let sshd = Sshd::with(&["ed25519", "rsa", "ecdsa"], config);
-        let connection = Connection::open(&sshd.target(), &Timeouts::default())
+        let connection = Connection::open(&sshd.target(), &PATIENT)
             .unwrap_or_else(|error| panic!("{config}: {error}\n{}", sshd.log()));
         assert!(exec(&connection, "true").0.success(), "{config}");
     }
@@ -116,7 +117,7 @@ fn older_key_exchanges_ciphers_and_host_keys_are_spoken() {
 #[test]
 fn a_server_that_speaks_sha1_alone_is_told_to_be_too_old() {
     let sshd = Sshd::with(&["rsa"], "HostKeyAlgorithms ssh-rsa");
-    let error = host_key("127.0.0.1", sshd.port, &Timeouts::default()).unwrap_err();
+    let error = host_key("127.0.0.1", sshd.port, &PATIENT).unwrap_err();
     assert!(matches!(error.cause, Cause::Handshake { .. }), "{error}");
     assert!(error.to_string().contains("too old"), "{error}");
 }
@@ -173,7 +174,7 @@ impl Dropbear {
     }
 
     fn target(&self, user: &str, credential: Credential) -> Target {
-        let pinned = host_key("127.0.0.1", self.port, &Timeouts::default()).unwrap();
+        let pinned = host_key("127.0.0.1", self.port, &PATIENT).unwrap();
         Target {
             host: "127.0.0.1".to_owned(),
             port: self.port,
@@ -229,7 +230,7 @@ fn dropbear_that_asks_for_key_and_password_is_reached_with_both() {
     let password = || Secret::new(PASSWORD.to_owned());
     let open = |credential| {
         let target = dropbear.target(&account.name, credential);
-        Connection::open(&target, &Timeouts::default())
+        Connection::open(&target, &PATIENT)
     };
     open(key.clone().and_password(Some(password())))
         .unwrap_or_else(|error| panic!("{error}\n{}", dropbear.log()));
@@ -248,7 +249,7 @@ fn dropbear_takes_passwords_keys_commands_and_trees() {
     let password = Credential::Password(Secret::new(PASSWORD.to_owned()));
     for credential in [password, in_memory] {
         let target = dropbear.target(&account.name, credential);
-        let connection = Connection::open(&target, &Timeouts::default())
+        let connection = Connection::open(&target, &PATIENT)
             .unwrap_or_else(|error| panic!("{error}\n{}", dropbear.log()));
         let (exit, lines) = exec(&connection, "id -un; exit 3");
         assert_eq!(
@@ -276,12 +277,12 @@ fn dropbear_takes_passwords_keys_commands_and_trees() {
             .put_file(&large, there.to_str().unwrap(), &cancel, &mut |_| {})
             .unwrap();
         assert!(fs::read(&there).unwrap() == content);
-        let lanes = dropbear.log().matches("auth succeeded").count() - before;
-        assert!((1..=3).contains(&lanes), "{}", dropbear.log());
+        let connections = dropbear.log().matches("auth succeeded").count() - before;
+        assert!((1..=3).contains(&connections), "{}", dropbear.log());
     }
     let wrong = Credential::Password(Secret::new("wrong".to_owned()));
     let target = dropbear.target(&account.name, wrong);
-    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&target, &PATIENT).unwrap_err();
     assert!(
         matches!(error.cause, Cause::AuthenticationFailed { .. }),
         "{error}"

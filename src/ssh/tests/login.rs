@@ -1,5 +1,6 @@
 //! Host keys, private keys, and servers that do not answer.
 
+use super::PATIENT;
 use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use crate::secret::Secret;
 use crate::ssh::{Cause, Connection, Credential, Phase, SshError, Target, Timeouts, host_key};
 
 fn refusal(target: &Target) -> Cause {
-    let error = Connection::open(target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(target, &PATIENT).unwrap_err();
     assert!(
         error
             .to_string()
@@ -28,7 +29,7 @@ fn in_memory(key: &std::path::Path, passphrase: Option<&str>) -> Credential {
 #[test]
 fn the_fingerprint_is_the_one_that_ssh_keygen_prints() {
     let sshd = Sshd::start();
-    let key = host_key("localhost", sshd.port, &Timeouts::default()).unwrap();
+    let key = host_key("localhost", sshd.port, &PATIENT).unwrap();
     assert_eq!(key.pin(), sshd.pin("ed25519"));
     assert_eq!(key.kind, "ssh-ed25519");
 }
@@ -55,7 +56,7 @@ fn a_changed_host_key_is_refused_with_both_fingerprints() {
     let before = Sshd::start().pin("ed25519");
     let mut target = sshd.target();
     target.host_key = Some(before.clone());
-    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&target, &PATIENT).unwrap_err();
     assert!(
         matches!(error.cause, Cause::HostKeyChanged { .. }),
         "{error}"
@@ -74,7 +75,7 @@ fn each_of_a_servers_keys_can_be_the_pinned_one() {
     for kind in ["rsa", "ecdsa", "ed25519"] {
         let mut target = sshd.target();
         target.host_key = Some(sshd.pin(kind));
-        let connection = Connection::open(&target, &Timeouts::default()).unwrap();
+        let connection = Connection::open(&target, &PATIENT).unwrap();
         assert_eq!(connection.host_key().pin(), sshd.pin(kind));
     }
 }
@@ -106,7 +107,7 @@ fn every_kind_of_key_opens_from_memory_and_from_a_file() {
             passphrase: Some(Secret::new(passphrase.to_owned())),
         };
         for credential in [in_memory(&key, Some(passphrase)), from_file] {
-            Connection::open(&sshd.target_with(credential), &Timeouts::default())
+            Connection::open(&sshd.target_with(credential), &PATIENT)
                 .unwrap_or_else(|error| panic!("{kind} {passphrase:?}: {error}"));
         }
     }
@@ -126,7 +127,7 @@ fn pem_keys_and_windows_line_ends_open() {
             key: Secret::new(format!("\r\n{}", text.trim_end())),
             passphrase: None,
         };
-        Connection::open(&sshd.target_with(credential), &Timeouts::default())
+        Connection::open(&sshd.target_with(credential), &PATIENT)
             .unwrap_or_else(|error| panic!("{kind} {format}: {error}"));
     }
 }
@@ -148,7 +149,7 @@ fn a_passphrase_that_is_missing_or_wrong_is_told_as_such() {
         let cause = refusal(&sshd.target_with(in_memory(&key, Some("open barley"))));
         assert!(matches!(cause, Cause::PassphraseWrong), "{kind}: {cause:?}");
         let target = sshd.target_with(in_memory(&key, Some("open barley")));
-        let error: SshError = Connection::open(&target, &Timeouts::default()).unwrap_err();
+        let error: SshError = Connection::open(&target, &PATIENT).unwrap_err();
         assert!(!format!("{error} {error:?} {target:?}").contains("barley"));
     }
 }
@@ -174,7 +175,7 @@ fn a_pem_keys_wrong_passphrase_is_told_as_such() {
     );
     sshd.authorize(&key);
     let good = sshd.target_with(in_memory(&key, Some("open sesame")));
-    Connection::open(&good, &Timeouts::default()).unwrap();
+    Connection::open(&good, &PATIENT).unwrap();
     let cause = refusal(&sshd.target_with(in_memory(&key, Some("wrong"))));
     assert!(matches!(cause, Cause::PassphraseWrong), "{cause:?}");
 }
@@ -240,7 +241,7 @@ fn a_port_where_nobody_listens_is_unreachable() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let error = host_key("127.0.0.1", port, &Timeouts::default()).unwrap_err();
+    let error = host_key("127.0.0.1", port, &PATIENT).unwrap_err();
     assert!(matches!(error.cause, Cause::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
 }
@@ -253,14 +254,14 @@ fn something_that_is_not_ssh_fails_the_handshake() {
         let (mut socket, _) = listener.accept().unwrap();
         std::io::Write::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
-    let error = host_key("127.0.0.1", port, &Timeouts::default()).unwrap_err();
+    let error = host_key("127.0.0.1", port, &PATIENT).unwrap_err();
     assert!(matches!(error.cause, Cause::Handshake { .. }), "{error}");
     server.join().unwrap();
 }
 
 #[test]
 fn a_name_without_address_is_unresolved() {
-    let error = host_key("longshore.invalid", 22, &Timeouts::default()).unwrap_err();
+    let error = host_key("longshore.invalid", 22, &PATIENT).unwrap_err();
     assert!(
         matches!(
             error.cause,

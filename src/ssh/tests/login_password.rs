@@ -1,10 +1,11 @@
 //! Passwords. sshd can check one only as root and for an account that exists: as root the tests
 //! make an account and delete it again, else they try wrong passwords alone.
 
+use super::PATIENT;
 use super::account::{Account, PASSWORD};
 use super::sshd::Sshd;
 use crate::secret::Secret;
-use crate::ssh::{Cancel, Cause, Command as Exec, Connection, Credential, Target, Timeouts};
+use crate::ssh::{Cancel, Cause, Command as Exec, Connection, Credential, Target};
 
 fn with_password(sshd: &Sshd, user: &str, password: &str) -> Target {
     let mut target = sshd.target_with(Credential::Password(Secret::new(password.to_owned())));
@@ -28,7 +29,7 @@ fn whoami(connection: &Connection) -> String {
 fn a_wrong_password_is_refused_and_the_accepted_methods_are_told() {
     let sshd = Sshd::with(&["ed25519"], "PasswordAuthentication yes");
     let target = with_password(&sshd, "nobody", "not the password");
-    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&target, &PATIENT).unwrap_err();
     match &error.cause {
         Cause::AuthenticationFailed {
             user,
@@ -47,7 +48,7 @@ fn a_wrong_password_is_refused_and_the_accepted_methods_are_told() {
 fn a_server_that_takes_no_passwords_is_told_as_such() {
     let sshd = Sshd::start();
     let target = with_password(&sshd, "nobody", PASSWORD);
-    let error = Connection::open(&target, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&target, &PATIENT).unwrap_err();
     assert!(
         error.to_string().contains("(it accepts: publickey)"),
         "{error}"
@@ -57,11 +58,11 @@ fn a_server_that_takes_no_passwords_is_told_as_such() {
 
 fn only_the_right_one_opens(sshd: &Sshd, account: &Account) {
     let target = with_password(sshd, &account.name, PASSWORD);
-    let connection = Connection::open(&target, &Timeouts::default())
+    let connection = Connection::open(&target, &PATIENT)
         .unwrap_or_else(|error| panic!("{error}\n{}", sshd.log()));
     assert_eq!(whoami(&connection), account.name);
     let wrong = with_password(sshd, &account.name, "wrong");
-    let error = Connection::open(&wrong, &Timeouts::default()).unwrap_err();
+    let error = Connection::open(&wrong, &PATIENT).unwrap_err();
     assert!(
         matches!(error.cause, Cause::AuthenticationFailed { .. }),
         "{error}"

@@ -1,5 +1,6 @@
 //! Proxies on the way: real ones, and each fault of theirs, which ends within the time for connecting.
 
+use super::PATIENT;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -163,12 +164,12 @@ fn servers_are_reached_through_real_proxies() {
         for host in ["127.0.0.1", "localhost"] {
             let mut target = by(&address, sshd.target());
             target.host = host.to_owned();
-            let connection = Connection::open(&target, &Timeouts::default())
+            let connection = Connection::open(&target, &PATIENT)
                 .unwrap_or_else(|error| panic!("{address} {host}: {error}"));
             let (exit, lines) = exec(&connection, "echo here; exit 5");
             assert_eq!(exit.code, Some(5), "{address}");
             assert_eq!(lines[0].1, "here");
-            let offered = offered_key(&target, &Timeouts::default()).unwrap();
+            let offered = offered_key(&target, &PATIENT).unwrap();
             assert_eq!(offered.pin(), sshd.pin("ed25519"));
         }
     }
@@ -202,7 +203,7 @@ fn a_jump_server_may_be_behind_a_proxy() {
     let mut target = last.target();
     let hop = by(&format!("socks5://127.0.0.1:{port}"), jump.target());
     target.via = Some(Box::new(hop));
-    let connection = Connection::open(&target, &Timeouts::default()).unwrap();
+    let connection = Connection::open(&target, &PATIENT).unwrap();
     assert_eq!(exec(&connection, "exit 7").0.code, Some(7));
 }
 
@@ -347,13 +348,13 @@ fn a_command_carries_the_connection_and_ends_with_it() {
     let mark = sshd.folder().join("pid");
     let text = format!("echo $$ > {}; exec socat - TCP:$1:$2", mark.display());
     let target = by_command(&["sh", "-c", &text, "proxy", "%h", "%p"], sshd.target());
-    let connection = Connection::open(&target, &Timeouts::default()).unwrap();
+    let connection = Connection::open(&target, &PATIENT).unwrap();
     assert_eq!(exec(&connection, "exit 9").0.code, Some(9));
     let pid = std::fs::read_to_string(&mark).unwrap();
     assert!(is_alive(&pid));
     drop(connection);
     wait_until("its end", || !is_alive(&pid));
-    let offered = offered_key(&target, &Timeouts::default()).unwrap();
+    let offered = offered_key(&target, &PATIENT).unwrap();
     assert_eq!(offered.pin(), sshd.pin("ed25519"));
 }
 

@@ -1,10 +1,11 @@
 //! What users' keys sign with, where a server takes little: keys in memory, in files and in the agent.
 
+use super::PATIENT;
 use std::path::Path;
 
 use super::agent::Agent;
 use super::sshd::{Sshd, make_key, read_secret};
-use crate::ssh::{Cause, Connection, Credential, SshError, Timeouts};
+use crate::ssh::{Cause, Connection, Credential, SshError};
 
 /// An sshd that takes these signatures alone, and an agent.
 fn taking(algorithms: &str, options: &str) -> (Sshd, Agent) {
@@ -33,7 +34,7 @@ fn ways(key: &Path, agent: &Agent) -> [(&'static str, Credential); 3] {
 }
 
 fn open(sshd: &Sshd, credential: Credential) -> Result<Connection, SshError> {
-    Connection::open(&sshd.target_with(credential), &Timeouts::default())
+    Connection::open(&sshd.target_with(credential), &PATIENT)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A private sshd with keys of its own.
 
+use super::PATIENT;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::secret::Secret;
-use crate::ssh::{Connection, Credential, Target, Timeouts, host_key};
+use crate::ssh::{Connection, Credential, Target, host_key};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -99,7 +100,7 @@ impl Sshd {
 
     /// The same with another credential.
     pub(crate) fn target_with(&self, credential: Credential) -> Target {
-        let pinned = host_key("127.0.0.1", self.port, &Timeouts::default()).unwrap();
+        let pinned = host_key("127.0.0.1", self.port, &PATIENT).unwrap();
         Target {
             host: "127.0.0.1".to_owned(),
             port: self.port,
@@ -112,7 +113,7 @@ impl Sshd {
     }
 
     pub(crate) fn connect(&self) -> Connection {
-        Connection::open(&self.target(), &Timeouts::default()).unwrap()
+        Connection::open(&self.target(), &PATIENT).unwrap()
     }
 
     /// How many connections it has that are logged in: each has a process of its own.

@@ -1,10 +1,11 @@
 //! Servers that ask for one proof after another. As root alone, see `login_password`.
 
+use super::PATIENT;
 use super::account::{Account, PASSWORD};
 use super::agent::Agent;
 use super::sshd::{Sshd, make_key, read_secret};
 use crate::secret::Secret;
-use crate::ssh::{Cause, Connection, Credential, SshError, Target, Timeouts};
+use crate::ssh::{Cause, Connection, Credential, SshError, Target};
 
 const ORDERS: [&str; 4] = [
     "publickey,password",
@@ -27,7 +28,7 @@ fn open(sshd: &Sshd, account: &Account, credential: Credential) -> Result<Connec
         user: account.name.clone(),
         ..sshd.target_with(credential)
     };
-    Connection::open(&target, &Timeouts::default())
+    Connection::open(&target, &PATIENT)
 }
 
 fn key(sshd: &Sshd) -> Credential {

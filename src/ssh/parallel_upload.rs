@@ -1,9 +1,9 @@
-//! One large file to a server over several connections at once, its lanes. One connection is one lock
-//! and so one core here, one process there, and one window of bytes that are under way.
+//! One large file to a server over several connections at once. One connection is one lock and so one
+//! core here, one process there, and one window of bytes under way.
 //!
-//! Each lane writes shares of the same new file. The first lane is the caller's connection: it makes
-//! the file, waits for the others and seals it. The others come when they stand, and are not missed
-//! where the server or the pool has none for them, or when they are lost.
+//! Each connection writes shares of the same new file. The first is the caller's: it makes the file, waits
+//! for the others and seals it. The extra ones take part from the moment they are connected, and the upload
+//! goes on without them where the server or the pool has none, or when they are lost.
 
 mod shares;
 #[cfg(test)]
@@ -30,37 +30,40 @@ use super::sftp_content::{Halt, NewRemoteFile, Source};
 /// From this length on, in bytes, a file is worth another login.
 pub(super) const LARGE: u64 = 32 << 20;
 
-/// A server that takes longer to answer is so far away that the windows are the bound, not the cores.
+/// Beyond this time for an answer the windows are the bound, not the cores.
 const NEAR: Duration = Duration::from_millis(5);
 
-/// How many lanes a file has at least and at most.
-const LANES: (usize, usize) = (2, 4);
+/// The fewest and the most connections of one upload.
+const CONNECTIONS: (usize, usize) = (2, 4);
 
-/// Makes the cause of what this machine's file says.
+/// Turns an error of reading the local file into the cause of the failure.
 pub(super) type Unreadable<'a> = &'a (dyn Fn(io::Error) -> Cause + Sync);
 
-/// A file of this machine on its way to `path`.
-struct Load<'a> {
+/// A local file on its way to `path`.
+struct Upload<'a> {
     file: &'a File,
     path: &'a Path,
     unreadable: Unreadable<'a>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Ends the other lanes.
+    /// Ends the extra connections' work.
     halt: Cancel,
 }
 
 struct State {
     shares: Shares,
     arrived: u64,
-    /// What went wrong first.
+    /// The first failure.
     failed: Option<SshError>,
 }
 
 impl Files<'_> {
     /// [`write`](Self::write) for a file of this machine of `length` bytes, which others may lengthen
-    /// meanwhile but not shorten. What the lanes need of memory does not depend on its length.
-    pub(super) fn write_in_lanes(
+    /// meanwhile but not shorten. The memory needed does not depend on its length.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub(super) fn write_parallel(
         &self,
         path: &Path,
         new: NewRemoteFile,
@@ -70,13 +73,13 @@ impl Files<'_> {
     ) -> Result<u64, SshError> {
         let begun = Instant::now();
         let mut place = self.create(path)?;
-        let lanes = lanes(begun.elapsed());
-        let load = Load {
+        let connections = connections(begun.elapsed());
+        let upload = Upload {
             file,
             path,
             unreadable,
             state: Mutex::new(State {
-                shares: Shares::of(length, lanes),
+                shares: Shares::of(length, connections),
                 arrived: 0,
                 failed: None,
             }),
@@ -84,45 +87,47 @@ impl Files<'_> {
             halt: self.cancel.part(),
         };
         let enough = self.cancel.part();
-        let others = self.connection.others(lanes - 1, &enough);
+        let extra = self.connection.open_extra(connections - 1, &enough);
         thread::scope(|scope| {
             let mut heed = || {
-                while !load.lock().shares.is_taken()
-                    && let Ok(other) = others.try_recv()
+                while !upload.lock().shares.is_taken()
+                    && let Ok(connection) = extra.try_recv()
                 {
-                    let load = &load;
-                    scope.spawn(move || load.carry_beside(&other));
+                    let upload = &upload;
+                    scope.spawn(move || upload.carry_on_extra(&connection));
                 }
-                progress(load.lock().arrived);
+                progress(upload.lock().arrived);
             };
-            let carried = load.carry_all(self, &mut place, &mut heed);
+            let carried = upload.carry_all(self, &mut place, &mut heed);
             enough.cancel();
             if let Err(halt) = carried {
-                load.fail(self.halted(halt, &mut place, path, unreadable));
+                upload.fail(self.halted(halt, &mut place, path, unreadable));
             }
         });
-        match load.into_failed() {
+        match upload.into_failed() {
             Some(error) => Err(error),
             None => self.seal(place, path, new).map(|()| length),
         }
     }
 }
 
-fn lanes(answer: Duration) -> usize {
-    let (least, most) = LANES;
+/// The number of connections for a server that answers after `answer`.
+fn connections(answer: Duration) -> usize {
+    let (least, most) = CONNECTIONS;
     let cores = thread::available_parallelism().map_or(least, usize::from);
-    match answer < NEAR {
-        true => cores.clamp(least, most),
-        false => most,
+    if answer < NEAR {
+        cores.clamp(least, most)
+    } else {
+        most
     }
 }
 
-impl Load<'_> {
+impl Upload<'_> {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first lane, which stays until all has arrived and takes over what others have lost.
+    /// Carries shares on the first connection, until all has arrived; takes over what others have lost.
     fn carry_all(
         &self,
         files: &Files<'_>,
@@ -145,8 +150,8 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Another lane, as long as there is something to take.
-    fn carry_beside(&self, connection: &Connection) {
+    /// Carries shares on an extra connection, as long as there are any.
+    fn carry_on_extra(&self, connection: &Connection) {
         let Ok(files) = connection.files(&self.halt) else {
             return;
         };
@@ -183,7 +188,7 @@ impl Load<'_> {
                 return Ok(());
             };
             let mut share = Share {
-                load: self,
+                upload: self,
                 heed,
                 arrived: share.start,
                 read: share.start,
@@ -196,7 +201,7 @@ impl Load<'_> {
         }
     }
 
-    /// Ends all lanes.
+    /// Ends the upload on all connections.
     fn fail(&self, error: SshError) {
         self.lock().failed.get_or_insert(error);
         self.halt.cancel();
@@ -209,9 +214,9 @@ impl Load<'_> {
     }
 }
 
-/// What a lane carries at the moment. It goes back with its drop, as far as it has not arrived.
+/// The share that a connection carries. Its drop gives back what has not arrived.
 struct Share<'a> {
-    load: &'a Load<'a>,
+    upload: &'a Upload<'a>,
     heed: &'a mut dyn FnMut(),
     arrived: u64,
     read: u64,
@@ -221,11 +226,11 @@ struct Share<'a> {
 impl Source for Share<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.read == self.end {
-            self.end = self.load.lock().shares.lengthen(self.end);
+            self.end = self.upload.lock().shares.lengthen(self.end);
         }
         let left = usize::try_from(self.end - self.read).unwrap_or(usize::MAX);
         let most = left.min(into.len());
-        let count = self.load.file.read_at(&mut into[..most], self.read)?;
+        let count = self.upload.file.read_at(&mut into[..most], self.read)?;
         if count == 0 && most > 0 {
             let shorter = "it became shorter while it was sent";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, shorter));
@@ -236,23 +241,24 @@ impl Source for Share<'_> {
 
     fn arrived(&mut self, count: usize) -> Result<(), Halt> {
         self.arrived += count as u64;
-        let mut state = self.load.lock();
+        let mut state = self.upload.lock();
         state.arrived += count as u64;
         let is_wanted = state.failed.is_none();
         drop(state);
         (self.heed)();
-        match is_wanted {
-            true => Ok(()),
-            false => Err(Halt::Unwanted),
+        if is_wanted {
+            Ok(())
+        } else {
+            Err(Halt::Unwanted)
         }
     }
 }
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        let mut state = self.load.lock();
+        let mut state = self.upload.lock();
         state.shares.give_back(self.arrived..self.end);
         drop(state);
-        self.load.changed.notify_all();
+        self.upload.changed.notify_all();
     }
 }

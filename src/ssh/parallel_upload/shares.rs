@@ -1,32 +1,32 @@
-//! Which bytes of a file go over which lane. Pure: it reads and sends nothing itself.
+//! Divides a file among connections. Pure: it reads and sends nothing.
 
 use std::ops::Range;
 
-/// The smallest and the largest piece that is cut from what is left, in bytes. Large ones keep a lane
-/// going; towards the end they get smaller, so that the lanes end at about the same time.
+/// The smallest and the largest piece that is cut from what is left, in bytes. Large ones keep a
+/// connection busy; they get smaller towards the end, so that all connections end at about the same time.
 const PIECE: (u64, u64) = (1 << 20, 16 << 20);
 
-/// What of a file is still to be carried. Whoever takes a share gives back afterwards what of it was
+/// The parts of a file that are still to be carried. A share is given back with the part of it that was
 /// not carried.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// What nobody has taken yet.
+    /// Not taken yet.
     left: Range<u64>,
-    /// What was given back.
+    /// Given back.
     back: Vec<Range<u64>>,
-    /// How many shares are out.
+    /// The number of shares under way.
     out: usize,
-    lanes: u64,
+    connections: u64,
 }
 
 impl Shares {
-    /// A file of `length` bytes for so many lanes.
-    pub(super) fn of(length: u64, lanes: usize) -> Self {
+    /// A file of `length` bytes for this many connections.
+    pub(super) fn of(length: u64, connections: usize) -> Self {
         Self {
             left: 0..length,
             back: Vec::new(),
             out: 0,
-            lanes: (lanes as u64).max(1),
+            connections: (connections as u64).max(1),
         }
     }
 
@@ -39,13 +39,14 @@ impl Shares {
 
     /// Lengthens a share that ends at `end` by what follows, if nobody has taken that; its new end.
     pub(super) fn lengthen(&mut self, end: u64) -> u64 {
-        match end == self.left.start {
-            true => self.cut().map_or(end, |piece| piece.end),
-            false => end,
+        if end == self.left.start {
+            self.cut().map_or(end, |piece| piece.end)
+        } else {
+            end
         }
     }
 
-    /// A share comes back with what of it was not carried, if anything.
+    /// Ends a share; `rest` is the part of it that was not carried.
     pub(super) fn give_back(&mut self, rest: Range<u64>) {
         self.out = self.out.saturating_sub(1);
         if !rest.is_empty() {
@@ -53,12 +54,12 @@ impl Shares {
         }
     }
 
-    /// Whether there is nothing to take at this moment.
+    /// True where there is nothing to take at this moment.
     pub(super) fn is_taken(&self) -> bool {
         self.left.is_empty() && self.back.is_empty()
     }
 
-    /// Whether all of it was carried.
+    /// True where all of it was carried.
     pub(super) fn is_carried(&self) -> bool {
         self.is_taken() && self.out == 0
     }
@@ -66,7 +67,7 @@ impl Shares {
     fn cut(&mut self) -> Option<Range<u64>> {
         let left = self.left.end - self.left.start;
         let (least, most) = PIECE;
-        let length = (left / (2 * self.lanes)).clamp(least, most).min(left);
+        let length = (left / (2 * self.connections)).clamp(least, most).min(left);
         let start = self.left.start;
         self.left.start += length;
         (length > 0).then_some(start..self.left.start)

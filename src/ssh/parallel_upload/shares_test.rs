@@ -1,11 +1,11 @@
-//! The shares against a model: in whatever order lanes take, lengthen, finish and fail, every byte is
+//! The shares against a model: in whatever order connections take, lengthen, finish and fail, every byte is
 //! carried exactly once, and the end is told when all are.
 
 use proptest::prelude::*;
 
 use super::shares::Shares;
 
-/// What the n-th lane does that has a share, or one that has none.
+/// An action of the n-th connection that has a share, or of one that has none.
 #[derive(Debug, Clone)]
 enum Deed {
     Take,
@@ -19,7 +19,7 @@ enum Deed {
 fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         2 => Just(Deed::Take),
-        4 => (0..4usize, 1..20_000_000u64).prop_map(|(lane, bytes)| Deed::Carry(lane, bytes)),
+        4 => (0..4usize, 1..20_000_000u64).prop_map(|(connection, bytes)| Deed::Carry(connection, bytes)),
         1 => (0..4usize).prop_map(Deed::Lengthen),
         1 => (0..4usize).prop_map(Deed::GiveBack),
     ]
@@ -53,39 +53,39 @@ proptest! {
     #[test]
     fn every_byte_is_carried_once(
         length in prop_oneof![0..3_000_000u64, 0..400_000_000u64],
-        lanes in 1..6usize,
+        connections in 1..6usize,
         deeds in proptest::collection::vec(deed(), 0..200),
     ) {
-        let mut shares = Shares::of(length, lanes);
+        let mut shares = Shares::of(length, connections);
         let mut out: Vec<Out> = Vec::new();
         let mut carried = Carried::default();
         for deed in deeds {
             match deed {
                 Deed::Take => out.extend(shares.take().map(|share| (share.start, share.end))),
-                Deed::Carry(lane, bytes) => {
-                    if let Some((at, end)) = out.get_mut(lane) {
+                Deed::Carry(connection, bytes) => {
+                    if let Some((at, end)) = out.get_mut(connection) {
                         let to = (*at + bytes).min(*end);
                         carried.note(*at, to);
                         *at = to;
                     }
                 }
-                Deed::Lengthen(lane) => {
-                    if let Some((_, end)) = out.get_mut(lane) {
+                Deed::Lengthen(connection) => {
+                    if let Some((_, end)) = out.get_mut(connection) {
                         let longer = shares.lengthen(*end);
                         prop_assert!(longer >= *end && longer <= length);
                         *end = longer;
                     }
                 }
-                Deed::GiveBack(lane) => {
-                    if lane < out.len() {
-                        let (at, end) = out.swap_remove(lane);
+                Deed::GiveBack(connection) => {
+                    if connection < out.len() {
+                        let (at, end) = out.swap_remove(connection);
                         shares.give_back(at..end);
                     }
                 }
             }
             prop_assert!(!shares.is_carried() || out.is_empty());
         }
-        // Those that are left finish, and one lane carries what nobody has.
+        // Those that are left finish, and one connection carries what nobody has.
         for (at, end) in out {
             carried.note(at, end);
             shares.give_back(end..end);
@@ -100,7 +100,7 @@ proptest! {
     }
 }
 
-/// A lane that is alone goes on without a pause, and two end with small pieces.
+/// A single connection goes on without a pause, and two end with small pieces.
 #[test]
 fn what_follows_is_added_to_a_share_and_pieces_get_smaller() {
     let length = 200_000_000;
@@ -114,7 +114,11 @@ fn what_follows_is_added_to_a_share_and_pieces_get_smaller() {
     let mut shares = Shares::of(length, 2);
     let end = shares.take().unwrap().end;
     assert!(shares.take().is_some());
-    assert_eq!(shares.lengthen(end), end, "another lane has what follows");
+    assert_eq!(
+        shares.lengthen(end),
+        end,
+        "another connection has what follows"
+    );
     let mut shares = Shares::of(length, 2);
     let mut pieces = Vec::new();
     while let Some(share) = shares.take() {

@@ -1,13 +1,14 @@
 //! Large files over several connections.
 
+use super::PATIENT;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::sshd::{Sshd, wait_until};
 use super::transfer::{SmallDisk, mode, names, random};
-use crate::ssh::lanes::LARGE;
-use crate::ssh::{Cancel, Cause, Pool, PoolOptions, SshError, Timeouts};
+use crate::ssh::parallel_upload::LARGE;
+use crate::ssh::{Cancel, Cause, Pool, PoolOptions, SshError};
 
 /// A server, a large file of random content, and a folder for it.
 struct Upload {
@@ -37,7 +38,7 @@ impl Upload {
 
     /// Waits until so many connections are logged in.
     fn wait_for(&self, logins: usize) {
-        wait_until("another lane stands", || self.logins() >= logins);
+        wait_until("another connection stands", || self.logins() >= logins);
     }
 
     fn logins(&self) -> usize {
@@ -134,7 +135,7 @@ fn what_a_lost_connection_was_to_carry_goes_over_another() {
 }
 
 #[test]
-fn a_cancel_ends_all_lanes_and_nothing_is_left() {
+fn a_cancel_ends_all_connections_and_nothing_is_left() {
     let upload = Upload::of("");
     let cancel = Cancel::new();
     let mut since = None;
@@ -154,7 +155,7 @@ fn a_cancel_ends_all_lanes_and_nothing_is_left() {
 }
 
 #[test]
-fn a_disk_that_gets_full_is_told_as_such_whichever_lane_finds_out() {
+fn a_disk_that_gets_full_is_told_as_such_whichever_connection_finds_out() {
     let Some(disk) = SmallDisk::mount(24) else {
         return;
     };
@@ -183,9 +184,7 @@ fn a_pool_never_has_more_connections_than_it_may() {
             ..PoolOptions::default()
         });
         let target = upload.sshd.target();
-        let leased = pool
-            .lease(&target, &Timeouts::default(), &Cancel::new())
-            .unwrap();
+        let leased = pool.lease(&target, &PATIENT, &Cancel::new()).unwrap();
         let there = upload.there();
         leased
             .put_file(
