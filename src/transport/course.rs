@@ -1,7 +1,7 @@
 //! The course's contract: `name` alone, room `chat`, one message a reply. A cookie is its cursor; a
 //! client that keeps no cookies has a position in memory.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -31,6 +31,11 @@ pub fn enter(hub: &Hub, account: Option<String>, name: &str) -> Result<Cookie<'s
     let now = hub.now();
     hub.positions().set(&client, now);
     Ok(cookie(name, &now))
+}
+
+/// The cookie that [`enter`] gives now, for somebody who only looks at the page's head.
+pub fn cookie_of_now(hub: &Hub, name: &str) -> Cookie<'static> {
+    cookie(name, &hub.now())
 }
 
 fn cookie(name: &str, cursor: &Cursor) -> Cookie<'static> {
@@ -85,6 +90,7 @@ pub(super) async fn get_msg(
         address: who.address,
         over: Instant::now() + held.wait,
         client_end: held.client_end,
+        takes_messages: held.takes_messages,
     };
     let came = std::time::Instant::now();
     let (given, cursor) = match carried {
@@ -99,7 +105,7 @@ pub(super) async fn get_msg(
         }
     };
     wire.gate.may_read(who, &rooms).await?;
-    if let Some(message) = &given {
+    if let Some(message) = given.as_ref().filter(|_| call.takes_messages) {
         wire.hub.meter().delivered(message, message.is_newer(came));
     }
     let mut response = wire.reply(reply::course(given.as_deref()));
@@ -117,6 +123,7 @@ struct Call<'a> {
     address: Option<IpAddr>,
     over: Instant,
     client_end: ClientEnd,
+    takes_messages: bool,
 }
 
 impl Call<'_> {
@@ -145,7 +152,7 @@ impl Call<'_> {
             };
             let over = batch.messages.is_empty() && batch.gap.is_empty() && !batch.more;
             let message = chat_message(&batch);
-            cursor = batch.cursor;
+            let before = mem::replace(&mut cursor, batch.cursor);
             if let Some(retry) = batch.retry
                 && message.is_none()
                 && !batch.held
@@ -158,6 +165,9 @@ impl Call<'_> {
                     () = self.client_end.come() => {}
                     () = tokio::time::sleep_until(over) => {}
                 }
+            }
+            if message.is_some() && !self.takes_messages {
+                return Ok((message, before));
             }
             if message.is_some() || over {
                 return Ok((message, cursor));
@@ -174,6 +184,9 @@ impl Call<'_> {
             let at = positions.get_or_set(&self.client, self.hub.now());
             let position = Position::from(at);
             let (message, cursor) = self.next(position, at).await?;
+            if !self.takes_messages {
+                return Ok((message, cursor));
+            }
             if positions.advance(&self.client, &at, &cursor) || message.is_none() {
                 return Ok((message, cursor));
             }

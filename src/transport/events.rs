@@ -2,7 +2,11 @@
 
 use std::{convert::Infallible, fmt::Write, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, http::header::HeaderName, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header::HeaderName},
+    web,
+};
 use futures_util::stream;
 use rand::Rng;
 use serde_json::json;
@@ -36,8 +40,12 @@ pub(super) async fn events(
     let subscribe = Subscribe::parse(request.query_string(), last)?;
     let who = wire.gate.who(Asker::of(&wire, &request)).await?;
     let client_end = ClientEnd::of(&request);
+    let is_head = request.method() == Method::HEAD;
     drop(request);
     let subscription = Subscription::open(&wire, Way::Sse, who, subscribe).await?;
+    if is_head {
+        return Ok(reply::events(stream::empty()));
+    }
     let events = Events {
         hub: wire.hub.clone(),
         subscription,

@@ -28,8 +28,9 @@ mod traffic;
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, Route,
     dev::Service as _,
+    guard::{Any, Get, Head},
     http::{
         ConnectionType, Method, StatusCode,
         header::{ALLOW, HeaderValue},
@@ -128,16 +129,16 @@ impl Wire {
         let wire = web::Data::new(self.clone());
         let get_msg = web::resource(["/get_msg", "/get_msg/"])
             .app_data(wire.clone())
-            .route(web::get().to(poll::get_msg))
+            .route(reading().to(poll::get_msg))
             .default_service(web::to(|request| wrong_method(request, Method::GET)));
         let send_msg = web::resource(["/send_msg", "/send_msg/"])
             .app_data(wire.clone())
             .route(web::post().to(send::send_msg))
             .default_service(web::to(|request| wrong_method(request, Method::POST)));
         config.service(get_msg).service(send_msg);
-        let events = web::get().to(events::events);
-        let ws = web::get().to(socket::ws);
-        let chat = web::get().to(course_socket::chat);
+        let events = reading().to(events::events);
+        let ws = reading().to(socket::ws);
+        let chat = reading().to(course_socket::chat);
         for (paths, route) in [(["/events", "/events/"], events), (WS, ws), (CHAT, chat)] {
             let traffic = Arc::clone(&self.traffic);
             let stream = web::resource(paths)
@@ -158,6 +159,11 @@ impl Wire {
             config.service(stream);
         }
     }
+}
+
+/// A route for reading, which is also asked by `HEAD`.
+fn reading() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
 }
 
 async fn wrong_method(_: HttpRequest, right: Method) -> HttpResponse {

@@ -2,7 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, http::ConnectionType, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{ConnectionType, Method},
+    web,
+};
 
 use super::{
     Wire,
@@ -35,9 +39,14 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
     let way = ask.way();
     let Ask {
         name,
-        wait,
+        mut wait,
         contract,
     } = ask;
+    let is_head = request.method() == Method::HEAD;
+    if is_head {
+        // Nothing is held for who takes no messages.
+        wait = Duration::ZERO;
+    }
     match contract {
         Contract::Course => {
             let who = wire.gate.who(Asker::of(wire, &request)).await?;
@@ -46,6 +55,7 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
             let held = Held {
                 wait,
                 client_end: ClientEnd::of(&request),
+                takes_messages: !is_head,
             };
             drop(request);
             let _present = wire.traffic.enter(way);
@@ -74,8 +84,10 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
 pub(super) struct Held {
     /// The longest time.
     pub(super) wait: Duration,
-    /// What ends it before.
+    /// The end of it before that.
     pub(super) client_end: ClientEnd,
+    /// What is answered reaches the client: not so by `HEAD`.
+    pub(super) takes_messages: bool,
 }
 
 /// A poll of the full contract, as it came in.

@@ -1,6 +1,6 @@
 //! The chat pages: the course's room and rooms with names of their own.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, web};
 use serde_json::{Value, json};
 
@@ -101,6 +101,7 @@ async fn enter(visitor: &Visitor, request: &HttpRequest, room: &RoomName, name: 
     }
     let hub = visitor.app().hub();
     let cookie = match room.rest() {
+        None if request.method() == Method::HEAD => Some(course::cookie_of_now(hub, name)),
         None => Some(course::enter(hub, account.clone(), name).map_err(|_| Busy)?),
         Some(_) => None,
     };

@@ -13,6 +13,7 @@ mod browser_work;
 mod by_hand;
 mod connection_faults;
 mod connection_half_close;
+mod connection_head;
 mod connection_requests;
 mod course_chat;
 mod cuts;
