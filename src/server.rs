@@ -18,6 +18,7 @@ use crate::transport::{Bounds, Wire};
 mod calm;
 mod canonical;
 mod descriptors;
+mod expectation;
 mod front;
 mod gate;
 mod request_stream;

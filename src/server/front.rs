@@ -2,6 +2,7 @@
 //! else; all others are the routes'.
 
 use std::{
+    future::ready,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -11,9 +12,7 @@ use std::{
 };
 
 use actix_http::{HttpMessage as _, HttpService, Request};
-use actix_service::{
-    Service, ServiceFactory, apply_fn_factory, fn_factory, fn_service, map_config,
-};
+use actix_service::{Service, ServiceFactory, apply_fn_factory, fn_factory, fn_service};
 use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::{ConnectionType, Version};
@@ -25,6 +24,7 @@ use tokio::time::sleep;
 
 use super::calm::{Meter, Metered, unless_in_circles};
 use super::canonical::canonical;
+use super::expectation;
 use super::request_stream::{HEAD_LIMIT, RequestStream};
 use crate::app::App;
 use crate::http::{FAULT_HEADER, Fault};
@@ -66,21 +66,26 @@ where
             },
             ended(),
         );
-        let routes = HttpService::build()
-            .graceful_shutdown_signal(ended.clone())
-            .keep_alive(KEEP_ALIVE)
-            // Heads have their time in the request stream, which answers late ones.
-            .client_request_timeout(Duration::ZERO)
-            .h1_allow_half_closed(true)
-            .on_connect_ext(|stream: &RequestStream<Metered<Reread>>, data| {
-                data.insert(stream.client_end().clone());
-            })
-            .local_addr(site.address)
-            .h1(map_config(routes(site.clone()), |()| AppConfig::default()))
-            .new_service(());
-        let ended = ended.clone();
+        let routes = routes(site.clone()).new_service(AppConfig::default());
+        let (address, ended) = (site.address, ended.clone());
         async move {
             let lane = lane.map_err(|error| tracing::error!(%error, "no lane for long polls"))?;
+            let routes = Rc::new(routes.await?);
+            let asked = Rc::clone(&routes);
+            let expect = move |request| expectation::ask(Rc::clone(&asked), request);
+            let routes = HttpService::build()
+                .graceful_shutdown_signal(ended.clone())
+                .keep_alive(KEEP_ALIVE)
+                // Heads have their time in the request stream, which answers late ones.
+                .client_request_timeout(Duration::ZERO)
+                .h1_allow_half_closed(true)
+                .on_connect_ext(|stream: &RequestStream<Metered<Reread>>, data| {
+                    data.insert(stream.client_end().clone());
+                })
+                .local_addr(address)
+                .expect(fn_service(expect))
+                .h1(fn_factory(move || ready(Ok::<_, ()>(Rc::clone(&routes)))))
+                .new_service(());
             let routes = Rc::new(routes.await?);
             Ok(fn_service(move |stream: TcpStream| {
                 let (lane, routes, ended) = (lane.clone(), Rc::clone(&routes), ended.clone());

@@ -9,7 +9,7 @@ use super::seen::Seen;
 use crate::app::App;
 use crate::auth::{Identity, Proof};
 use crate::chat;
-use crate::http::{Sites, Source};
+use crate::http::Sites;
 use crate::hub::{Family, Kind, RoomName};
 use crate::limits::Sender;
 use crate::pools::Busy;
@@ -301,31 +301,11 @@ impl Gate for AppGate {
         self.app.auth().sites()
     }
 
-    fn may_publish<'a>(
-        &'a self,
-        source: Source,
-        who: &'a Who,
-        draft: &'a Draft,
-    ) -> Soon<'a, Result<(), Refusal>> {
-        let foreign = || {
-            Refusal::new(
-                Code::Forbidden,
-                "origin",
-                "the request comes from another site's page",
-            )
-        };
-        let by_cookie = matches!(who.proof, Proof::Cookie(_));
-        ready(match source {
-            Source::Foreign => Err(foreign()),
-            Source::Unstated if by_cookie => Err(Refusal::new(
-                Code::Forbidden,
-                "origin",
-                "a request with a login cookie needs an Origin or Referer",
-            )),
-            Source::Own | Source::Unstated => self
-                .mode(&draft.room, who)
+    fn may_publish<'a>(&'a self, who: &'a Who, draft: &'a Draft) -> Soon<'a, Result<(), Refusal>> {
+        ready(
+            self.mode(&draft.room, who)
                 .and_then(|()| self.rate(who, draft)),
-        })
+        )
     }
 
     fn append_at_once(&self, draft: &Draft) -> Option<u64> {

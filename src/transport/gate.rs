@@ -7,7 +7,7 @@ use futures_util::future::{Either, LocalBoxFuture, Ready};
 
 use super::{Wire, refusal::Refusal};
 use crate::auth::{Proof, head_of};
-use crate::http::{Head, Sites, Source};
+use crate::http::{Head, Sites};
 use crate::hub::{Kind, RoomName};
 
 /// An answer that is there at once or comes later. What is known without waiting costs no allocation:
@@ -113,17 +113,11 @@ pub trait Gate: Send + Sync + 'static {
     /// The addresses under which this server is known: what another site's page asks for is refused.
     fn sites(&self) -> &Sites;
 
-    /// Whether `who` may publish `draft` by a page from `source`: the origin rules, the room's mode,
-    /// rates. A yes counts as a message of its sender.
+    /// Whether `who` may publish `draft`: the room's mode, rates. A yes counts as a message of its sender.
     ///
     /// # Errors
     /// 401, 403, 429.
-    fn may_publish<'a>(
-        &'a self,
-        source: Source,
-        who: &'a Who,
-        draft: &'a Draft,
-    ) -> Soon<'a, Result<(), Refusal>>;
+    fn may_publish<'a>(&'a self, who: &'a Who, draft: &'a Draft) -> Soon<'a, Result<(), Refusal>>;
 
     /// [`append`](Gate::append) where that needs no waiting; `None`: it does, and nothing was done.
     fn append_at_once(&self, draft: &Draft) -> Option<u64>;

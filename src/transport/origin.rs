@@ -20,6 +20,21 @@ pub(super) fn is_ours(wire: &Wire, head: &Head<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// Refuses a change that another site's page asks for. With a login cookie it has to say where it comes
+/// from.
+///
+/// # Errors
+/// 403.
+pub(super) fn is_our_change(source: Source, proof: &Proof) -> Result<(), Refusal> {
+    match (source, proof) {
+        (Source::Foreign, _) => Err(refusal("the request comes from another site's page")),
+        (Source::Unstated, Proof::Cookie(_)) => Err(refusal(
+            "a request with a login cookie needs an Origin or Referer",
+        )),
+        (Source::Own | Source::Unstated, _) => Ok(()),
+    }
+}
+
 /// The same for a WebSocket, to which no same-origin rule of the browser applies: with a login cookie
 /// it has to say where it comes from.
 ///

@@ -4,7 +4,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName},
+        header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName},
     },
     web,
 };
@@ -14,10 +14,11 @@ use serde_json::{Map, Value};
 use super::{
     CONTENT_BYTES, Wire,
     gate::{Asker, Draft, Who, at_once},
+    origin::is_our_change,
     refusal::{Code, Refusal},
     reply,
 };
-use crate::auth::head_of;
+use crate::auth::{Proof, head_of};
 use crate::http::{NotUtf8, Source, pairs};
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
@@ -44,6 +45,9 @@ async fn accept(
     payload: web::Payload,
     wire: &Wire,
 ) -> Result<HttpResponse, Refusal> {
+    let head = head_of(request);
+    // Before the body: a client that waits for a `100` is refused at once.
+    is_our_change(wire.gate.sites().source(&head), &Proof::of(&head))?;
     let body = tokio::time::timeout(wire.bounds.body_time, read(request, payload))
         .await
         .map_err(|_| Refusal::new(Code::Slow, "", "the body came too slowly"))??;
@@ -67,8 +71,9 @@ pub(super) async fn publish(
     let publication = Publication::check(wire, fields)?;
     let source = wire.gate.sites().source(&head_of(request));
     let who = wire.gate.who(Asker::of(wire, request)).await?;
+    is_our_change(source, &who.proof)?;
     let draft = publication.draft(&who);
-    wire.gate.may_publish(source, &who, &draft).await?;
+    wire.gate.may_publish(&who, &draft).await?;
     wire.gate.append(draft).await
 }
 
@@ -93,8 +98,9 @@ pub(super) fn publish_at_once(
     let decided = || {
         let publication = Publication::check(wire, fields).ok()?;
         let who = at_once(wire.gate.who(asker))?.ok()?;
+        is_our_change(source, &who.proof).ok()?;
         let draft = publication.draft(&who);
-        at_once(wire.gate.may_publish(source, &who, &draft))?.ok()?;
+        at_once(wire.gate.may_publish(&who, &draft))?.ok()?;
         Some(draft)
     };
     let Some(draft) = decided() else {
@@ -238,7 +244,13 @@ fn form_fields(body: &[u8]) -> Result<Fields, Refusal> {
 /// The whole body, by hand: actix's own extractors would answer with errors of their own.
 async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<Vec<u8>, Refusal> {
     let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0);
-    if announced > DRAINED_BYTES {
+    // A client that waits for a `100` has not begun to send.
+    let most = if request.headers().contains_key(EXPECT) {
+        BODY_BYTES
+    } else {
+        DRAINED_BYTES
+    };
+    if announced > most {
         return Err(too_large(CONTENT_BYTES));
     }
     let (mut body, mut read) = (Vec::with_capacity(announced.min(BODY_BYTES)), 0);

@@ -131,6 +131,10 @@ async fn read_body(request: &mut ServiceRequest, limit: usize) -> Result<Bytes> 
     if encoded.is_some_and(|encoding| encoding != "identity") {
         return Err(Error::ContentType);
     }
+    // A client that waits for a `100` has not begun to send: it is told at once.
+    if request.headers().contains_key(header::EXPECT) && announced(request) > limit as u64 {
+        return Err(Error::TooLarge);
+    }
     let mut body = BytesMut::new();
     let mut length = 0;
     let mut payload = request.take_payload();
@@ -150,6 +154,13 @@ async fn read_body(request: &mut ServiceRequest, limit: usize) -> Result<Bytes> 
         return Err(Error::TooLarge);
     }
     Ok(body.freeze())
+}
+
+/// The `Content-Length`; 0 where there is none.
+fn announced(request: &ServiceRequest) -> u64 {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    length.unwrap_or_default()
 }
 
 /// Puts the answer that its reader understands in the place of a bare error.

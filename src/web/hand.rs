@@ -4,9 +4,10 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::error::{Error, Result};
@@ -77,6 +78,14 @@ pub async fn take_in<T: Send + 'static>(
     if told.is_some_and(|length| length > limit) {
         return Err(Error::TooLarge);
     }
+    // A client that waits for a `100` asks first and sends then; nothing is begun for a question.
+    let mut body = Box::pin(body.peekable());
+    if tokio::time::timeout(PATIENCE, body.as_mut().peek())
+        .await
+        .is_err()
+    {
+        return Err(Error::TooSlow);
+    }
     let guard = CancelOnDrop::default();
     let cancel = guard.0.clone();
     let (sender, pieces) = mpsc::channel(PIECES);
@@ -94,7 +103,11 @@ pub async fn take_in<T: Send + 'static>(
     Ok(received??)
 }
 
-async fn feed(mut body: Payload, pieces: Sender<Piece>, limit: u64) -> Result<()> {
+async fn feed(
+    mut body: impl Stream<Item = std::result::Result<Bytes, PayloadError>> + Unpin,
+    pieces: Sender<Piece>,
+    limit: u64,
+) -> Result<()> {
     let mut length = 0;
     loop {
         let piece = match tokio::time::timeout(PATIENCE, body.next()).await {
