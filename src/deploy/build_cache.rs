@@ -1,7 +1,7 @@
-//! The folders in which builds keep what makes the next one faster: one a project, bounded together.
+//! Folders in which builds keep files for the next build: one per project, with a common size limit.
 //!
-//! `ROOT/PROJECT/home` is the `HOME` of the project's commands. `ROOT/PROJECT` is locked while a command
-//! runs, and its time of change is its last use.
+//! `ROOT/PROJECT/home` is the `HOME` of the project's commands. `ROOT/PROJECT` is locked while a
+//! command runs, and its modification time is its last use.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -14,12 +14,12 @@ use crate::store::ProjectId;
 
 /// A project's cache while a command uses it.
 pub(super) struct CacheLease {
-    /// The folder for the command.
+    /// The command's `HOME`.
     pub(super) home: PathBuf,
     _lock: File,
 }
 
-/// Opens the cache of `project` below `root`. What was made for another `owner` is made anew.
+/// Opens the cache of `project` below `root`. A cache of another `owner` (uid, gid) is removed first.
 ///
 /// # Errors
 /// The folder cannot be made.
@@ -54,8 +54,8 @@ pub(super) fn open(
     Ok(CacheLease { home, _lock: lock })
 }
 
-/// Removes whole caches, those first that were not used for the longest time, until all of them together
-/// have at most `limit` bytes. A cache in use stays.
+/// Removes whole caches, least recently used first, until all of them together have at most `limit`
+/// bytes. A cache in use stays.
 ///
 /// # Errors
 /// The folder `root` cannot be read.
@@ -82,7 +82,7 @@ pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The bytes on the disk of everything in `path`. What cannot be read counts nothing.
+/// The disk usage of everything in `path`, in bytes. Unreadable entries count as 0.
 fn size(path: &Path) -> u64 {
     let Ok(found) = path.symlink_metadata() else {
         return 0;

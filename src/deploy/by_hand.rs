@@ -1,5 +1,5 @@
-//! What people do on servers by hand: commands, files, trees. Every deed is written down before it
-//! begins, and how it ended after that; what is read and printed never is.
+//! Commands and file transfers on servers outside releases. Each is entered in the audit log before it
+//! begins, and its outcome afterwards. File content and output are never recorded.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -15,26 +15,26 @@ use crate::store::audit::{self, NewEntry};
 use crate::store::servers::{self, Server};
 use crate::store::{AuditId, AuditOutcome, AuditWay, ServerKind, Store};
 
-/// Who does something, and how it was asked for.
+/// The author of a remote command and the way it was requested.
 #[derive(Clone, Debug)]
 pub struct By {
     /// The account.
     pub who: String,
-    /// The way.
+    /// The way it was requested: command line, API or page.
     pub way: AuditWay,
 }
 
-/// Servers, as people work on them by hand. Blocking.
+/// Remote commands and files outside releases. Blocking.
 #[derive(Clone)]
 pub struct ByHand {
     pub(super) keyring: Keyring,
 }
 
-/// Hears how many bytes have passed.
+/// Receives the number of bytes transferred.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
 impl ByHand {
-    /// For the installation of this database and key, beside a server that runs or without one.
+    /// Uses this database and key. A running platform on the same database does not matter.
     pub fn new(store: Store, vault: Vault, ssh: SshAccess) -> Self {
         Self {
             keyring: Keyring {
@@ -46,12 +46,19 @@ impl ByHand {
         }
     }
 
-    /// The server that `name` names: by its name, else by its id.
+    /// The server with this name, else with this id.
+    ///
+    /// # Errors
+    /// No server has the name or id, or the database fails.
     pub fn server(&self, name: &str) -> Result<Server, DeployError> {
         Ok(self.keyring.store.read(|conn| servers::named(conn, name))?)
     }
 
     /// Runs a command, as [`Connection::exec`] does.
+    ///
+    /// # Errors
+    /// The server cannot be reached, the command cannot be run to its end, or the database fails. A
+    /// command that exits with another status than 0 is no error.
     pub fn exec(
         &self,
         by: &By,
@@ -72,8 +79,12 @@ impl ByHand {
         })
     }
 
-    /// Copies a file, or a folder with all that is in it, to the server, with modes and times.
-    /// Returns how many bytes were sent.
+    /// Copies a file, or a folder with its content, to the server, with modes and times. Returns the
+    /// number of bytes sent.
+    ///
+    /// # Errors
+    /// The local files cannot be read, the server cannot be reached or written to, or the database
+    /// fails.
     pub fn put(
         &self,
         by: &By,
@@ -97,7 +108,11 @@ impl ByHand {
         )
     }
 
-    /// Copies a file, or a folder with all that is in it, from the server, with modes and times.
+    /// Copies a file, or a folder with its content, from the server, with modes and times.
+    ///
+    /// # Errors
+    /// The server cannot be reached or read from, the local files cannot be written, or the database
+    /// fails.
     pub fn get(
         &self,
         by: &By,
@@ -121,7 +136,10 @@ impl ByHand {
         )
     }
 
-    /// Writes what `source` has to `place`: a file as it is, a folder as a tar stream.
+    /// Writes the content of `source` to `place`: a file as it is, a folder from a tar stream.
+    ///
+    /// # Errors
+    /// The source fails, the server cannot be reached or written to, or the database fails.
     pub fn write(
         &self,
         by: &By,
@@ -150,7 +168,10 @@ impl ByHand {
         )
     }
 
-    /// Gives what is at `place` to `sink`: a file as it is, a folder as a tar stream.
+    /// Copies `place` to `sink`: a file as it is, a folder as a tar stream.
+    ///
+    /// # Errors
+    /// The server cannot be reached or read from, the sink fails, or the database fails.
     pub fn read(
         &self,
         by: &By,
@@ -264,17 +285,17 @@ impl ByHand {
     }
 }
 
-/// What is written or read on a server.
+/// A file or folder to write or read on a server.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// A file.
     File {
         /// Its path.
         path: String,
-        /// How it is to be where it is written.
+        /// The mode and the handling of an existing file, for writes.
         new: NewRemoteFile,
     },
-    /// A folder with all that is in it.
+    /// A folder with its content.
     Folder {
         /// Its path.
         path: String,

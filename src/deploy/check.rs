@@ -1,4 +1,4 @@
-//! Trying servers and git hosts before anything depends on them, and accepting their host keys.
+//! Connection tests of servers and git hosts, and acceptance of their host keys.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,43 +16,45 @@ use crate::ssh::{Cancel, CancelOnDrop, Cause, Connection, SshError};
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
 
-/// How many checks of one server run at once.
+/// The number of checks of one server that run at once.
 pub(super) const CHECKS_OF_SERVER: usize = 4;
-/// How long looking around on a server may take.
+/// The time limit of the inspection of a server.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// What is said of a server that has no shell.
+/// The note about a server without a shell.
 const FILES_ALONE: &str = "the server runs no commands: releases reach it file by file, by SFTP, and hooks, \
      the restart command and the health check cannot run there";
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// Whether a release could get through.
+    /// True if a release could get through.
     pub ok: bool,
-    /// The fingerprint that the host shows now; none for a host without SSH, or out of reach.
+    /// The fingerprint of the key that the host shows now. `None` for a host without SSH or out of
+    /// reach.
     pub fingerprint: Option<String>,
     /// The kind of that key.
     pub key_kind: Option<String>,
-    /// What a person has accepted.
+    /// The host key that a person has accepted.
     pub accepted: Option<String>,
-    /// Whether the accepted key and the shown one differ: the host was reinstalled, or somebody is
-    /// in between.
+    /// True if the accepted key and the shown one differ: the host was reinstalled, or somebody
+    /// intercepts the connection.
     pub changed: bool,
-    /// What was found, in a sentence.
+    /// The result in a sentence.
     pub message: Message,
-    /// How long it took, in milliseconds.
+    /// The duration of the check, in milliseconds.
     pub milliseconds: u64,
-    /// What the server looks like, of one that was logged in to.
+    /// Facts about the server, if the login succeeded.
     pub found: Option<Found>,
 }
 
 impl Engine {
-    /// Connects to a server, logs in and looks whether its root can be written. Dropping the future
-    /// ends it.
+    /// Connects to a server, logs in and tests that its root is writable. Dropping the future cancels
+    /// the check.
     ///
     /// # Errors
-    /// [`DeployError::Busy`] where too many servers are tried.
+    /// [`DeployError::Busy`] if too many servers are checked, or the database fails. A failed check is
+    /// an `Ok` that says so.
     pub async fn check_server(&self, id: ServerId) -> Result<Check, DeployError> {
         let guard = CancelOnDrop::default();
         let (engine, cancel) = (self.clone(), guard.0.clone());
@@ -129,7 +131,7 @@ impl Engine {
         })
     }
 
-    /// A connection of its own, to see whether one can be opened.
+    /// Opens a new connection, since a pooled one does not prove that one can be opened.
     fn reach_anew(&self, server: &Server, cancel: &Cancel) -> Result<Destination, StepError> {
         if server.kind == ServerKind::Local {
             return Ok(Destination::Local);
@@ -142,7 +144,7 @@ impl Engine {
         Ok(Destination::Ssh(Box::new(leased)))
     }
 
-    /// Looks around on a server that was logged in to.
+    /// Collects facts about a server after the login.
     fn inspect(
         &self,
         server: &Server,
@@ -162,7 +164,7 @@ impl Engine {
             found.hear(line);
         });
         match (looked, destination) {
-            // Files alone, by SFTP.
+            // A server with SFTP only.
             (Err(error), Destination::Ssh(connection)) if error.is_without_shell() => {
                 found.user = Some(server.user.clone());
                 if see_files(connection, folders, &mut found, cancel).is_err() {
@@ -170,7 +172,7 @@ impl Engine {
                 }
             }
             (Err(error @ StepError::Ssh(_)), _) => return Err(error),
-            // What is wrong is said by the script that decides.
+            // The script that decides reports the fault.
             (Err(_), _) if !found.shell => return Ok(None),
             _ => {}
         }
@@ -180,7 +182,8 @@ impl Engine {
     /// Fetches a project's repository.
     ///
     /// # Errors
-    /// [`DeployError::Busy`] where too many are fetched.
+    /// [`DeployError::Busy`] if too many fetches wait, or the database fails. A fault of git or its
+    /// host is an `Ok` that says so.
     pub async fn check_git_host(&self, id: ProjectId) -> Result<Check, DeployError> {
         let store = self.keyring().store.clone();
         let find = move || store.read(|conn| projects::find(conn, id));
@@ -225,8 +228,12 @@ impl Engine {
         Ok(check)
     }
 
-    /// Pins the ssh key of a project's git host: the one that a person saw, if the host still
-    /// shows it. Blocking: it waits for the host.
+    /// Pins the SSH key of a project's git host: the fingerprint that a person saw, if the host still
+    /// shows it. Blocking: waits for the host.
+    ///
+    /// # Errors
+    /// The repository is not reached over SSH, the host cannot be reached or shows another key, or the
+    /// database fails.
     pub fn accept_git_host_key(&self, id: ProjectId, fingerprint: &str) -> Result<(), DeployError> {
         let store = &self.keyring().store;
         let project = store.read(|conn| projects::find(conn, id))?;
@@ -251,7 +258,7 @@ impl Engine {
     }
 }
 
-/// What a server without a shell shows of folders, by SFTP.
+/// Tests folders by SFTP on a server without a shell.
 fn see_files(
     connection: &Connection,
     folders: Vec<String>,

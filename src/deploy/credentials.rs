@@ -1,4 +1,4 @@
-//! Opens stored credentials for the one moment in which they are used.
+//! Decrypts stored credentials at the moment of use.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use crate::store::{CredentialId, CredentialKind, Store, StoreError, Words};
 use super::error::{DeployError, StepError};
 use super::proxy_command::LocalLauncher;
 
-/// How servers are reached.
+/// SSH connections, time-outs and keys.
 #[derive(Clone, Debug)]
 pub struct SshAccess {
-    /// What is open already.
+    /// The open connections.
     pub pool: Pool,
-    /// How long to wait for a server that has no time-outs of its own.
+    /// The time-outs for servers without time-outs of their own.
     pub timeouts: Timeouts,
-    /// Where key files of the platform's own may be.
+    /// The folders in which the platform's own key files may be.
     pub key_folders: KeyFolders,
-    /// Where the SSH agent that may be used listens.
+    /// The SSH agent that may be used.
     pub agent: Agent,
-    /// The account that proxy commands run as; none: the platform's own.
+    /// The account that proxy commands run as. `None`: the platform's account.
     pub run_as: Option<String>,
 }
 
@@ -39,13 +39,13 @@ pub struct SshAccess {
 pub enum Agent {
     /// The settings do not allow it.
     Off,
-    /// It is allowed, and there is none.
+    /// The settings allow it, but there is none.
     Missing,
-    /// Where it listens.
+    /// The path of its socket.
     At(PathBuf),
 }
 
-/// Finds and opens credentials, and servers with them.
+/// Finds and decrypts credentials, and builds connection targets from them.
 #[derive(Clone)]
 pub(super) struct Keyring {
     pub(super) store: Store,
@@ -76,7 +76,7 @@ impl Keyring {
             .transpose()
     }
 
-    /// A connection to `server`, by way of its jump servers.
+    /// A connection to `server`, through its jump servers.
     pub(super) fn lease(&self, server: &Server, cancel: &Cancel) -> Result<Leased, StepError> {
         let target = self.target(server)?;
         Ok(self
@@ -85,7 +85,7 @@ impl Keyring {
             .lease(&target, &self.timeouts(server), cancel)?)
     }
 
-    /// How long to wait for `server`.
+    /// The time-outs of `server`.
     pub(super) fn timeouts(&self, server: &Server) -> Timeouts {
         let own = |seconds: Option<i32>| {
             let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -97,8 +97,8 @@ impl Keyring {
         }
     }
 
-    /// What opens `server`. Without a credential an empty password is tried, which sshd refuses
-    /// unless its operator allows it.
+    /// The address, login and host key of `server`. Without a credential an empty password is tried,
+    /// which sshd refuses unless its operator allows it.
     pub(super) fn target(&self, server: &Server) -> Result<Target, DeployError> {
         let credential = self.server_credential(server)?;
         self.target_with(server, credential)
@@ -125,7 +125,7 @@ impl Keyring {
         Ok(target)
     }
 
-    /// What carries the connection to `server`. A server behind a jump server has none.
+    /// The proxy in front of `server`. `None` for a server behind a jump server.
     fn proxy(&self, server: &Server) -> Result<Option<Proxy>, DeployError> {
         if server.jump_id.is_some() {
             return Ok(None);
@@ -193,7 +193,7 @@ impl Keyring {
         Ok(proof.and_password(password))
     }
 
-    /// Where `project`'s repository is and what opens it.
+    /// The address and credential of `project`'s repository.
     pub(super) fn source(&self, project: &Project) -> Result<Source, DeployError> {
         let credential = match self.find(project.credential_id)? {
             Some(credential) => self.git_credential(&credential)?,
@@ -237,7 +237,7 @@ impl Keyring {
     }
 }
 
-/// Why a credential cannot be used.
+/// The reason why a credential cannot be used.
 enum Denied {
     Here(DeployError),
     Key(Cause),

@@ -1,4 +1,4 @@
-//! A server while a release works on it: over SSH, or the platform's own machine.
+//! A server that a release works on: over SSH, or the platform's own machine.
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -14,17 +14,17 @@ use crate::ssh::{Cancel, Cause, Command, Exit, Followed, Leased, SshError, Strea
 use crate::store::ServerKind;
 use crate::store::servers::Server;
 
-/// What stands before a line that the login on a server prints.
+/// Prefix of the lines that the login on a server prints.
 pub(super) const LOGIN: &str = "login: ";
 
-/// One server, reached. It does one thing at a time.
+/// A reached server. It does one thing at a time.
 pub(super) enum Destination {
     Local,
     Ssh(Box<Leased>),
 }
 
 impl Destination {
-    /// Connects, or takes a connection that is open already.
+    /// Connects, or takes an open connection from the pool.
     pub(super) fn open(
         server: &Server,
         keyring: &Keyring,
@@ -36,13 +36,13 @@ impl Destination {
         })
     }
 
-    /// Whether the line to it is lost.
+    /// True if the connection is lost.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Self::Ssh(connection) if connection.is_broken())
     }
 
-    /// Runs a script to its end. [`StepError::Command`] if that is not 0; a script of ours that
-    /// refuses says why.
+    /// Runs a script to its end. An exit status other than 0 is [`StepError::Command`], or
+    /// [`StepError::Refused`] with the reason if the script gave one.
     pub(super) fn run(
         &self,
         script: &str,
@@ -79,8 +79,9 @@ impl Destination {
         judge(exit, ear.refusal)
     }
 
-    /// The same as far as the script says the line `until`, by itself, where it goes on meanwhile: over
-    /// SSH. None: it ended.
+    /// Runs a script until it prints the line `until` on standard output. Over SSH the script goes on
+    /// meanwhile and [`go_on`](Self::go_on) follows it. `None` if the script has ended; on the
+    /// platform itself it always runs to its end.
     pub(super) fn run_until(
         &self,
         until: &str,
@@ -121,7 +122,7 @@ impl Destination {
         }
     }
 
-    /// Follows a script to its end that [`run_until`](Self::run_until) left.
+    /// Follows a script that [`run_until`](Self::run_until) left, to its end.
     pub(super) fn go_on(
         &self,
         ongoing: Ongoing,
@@ -149,27 +150,27 @@ impl Destination {
     }
 }
 
-/// A script on a server that goes on.
+/// A script that still runs on a server.
 pub(super) struct Ongoing {
     underway: Underway,
     ear: Ear,
-    /// What it said after the line that it was followed to.
+    /// Lines received after the line `until`.
     later: Vec<(Stream, String)>,
 }
 
-/// Hears a refusal among a script's lines.
+/// Extracts a refusal from a script's lines.
 #[derive(Default)]
 struct Ear {
     refusal: Option<Refusal>,
 }
 
 impl Ear {
-    /// A line of the login's is named as such: whoever reads the lines must not take it for a script's.
+    /// Marks a line that the login printed, so that no reader takes it for the script's output.
     fn hear(&mut self, stream: Stream, line: &str, on_line: &mut dyn FnMut(&str)) {
         match stream {
             Stream::Out => on_line(line),
             Stream::Login => on_line(&format!("{LOGIN}{line}")),
-            // The node's log gets it in words, with the step's end.
+            // The step's error puts the refusal into words.
             Stream::Err => match Refusal::read(line) {
                 Some(said) => self.refusal = Some(said),
                 None => on_line(line),

@@ -1,4 +1,4 @@
-//! The dispatcher: gives queued releases to workers, oldest first.
+//! The dispatcher gives queued releases to workers, oldest first.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,7 +17,7 @@ use crate::store::installation;
 use crate::store::releases::{self, Release, ReleaseChange};
 use crate::store::{NodeState, ReleaseId, ReleaseState, StoreError};
 
-/// How often the dispatcher looks for work that nobody told it of.
+/// The interval at which the dispatcher looks for work without being woken.
 const GLANCE: Duration = Duration::from_secs(5);
 
 impl Engine {
@@ -41,7 +41,8 @@ impl Engine {
             if dispatch.ending {
                 return;
             }
-            // Put down before looking: what is queued from here on wakes again.
+            // Cleared before the queue is read, so that a release queued from here on wakes the
+            // dispatcher again.
             dispatch.woken = false;
             drop(dispatch);
             if let Err(error) = self.sweep_abandoned() {
@@ -80,7 +81,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a queued release; `None` when it is not queued any more.
+    /// Claims a queued release. `None` if it is no longer queued.
     fn claim(&self, release: Release) -> Result<Option<Release>, DeployError> {
         let change = ReleaseChange {
             state: Some(ReleaseState::Running),
@@ -153,7 +154,7 @@ impl Engine {
         })
     }
 
-    /// Ends a claimed release that no worker could take.
+    /// Ends a claimed release that got no worker.
     fn give_up(&self, id: ReleaseId, error: &DeployError) -> Result<(), StoreError> {
         let mut causes = Causes::default();
         causes.add(None, Step::Start.as_str(), Message::from(error), 1);
@@ -170,7 +171,7 @@ impl Engine {
     }
 }
 
-/// A worker's place among the running ones, given back however it ends.
+/// A worker's entry among the running releases, removed on drop.
 struct Free(Engine, ReleaseId);
 
 impl Drop for Free {

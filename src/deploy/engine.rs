@@ -1,4 +1,4 @@
-//! The engine's face: submit, cancel, roll back.
+//! The engine's interface: submit, cancel, roll back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,22 +26,22 @@ use crate::store::{
     projects, servers,
 };
 
-/// How often a cancel is tried again when the release changes under it.
+/// The number of attempts to cancel a release that changes state meanwhile.
 const CANCEL_TRIES: usize = 50;
-/// The pause between two such tries.
+/// The pause between two such attempts.
 const CANCEL_PAUSE: Duration = Duration::from_millis(20);
 
-/// What is asked for.
+/// A request for a release.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// The project to release.
     pub project: ProjectId,
     /// A branch, tag or commit.
     pub revision: String,
-    /// The commit that somebody was shown for the revision and confirmed: that one is released, even
-    /// where the branch has moved since.
+    /// The commit that a person saw for the revision and confirmed. It is released even if the branch
+    /// has moved since.
     pub commit: Option<CommitId>,
-    /// The account that asks.
+    /// The account that requests the release.
     pub by: String,
 }
 
@@ -62,15 +62,18 @@ pub(super) struct Inner {
 
 #[derive(Default)]
 pub(super) struct Dispatch {
-    /// Something was queued, or a worker is free again.
+    /// True if a release was queued or a worker became free since the last look.
     pub(super) woken: bool,
     pub(super) ending: bool,
     pub(super) running: HashMap<ReleaseId, Stop>,
 }
 
 impl Engine {
-    /// An engine that does not run yet. What was active when the platform last ended becomes
-    /// `interrupted` here, which frees its project.
+    /// An engine that does not run yet. Releases that were active when the platform last ended become
+    /// `interrupted` here, which frees their projects.
+    ///
+    /// # Errors
+    /// The account `run_as` does not exist, the work folder cannot be prepared, or the database fails.
     pub fn new(
         store: Store,
         vault: Vault,
@@ -113,7 +116,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends an active release that no worker has, for the reason `why`.
+    /// Ends an active release that has no worker, with the reason `why`.
     fn end_abandoned(&self, id: ReleaseId, why: &Message) -> Result<(), StoreError> {
         Recorder::new(self.0.store.clone(), id).try_end(
             (NodeState::Interrupted, why),
@@ -122,8 +125,8 @@ impl Engine {
         )
     }
 
-    /// Ends what is running in the database and has no worker: a worker that broke down, or an end that the
-    /// database did not take.
+    /// Ends releases that run in the database but have no worker: the worker crashed, or the database
+    /// did not accept the release's end.
     pub(super) fn sweep_abandoned(&self) -> Result<(), StoreError> {
         for release in self.0.store.read(releases::active_ones)? {
             if release.state != ReleaseState::Running || self.is_running(release.id) {
@@ -139,7 +142,7 @@ impl Engine {
         self.lock().running.contains_key(&id)
     }
 
-    /// The reason for which commands on the platform have no full sandbox.
+    /// The reason why commands on the platform have no full sandbox. `None` if they have.
     pub fn unconfined(&self) -> Option<&str> {
         let sandbox = &self.0.options.sandbox;
         match sandbox.isolation().confines() {
@@ -149,6 +152,9 @@ impl Engine {
     }
 
     /// Starts the dispatcher.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
     pub fn start(&self) -> std::io::Result<()> {
         let engine = self.clone();
         thread::Builder::new()
@@ -157,8 +163,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes no more releases and stops those that run, which become `interrupted`; whether they
-    /// had all ended within `patience`.
+    /// Takes no more releases and stops those that run, which become `interrupted`. True if all of
+    /// them ended within `patience`.
     pub fn stop(&self, patience: Duration) -> bool {
         let mut dispatch = self.lock();
         dispatch.ending = true;
@@ -189,7 +195,8 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The project and its servers as they are now, if each server has a folder for it alone.
+    /// The project and its servers as they are now. Refused if a server's folder is shared with
+    /// another project.
     fn spec(&self, project: ProjectId) -> Result<Spec, DeployError> {
         let (spec, sharing) = self.0.store.read(|conn| {
             let spec = Spec {
@@ -206,9 +213,12 @@ impl Engine {
         }
     }
 
-    /// Plans a release and queues it. [`StoreError::ReleaseActive`] if the project has an active
-    /// one; a revision that is no ref's name at all is refused here, one that does not exist fails
-    /// the release's download.
+    /// Plans a release and queues it.
+    ///
+    /// # Errors
+    /// [`StoreError::ReleaseActive`] if the project has an active release; no valid revision name; no
+    /// servers; a folder shared with another project; the database fails. A revision that does not
+    /// exist fails the release's download instead.
     pub fn submit(&self, order: Order) -> Result<Release, DeployError> {
         check_revision(&order.revision)?;
         let spec = self.spec(order.project)?;
@@ -225,7 +235,11 @@ impl Engine {
         })
     }
 
-    /// Queues a release that points `current` back to `target`'s files, without an upload.
+    /// Queues a release that points `current` back to the files of `target`, without an upload.
+    ///
+    /// # Errors
+    /// [`DeployError::NotKept`] if `target` did not succeed on any server; otherwise as
+    /// [`submit`](Self::submit).
     pub fn roll_back(&self, target: ReleaseId, by: &str) -> Result<Release, DeployError> {
         let asked = self.0.store.read(|conn| releases::find(conn, target))?;
         let kept = asked.target_id.unwrap_or(asked.id);
@@ -255,7 +269,7 @@ impl Engine {
         })
     }
 
-    /// Queues what release `id` did once more: the same commit, or the same rollback.
+    /// Repeats release `id`: the same commit, or the same rollback.
     ///
     /// # Errors
     /// Those of [`submit`](Self::submit) and [`roll_back`](Self::roll_back).
@@ -283,11 +297,11 @@ impl Engine {
         Ok(release)
     }
 
-    /// Stops an active release. A queued one is cancelled at once, and one that no worker has; a running one
-    /// ends within seconds, as its room tells.
+    /// Stops an active release. A queued release, or one without a worker, is cancelled at once. A
+    /// running one ends within seconds, with a message in its room.
     ///
     /// # Errors
-    /// [`DeployError::Ended`] where it has ended already; those of the database.
+    /// [`DeployError::Ended`] if it has ended already, or the database fails.
     pub fn cancel(&self, id: ReleaseId, by: &str) -> Result<Release, DeployError> {
         let mut told = false;
         let mut was_running = false;
@@ -306,14 +320,14 @@ impl Engine {
                         return Ok(cancelled);
                     }
                 }
-                // Claimed since the look at the workers: look again.
+                // Claimed after the workers were checked: check them again.
                 ReleaseState::Running if !was_running => was_running = true,
                 ReleaseState::Running => {
                     self.cancel_abandoned(id)?;
                     tracing::warn!(release = %id, by, "cancelled: it was running without a worker");
                     return Ok(self.0.store.read(|conn| releases::find(conn, id))?);
                 }
-                // Claimed and ended between two tries: by this very cancel.
+                // Claimed and ended between two attempts, by this cancel.
                 ReleaseState::Cancelled if told => return Ok(release),
                 state => return Err(DeployError::Ended { id, state }),
             }
@@ -352,6 +366,9 @@ impl Engine {
     }
 
     /// A node's log from byte `offset` on.
+    ///
+    /// # Errors
+    /// The release has no such node, the log cannot be read, or the database fails.
     pub fn read_log(&self, id: ReleaseId, key: &str, offset: u64) -> Result<NodeLog, DeployError> {
         let node = self.0.store.read(|conn| nodes::find(conn, id, key))?;
         let path = node_log::path(&self.0.options.logs, id, &node.key);

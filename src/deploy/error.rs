@@ -1,4 +1,4 @@
-//! What can go wrong with a release, before it runs and while it runs.
+//! Errors of a release, before it runs and while it runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::ssh::{Cause, Exit, SshError};
 use crate::store::projects::Sharing;
 use crate::store::{ReleaseId, ReleaseState, StoreError};
 
-/// Why the engine did not do what it was asked.
+/// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The database.
@@ -23,13 +23,13 @@ pub enum DeployError {
     /// The repository or its host.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The repository or its host, as everybody is told who waited for one fetch.
+    /// The repository or its host, shared by all waiters of one fetch.
     #[error("{0}")]
     Fetch(Arc<GitError>),
-    /// A fetch takes longer than somebody waits for what it may bring.
+    /// The fetch takes longer than the caller waits.
     #[error("the repository is being fetched")]
     Fetching,
-    /// Too much is going on.
+    /// Too many operations are in progress.
     #[error(transparent)]
     Busy(#[from] Busy),
     /// A server.
@@ -38,69 +38,69 @@ pub enum DeployError {
     /// A stored secret.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// A project without servers has nowhere to go.
+    /// The project has no servers.
     #[error("this project has no servers")]
     NoServers,
-    /// Two releases would write into one folder of a server.
+    /// Two projects would write into one folder of a server.
     #[error("{0}")]
     Shared(Sharing),
-    /// Only an active release can be cancelled.
+    /// The release has ended and cannot be cancelled.
     #[error("release {id} has ended already: {state}")]
     Ended {
         /// The release.
         id: ReleaseId,
-        /// How it ended.
+        /// The state it ended in.
         state: ReleaseState,
     },
-    /// A release whose files never came to the servers cannot be gone back to.
+    /// The release's files never reached the servers, so it cannot be rolled back to.
     #[error("release {id} cannot be gone back to: it {why}")]
     NotKept {
         /// The release.
         id: ReleaseId,
-        /// Why.
+        /// The reason, as the rest of a sentence.
         why: &'static str,
     },
     /// The accepted fingerprint is not the one that the host shows now.
     #[error("the host shows {offered} now, not {accepted}")]
     FingerprintMismatch {
-        /// What a person accepted.
+        /// The fingerprint that a person accepted.
         accepted: String,
-        /// What the host shows.
+        /// The fingerprint that the host shows.
         offered: String,
     },
-    /// Only hosts that speak SSH have a host key.
+    /// The host is not reached over SSH and has no host key.
     #[error("{what} is not reached over SSH, so it has no host key")]
     NoHostKey {
         /// The server or the repository.
         what: String,
     },
-    /// The platform's own machine is no server to log in to.
+    /// The platform's own machine is not a server to log in to.
     #[error("{what} is this machine itself, which is not reached over SSH")]
     ThisMachine {
         /// The server.
         what: String,
     },
-    /// A credential for servers alone.
+    /// A credential that is for servers only.
     #[error("the credential {name} opens servers, not repositories")]
     WrongCredential {
         /// Its name.
         name: String,
     },
-    /// The account of the setting `run_as` is not there.
+    /// The account of the setting `run_as` does not exist.
     #[error("setting {0}")]
     Account(String),
-    /// A file of the platform's own.
+    /// A file of the platform.
     #[error("{path}: {cause}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
 }
 
 impl DeployError {
-    /// The fault of git's, if it is one.
+    /// The git error, if it is one.
     pub fn git(&self) -> Option<&GitError> {
         match self {
             Self::Git(error) => Some(error),
@@ -115,10 +115,10 @@ impl DeployError {
     }
 }
 
-/// Why a step failed: the cause that its node shows.
+/// An error of a step: the cause that its node shows.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
-    /// A person or the platform's own end stopped it.
+    /// Stopped by a person or by the platform's shutdown.
     #[error("stopped")]
     Stopped,
     #[error(transparent)]
@@ -129,16 +129,16 @@ pub(super) enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// A command ended with something else than 0.
+    /// The command's exit status is not 0.
     #[error("the command ended with {0}")]
     Command(Exit),
-    /// One of our own scripts said why it could not.
+    /// One of the platform's own scripts refused, with the reason.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// The health check did not hold.
+    /// The health check failed.
     #[error("{0}")]
     Unhealthy(Unhealthy),
-    /// The release does not work on the server, which is where `way` says.
+    /// The release does not work on the server; `way` says what its `current` points to now.
     #[error("{cause}; {way}")]
     SentBack { cause: Box<StepError>, way: WayBack },
     #[error(transparent)]
@@ -149,12 +149,12 @@ pub(super) enum StepError {
     StepTimedOut(Duration),
     #[error("{path}: {cause}")]
     File { path: PathBuf, cause: io::Error },
-    /// A symlink that a command made and that no server may get.
+    /// A symlink that leaves the work tree must not reach a server.
     #[error("{path} is a symlink to {target}, which leaves the work tree")]
     LinkOutside { path: PathBuf, target: PathBuf },
     #[error("the command could not be started: {0}")]
     Start(io::Error),
-    /// The account of the setting `run_as` is not there.
+    /// The account of the setting `run_as` does not exist.
     #[error("run_as: there is no account '{0}' here")]
     Account(String),
 }
@@ -165,12 +165,12 @@ impl StepError {
         move |cause| Self::File { path, cause }
     }
 
-    /// Whether the server takes no connections.
+    /// True if the server accepts no connections.
     pub(super) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Ssh(error) if matches!(error.cause, Cause::Unreachable { .. }))
     }
 
-    /// Whether the server runs no commands, and may still take files.
+    /// True if the server runs no commands; it may still accept files.
     pub(super) fn is_without_shell(&self) -> bool {
         matches!(self, Self::Ssh(error) if error.is_without_shell())
     }

@@ -1,8 +1,7 @@
-//! Fetches that pages and scripts ask for: one a mirror, shared by all who wait for it, on threads of
-//! their own.
+//! Fetches for pages and scripts: one per mirror, shared by all waiters, on threads of their own.
 //!
-//! A fetch goes on as long as somebody wants it: whoever waits for it, or was answered without waiting
-//! and will be told by the project's room. When the last one goes before that, it is cancelled.
+//! A fetch runs while somebody wants it: a caller that waits, or one that was answered without waiting
+//! and reads the result in the project's room. A fetch that nobody wants is cancelled.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -19,33 +18,34 @@ use crate::pools::Busy;
 use crate::ssh::Cancel;
 use crate::store::ProjectId;
 
-/// How many fetches run at once.
+/// The number of fetches that run at once.
 const THREADS: usize = 16;
-/// How many of one git host: one that says nothing leaves the others their share.
+/// The number of fetches of one git host that run at once, so that a stalled host leaves threads to
+/// the others.
 const THREADS_OF_HOST: usize = 4;
-/// How many wait for a thread.
+/// The number of fetches that may wait for a thread.
 const WAITING: usize = 1024;
-/// Of how many mirrors it is kept how their last fetch ended; then it begins anew.
+/// The number of mirrors whose last result is kept. All results are dropped when it is reached.
 const LAST: usize = 10_000;
 
-/// How much of the history is fetched.
+/// The part of the history to fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Extent {
-    /// As much as the project's depth says.
+    /// The project's depth.
     Configured,
-    /// All of it.
+    /// The whole history.
     Whole,
 }
 
-/// How a fetch ended; everybody who waits is given the same.
+/// The result of a fetch, the same for all waiters.
 pub(super) type Outcome = Result<(), Arc<GitError>>;
 
-/// Hears of a fetch's end: the projects that asked for it, and how it ended.
+/// Called at the end of a fetch with the projects that asked for it and its result.
 pub(super) type OnEnd = Box<dyn Fn(&BTreeSet<ProjectId>, &Mirror, &Outcome) + Send + Sync>;
 
 type Key = (String, Extent);
 
-/// See the module. Clones share it.
+/// Shared fetches, see the module. Clones share the state.
 #[derive(Clone)]
 pub(super) struct Fetches(Arc<Shared>);
 
@@ -56,22 +56,22 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Those that run or wait and can be joined.
+    /// Fetches that run or wait and can be joined.
     current: HashMap<Key, Arc<Fetch>>,
     waiting: VecDeque<Arc<Fetch>>,
     threads: usize,
-    /// How many run, by host.
+    /// The number of running fetches by host.
     running: HashMap<String, usize>,
-    /// How the last fetch of each mirror ended, by [`Mirror::key`].
+    /// The last result of each mirror, by [`Mirror::key`].
     last: HashMap<String, Last>,
 }
 
-/// How the last fetch of a mirror ended.
+/// The last result of a mirror.
 #[derive(Clone)]
 pub(super) struct Last {
-    /// When.
+    /// The time of its end.
     pub(super) at: Instant,
-    /// How.
+    /// The result.
     pub(super) outcome: Outcome,
 }
 
@@ -86,14 +86,14 @@ struct Fetch {
 #[derive(Default)]
 struct Wanted {
     projects: BTreeSet<ProjectId>,
-    /// How many wait.
+    /// The number of waiters.
     waiters: usize,
-    /// Whether somebody wants it who does not wait.
+    /// True if a caller that does not wait wants it.
     kept: bool,
 }
 
 impl Fetches {
-    /// `on_end` is called on a fetch's thread, before those who wait are told.
+    /// `on_end` is called on the fetch's thread, before the waiters get the result.
     pub(super) fn new(on_end: OnEnd) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -104,7 +104,7 @@ impl Fetches {
     /// Joins the fetch of `mirror` that runs or waits, else begins one.
     ///
     /// # Errors
-    /// [`DeployError::Busy`] where too many wait already.
+    /// [`DeployError::Busy`] if too many wait already.
     pub(super) fn join(
         &self,
         project: ProjectId,
@@ -143,13 +143,13 @@ impl Fetches {
 }
 
 impl Fetches {
-    /// Whether a fetch of `mirror` runs or waits.
+    /// True if a fetch of `mirror` runs or waits.
     pub(super) fn is_fetching(&self, mirror: &Mirror) -> bool {
         let key = (mirror.key(), Extent::Configured);
         self.0.lock().current.contains_key(&key)
     }
 
-    /// How the last fetch of `mirror` that ran here ended.
+    /// The last result of `mirror` since the platform started.
     pub(super) fn last(&self, mirror: &Mirror) -> Option<Last> {
         self.0.lock().last.get(&mirror.key()).cloned()
     }
@@ -160,7 +160,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that what may begin has a thread.
+    /// Starts a thread if a waiting fetch may begin and the limit allows it.
     fn hire(self: &Arc<Self>, state: &mut State) {
         if state.threads >= THREADS || !state.has_next() {
             return;
@@ -169,7 +169,7 @@ impl Shared {
         let worker = thread::Builder::new().name("fetch".to_owned());
         match worker.spawn(move || shared.work()) {
             Ok(_) => state.threads += 1,
-            // What waits is begun by the next thread that is free, or given up by who waits for it.
+            // The next free thread begins the waiting fetch, unless its waiters give up first.
             Err(error) => tracing::error!(%error, "no thread for a fetch"),
         }
     }
@@ -193,7 +193,7 @@ impl Shared {
         state.threads -= 1;
     }
 
-    /// Somebody who waited waits no more.
+    /// Removes a waiter.
     fn leave(&self, fetch: &Arc<Fetch>) {
         let mut state = self.lock();
         let mut wanted = fetch.wanted();
@@ -202,7 +202,7 @@ impl Shared {
             return;
         }
         drop(wanted);
-        // Who comes now begins another one, which follows this one's end.
+        // A caller that comes now begins another fetch, which runs after this one has ended.
         fetch.cancel.cancel();
         state.forget(fetch);
         state.waiting.retain(|waiting| !Arc::ptr_eq(waiting, fetch));
@@ -219,7 +219,7 @@ impl State {
         self.waiting.iter().any(|fetch| self.may_begin(fetch))
     }
 
-    /// The one that has waited longest of those that may begin.
+    /// The longest-waiting fetch among those that may begin.
     fn next(&mut self) -> Option<Arc<Fetch>> {
         let place = self.waiting.iter().position(|fetch| self.may_begin(fetch));
         let fetch = self.waiting.remove(place?)?;
@@ -271,7 +271,7 @@ impl Fetch {
             Extent::Configured => self.mirror.fetch(report),
             Extent::Whole => self.mirror.fetch_whole(report),
         };
-        // A panic must not leave those who wait without an answer.
+        // A panic must not leave the waiters without an answer.
         let done = panic::catch_unwind(AssertUnwindSafe(fetch));
         done.unwrap_or_else(|_| {
             Err(GitError::Git {
@@ -283,7 +283,8 @@ impl Fetch {
     }
 }
 
-/// Somebody who waits for a fetch; without him, and without anybody else, it is cancelled.
+/// A waiter of a fetch. The fetch is cancelled when its last waiter is dropped and nobody else wants
+/// it.
 pub(super) struct Waiter {
     shared: Arc<Shared>,
     fetch: Arc<Fetch>,
@@ -291,22 +292,23 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// How the fetch ends.
+    /// Waits for the fetch's end.
     ///
     /// # Errors
-    /// [`DeployError::Fetch`].
+    /// [`DeployError::Fetch`] if the fetch failed.
     pub(super) async fn end(&mut self) -> Result<(), DeployError> {
         match self.ended.wait_for(Option::is_some).await {
             Ok(ended) => match &*ended {
                 Some(Err(error)) => Err(DeployError::Fetch(Arc::clone(error))),
                 _ => Ok(()),
             },
-            // It cannot be: this one holds the fetch.
+            // Unreachable: `self.fetch` holds the sender.
             Err(_) => Err(Busy.into()),
         }
     }
 
-    /// [`end`](Self::end), waited for at most so long; none: it goes on without this one, to its end.
+    /// [`end`](Self::end), for at most `longest`. `None`: the fetch goes on to its end without this
+    /// waiter.
     pub(super) async fn end_within(
         &mut self,
         longest: Duration,

@@ -1,25 +1,25 @@
-//! The release engine: plan, state, worker, steps, roll-out, recovery.
+//! The release engine: plan, state, worker, steps, rollout, recovery.
 //!
-//! [`Engine::submit`] makes a plan and stores it as queued; the dispatcher's thread gives it to a
-//! worker, which walks it. What happens is in the database before it happens on a server, and
-//! every change is a message of the release's room. Everything here blocks, but what waits for a git
-//! host or a server on behalf of a page: that is async and keeps to the pools.
+//! [`Engine::submit`] makes a plan and stores it as queued. The dispatcher's thread gives it to a
+//! worker, which walks it. The database records a change before it happens on a server, and every
+//! change is a message in the release's room. Everything here blocks, except calls to a git host or a
+//! server on behalf of a page: these are async and run on the pools.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `plan`, `state`, `tree`, `script`, `health` | pure: the nodes, their legal changes, their looks, the servers' scripts, what the health check's says |
-//! | `recorder`, `node_log` | writing down what happens |
-//! | `said` | what is said to people, for the catalogues of every language |
-//! | `engine`, `dispatcher` | submit, cancel, roll back; giving queued releases to workers |
-//! | `worker`, `run`, `platform`, `rollout`, `going_back` | walking a plan; back from a release that does not work |
-//! | `transfer` | a release's way to the servers |
-//! | `files_alone` | what the scripts do, on servers without a shell |
-//! | `build_cache` | what builds keep from release to release |
-//! | `local`, `destination`, `credentials` | where commands run, and what opens it |
-//! | `proxy_command` | the commands that servers are reached by |
-//! | `by_hand`, `host_keys`, `inspection` | servers worked on by hand and written down; their keys; their looks |
-//! | `repository`, `fetches` | what a repository offers; one fetch a mirror, shared by who waits for it |
-//! | `check` | trying servers and git hosts, accepting their keys |
+//! | `plan`, `state`, `tree`, `script`, `health` | pure: nodes, legal state changes, the tree shown to people, scripts for servers, the health check's verdicts |
+//! | `recorder`, `node_log` | recording of changes and of nodes' output |
+//! | `said` | texts for people, rendered from the catalogue of each language |
+//! | `engine`, `dispatcher` | submit, cancel, roll back; queued releases are given to workers |
+//! | `worker`, `run`, `platform`, `rollout`, `going_back` | walking a plan; automatic rollback of a release that does not work |
+//! | `transfer` | transfer of a release's files to the servers |
+//! | `files_alone` | the scripts' work on servers with SFTP only |
+//! | `build_cache` | files that builds keep from release to release |
+//! | `local`, `destination`, `credentials` | machines that commands run on, and the credentials for them |
+//! | `proxy_command` | commands that carry the connections to servers |
+//! | `by_hand`, `host_keys`, `inspection` | audited remote commands and files outside releases; host keys; facts about servers |
+//! | `repository`, `fetches` | refs of a repository; one shared fetch per mirror |
+//! | `check` | connection tests of servers and git hosts, acceptance of their keys |
 
 mod build_cache;
 mod by_hand;
@@ -79,7 +79,7 @@ pub use said::{Causes, Message, Said, Tell};
 pub use state::{node_may, outcome, release_may};
 pub use tree::{NODE_COLORS, color, figure, release_data};
 
-/// Where the engine works and what its limits are.
+/// The folders, connections and limits of the engine.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The folder of work trees.
@@ -94,20 +94,20 @@ pub struct Options {
     pub sandbox: Sandbox,
     /// The folder of the build caches.
     pub caches: PathBuf,
-    /// How many bytes the build caches may have together.
+    /// The limit of all build caches together, in bytes.
     pub cache_bytes: u64,
-    /// How servers are reached.
+    /// SSH connections, time-outs and keys.
     pub ssh: SshAccess,
-    /// Where what blocks runs.
+    /// The thread pools for work that blocks.
     pub pools: Pools,
-    /// How long one command may run.
+    /// The time limit of one command.
     pub command_limit: Duration,
-    /// How long any one step may take.
+    /// The time limit of one step.
     pub step_limit: Duration,
-    /// How many releases run at once.
+    /// The number of releases that run at once.
     pub releases_at_once: usize,
-    /// How many servers one release works on at once.
+    /// The number of servers that one release works on at once.
     pub servers_at_once: usize,
-    /// How much of a node's log is kept, in bytes.
+    /// The kept size of a node's log, in bytes.
     pub node_log_bytes: u64,
 }
