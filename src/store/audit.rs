@@ -1,4 +1,4 @@
-//! What was done on servers by hand: who, when, what, and what came of it.
+//! The audit log: commands and file transfers that people ran on servers, outside releases.
 
 use diesel::prelude::*;
 use serde::Serialize;
@@ -6,38 +6,38 @@ use serde::Serialize;
 use super::schema::audit;
 use super::{AuditId, AuditOutcome, AuditWay, Conn, Moment, Page, PageRequest, Result, ServerId};
 
-/// The longest text of an entry that is kept, in characters.
+/// The longest text kept in an entry, in characters.
 const LONGEST: usize = 4096;
 
-/// One thing that was done.
+/// An audit entry.
 #[derive(Debug, Clone, Queryable, Selectable, Serialize)]
 #[diesel(table_name = audit)]
 pub struct Entry {
     /// Its id.
     pub id: AuditId,
-    /// When it began.
+    /// The time the action began.
     pub at: Moment,
-    /// The account, or who ran the command line.
+    /// The account, or the operating system's user for the command line.
     pub who: String,
-    /// How it was asked for.
+    /// The way it was requested.
     pub way: AuditWay,
-    /// What was done: `exec`, `put`, `get`, ….
+    /// The action: `exec`, `put`, `get`, ….
     pub action: String,
-    /// On which server; none where it is about none alone.
+    /// The server, if the action concerns one.
     pub server_id: Option<ServerId>,
     /// The server's name at that time.
     pub server: String,
-    /// The command or the paths, as they were given. Never what a command read or printed.
+    /// The command or the paths, as given. Never a command's input or output.
     pub detail: String,
-    /// What came of it.
+    /// The outcome.
     pub outcome: AuditOutcome,
-    /// That in words.
+    /// The outcome in words.
     pub message: String,
-    /// When it ended.
+    /// The time the action ended.
     pub ended_at: Option<Moment>,
 }
 
-/// What begins.
+/// An entry for an action that begins.
 #[derive(Debug, Clone)]
 pub struct NewEntry<'a> {
     /// See [`Entry`].
@@ -48,11 +48,14 @@ pub struct NewEntry<'a> {
     pub action: &'a str,
     /// See [`Entry`].
     pub server: Option<(ServerId, &'a str)>,
-    /// See [`Entry`]; more than 4,096 characters are cut off.
+    /// See [`Entry`]; cut off after 4,096 characters.
     pub detail: &'a str,
 }
 
-/// Writes down that something begins.
+/// Records the start of an action.
+///
+/// # Errors
+/// Database errors.
 pub fn begin(conn: &mut Conn, new: &NewEntry<'_>) -> Result<AuditId> {
     Ok(diesel::insert_into(audit::table)
         .values((
@@ -70,7 +73,10 @@ pub fn begin(conn: &mut Conn, new: &NewEntry<'_>) -> Result<AuditId> {
         .get_result(conn)?)
 }
 
-/// Writes down how it ended.
+/// Records the end of an action.
+///
+/// # Errors
+/// Database errors.
 pub fn end(conn: &mut Conn, id: AuditId, outcome: AuditOutcome, message: &str) -> Result<()> {
     diesel::update(audit::table.find(id))
         .set((
@@ -89,7 +95,10 @@ fn cut(text: &str) -> &str {
     }
 }
 
-/// One page of the entries, the newest first; of one server, or of all.
+/// One page of the entries of one server or of all, newest first.
+///
+/// # Errors
+/// Database errors.
 pub fn page(
     conn: &mut Conn,
     server: Option<ServerId>,
@@ -112,7 +121,10 @@ pub fn page(
     })
 }
 
-/// Drops what is older than `days`.
+/// Deletes entries older than `days`.
+///
+/// # Errors
+/// Database errors.
 pub fn sweep(conn: &mut Conn, days: u32) -> Result<()> {
     let oldest = Moment::now().plus_seconds(-i64::from(days) * 24 * 60 * 60);
     diesel::delete(audit::table.filter(audit::at.lt(oldest))).execute(conn)?;

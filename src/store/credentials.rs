@@ -1,4 +1,4 @@
-//! Credentials, sealed. The plain secrets never reach the database.
+//! Credentials, sealed. Plain secrets never reach the database.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use serde::{Serialize, Serializer};
 use super::schema::{credentials, projects, servers};
 use super::{Conn, CredentialId, CredentialKind, Moment, Page, PageRequest, Result, StoreError};
 
-/// What a credential's secret is sealed for, see `secret::Vault`.
+/// The purpose a credential's secret is sealed for, see `secret::Vault`.
 pub const SECRET: &str = "credential.secret";
-/// What a credential's passphrase is sealed for.
+/// The purpose a credential's passphrase is sealed for.
 pub const PASSPHRASE: &str = "credential.passphrase";
-/// What the password beside a key is sealed for.
+/// The purpose the password that accompanies a key is sealed for.
 pub const PASSWORD: &str = "credential.password";
 
-/// A credential as it is kept.
+/// A credential as stored.
 #[derive(Debug, Clone, Queryable, Selectable, Serialize)]
 #[diesel(table_name = credentials)]
 pub struct Credential {
@@ -23,7 +23,7 @@ pub struct Credential {
     pub id: CredentialId,
     /// Its name, unique.
     pub name: String,
-    /// What it opens.
+    /// The kind of credential.
     pub kind: CredentialKind,
     /// Sealed for [`SECRET`].
     #[serde(skip)]
@@ -31,15 +31,15 @@ pub struct Credential {
     /// A private key's passphrase, sealed for [`PASSPHRASE`].
     #[serde(skip)]
     pub passphrase: Option<Vec<u8>>,
-    /// Of a key: the password for a server that asks for one as well, sealed for [`PASSWORD`]. Only
-    /// whether there is one is told.
+    /// A key's additional password, for servers that ask for both, sealed for [`PASSWORD`].
+    /// Serialized as a boolean: present or not.
     #[serde(rename = "has_password", serialize_with = "whether")]
     pub password: Option<Vec<u8>>,
-    /// Where the key file is, of those that are one.
+    /// The path of the key file, for kinds that use one.
     pub path: Option<String>,
-    /// When it was made.
+    /// The creation time.
     pub created_at: Moment,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: Moment,
 }
 
@@ -69,6 +69,9 @@ fn whether<S: Serializer>(
 }
 
 /// Adds a credential.
+///
+/// # Errors
+/// [`StoreError::Taken`] if the name is in use; database errors.
 pub fn add(conn: &mut Conn, values: &CredentialValues) -> Result<Credential> {
     let now = Moment::now();
     diesel::insert_into(credentials::table)
@@ -83,6 +86,9 @@ pub fn add(conn: &mut Conn, values: &CredentialValues) -> Result<Credential> {
 }
 
 /// Replaces a credential's values.
+///
+/// # Errors
+/// [`StoreError::NotFound`] or [`StoreError::Taken`] for the name; database errors.
 pub fn update(conn: &mut Conn, id: CredentialId, values: &CredentialValues) -> Result<Credential> {
     diesel::update(credentials::table.find(id))
         .set((
@@ -103,6 +109,9 @@ pub fn update(conn: &mut Conn, id: CredentialId, values: &CredentialValues) -> R
 }
 
 /// The credential with this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn find(conn: &mut Conn, id: CredentialId) -> Result<Credential> {
     credentials::table
         .find(id)
@@ -112,6 +121,9 @@ pub fn find(conn: &mut Conn, id: CredentialId) -> Result<Credential> {
 }
 
 /// One page of the credentials, by name.
+///
+/// # Errors
+/// Database errors.
 pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Credential>> {
     let total = credentials::table.count().get_result(conn)?;
     request.place(total, |offset, limit| {
@@ -125,6 +137,9 @@ pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Credential>> {
 }
 
 /// Every credential for servers (`git` false) or for git hosts, by name.
+///
+/// # Errors
+/// Database errors.
 pub fn choices(conn: &mut Conn, git: bool) -> Result<Vec<Credential>> {
     let kinds: Vec<CredentialKind> = CredentialKind::ALL
         .iter()
@@ -139,14 +154,19 @@ pub fn choices(conn: &mut Conn, git: bool) -> Result<Vec<Credential>> {
 }
 
 /// Every credential's id and kind.
+///
+/// # Errors
+/// Database errors.
 pub fn kinds(conn: &mut Conn) -> Result<Vec<(CredentialId, CredentialKind)>> {
     Ok(credentials::table
         .select((credentials::id, credentials::kind))
         .load(conn)?)
 }
 
-/// The names of the servers and projects that use each of `ids`; those that nothing uses are not
-/// in it.
+/// The names of the servers and projects that use each of `ids`. Unused credentials are absent.
+///
+/// # Errors
+/// Database errors.
 pub fn used_by(
     conn: &mut Conn,
     ids: &[CredentialId],
@@ -172,7 +192,10 @@ pub fn used_by(
     Ok(users)
 }
 
-/// Deletes a credential that nothing uses.
+/// Deletes an unused credential.
+///
+/// # Errors
+/// [`StoreError::InUse`] or [`StoreError::NotFound`]; database errors.
 pub fn delete(conn: &mut Conn, id: CredentialId) -> Result<()> {
     if let Some(users) = used_by(conn, &[id])?.remove(&id) {
         return Err(StoreError::InUse {

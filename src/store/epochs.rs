@@ -1,10 +1,10 @@
-//! Where one stretch of the log's history ends and the next begins.
+//! Epochs: the stretches of the log's history between starts of the server.
 //!
-//! Each start of the server begins another epoch and remembers the last number that was given in the one
-//! before. A database that was put back from a copy thereby knows its own epochs up to the moment of the
-//! copy, and nothing of those of the history that is gone; the same holds where a power cut took the
-//! newest messages, with [`Durability::Process`]. Cursors of what is gone say `gap` instead of
-//! pointing at other messages that got their numbers.
+//! Each start begins an epoch and records the last number given in the previous one. A database
+//! restored from a backup therefore knows its own epochs up to the time of the backup and none of
+//! the lost history; the same holds if a power cut takes the newest messages, with
+//! [`Durability::Process`]. Cursors into lost history yield `gap` instead of pointing at other
+//! messages that received the same numbers.
 
 use std::path::Path;
 
@@ -14,29 +14,28 @@ use super::journal::Journal;
 use super::schema::log_epochs;
 use super::{Conn, Durability, Pragmas, Result, Store, StoreError, events};
 
-/// Behind the database's name: the file of the [journal](super::journal).
+/// The suffix of the [journal](super::journal) file, appended to the database's name.
 const JOURNAL: &str = "-messages";
-/// How many epochs are remembered. A cursor from before that many starts says `gap`.
+/// The number of epochs remembered. An older cursor yields `gap`.
 const REMEMBERED: i64 = 1024;
 
 /// The epochs of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epochs {
-    /// The one that lasts.
+    /// The present epoch.
     pub current: String,
-    /// The earlier ones that are remembered, with the last number that was given in each.
+    /// The remembered earlier epochs, each with the last number given in it.
     pub earlier: Vec<(String, i64)>,
 }
 
-/// An id that no epoch has had. A cursor carries it: short, and of the alphabet that cursors are limited
-/// to.
+/// A new, unique epoch id: short and in the cursor alphabet, since cursors carry it.
 fn new_id() -> String {
     let token = crate::secret::new_token();
     let letters = token.expose().chars().filter(char::is_ascii_alphanumeric);
     letters.take(12).collect()
 }
 
-/// The id of the epoch that lasts; none before the log has begun for the first time.
+/// The id of the present epoch; none before the log has begun for the first time.
 fn current(conn: &mut Conn) -> Result<Option<String>> {
     Ok(log_epochs::table
         .filter(log_epochs::last.is_null())
@@ -46,7 +45,7 @@ fn current(conn: &mut Conn) -> Result<Option<String>> {
         .optional()?)
 }
 
-/// Ends the epoch that lasts at the log's head and begins another, whose id is given back.
+/// Ends the present epoch at the log's head, begins another and returns its id.
 pub(super) fn begin(conn: &mut Conn) -> Result<String> {
     let head = events::head(conn)?;
     diesel::update(log_epochs::table.filter(log_epochs::last.is_null()))
@@ -62,10 +61,10 @@ pub(super) fn begin(conn: &mut Conn) -> Result<String> {
     Ok(id)
 }
 
-/// The epochs of the log, once it [has begun](Store::begin_log).
+/// The epochs of the log after [`begin_log`](Store::begin_log).
 ///
 /// # Errors
-/// [`StoreError::NotFound`] before that; those of the database.
+/// [`StoreError::NotFound`] before that; database errors.
 pub fn all(conn: &mut Conn) -> Result<Epochs> {
     let current = current(conn)?.ok_or(StoreError::NotFound {
         what: "epoch",
@@ -85,12 +84,12 @@ pub fn all(conn: &mut Conn) -> Result<Epochs> {
 }
 
 impl Store {
-    /// Begins to write the log, in an epoch of its own, behind what the journal of a process that died
-    /// still holds. On the disk when this returns; by the one server of the data folder, before the
-    /// first message.
+    /// Begins a new epoch of the log, after the messages left in the journal of a process that
+    /// died. The change is on disk when this returns. Called once by the only server of the data
+    /// folder, before the first message.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub fn begin_log(&self) -> Result<()> {
         self.open_journal()?;
         let mut epoch = String::new();
@@ -101,27 +100,27 @@ impl Store {
         let mut turn = self.turns.take();
         match (&mut turn.journal, self.durability) {
             (Some(journal), Durability::Process) => journal.begin(&epoch),
-            // The journal survives the process alone.
+            // The journal survives only the death of the process.
             (journal, _) => *journal = None,
         }
         Ok(())
     }
 
-    /// Ends the log: what waits is written, nothing more is logged, and the disk has all of it when
+    /// Closes the log: writes the queued messages and rejects new ones. Everything is on disk when
     /// this returns.
     ///
     /// # Errors
-    /// Those of the database; the log is ended.
+    /// Database errors; the log is closed nevertheless.
     pub fn close(&self) -> Result<()> {
         self.writer.close();
         self.turns.take().closed = true;
         self.write_to_disk(|conn| {
-            // A commit without a change would not reach the disk, nor would those before it.
+            // A commit without a change would not reach the disk, nor would the commits before it.
             events::touch(conn)
         })
     }
 
-    /// A write that the disk has when this returns, and everything before it.
+    /// A write that is on disk, with everything before it, when this returns.
     fn write_to_disk(&self, queries: impl FnOnce(&mut Conn) -> Result<()>) -> Result<()> {
         let mut conn = Conn::establish(&self.url).map_err(|error| StoreError::Open {
             path: self.url.to_string(),
@@ -132,7 +131,7 @@ impl Store {
         self.turns.transaction(&mut turn, &mut conn, queries)
     }
 
-    /// Opens the journal, with what a process that died had no time to bring into the database.
+    /// Opens the journal, with the records that a process that died did not move into the database.
     fn open_journal(&self) -> Result<()> {
         let path = format!("{}{JOURNAL}", self.url);
         let mut turn = self.turns.take();

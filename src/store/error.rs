@@ -1,88 +1,88 @@
-//! Why the database did not do what it was asked.
+//! Errors of the database.
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::{ReleaseId, ServerId};
 
-/// Why the database did not do what it was asked.
+/// Reasons for which a database operation fails.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no such row.
+    /// No such row.
     #[error("{what} {id}: not found")]
     NotFound {
         /// The entity, in the singular: `server`, `project`, …
         what: &'static str,
-        /// What was asked for.
+        /// The id that was requested.
         id: String,
     },
-    /// A value that must be unique is there already.
+    /// A value that must be unique is in use.
     #[error("{field}: already taken")]
     Taken {
         /// The field of the form.
         field: &'static str,
     },
-    /// The row cannot go: others need it.
+    /// The row cannot be deleted because others need it.
     #[error("{what} {id}: in use by {by}")]
     InUse {
         /// The entity, in the singular.
         what: &'static str,
-        /// Which one.
+        /// The id of the row.
         id: String,
-        /// The names of what uses it, separated by commas.
+        /// The names of the rows that use it, separated by commas.
         by: String,
     },
-    /// The jump servers on a server's way come back to one of them, or are too many.
+    /// The jump servers of a server form a circle or are too many.
     #[error("server {server}: its jump servers lead nowhere")]
     JumpLoop {
         /// The server.
         server: ServerId,
     },
-    /// The project has an active release already.
+    /// The project already has an active release.
     #[error("release {active} of this project is still active")]
     ReleaseActive {
-        /// That release.
+        /// The active release.
         active: ReleaseId,
     },
-    /// A state change that the row's present state does not allow.
+    /// A state change that the present state does not allow.
     #[error("{what}: {from} cannot become {to}")]
     IllegalChange {
         /// The node or release.
         what: String,
         /// Its present state.
         from: &'static str,
-        /// The state that was asked for.
+        /// The requested state.
         to: &'static str,
     },
-    /// The database refused or failed.
+    /// A refusal or failure of the database.
     #[error("database: {0}")]
     Database(#[from] DieselError),
-    /// No connection could be had.
+    /// No connection was available in time.
     #[error("database: {0}")]
     Pool(#[from] diesel::r2d2::PoolError),
-    /// The file could not be opened or brought to the present schema.
+    /// The file could not be opened or migrated to the present schema.
     #[error("database {path}: {cause}")]
     Open {
         /// The file.
         path: String,
-        /// What went wrong.
+        /// The cause.
         cause: String,
     },
-    /// The log is ended: the server is going down.
+    /// The log is closed because the server is shutting down.
     #[error("the log is closed")]
     LogClosed,
-    /// A stored value no longer has the shape that this version writes.
+    /// A stored value does not have the shape that this version writes.
     #[error("database: {what}: {cause}")]
     Corrupt {
-        /// Which value.
+        /// The value.
         what: String,
-        /// Why it could not be read.
+        /// The reason it could not be read.
         cause: String,
     },
 }
 
 impl StoreError {
-    /// Whether the same may succeed later: the database is locked by another, or the disk is full or
-    /// out of reach.
+    /// True if the operation may succeed later: the database is locked, or the disk is full or
+    /// unavailable.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Pool(_))
             || self.says_one_of(&[
@@ -95,12 +95,12 @@ impl StoreError {
             ])
     }
 
-    /// Whether the disk has no room for what was to be written.
+    /// True if the disk is full.
     pub fn is_disk_full(&self) -> bool {
         self.says_one_of(&["disk is full"])
     }
 
-    /// Whether SQLite's own text has one of `words`: diesel keeps no more of its codes.
+    /// True if SQLite's text contains one of `words`; diesel does not expose its error codes.
     fn says_one_of(&self, words: &[&str]) -> bool {
         let Self::Database(cause) = self else {
             return false;
@@ -109,7 +109,7 @@ impl StoreError {
         words.iter().any(|word| text.contains(word))
     }
 
-    /// Turns a unique index's violation into [`Taken`](Self::Taken) of `field`.
+    /// Maps a unique index's violation to [`Taken`](Self::Taken) of `field`.
     pub(super) fn taken(field: &'static str) -> impl Fn(DieselError) -> Self {
         move |error| match error {
             DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
@@ -119,7 +119,7 @@ impl StoreError {
         }
     }
 
-    /// Turns "no row" into [`NotFound`](Self::NotFound).
+    /// Maps "no row" to [`NotFound`](Self::NotFound).
     pub(super) fn missing(
         what: &'static str,
         id: impl ToString,

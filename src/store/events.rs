@@ -1,4 +1,4 @@
-//! The log: every message of every room, in one numbering. See `hub` for what reads it.
+//! The log: every message of every room, numbered in one sequence. Read by `hub`.
 
 use diesel::prelude::*;
 
@@ -9,21 +9,21 @@ use super::{Conn, Moment, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = events)]
 pub struct Event {
-    /// Its number: grows by the log's order, over all rooms.
+    /// Its number: increases in log order, over all rooms.
     pub number: i64,
-    /// The room that it belongs to.
+    /// Its room.
     pub room: String,
     /// `message`, `node`, `log`, `release`, `vote`.
     pub kind: String,
-    /// Who sent it: an account or a client's name; empty for the platform itself.
+    /// The sender: an account or a client's name; empty for the platform itself.
     pub sender: String,
-    /// JSON: a string for chat, an object for the rest.
+    /// JSON: a string for chat, otherwise an object.
     pub data: String,
-    /// When it was accepted.
+    /// The time it was accepted.
     pub at: Moment,
 }
 
-/// A message that has no number yet.
+/// A message without a number.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable)]
 #[diesel(table_name = events)]
 pub struct NewEvent {
@@ -40,7 +40,7 @@ pub struct NewEvent {
 }
 
 impl Event {
-    /// Messages that were just written, with the numbers that they got.
+    /// Messages just written, with their numbers.
     pub(super) fn numbered(numbers: &[i64], new: Vec<NewEvent>) -> Vec<Self> {
         numbers
             .iter()
@@ -68,29 +68,32 @@ impl Event {
     }
 }
 
-/// Writes to the log's table without a change of the log.
+/// Writes to the log's table without changing the log.
 pub(super) fn touch(conn: &mut Conn) -> Result<()> {
     diesel::sql_query("UPDATE sqlite_sequence SET seq = seq WHERE name = 'events'")
         .execute(conn)?;
     Ok(())
 }
 
-/// The last number given, 0 when none was.
+/// The last number given, or 0.
+///
+/// # Errors
+/// Database errors.
 pub fn head(conn: &mut Conn) -> Result<i64> {
     #[derive(QueryableByName)]
     struct Last {
         #[diesel(sql_type = diesel::sql_types::BigInt)]
         seq: i64,
     }
-    // The highest number that is kept says too little: retention drops, and some are never kept.
+    // `MAX(number)` would be too low: retention deletes rows, and some are never stored.
     let last = diesel::sql_query("SELECT seq FROM sqlite_sequence WHERE name = 'events'");
     let last: Option<Last> = last.get_result(conn).optional()?;
     Ok(last.map_or(0, |last| last.seq))
 }
 
-/// Writes `new` in order and gives each its number.
+/// Inserts `new` in order and returns the numbers.
 pub(super) fn append(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
-    // One cached statement a message costs less than preparing one for all of them.
+    // One cached statement per message is cheaper than preparing one statement for all.
     new.iter()
         .map(|event| {
             Ok(diesel::insert_into(events::table)
@@ -101,7 +104,7 @@ pub(super) fn append(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
         .collect()
 }
 
-/// Numbers `new`, in order, and keeps nothing of it but that the numbers are gone.
+/// Numbers `new` in order without storing it; the numbers are used up.
 pub(super) fn number(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
     let numbers = append(conn, new)?;
     diesel::delete(events::table.filter(events::number.eq_any(&numbers))).execute(conn)?;
@@ -109,6 +112,9 @@ pub(super) fn number(conn: &mut Conn, new: &[NewEvent]) -> Result<Vec<i64>> {
 }
 
 /// Messages of `rooms` with numbers in `(after, up_to]`, oldest first, at most `limit`.
+///
+/// # Errors
+/// Database errors.
 pub fn read(
     conn: &mut Conn,
     rooms: &[String],
@@ -127,6 +133,9 @@ pub fn read(
 }
 
 /// The newest `limit` messages of `room`, oldest first.
+///
+/// # Errors
+/// Database errors.
 pub fn last(conn: &mut Conn, room: &str, limit: i64) -> Result<Vec<Event>> {
     let mut newest: Vec<Event> = events::table
         .filter(events::room.eq(room))
@@ -138,7 +147,10 @@ pub fn last(conn: &mut Conn, room: &str, limit: i64) -> Result<Vec<Event>> {
     Ok(newest)
 }
 
-/// Every room with a mark, and the number up to which it dropped messages.
+/// Every room that has lost messages to retention, with the number through which they were deleted.
+///
+/// # Errors
+/// Database errors.
 pub fn marks(conn: &mut Conn) -> Result<Vec<(String, i64)>> {
     Ok(room_marks::table.load(conn)?)
 }

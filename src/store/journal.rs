@@ -1,15 +1,16 @@
-//! The journal in front of the log: what a client sends is accepted by one appended record, and comes
-//! into the database together with what follows it.
+//! The journal, a write-ahead file of the log: a client's message is accepted by one appended
+//! record and moves into the database later, with others.
 //!
-//! A transaction for one row costs ten times what an append to a file does, and both survive the death
-//! of the process. So a message that nothing else waits with is written here first and published; within
-//! [`FLUSH_AFTER`], or before anybody reads the log or writes to it by way of the database, all
-//! records of the journal are inserted in one transaction. Their numbers are given here, under the same
-//! turn as all others.
+//! A transaction for one row costs ten times as much as an append to a file, and both survive the
+//! death of the process. A message that nothing else competes with is therefore written here first
+//! and published. All records are inserted in one transaction within [`FLUSH_AFTER`], or before the
+//! log is read or written through the database. Their numbers are given here, under the same write
+//! lock as all others.
 //!
-//! The file is overwritten from its beginning after each flush and never shortened, so it ends where the
-//! numbers stop growing by one or a checksum does not hold: an earlier round's records have lower
-//! numbers, and a record that a kill cut short was never acknowledged.
+//! The file is overwritten from its beginning after each flush and never shortened. Its content
+//! ends at the first record with a wrong checksum or a number that does not continue the sequence:
+//! records of an earlier round have lower numbers, and a record cut short by a kill was never
+//! acknowledged.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,39 +24,40 @@ use diesel::prelude::*;
 use super::schema::events;
 use super::{Conn, Event, Moment, NewEvent, Result};
 
-/// How long a record stays in the journal alone.
+/// The longest time a record stays in the journal alone.
 pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(100);
-/// How many bytes the journal holds at most; past them messages go straight to the database.
+/// The journal's largest size in bytes; beyond it messages go straight to the database.
 const MOST_BYTES: usize = 1 << 20;
-/// Past so many bytes the journal is flushed without waiting.
+/// The size in bytes beyond which the journal is flushed at once.
 const FLUSH_BYTES: usize = MOST_BYTES / 4;
 
-/// A record's head: its length behind the head and the checksum of that, as little-endian 32 bits each.
+/// The length of a record's header: the body's length and its checksum, 32 bits each,
+/// little-endian.
 const HEAD: usize = 8;
-/// The length of a number, of a moment, and of a text's length.
+/// The length of a number and of a time; below, of a text's length.
 const NUMBER: usize = 8;
 const LENGTH: usize = 4;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Journal {
     file: File,
-    /// The records that are not in the database yet: the file's content from its beginning.
+    /// The records not yet in the database: the valid content of the file.
     records: Vec<u8>,
-    /// The number of the newest message, wherever it is kept.
+    /// The number of the newest message, in the journal or the database.
     last: i64,
-    /// Goes into the checksums, so that the records of another history do not hold.
+    /// Mixed into the checksums, so that records of another history are invalid.
     seed: u32,
-    /// A write failed: the file's content is not known until the next flush.
+    /// Set after a failed write: the file's content is unknown until the next flush.
     is_broken: bool,
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or makes it, after the message number `last` of the database. The
-    /// records of an earlier process that follow it in the epoch `epoch` count as pending; those of
-    /// another history (the database was put back from a copy) do not.
+    /// Opens or creates the journal at `path`. `last` is the newest message number in the database.
+    /// Records of an earlier process that follow it in the epoch `epoch` are pending; records of
+    /// another history (after a restore from a backup) are not.
     ///
     /// # Errors
-    /// Where the file cannot be opened or read.
+    /// Fails if the file cannot be opened or read.
     pub(super) fn open(path: &Path, epoch: &str, last: i64) -> io::Result<Self> {
         let file = OpenOptions::new()
             .create(true)
@@ -77,26 +79,26 @@ impl Journal {
         })
     }
 
-    /// Writes the records of another epoch from here on; none may wait.
+    /// Switches to another epoch; no records may be pending.
     pub(super) fn begin(&mut self, epoch: &str) {
         self.seed = seed(epoch);
     }
 
-    /// Whether records wait for the database.
+    /// True if no records wait for the database.
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Whether so much waits that it is not to wait longer.
+    /// True if enough records wait for an immediate flush.
     pub(super) fn is_full(&self) -> bool {
         self.records.len() > FLUSH_BYTES
     }
 
-    /// Gives `new` the next number and writes it; it survives the death of the process when this
-    /// returns.
+    /// Gives `new` the next number and writes it. The message survives the death of the process
+    /// when this returns.
     ///
     /// # Errors
-    /// `new`, for the database to take: there is no room for it, or the file cannot be written.
+    /// `new`, to be written to the database instead: the journal is full or cannot be written.
     pub(super) fn append(&mut self, new: NewEvent) -> std::result::Result<Event, NewEvent> {
         let at = self.records.len();
         let event = Event::numbered(&[self.last + 1], vec![new]).remove(0);
@@ -110,8 +112,8 @@ impl Journal {
                     return Ok(event);
                 }
                 Err(error) => {
-                    // The records before it are whole in the file; behind them anything may stand,
-                    // so nothing is written there before the next round.
+                    // Earlier records are intact in the file, but the bytes after them are unknown,
+                    // so nothing more is written before the next round.
                     tracing::warn!(%error, "the message journal cannot be written");
                     self.is_broken = true;
                 }
@@ -121,11 +123,11 @@ impl Journal {
         Err(event.unnumbered())
     }
 
-    /// Inserts the records in the transaction of `conn`. Once that is committed, they are
-    /// [`done`](Self::flushed).
+    /// Inserts the records in the transaction of `conn`. Call [`flushed`](Self::flushed) after its
+    /// commit.
     ///
     /// # Errors
-    /// Those of the database; the records stay.
+    /// Database errors; the records stay.
     pub(super) fn insert(&self, conn: &mut Conn) -> Result<()> {
         for event in Records(&self.records) {
             diesel::insert_into(events::table)
@@ -142,14 +144,14 @@ impl Journal {
         Ok(())
     }
 
-    /// The database has committed all records; the file begins anew.
+    /// Clears the journal after the database has committed all records.
     pub(super) fn flushed(&mut self) {
         self.records.clear();
         self.records.shrink_to(FLUSH_BYTES);
         self.is_broken = false;
     }
 
-    /// The database gave numbers up to `last`.
+    /// Records that the database gave numbers up to `last`.
     pub(super) fn numbered_up_to(&mut self, last: i64) {
         self.last = self.last.max(last);
     }
@@ -168,8 +170,8 @@ fn read_up_to(file: &File, into: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// The records of one round that follow the number `last`, and the newest number. Where the first of them
-/// is not the next one, something between was lost, and none counts.
+/// The records of one round that follow the number `last`, and the newest number. If the first
+/// record is not the next in sequence, something between was lost and no record counts.
 fn sound_records(file: &[u8], seed: u32, last: i64) -> (Vec<u8>, i64) {
     let (mut records, mut newest, mut expected) = (Vec::new(), last, None::<i64>);
     let mut rest = file;
@@ -194,7 +196,7 @@ fn sound_records(file: &[u8], seed: u32, last: i64) -> (Vec<u8>, i64) {
     (records, newest)
 }
 
-/// The record at the front of `bytes`, with its head, and what stands behind it.
+/// The record at the front of `bytes`, with its header, and the rest.
 fn sound_record(bytes: &[u8], seed: u32) -> Option<(&[u8], &[u8])> {
     let (head, body) = bytes.split_first_chunk::<HEAD>()?;
     let [a, b, c, d, e, f, g, h] = *head;
@@ -213,7 +215,7 @@ fn check(body: &[u8]) -> u32 {
     checksum(CrcAlgorithm::Crc32Iscsi, body) as u32
 }
 
-/// Appends the record of `event`; `false` where a text is too long for one.
+/// Appends the record of `event`; `false` if a text is too long.
 fn encode(out: &mut Vec<u8>, seed: u32, event: &Event) -> bool {
     let at = out.len();
     out.extend_from_slice(&[0; HEAD]);
@@ -236,7 +238,7 @@ fn encode(out: &mut Vec<u8>, seed: u32, event: &Event) -> bool {
     true
 }
 
-/// A record's message, borrowed from it.
+/// A record's message, borrowed from the record.
 struct Record<'a> {
     number: i64,
     at: Moment,
@@ -266,7 +268,7 @@ fn decode(body: &[u8]) -> Option<Record<'_>> {
     })
 }
 
-/// The messages of records that are known to be sound.
+/// The messages of valid records.
 struct Records<'a>(&'a [u8]);
 
 impl<'a> Iterator for Records<'a> {
@@ -350,8 +352,8 @@ mod tests {
     }
 
     proptest! {
-        /// Rounds of appended messages and flushes, with a kill that keeps any number of the last
-        /// write's bytes: a start finds all that was acknowledged and not flushed, and nothing else.
+        /// Rounds of appends and flushes, with a kill that keeps any number of the last write's
+        /// bytes: a start finds everything acknowledged and not flushed, and nothing else.
         #[test]
         fn a_start_finds_what_was_acknowledged(
             rounds in prop::collection::vec(prop::collection::vec("[a-c]{0,12}", 0..6), 1..5),
@@ -370,7 +372,7 @@ mod tests {
                     prop_assert!(append(&mut journal, data).is_some());
                 }
             }
-            // The next record, of which the kill left a part.
+            // The next record, cut short by the kill.
             let acknowledged = kept(&journal);
             let at = journal.records.len();
             let event = Event::numbered(&[journal.last + 1], vec![new("cut")]).remove(0);

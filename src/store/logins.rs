@@ -1,4 +1,4 @@
-//! Login sessions, API tokens and one-time links: each is found by its token's fingerprint.
+//! Login sessions, API tokens and one-time links, each found by its token's fingerprint.
 
 use diesel::prelude::*;
 
@@ -9,13 +9,16 @@ use super::{Conn, Moment, Result, UserId};
 /// A login session with its account.
 #[derive(Debug, Clone)]
 pub struct LoginSession {
-    /// Whose it is.
+    /// The account.
     pub user: User,
-    /// What the forms of this session carry to prove where they come from.
+    /// The CSRF token that the forms of this session carry.
     pub csrf: String,
 }
 
 /// Opens a session.
+///
+/// # Errors
+/// Database errors.
 pub fn open_session(
     conn: &mut Conn,
     user: UserId,
@@ -36,6 +39,9 @@ pub fn open_session(
 }
 
 /// The session with this fingerprint, unless it has expired or its account is disabled.
+///
+/// # Errors
+/// Database errors.
 pub fn session(conn: &mut Conn, fingerprint: &str) -> Result<Option<LoginSession>> {
     let found: Option<(User, String)> = login_sessions::table
         .inner_join(users::table)
@@ -49,12 +55,18 @@ pub fn session(conn: &mut Conn, fingerprint: &str) -> Result<Option<LoginSession
 }
 
 /// Ends a session.
+///
+/// # Errors
+/// Database errors.
 pub fn close_session(conn: &mut Conn, fingerprint: &str) -> Result<()> {
     diesel::delete(login_sessions::table.find(fingerprint)).execute(conn)?;
     Ok(())
 }
 
-/// Forgets sessions and links that have expired.
+/// Deletes expired sessions and links.
+///
+/// # Errors
+/// Database errors.
 pub fn sweep(conn: &mut Conn) -> Result<()> {
     let now = Moment::now();
     diesel::delete(login_sessions::table.filter(login_sessions::expires_at.le(now)))
@@ -65,6 +77,9 @@ pub fn sweep(conn: &mut Conn) -> Result<()> {
 }
 
 /// Adds an API token of `user`.
+///
+/// # Errors
+/// Database errors.
 pub fn add_token(conn: &mut Conn, user: UserId, fingerprint: &str) -> Result<()> {
     diesel::insert_into(api_tokens::table)
         .values((
@@ -76,7 +91,10 @@ pub fn add_token(conn: &mut Conn, user: UserId, fingerprint: &str) -> Result<()>
     Ok(())
 }
 
-/// Whose API token this is, unless the account is disabled.
+/// The owner of an API token, unless the account is disabled.
+///
+/// # Errors
+/// Database errors.
 pub fn token_owner(conn: &mut Conn, fingerprint: &str) -> Result<Option<User>> {
     Ok(api_tokens::table
         .inner_join(users::table)
@@ -87,12 +105,18 @@ pub fn token_owner(conn: &mut Conn, fingerprint: &str) -> Result<Option<User>> {
         .optional()?)
 }
 
-/// Deletes the API tokens of `user`; gives their number.
+/// Deletes the API tokens of `user` and returns their number.
+///
+/// # Errors
+/// Database errors.
 pub fn remove_tokens(conn: &mut Conn, user: UserId) -> Result<usize> {
     Ok(diesel::delete(api_tokens::table.filter(api_tokens::user_id.eq(user))).execute(conn)?)
 }
 
-/// Adds a one-time link: to log `user` in, or, without one, to set the installation up.
+/// Adds a one-time link that logs `user` in or, without a user, sets the installation up.
+///
+/// # Errors
+/// Database errors.
 pub fn add_link(
     conn: &mut Conn,
     user: Option<UserId>,
@@ -109,7 +133,10 @@ pub fn add_link(
     Ok(())
 }
 
-/// Whether a set-up link with this fingerprint is open.
+/// True if a set-up link with this fingerprint is open.
+///
+/// # Errors
+/// Database errors.
 pub fn setup_link_is_open(conn: &mut Conn, fingerprint: &str) -> Result<bool> {
     Ok(diesel::select(diesel::dsl::exists(
         one_time_links::table
@@ -120,7 +147,11 @@ pub fn setup_link_is_open(conn: &mut Conn, fingerprint: &str) -> Result<bool> {
     .get_result(conn)?)
 }
 
-/// Uses a link up. `None`: there is none, or not any more; `Some(None)`: it was a set-up link.
+/// Uses a link up. `None`: no such link, or it has expired or its account is disabled;
+/// `Some(None)`: a set-up link.
+///
+/// # Errors
+/// Database errors.
 pub fn take_link(conn: &mut Conn, fingerprint: &str) -> Result<Option<Option<User>>> {
     let taken: Option<Option<UserId>> = diesel::delete(
         one_time_links::table

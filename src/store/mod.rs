@@ -1,9 +1,8 @@
-//! The database: one SQLite file behind a diesel pool. SQL lives here and nowhere else.
+//! The database: one SQLite file behind a diesel pool. All SQL is in this room.
 //!
-//! Each entity has a file with its rows and its queries; a query takes a connection, so that
-//! several make one transaction: [`Store::read`] and [`Store::write`] hand one out.
-//! [`Store::record`] is a write that also appends to the log of messages; it alone decides the
-//! order in which the log is published.
+//! Each entity has a file with its rows and queries. A query takes a connection, so that several
+//! can share a transaction; [`Store::read`] and [`Store::write`] supply one. [`Store::record`] is a
+//! write that also appends to the log of messages and fixes the order of publication.
 //!
 //! Everything here blocks: async code calls it on the blocking pool.
 
@@ -51,17 +50,17 @@ pub type Conn = SqliteConnection;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// How many connections stand ready; SQLite has many readers and one writer.
+/// The size of the connection pool. SQLite has many readers and one writer.
 const CONNECTIONS: u32 = 8;
-/// The pages that each connection keeps, in KiB. SQLite's own 2 MiB fill up as the database grows; what is
-/// beyond these is in the system's cache anyway.
+/// The page cache of each connection, in KiB. SQLite's default of 2 MiB fills up as the database
+/// grows; the system's cache holds further pages anyway.
 const PAGE_CACHE: u32 = 512;
-/// How long a statement waits for another's write lock.
+/// The longest wait of a statement for another's write lock.
 const BUSY: Duration = Duration::from_secs(10);
-/// How long a caller waits for a free connection.
+/// The longest wait for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(15);
 
-/// What a query gives.
+/// The result of a query.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// One page of a list.
@@ -69,15 +68,15 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Page<T> {
     /// The rows of this page.
     pub items: Vec<T>,
-    /// Which page, from 1; never past the last.
+    /// The page's number, from 1; never past the last page.
     pub page: i64,
-    /// How many pages there are, at least 1.
+    /// The number of pages, at least 1.
     pub pages: i64,
-    /// How many rows there are over all pages.
+    /// The number of rows over all pages.
     pub total: i64,
 }
 
-/// Which part of a list is wanted.
+/// A request for one page of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
     page: i64,
@@ -85,10 +84,10 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    /// The longest page.
+    /// The largest page size.
     pub const LARGEST: i64 = 500;
 
-    /// Page `page` (from 1) of pages with `size` rows; both are brought into bounds.
+    /// Page `page` (from 1) of pages with `size` rows; both are clamped to their bounds.
     pub fn new(page: i64, size: i64) -> Self {
         Self {
             page: page.max(1),
@@ -96,7 +95,7 @@ impl PageRequest {
         }
     }
 
-    /// Where the page starts and which page it is, given how many rows there are.
+    /// Loads the page through `rows` (offset, limit), given the total number of rows.
     fn place<T>(
         self,
         total: i64,
@@ -113,7 +112,7 @@ impl PageRequest {
     }
 }
 
-/// Takes what was appended to the log, in number order, right after it was committed. It must not
+/// Receives the messages appended to the log, in number order, right after their commit. Must not
 /// block and must not call the store.
 pub type Publish = Box<dyn Fn(Vec<Event>) + Send + Sync>;
 
@@ -121,8 +120,8 @@ pub type Publish = Box<dyn Fn(Vec<Event>) + Send + Sync>;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<ConnectionManager<Conn>>,
-    /// A turn lasts from a write's start until what it logged is published, so that numbers are
-    /// published in the order in which they are given.
+    /// The write lock, held from a write's start until its messages are published, so that messages
+    /// are published in number order.
     turns: Arc<Turns>,
     publish: Arc<OnceLock<Publish>>,
     writer: Arc<Writer>,
@@ -146,7 +145,8 @@ impl Pragmas {
     }
 
     fn apply(&self, conn: &mut Conn) -> QueryResult<()> {
-        // With WAL, `NORMAL` survives the process's death at any moment; `FULL` the machine's too.
+        // With WAL, `NORMAL` survives the death of the process at any moment; `FULL` also that of
+        // the machine.
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
              PRAGMA synchronous = {}; PRAGMA cache_size = -{PAGE_CACHE};",
@@ -162,17 +162,17 @@ impl CustomizeConnection<Conn, diesel::r2d2::Error> for Pragmas {
     }
 }
 
-/// When a commit counts as done.
+/// The point at which a commit counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// When the system has it: survives the death of the process.
+    /// The operating system has it: survives the death of the process.
     Process,
-    /// When the disk has it: survives the death of the machine.
+    /// The disk has it: survives the death of the machine.
     Machine,
 }
 
-/// A database that is damaged is refused as it is, before anything is written to it: what is left
-/// may be saved. One connection of our own, since the pool would try for its whole time-out.
+/// Rejects a damaged database before anything is written to it, so that its content may be
+/// salvaged. Uses a connection outside the pool, because the pool would retry until its time-out.
 fn check_soundness(url: &str) -> std::result::Result<(), Box<dyn std::error::Error>> {
     #[derive(QueryableByName)]
     struct Finding {
@@ -191,8 +191,8 @@ fn check_soundness(url: &str) -> std::result::Result<(), Box<dyn std::error::Err
     }
 }
 
-/// Runs `queries` in one transaction that writes. Where they fail, it is their error that is told: SQLite
-/// undoes a transaction by itself where the disk is full, and has nothing left to roll back then.
+/// Runs `queries` in one write transaction. Returns their error rather than the rollback's: SQLite
+/// undoes a transaction by itself on a full disk, and the rollback then has nothing to undo.
 fn write_transaction<T>(
     conn: &mut Conn,
     queries: impl FnOnce(&mut Conn) -> Result<T>,
@@ -208,8 +208,12 @@ fn write_transaction<T>(
 }
 
 impl Store {
-    /// Opens the database at `path`, making it or bringing it to the present schema first. A damaged
-    /// one is refused and left as it is.
+    /// Opens the database at `path`; creates it or migrates it to the present schema first. A
+    /// damaged file is rejected and left unchanged.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] if the file cannot be opened, is damaged or cannot be migrated;
+    /// [`StoreError::Pool`].
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let failed = |cause: String| StoreError::Open {
             path: path.display().to_string(),
@@ -244,7 +248,8 @@ impl Store {
         })
     }
 
-    /// Says who takes what is appended to the log; once, before the first logged write.
+    /// Sets the receiver of messages appended to the log. Called once, before the first logged
+    /// write.
     pub fn on_publish(&self, publish: Publish) {
         let _ = self.publish.set(publish);
     }
@@ -253,58 +258,68 @@ impl Store {
         Ok(self.pool.get()?)
     }
 
-    /// Runs queries that change nothing, on one consistent snapshot.
+    /// Runs read-only queries on one consistent snapshot.
+    ///
+    /// # Errors
+    /// Errors of `queries` and of the database.
     pub fn read<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         (*self.connection()?).transaction(queries)
     }
 
-    /// [`read`](Self::read) of the log: sees every message that was published before the call.
+    /// Like [`read`](Self::read), and sees every message published before the call.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Errors of `queries` and of the database.
     pub fn read_log<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
         self.writer.flush(&mut conn)?;
         (*conn).transaction(queries)
     }
 
-    /// Runs queries in one transaction, which an error undoes.
+    /// Runs queries in one transaction; an error rolls it back.
+    ///
+    /// # Errors
+    /// Errors of `queries` and of the database.
     pub fn write<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
         let _turn = self.turns.take();
         write_transaction(&mut conn, queries)
     }
 
-    /// Appends `new` to the log. Where nobody else writes, it is in the journal and published when this
-    /// returns; else the log's writer commits it, together with whatever else waits, then publishes
-    /// it, then tells its number. Waits for nothing but one write to a file. Once this has returned,
-    /// the message is written and published whole or not at all, whether or not anybody waits for the
-    /// number.
+    /// Appends `new` to the log. Without competing writers the message is in the journal and
+    /// published when this returns; otherwise the log's writer commits it together with other
+    /// queued messages, publishes it and then returns its number. Waits for at most one write to a
+    /// file. Once this has returned, the message is written and published whole or not at all, even
+    /// if nobody awaits the number.
     ///
     /// # Errors
-    /// [`NotWritten::Full`] where too much waits already; [`NotWritten::Closed`] after
+    /// [`NotWritten::Full`] if too many messages are queued; [`NotWritten::Closed`] after
     /// [`close`](Self::close).
     pub fn append(&self, new: NewEvent) -> std::result::Result<Appended, NotWritten> {
         self.writer.append(new)
     }
 
-    /// [`append`](Self::append) where it needs no waiting: the message's number, or the message itself
-    /// where it does.
+    /// Like [`append`](Self::append), but never waits: returns the message's number, or the message
+    /// itself if it would have to wait.
     ///
     /// # Errors
-    /// `new`, unchanged: somebody else writes, or the journal cannot take it.
+    /// `new`, unchanged: another writer is active, or the journal cannot take it.
     pub fn try_append(&self, new: NewEvent) -> std::result::Result<i64, NewEvent> {
         self.writer.try_append(new)
     }
 
-    /// What the log's writer has done.
+    /// Statistics of the log's writer.
     pub fn log_pace(&self) -> LogPace {
         self.writer.pace()
     }
 
-    /// [`write`](Self::write) with messages for the log: what `queries` push is numbered and
-    /// committed in the same transaction, then published before any later message is.
-    /// Returns the numbers of the messages too.
+    /// Like [`write`](Self::write), with messages for the log: the messages that `queries` push are
+    /// numbered and committed in the same transaction, then published before any later message.
+    /// Returns their numbers as well.
+    ///
+    /// # Errors
+    /// [`StoreError::LogClosed`] after [`close`](Self::close) if messages were pushed; errors of
+    /// `queries` and of the database.
     pub fn record<T>(
         &self,
         queries: impl FnOnce(&mut Conn, &mut Vec<NewEvent>) -> Result<T>,
@@ -317,8 +332,11 @@ impl Store {
         })
     }
 
-    /// Publishes messages in the one order, with numbers that are never given again, without keeping
-    /// them: who does not get them now never will.
+    /// Publishes messages in log order, with unique numbers, without storing them: a client that
+    /// misses them cannot catch up.
+    ///
+    /// # Errors
+    /// [`StoreError::LogClosed`] after [`close`](Self::close); database errors.
     pub fn announce(&self, messages: Vec<NewEvent>) -> Result<()> {
         self.in_turn(|conn| {
             let numbers = events::number(conn, &messages)?;
@@ -327,7 +345,7 @@ impl Store {
         Ok(())
     }
 
-    /// One transaction, and the publishing of the messages that it numbered.
+    /// Runs one transaction and publishes the messages it numbered.
     fn in_turn<T>(
         &self,
         queries: impl FnOnce(&mut Conn) -> Result<(T, Vec<NewEvent>, Vec<i64>)>,

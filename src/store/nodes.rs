@@ -145,7 +145,7 @@ pub struct Sent {
 /// there is not this project's. Newest first, at most 500.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn sent_to(
     conn: &mut Conn,
     project: ProjectId,

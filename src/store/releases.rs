@@ -274,7 +274,7 @@ pub fn newest_of(
 /// it. `None` where nothing had, or where they are the very files that `release` brought.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn live_before(conn: &mut Conn, release: &Release) -> Result<Option<Release>> {
     let files = release.target_id.unwrap_or(release.id);
     newest_success(conn, release.project_id, release.id)?
@@ -287,7 +287,7 @@ pub fn live_before(conn: &mut Conn, release: &Release) -> Result<Option<Release>
 /// The newest release of `project` that succeeded, as the one that its files came with.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn last_success(conn: &mut Conn, project: ProjectId) -> Result<Option<Release>> {
     newest_success(conn, project, NEWEST)?
         .map(|(_, files)| find(conn, files))

@@ -25,7 +25,7 @@ impl Store {
     /// the room and the number up to which it has dropped messages; that mark is kept with the room.
     ///
     /// # Errors
-    /// Those of the database; what was told is dropped.
+    /// Database errors; what was told is dropped.
     pub fn trim(&self, retention: Retention, mut told: impl FnMut(&str, i64)) -> Result<()> {
         let oldest = Moment::now().plus_seconds(-retention.seconds);
         for room in self.read(rooms)? {

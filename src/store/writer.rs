@@ -332,7 +332,7 @@ impl Writer {
     /// Brings the journal's records into the database, if it has any.
     ///
     /// # Errors
-    /// Those of the database; the records stay.
+    /// Database errors; the records stay.
     pub(super) fn flush(&self, conn: &mut Conn) -> Result<()> {
         if !self.turns.has_pending() {
             return Ok(());
