@@ -1,23 +1,23 @@
-//! Whom the hub wakes: polls that are futures by their wakers, and polls that are held by a place
-//! through a bell, which is rung once for many of them.
+//! Wake-ups of parked polls: polls that are futures are woken by their wakers, polls that are held in a
+//! slot through a notifier, which is called once for many of them.
 
 use std::{fmt, sync::Arc, task::Waker};
 
-/// A number that a holder of many polls gave to one of them.
+/// The slot of a poll, numbered by whoever holds many polls.
 pub type Place = u32;
 
-/// Hears that polls may have an answer; see [`Hub::add_bell`](super::Hub::add_bell).
+/// Receives the slots of polls that may have an answer; see [`Hub::add_bell`](super::Hub::add_bell).
 pub trait Bell: Send + Sync + 'static {
-    /// The polls at `places` may have an answer. Called by whoever publishes, so it must neither block
-    /// nor ask the hub.
+    /// Reports that the polls at `places` may have an answer. Called by the publisher, so it must
+    /// neither block nor call the hub.
     fn ring(&self, places: &[Place]);
 }
 
-/// Names a bell of a hub.
+/// The key of one of a hub's notifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BellKey(pub(super) usize);
 
-/// Who waits for a parked poll.
+/// The waiter of a parked poll.
 #[derive(Clone, Debug)]
 pub(super) enum Sleeper {
     Task(Waker),
@@ -25,7 +25,8 @@ pub(super) enum Sleeper {
 }
 
 impl Sleeper {
-    /// Takes `newer`'s place, without touching the task's counts where both wake the same one.
+    /// Replaces the waiter at `place` with `newer`, without touching the task's reference count if both
+    /// wake the same task.
     pub(super) fn keep(place: &mut Option<Sleeper>, newer: SleeperRef<'_>) {
         match (place, newer) {
             (Some(Sleeper::Task(kept)), SleeperRef::Task(waker)) => kept.clone_from(waker),
@@ -35,14 +36,14 @@ impl Sleeper {
     }
 }
 
-/// Who would wait, if it had to.
+/// A borrowed waiter, cloned only if the poll has to wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SleeperRef<'a> {
     Task(&'a Waker),
     Place(BellKey, Place),
 }
 
-/// Those to be woken, collected under the lock and woken without it.
+/// Waiters to wake: collected under the lock, woken after it is released.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     tasks: Vec<Waker>,
@@ -73,7 +74,7 @@ impl Calls {
     }
 }
 
-/// A hub's bells: only ever added to.
+/// The notifiers of a hub. They are only ever added.
 #[derive(Default)]
 pub(super) struct Bells(std::sync::RwLock<Vec<Arc<dyn Bell>>>);
 

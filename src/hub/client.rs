@@ -1,4 +1,4 @@
-//! One client at the hub: its queue, its places in rooms, its polls in flight.
+//! One client at the hub: its queue, its memberships in rooms, its polls in flight.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -22,21 +22,21 @@ pub(super) struct Client {
     pub(super) queue: Queue,
     pub(super) memberships: SmallVec<[Membership; 1]>,
     pub(super) polls: SmallVec<[ParkedPoll; 1]>,
-    /// Where its first poll came from: there it counts.
+    /// The address of its first poll; the client counts towards that address's bound.
     pub(super) address: Option<IpAddr>,
-    /// What its last poll asked for: its memberships, while it has no other poll.
+    /// The rooms of its last poll: its memberships, while it has no other poll.
     pub(super) asked: Arc<[RoomName]>,
     pub(super) used: Instant,
-    /// Its last poll was abandoned.
+    /// True if its last poll was abandoned.
     pub(super) gave_up: bool,
 }
 
-/// A client's place in a room: its queue gets everything of the room after `since`.
+/// A client's membership in a room: its queue gets every message of the room after `since`.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) room: RoomKey,
     pub(super) since: u64,
-    /// Where the client stands in `Room::members`.
+    /// The client's index in `Room::members`.
     pub(super) place: usize,
 }
 
@@ -50,13 +50,13 @@ pub(super) struct ParkedPoll {
 }
 
 impl Client {
-    /// Whether a poll of it waits for what comes in the room.
+    /// True if one of its polls waits for messages of the room.
     pub(super) fn is_parked_in(&self, room: RoomKey) -> bool {
         let waits = |poll: &ParkedPoll| !poll.superseded && poll.rooms.contains(&room);
         self.polls.iter().any(waits)
     }
 
-    /// Collects whom a message in the room wakes.
+    /// Collects the waiters that a message in the room wakes.
     pub(super) fn wake(&mut self, room: RoomKey, calls: &mut Calls) {
         for poll in &mut self.polls {
             if poll.rooms.contains(&room) {
@@ -65,8 +65,8 @@ impl Client {
         }
     }
 
-    /// The keys of `rooms`, where it asked for the same last, is a member of just them, and has no
-    /// other poll.
+    /// The keys of `rooms`, if its last poll asked for the same rooms, it is a member of exactly those,
+    /// and it has no other poll.
     pub(super) fn usual_rooms(&self, rooms: &Arc<[RoomName]>) -> Option<SmallVec<[RoomKey; 2]>> {
         let is_usual = self.polls.is_empty()
             && Arc::ptr_eq(&self.asked, rooms)
@@ -80,7 +80,7 @@ impl Client {
         self.gave_up = false;
     }
 
-    /// The queue's messages after `after`, where it holds all of them for these rooms.
+    /// The queue's messages after `after`, if the queue holds all of them for these rooms.
     pub(super) fn cached(
         &self,
         rooms: &[RoomKey],
@@ -97,7 +97,7 @@ impl Client {
         self.queue.after(after)
     }
 
-    /// Ends the oldest polls beyond `most`.
+    /// Ends the oldest polls in excess of `most`.
     pub(super) fn supersede(&mut self, most: usize, calls: &mut Calls) {
         let counts = |poll: &&mut ParkedPoll| poll.may_be_superseded && !poll.superseded;
         let alive = self.polls.iter_mut().filter(counts).count();
@@ -113,14 +113,14 @@ impl Client {
     }
 }
 
-/// Who polled last from one connection, so that the next poll of the same client is not looked up.
+/// The client that polled last on a connection, which saves looking it up for its next poll.
 #[derive(Debug, Default)]
 pub struct Known(Option<(Arc<ClientId>, ClientKey)>);
 
 impl Known {
     pub(super) fn key(&self, id: &Arc<ClientId>, clients: &Slab<Client>) -> Option<ClientKey> {
         let (known, key) = self.0.as_ref()?;
-        // Keys are used again: whose it is now is for the client there to say.
+        // Keys are reused, so the client that has the key now must carry the same id.
         let is_same = Arc::ptr_eq(known, id) || known == id;
         let client = clients.get(*key)?;
         (is_same && Arc::ptr_eq(known, &client.id)).then_some(*key)

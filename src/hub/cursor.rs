@@ -1,22 +1,22 @@
-//! Cursors: a position in the log, with the epoch that it was given in. `EPOCH.NUMBER` on the wire, opaque
-//! there.
+//! Cursors: a position in the log with the epoch it was issued in. `EPOCH.NUMBER` on the wire, where it
+//! is opaque.
 
 use std::fmt;
 
 use smallvec::{SmallVec, smallvec};
 
-/// The longest cursor, in characters.
+/// The maximum length of a cursor, in characters.
 pub const CURSOR_CHARS: usize = 64;
 const EPOCH_CHARS: usize = CURSOR_CHARS - 1 - 20;
 
-/// A position in the log: everything up to `number` is behind it.
+/// A position in the log: every message up to and including `number` is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub(super) epoch: Epoch,
     pub(super) number: u64,
 }
 
-/// The id of an epoch of the log. Held in place: every poll brings one.
+/// The id of an epoch of the log. Stored inline, since every poll carries one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Epoch {
     text: [u8; EPOCH_CHARS],
@@ -52,13 +52,13 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// The epochs of one log: each start of the server begins another, so that a database that was put back
-/// from a copy never gives a cursor of the history that is gone. The earlier ones are known by the last
-/// number that was given in each: up to there their cursors are this log's own.
+/// The epochs of one log. Each start of the server begins a new one, so that a database restored from a
+/// copy never issues a cursor of the lost history. Of each earlier epoch the last number issued in it
+/// is kept: up to that number its cursors are valid in this log.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     current: Epoch,
-    /// In the order of their ids.
+    /// Sorted by id.
     earlier: Vec<(Epoch, u64)>,
 }
 
@@ -66,7 +66,7 @@ impl Epochs {
     /// A log in its epoch `current`, after the `earlier` ones with the last number of each.
     ///
     /// # Errors
-    /// [`BadEpoch`] where an id cannot stand in a cursor.
+    /// [`BadEpoch`] if an id cannot be part of a cursor.
     pub fn new<'a>(
         current: &str,
         earlier: impl IntoIterator<Item = (&'a str, u64)>,
@@ -86,8 +86,8 @@ impl Epochs {
         self.current
     }
 
-    /// The last number of the cursor's epoch, of which the present one has come to `head`; none where
-    /// this log does not know it.
+    /// The last number of the cursor's epoch (`head` for the current one), or none if this log does not
+    /// know the epoch.
     fn last(&self, cursor: &Cursor, head: u64) -> Option<u64> {
         if cursor.epoch == self.current {
             return Some(head);
@@ -98,34 +98,34 @@ impl Epochs {
         found.ok().map(|at| self.earlier[at].1)
     }
 
-    /// Whether all that the cursor has behind it is this log's own history.
+    /// True if everything behind the cursor is this log's own history.
     pub(super) fn knows(&self, cursor: &Cursor, head: u64) -> bool {
         self.last(cursor, head)
             .is_some_and(|last| cursor.number <= last)
     }
 
-    /// The number up to which the cursor's history and this log's are the same; none where nothing is
-    /// known of it.
+    /// The number up to which the cursor's history and this log's history agree, or none if the
+    /// cursor's epoch is unknown.
     pub(super) fn shared(&self, cursor: &Cursor, head: u64) -> Option<u64> {
         self.last(cursor, head).map(|last| cursor.number.min(last))
     }
 }
 
-/// Text that no server of this kind ever gave as a cursor.
+/// Text that is not a cursor of any server of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor")]
 pub struct BadCursor;
 
-/// An epoch's id that cannot stand in a cursor.
+/// The id of an epoch that cannot be part of a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an epoch's id has 1 to 43 characters of A-Z a-z 0-9 - _")]
 pub struct BadEpoch;
 
 impl Cursor {
-    /// Reads a cursor as a client sent it back. Whether it belongs to this log is the hub's to say.
+    /// Parses a cursor sent by a client. The hub decides if it belongs to this log.
     ///
     /// # Errors
-    /// [`BadCursor`] where the text is malformed.
+    /// [`BadCursor`] if the text is malformed.
     pub fn parse(text: &str) -> Result<Cursor, BadCursor> {
         if text.len() > CURSOR_CHARS {
             return Err(BadCursor);
@@ -154,24 +154,24 @@ impl From<Cursor> for Position {
     }
 }
 
-/// Where a client wants to go on from.
+/// The position from which a client continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
     /// From this moment: answered at once, empty.
     Now,
-    /// From the oldest message that is still kept.
+    /// From the oldest message that is kept.
     Start,
-    /// From behind the oldest of these cursors (tabs that share a connection each bring theirs).
-    /// Never empty in a sound request; empty means now.
+    /// From the oldest of these cursors (tabs that share a connection each send their own). Never empty
+    /// in a valid request; empty means now.
     After(SmallVec<[Cursor; 1]>),
 }
 
 impl Position {
-    /// Reads every `after` of one request: cursors, `now` and `start`; the oldest counts. None at all
+    /// Parses every `after` of one request: cursors, `now` and `start`; the oldest applies. None at all
     /// means now.
     ///
     /// # Errors
-    /// [`BadCursor`] where one of them is none of the three.
+    /// [`BadCursor`] if one of them is none of the three.
     pub fn parse<'a>(afters: impl IntoIterator<Item = &'a str>) -> Result<Position, BadCursor> {
         let (mut start, mut cursors) = (false, SmallVec::new());
         for after in afters {
@@ -189,14 +189,14 @@ impl Position {
     }
 }
 
-/// What a position means to one log.
+/// The meaning of a position in one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resolved {
     Now,
     Start,
     After(u64),
-    /// Position of a history that is not this log's, or one that this log has not reached: nothing can be said of what
-    /// was missed.
+    /// A position of a foreign history, or one that this log has not reached: what was missed is not
+    /// known.
     Unknown,
 }
 

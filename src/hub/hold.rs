@@ -1,7 +1,7 @@
-//! Polls without futures: held by a place, woken through a bell, and answered many at a time.
+//! Parked polls without futures: held in a slot, woken through a notifier, answered many at a time.
 //!
-//! Where thousands are parked in one room, most have the same rooms and the same position, and so the
-//! same answer: it is made once for all whom one [`Hub::look`] finds.
+//! Thousands of polls parked in one room mostly have the same rooms and the same position, and so the
+//! same answer. It is built once for all polls that one [`Hub::look`] finds.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
     state::{Found, PollKey, RoomKey, State},
 };
 
-/// A poll that is parked at its place. Whoever has it must look for its answer, or let it go.
+/// A poll that is parked in its slot. Its holder must look for its answer or let it go.
 #[derive(Clone, Copy, Debug)]
 pub struct Hold {
     key: PollKey,
@@ -25,24 +25,25 @@ pub struct Hold {
     after: u64,
 }
 
-/// What became of a poll.
+/// The state of a poll after a look for its answer.
 #[derive(Debug)]
 pub enum Held {
-    /// It is over.
+    /// The poll is over.
     Answer(Arc<Batch>),
-    /// Its place's bell is rung when there may be more.
+    /// The poll waits; the notifier is called with its slot when there may be more.
     Waits(Hold),
-    /// It is over without an answer: the memory does not reach back to `after`. [`Hub::poll`] does.
+    /// The poll is over without an answer: memory does not reach back to `after`. [`Hub::poll`] reads
+    /// the log.
     Behind {
-        /// Where it had come to.
+        /// The position that the poll had reached.
         after: Position,
-        /// Where it began: to be given to [`Hub::hold`] where it is held again.
+        /// The position at which the poll began: passed to [`Hub::hold`] if it is held again.
         asked: Cursor,
     },
 }
 
-/// An answer, and whose it is too while nothing changes: polls of these rooms that go on from `after`
-/// or later, but before its `first` message.
+/// An answer that further polls share while nothing changes: polls of these rooms that continue from
+/// `after` or later, but before its `first` message.
 #[derive(Debug)]
 pub(super) struct Shared {
     rooms: SmallVec<[RoomKey; 2]>,
@@ -52,17 +53,18 @@ pub(super) struct Shared {
 }
 
 impl Hub {
-    /// Takes a bell for polls that are held by places; it is the hub's for good.
+    /// Adds a notifier for polls that are held in slots. It is never removed.
     pub fn add_bell(&self, bell: Arc<dyn Bell>) -> BellKey {
         self.0.bells.add(bell)
     }
 
-    /// Answers `poll` at once, or parks it at `place` of `bell`, as [`Hub::poll`] does for a future.
-    /// Its time is for the caller to watch. `known` is for the polls of one connection to share;
-    /// `asked` is where the client itself wanted to go on from, where the poll has come further since.
+    /// Answers `poll` at once, or parks it in slot `place` of `bell`, as [`Hub::poll`] does for a
+    /// future. The caller watches its time. `known` is shared by the polls of one connection; `asked`
+    /// is the position that the client itself sent, if the poll has advanced since.
     ///
     /// # Errors
-    /// [`PollError`] where the hub is full; the client's position is as before.
+    /// [`PollError`] if the hub is full or the poll has too many rooms; the client's position is
+    /// unchanged.
     pub fn hold(
         &self,
         poll: &Poll,
@@ -119,7 +121,7 @@ impl Hub {
         })
     }
 
-    /// Looks for the answers of `holds`, in their order, each with its place at `bell`.
+    /// Looks for the answers of `holds`, in their order, each with its slot at `bell`.
     pub fn look(
         &self,
         bell: BellKey,
@@ -138,7 +140,7 @@ impl Hub {
         }
     }
 
-    /// What there is for a poll, made once for all who have the same.
+    /// The answer for a poll at this moment, built once for all polls that have the same.
     fn find_shared(
         &self,
         state: &mut State,
@@ -169,7 +171,7 @@ impl Hub {
         Seen::Shared(batch)
     }
 
-    /// The time of a hold is over: its answer is what there is, or nothing.
+    /// Ends a parked poll whose time is over: its answer is whatever is there, or empty.
     pub fn end_hold(&self, hold: Hold) -> Held {
         let mut state = self.lock();
         let found = state.find(hold.key, hold.after, self.limit(usize::MAX), None);
@@ -185,12 +187,13 @@ impl Hub {
         }
     }
 
-    /// The client of a hold is gone.
+    /// Removes a parked poll whose client is gone.
     pub fn let_go(&self, hold: Hold) {
         self.lock().leave(hold.key, true);
     }
 
-    /// The client of a hold sends nothing more: it is let go, and the empty answer leaves it where it was.
+    /// Removes a parked poll whose client sends nothing more; the empty answer leaves the client's
+    /// position unchanged.
     pub fn give_up(&self, hold: Hold) -> Batch {
         self.let_go(hold);
         self.batch(hold.asked)
@@ -216,7 +219,7 @@ impl Hub {
         }
     }
 
-    /// The answer that was found; a poll that was superseded goes on from where it `asked`.
+    /// Builds the answer from what was found; a superseded poll continues from the position `asked`.
     pub(super) fn answer(&self, found: Found, asked: u64) -> Batch {
         match found {
             Found::Picked(picked) => self.filled(picked, Vec::new()),
@@ -236,14 +239,14 @@ impl Hub {
     }
 }
 
-/// What was found for a poll: an answer that others may have too, or anything else.
+/// The result of a look: an answer that other polls may share, or anything else.
 enum Seen {
     Shared(Arc<Batch>),
     Found(Found),
 }
 
 impl State {
-    /// The answer that another poll had a moment ago, where it is this one's too.
+    /// The answer that another poll got a moment ago, if it is the answer to this one too.
     fn shared_for(&self, key: PollKey, after: u64) -> Option<Arc<Batch>> {
         let shared = self.shared.as_ref()?;
         let is_same =

@@ -1,28 +1,29 @@
-//! When a large room under load is woken: waiting a moment for company, where company has been seen to
-//! come. Pure.
+//! Coalesces messages in a large room under load: a message waits a moment for others, if others have
+//! been seen to follow. Pure.
 //!
 //! Waking a thousand polls costs a thousand replies, and one reply can carry several messages. So a
-//! message in a large, busy room waits for those that are about to come, at most as long as the room's
-//! replies take anyway. A message that waited in vain (a publisher that waits for its readers, say)
-//! makes the next ones go at once, for twice as many messages as the last time.
+//! message in a large, busy room waits for those that are about to follow, at most for the time that
+//! the room's replies take anyway. A message that waited in vain (for example because the publisher
+//! waits for its readers) makes the next ones go out at once; each time in vain doubles how many.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a reply costs, about, on a slow machine; a room waits no longer than all its replies would take.
+/// The approximate cost of a reply on a slow machine; a room waits no longer than all its replies would
+/// take.
 const REPLY: Duration = Duration::from_micros(25);
-/// Smaller rooms never wait: there is little to save.
+/// The minimum size of a room that waits; in smaller ones there is little to save.
 const FEWEST: usize = 64;
-/// After waiting in vain again and again, so many messages go at once before the next try.
+/// The maximum number of messages sent at once, after repeated waits in vain, before the next try.
 const MOST_SKIPPED: u32 = 1024;
 
-/// One room's pace.
+/// The coalescing state of one room.
 #[derive(Debug, Default)]
 pub(super) struct Linger {
     last: Option<Instant>,
     spacing: Option<Duration>,
-    /// Messages wait until then.
+    /// Messages wait until this moment.
     due: Option<Instant>,
     gathered: u32,
     skip: u32,
@@ -30,7 +31,7 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// A message came; `true`: the room is to be woken now. `most` bounds the waiting.
+    /// Records a message; `true` if the room is to be woken now. `most` bounds the wait.
     pub(super) fn arrive(&mut self, now: Instant, members: usize, most: Duration) -> bool {
         self.learn(now);
         let hold = most.min(REPLY.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)));
@@ -57,12 +58,12 @@ impl Linger {
         }
     }
 
-    /// Until when messages wait, if any do.
+    /// The moment until which messages wait, if any do.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// The room is woken.
+    /// Records that the room is woken.
     pub(super) fn wake(&mut self) {
         if self.due.take().is_none() {
             return;
@@ -77,7 +78,7 @@ impl Linger {
         self.gathered = 0;
     }
 
-    /// The spacing of messages is a running mean over about the last eight.
+    /// Updates the spacing of messages, a running mean over about the last eight.
     fn learn(&mut self, now: Instant) {
         if let Some(last) = self.last.replace(now) {
             let gap = now
@@ -101,7 +102,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Messages every `gap`, woken when due: how many messages went with each waking.
+    /// Publishes a message every `gap` and wakes when due; returns the number of messages per wake-up.
     fn open_loop(gap: Duration, members: usize, messages: u32) -> Vec<u32> {
         let (mut linger, start) = (Linger::default(), Instant::now());
         let (mut together, mut waiting) = (Vec::new(), 0);

@@ -1,16 +1,17 @@
-//! The durable log as the hub sees it. The store keeps it; the app wires the two.
+//! The durable log as the hub uses it. The store keeps it; the app connects the two.
 
 use super::{message::Message, room::RoomName};
 
-/// The durable log of all messages. Its calls may block: the hub makes them on the blocking pool only,
+/// The durable log of all messages. Its calls may block: the hub makes them on the blocking pool only
 /// and never under its lock.
 pub trait Log: Send + Sync + 'static {
-    /// The messages of `rooms` with numbers in `after < number <= up_to`, oldest first, cut at `limit`.
+    /// Reads the messages of `rooms` with numbers in `after < number <= up_to`, oldest first, cut at
+    /// `limit`.
     ///
     /// Everything up to the hub's head is committed before it is published, so a plain read sees it.
     ///
     /// # Errors
-    /// [`LogError`] where the log cannot be read; the poll is then answered 503.
+    /// [`LogError`] if the log cannot be read; the poll is then answered 503.
     fn read(
         &self,
         rooms: &[RoomName],
@@ -20,29 +21,30 @@ pub trait Log: Send + Sync + 'static {
     ) -> Result<Page, LogError>;
 
     /// For each of `rooms`, in their order, the number up to which retention has dropped messages of
-    /// it; 0 where it never did. Durable, and committed together with the deletion. The hub asks after
-    /// it has read, so that a deletion in between is told as a gap and never passed over.
+    /// it; 0 if it never did. Durable, and committed together with the deletion. The hub reads these
+    /// after the messages, so that a deletion in between is reported as a gap and never missed.
     ///
     /// # Errors
-    /// [`LogError`] where the log cannot be read.
+    /// [`LogError`] if the log cannot be read.
     fn marks(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError>;
 }
 
-/// Where a reply or a page ends.
+/// The bounds of a reply or a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// The most messages.
+    /// The maximum number of messages.
     pub messages: usize,
-    /// The most bytes, encoded; a log may count the data's bytes alone. One message always goes.
+    /// The maximum number of encoded bytes; a log may count the bytes of the data alone. One message
+    /// always fits.
     pub bytes: usize,
 }
 
-/// A piece of the log.
+/// A part of the log.
 #[derive(Debug, Default)]
 pub struct Page {
     /// Oldest first. Never empty while `end` is false.
     pub messages: Vec<Message>,
-    /// Nothing more is there up to the number that was asked for.
+    /// True if there is nothing more up to the requested number.
     pub end: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who is in which room: clients join by polling, leave by polling elsewhere, and are swept when idle.
+//! Membership in rooms: clients join by polling, leave by polling elsewhere, and are swept when idle.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -18,8 +18,8 @@ use super::{
     state::{Room, RoomKey, State},
 };
 
-/// So many places are looked at in one go: the lock must not be held for long, however many clients
-/// have gone.
+/// The number of slots swept in one pass: the lock must not be held for long, however many clients have
+/// gone.
 const SLICE: usize = 256;
 
 impl State {
@@ -39,12 +39,13 @@ impl State {
             .collect()
     }
 
-    /// The room `name`, made where it is not in memory. Rooms have members: the caller joins it.
+    /// The key of the room `name`, which is created if it is not in memory. Every room has a member, so
+    /// the caller joins it.
     pub(super) fn room_key(&mut self, name: &RoomName) -> RoomKey {
         if let Some(key) = self.room_keys.get(name) {
             return *key;
         }
-        // Everything after the head will pass through here, so the ring vouches from the head on.
+        // Everything after the head passes through here, so the ring is complete from the head on.
         let key = self.rooms.insert(Room {
             name: name.clone(),
             ring: Ring::new(name, self.head),
@@ -90,7 +91,7 @@ impl State {
     }
 
     /// Makes the client a member of exactly the rooms of its polls in flight, so that a client that
-    /// wanders from room to room does not stay in all of them.
+    /// moves from room to room does not stay in all of them.
     pub(super) fn rejoin(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else {
             return;
@@ -132,12 +133,13 @@ impl State {
             return;
         };
         parted.members.swap_remove(place);
-        // What was said there is the log's; else who wanders through ever new rooms fills the memory.
+        // The log keeps the messages; without this, a client that moves through ever new rooms fills
+        // the memory.
         if parted.members.is_empty() {
             if let Some(room) = self.rooms.remove(room) {
                 self.room_keys.remove(&room.name);
             }
-            // The next room may have its key.
+            // The next room may reuse its key.
             self.shared = None;
             return;
         }
@@ -153,7 +155,8 @@ impl State {
         }
     }
 
-    /// The clients that poll `room` or did lately, with the moment until when each counts as there.
+    /// The clients that poll `room` or did so recently, with the moment until which each counts as
+    /// present.
     pub(super) fn visitors(
         &self,
         room: &RoomName,
@@ -174,7 +177,8 @@ impl State {
         })
     }
 
-    /// The messages of `rooms` in `(after, up_to]` that no log has: the newest of rooms of presence.
+    /// The messages of `rooms` in `(after, up_to]` that are in no log: the newest of each presence
+    /// room.
     pub(super) fn unlogged(&self, rooms: &[RoomName], after: u64, up_to: u64) -> Vec<Arc<Message>> {
         rooms
             .iter()
@@ -185,8 +189,8 @@ impl State {
             .collect()
     }
 
-    /// Brings what was read of the log between `after` and `up_to` into the rings, so that those who
-    /// come back to the same rooms after a restart need not read it again.
+    /// Copies what was read of the log between `after` and `up_to` into the rings, so that clients that
+    /// return to the same rooms after a restart need not read it again.
     pub(super) fn refill(
         &mut self,
         rooms: &[RoomName],
@@ -204,7 +208,7 @@ impl State {
             let Some(room) = key.and_then(|key| self.rooms.get_mut(key)) else {
                 continue;
             };
-            // Else there is a hole between what was read and what the ring has.
+            // Otherwise there is a hole between what was read and what the ring holds.
             if room.ring.floor() <= up_to {
                 let own = page.messages.iter().filter(|m| m.room == *name);
                 room.ring.refill(own, after.max(*mark), most, most_bytes);
@@ -212,8 +216,8 @@ impl State {
         }
     }
 
-    /// Forgets clients that nobody used for `idle`: one slice of them at a call, from the first to the
-    /// last in a round, a round at most once in a tenth of `idle`. Whether the round goes on.
+    /// Forgets clients unused for `idle`: one slice of them per call, from the first to the last in a
+    /// round, at most one round per tenth of `idle`. True if the round continues.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
         let from = match self.swept_to {
             Some(from) => from,

@@ -1,4 +1,4 @@
-//! One message, its JSON written once and shared by every reply that carries it.
+//! One message, encoded as JSON once and shared by every reply that carries it.
 
 use std::{ops::Range, time::Instant};
 
@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use super::room::RoomName;
 
-/// What a message tells.
+/// The subject of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Chat: `data` is the text.
+    /// A chat message: `data` is the text.
     Message,
-    /// A release's node changed: `data` is `{"key","state","color","version",…}`.
+    /// A change of a release's node: `data` is `{"key","state","color","version",…}`.
     Node,
     /// A piece of a node's log: `data` is `{"key","offset","text"}`.
     Log,
-    /// A release changed.
+    /// A change of a release.
     Release,
-    /// A project changed, or its refs were fetched: `data` is `{"id","what","version",…}`.
+    /// A change of a project or a fetch of its refs: `data` is `{"id","what","version",…}`.
     Project,
-    /// A vote was cast or counted.
+    /// A vote that was cast or counted.
     Vote,
-    /// Who is in a room.
+    /// The people in a room.
     Presence,
 }
 
 impl Kind {
-    /// Every kind, for tables.
+    /// All kinds, for tables.
     pub const ALL: [Kind; 7] = [
         Kind::Message,
         Kind::Node,
@@ -38,7 +38,7 @@ impl Kind {
         Kind::Presence,
     ];
 
-    /// The wire's word for it.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Message => "message",
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// The kind that the wire calls `word`.
+    /// The kind named `word` on the wire.
     pub fn parse(word: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
@@ -60,24 +60,24 @@ impl Kind {
 /// An accepted message: numbered by the log, immutable, encoded.
 #[derive(Debug)]
 pub struct Message {
-    /// Its number in the one log over all rooms; at least 1.
+    /// The number in the one log over all rooms; at least 1.
     pub number: u64,
     /// The room it was published to.
     pub room: RoomName,
-    /// What it tells.
+    /// The subject.
     pub kind: Kind,
-    /// Who sent it: an account, the name a client gave, or empty.
+    /// The sender: an account, the name a client gave, or empty.
     pub from: String,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub at: DateTime<Utc>,
-    /// When the hub took it; none where it was read from the log.
+    /// The moment the hub took it; none if it was read from the log.
     pub(super) published: Option<Instant>,
     encoded: Box<str>,
     data: Range<usize>,
 }
 
 impl Message {
-    /// Builds a message and encodes it.
+    /// Creates a message and encodes it.
     pub fn new(
         number: u64,
         room: RoomName,
@@ -89,8 +89,8 @@ impl Message {
         Message::from_json(number, room, kind, from, &data.to_string(), at)
     }
 
-    /// Builds a message whose data is already JSON, as a log keeps it. The text is taken as it is: the
-    /// caller vouches that `data` is one JSON value.
+    /// Creates a message whose data is already JSON, as a log keeps it. The text is used unchanged: the
+    /// caller guarantees that `data` is one JSON value.
     pub fn from_json(
         number: u64,
         room: RoomName,
@@ -124,7 +124,7 @@ impl Message {
         }
     }
 
-    /// Whether it was published after `moment`.
+    /// True if it was published after `moment`.
     pub fn is_newer(&self, moment: Instant) -> bool {
         self.published.is_some_and(|at| at > moment)
     }

@@ -1,5 +1,5 @@
-//! What the hub counts about itself: plain atomics, cheap enough for every delivery. Nothing here
-//! locks, allocates or orders anything; a reader sees each number as of about now.
+//! The hub's counters: plain atomics, cheap enough for every delivery. Nothing here locks, allocates or
+//! orders anything; a reader sees each number as of about now.
 
 use std::{
     array,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{message::Message, poll::Batch};
 
-/// The upper bounds of the latency buckets, in microseconds; one more bucket takes what is slower.
+/// The upper bounds of the latency buckets, in microseconds; one more bucket takes slower times.
 pub const LATENCY_BOUNDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000,
@@ -30,45 +30,44 @@ pub struct Meter {
     returning: Latency,
 }
 
-/// What a [`Meter`] has counted since the start of the process.
+/// The values of a [`Meter`] since the start of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Messages that were published.
+    /// Published messages.
     pub published: u64,
-    /// Groups that they were published in, one a commit.
+    /// Groups in which they were published, one per commit.
     pub groups: u64,
-    /// Messages that were handed to clients' sockets; one to a thousand clients counts a thousand
-    /// times.
+    /// Messages handed to clients' sockets; one message to a thousand clients counts a thousand times.
     pub delivered: u64,
-    /// Messages that found a client's queue full, and were read from a ring or the log instead.
+    /// Messages that found a client's queue full and were read from a ring or the log instead.
     pub overflows: u64,
-    /// Rooms of which a client was told that messages are gone for good.
+    /// Rooms in which a client was told of messages that are permanently gone.
     pub gaps: u64,
-    /// Polls that a newer one of the same client ended.
+    /// Polls ended by a newer one of the same client.
     pub superseded: u64,
-    /// From publishing to the socket, where the client was waiting: the server's own share.
+    /// Times from publishing to the socket if the client was waiting: the server's own share.
     pub waiting: Histogram,
-    /// The same where the client came only later: its time away counts too.
+    /// The same times if the client polled only later: its time away is included.
     pub returning: Histogram,
 }
 
 /// A distribution of times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// How many times lay at or under each of [`LATENCY_BOUNDS`] and above the one before, then how
-    /// many lay above all.
+    /// The number of times at or under each of [`LATENCY_BOUNDS`] and above the previous one; the last
+    /// entry counts the times above all of them.
     pub buckets: [u64; BUCKETS],
-    /// All times together, in microseconds.
+    /// The sum of all times, in microseconds.
     pub micros: u64,
 }
 
 impl Histogram {
-    /// How many times there are.
+    /// The number of times.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// What has come since `earlier`, a reading of the same meter.
+    /// The difference to `earlier`, a reading of the same meter.
     pub fn since(&self, earlier: &Histogram) -> Histogram {
         Histogram {
             buckets: array::from_fn(|i| self.buckets[i].saturating_sub(earlier.buckets[i])),
@@ -76,8 +75,8 @@ impl Histogram {
         }
     }
 
-    /// The time that `share` (0 to 1) of all do not exceed, as exactly as the buckets tell: linear
-    /// within one, and the greatest bound for what is above it. None where nothing was measured.
+    /// The time that `share` (0 to 1) of all times do not exceed, as precise as the buckets allow:
+    /// linear within a bucket, and the greatest bound for times above it. None if nothing was measured.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let count = self.count();
         if count == 0 {
@@ -131,8 +130,8 @@ impl Meter {
         }
     }
 
-    /// A reply was handed to the sockets of `times` clients, or is about to be; `waited`: they were
-    /// there when its messages were published.
+    /// Counts a reply that was or is about to be handed to the sockets of `times` clients; `waited` if
+    /// they were waiting when its messages were published.
     pub fn answered(&self, batch: &Batch, waited: bool, times: u64) {
         if !batch.gap.is_empty() {
             self.gaps.fetch_add(batch.gap.len() as u64 * times, Relaxed);
@@ -143,8 +142,8 @@ impl Meter {
         self.deliver(batch.messages.iter().map(|m| &**m), waited, times);
     }
 
-    /// One message is about to be handed to its client's socket; `waited`: the client was there when
-    /// it was published.
+    /// Counts one message that is about to be handed to its client's socket; `waited` if the client was
+    /// waiting when it was published.
     pub fn delivered(&self, message: &Message, waited: bool) {
         self.deliver(std::iter::once(message), waited, 1);
     }
@@ -165,14 +164,14 @@ impl Meter {
             true => &self.waiting,
             false => &self.returning,
         };
-        // What was read from the log was published at a time that nobody here remembers.
+        // The time of publishing is not known for messages read from the log.
         for published in messages.filter_map(|message| message.published) {
             let took = now.saturating_duration_since(published);
             latency.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), times);
         }
     }
 
-    /// What was counted so far.
+    /// The current values.
     pub fn read(&self) -> Reading {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
         Reading {

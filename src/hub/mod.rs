@@ -1,12 +1,12 @@
-//! Rooms, per-client bounded queues, cursors, replay and gaps: the heart. Knows nothing of HTTP,
+//! Rooms, per-client bounded queues, cursors, replay and gaps: the core. It knows nothing of HTTP,
 //! releases or SQL.
 //!
 //! Every accepted message has a number in one log over all rooms. [`Hub::publish`] puts it, committed
-//! and encoded, into its room's ring and into the bounded queue of every client of the room; parked
-//! polls wake. A [`Hub::poll`] registers first and then looks: in its client's queue where that holds
+//! and encoded, into its room's ring and into the bounded queue of every client of the room, and wakes
+//! parked polls. A [`Hub::poll`] registers first and then looks: in its client's queue if that holds
 //! everything after the poll's cursor, else in the rooms' rings, else in the durable [`Log`]. All three
 //! give the same answer, which depends on rooms, cursor and log alone; a full or swept queue only makes
-//! the hub look further. What the log no longer has is told as a gap.
+//! the hub look further. Messages that the log no longer has are reported as a gap.
 //!
 //! One lock guards everything in memory. It is held for arithmetic only: never across an await, a read
 //! of the log, or a wake-up.
@@ -64,10 +64,10 @@ pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 use bell::{Bells, Calls};
 use state::State;
 
-/// Reads of the log at once: polls that come back together after a restart would all read the same.
+/// Concurrent reads of the log: polls that return together after a restart would all read the same.
 const READERS: usize = 4;
 
-/// Sizes and times of a hub.
+/// The sizes and times of a hub.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
     /// Messages in a client's queue.
@@ -78,21 +78,21 @@ pub struct HubOptions {
     pub ring_bytes: usize,
     /// Bytes of messages in one reply, encoded.
     pub reply_bytes: usize,
-    /// Polls of one client in flight; past them the oldest is ended.
+    /// Polls of one client in flight; beyond that the oldest is ended.
     pub polls: usize,
     /// Clients with a queue.
     pub clients: usize,
-    /// Clients with a queue that one address brought here.
+    /// Clients with a queue per address.
     pub address_clients: usize,
-    /// Rooms of one poll.
+    /// Rooms per poll.
     pub rooms: usize,
-    /// A client that nobody used for that long is swept, its queue and its places in rooms with it;
-    /// whatever was there is the log's.
+    /// The time after which an unused client is swept, with its queue and its memberships; the log
+    /// keeps the messages.
     pub idle: Duration,
-    /// The longest that a message in a large, busy room waits for others, so that one reply carries
-    /// several; nothing waits unless somebody runs [`Hub::keep_pace`].
+    /// The maximum time that a message in a large, busy room waits for others, so that one reply
+    /// carries several; nothing waits unless [`Hub::keep_pace`] runs.
     pub linger: Duration,
-    /// While draining, clients are told to come back within this time from half a second on.
+    /// While draining, clients are told to return after between half a second and this time.
     pub drain: Duration,
 }
 
@@ -102,7 +102,7 @@ impl Default for HubOptions {
             queue: 256,
             ring_messages: 1024,
             ring_bytes: 1 << 20,
-            // What is left of 64 KiB is the reply's other keys.
+            // The rest of 64 KiB is for the reply's other keys.
             reply_bytes: (64 << 10) - 512,
             polls: 4,
             clients: 100_000,
@@ -122,18 +122,18 @@ impl HubOptions {
     }
 }
 
-/// There are as many clients as the hub's options allow.
+/// The hub has reached a bound on its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooManyClients {
-    /// From everywhere together.
+    /// The bound on all clients.
     #[error("too many clients")]
     InAll,
-    /// From one address.
+    /// The bound on the clients of one address.
     #[error("too many clients from this address")]
     OfAddress,
 }
 
-/// What the hub holds at this moment.
+/// The contents of the hub at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Census {
     /// Clients with a queue.
@@ -158,16 +158,16 @@ struct Inner {
     ended: watch::Sender<bool>,
     positions: Positions,
     meter: Arc<Meter>,
-    /// A room began to linger.
+    /// Notified when messages in a room begin to wait.
     lingering: Notify,
     bells: Bells,
-    /// So many polls read the log at once; whoever waited for it looks into the memory first.
+    /// Permits for polls that read the log; a poll that had to wait for one looks into memory first.
     readers: Semaphore,
 }
 
 impl Hub {
-    /// A hub over a log whose newest committed message has the number `head` (0: none yet). A log that
-    /// may have lost messages it had given numbers to must come back in another of its `epochs`, else a
+    /// Creates a hub over a log whose newest committed message has the number `head` (0: none yet). A
+    /// log that may have lost numbered messages must come back in another of its `epochs`; otherwise a
     /// number could mean two messages.
     pub fn new(log: Arc<dyn Log>, epochs: Epochs, head: u64, options: HubOptions) -> Hub {
         let meter = Arc::<Meter>::default();
@@ -186,8 +186,8 @@ impl Hub {
         }))
     }
 
-    /// Gives committed messages to their rooms. Called by the log's one writer, right after each
-    /// commit, in the order of their numbers; they need not be contiguous. Never blocks.
+    /// Delivers committed messages to their rooms. Called by the log's one writer, right after each
+    /// commit, in the order of their numbers, which need not be contiguous. Never blocks.
     pub fn publish(&self, messages: Vec<Message>) {
         self.0.meter.published(messages.len());
         let now = std::time::Instant::now();
@@ -205,8 +205,8 @@ impl Hub {
         self.call(calls);
     }
 
-    /// Retention dropped the messages of `room` up to the number `up_to`; called after the log has
-    /// committed that.
+    /// Records that retention dropped the messages of `room` up to the number `up_to`; called after the
+    /// log has committed that.
     pub fn dropped(&self, room: &RoomName, up_to: u64) {
         self.lock().dropped(room, up_to);
     }
@@ -216,13 +216,14 @@ impl Hub {
         self.lock().head
     }
 
-    /// The cursor of this moment. Take it before reading a snapshot, and nothing falls between the two.
+    /// The cursor of this moment. Take it before reading a snapshot; then no message is missed between
+    /// the two.
     pub fn now(&self) -> Cursor {
         self.cursor(self.head())
     }
 
-    /// Where a client goes on from that cannot be told of a gap: behind `cursor`, as far as its history
-    /// is this log's; from the oldest that is kept where nothing is known of it.
+    /// The position for a client that cannot be told of a gap: after `cursor`, as far as its history is
+    /// this log's; the oldest message kept if its history is unknown.
     pub fn kept_position(&self, cursor: &Cursor) -> Position {
         match self.0.epochs.shared(cursor, self.head()) {
             Some(number) => Position::from(self.cursor(number)),
@@ -230,13 +231,13 @@ impl Hub {
         }
     }
 
-    /// The cursor behind `message`: whoever has handled it and all before it goes on from there.
+    /// The cursor after `message`, for a client that has handled it and all before it.
     pub fn behind(&self, message: &Message) -> Cursor {
         self.cursor(message.number)
     }
 
-    /// The one cursor that says the same as `position`: now, the oldest of several, or the one that
-    /// this log did not write. None for the start, which has no number.
+    /// The one cursor equivalent to `position`: now, the oldest of several, or a foreign one if there
+    /// is any. None for the start, which has no number.
     pub fn oldest(&self, position: &Position) -> Option<Cursor> {
         let cursors = match position {
             Position::Now => return Some(self.now()),
@@ -250,7 +251,7 @@ impl Hub {
         Some(chosen.cloned().unwrap_or_else(|| self.cursor(head)))
     }
 
-    /// Answers every parked poll at once with a time to come back, and holds none from now on.
+    /// Answers every parked poll at once with a time to come back, and parks none from now on.
     pub fn drain(&self) {
         let mut calls = Calls::default();
         let mut state = self.lock();
@@ -260,12 +261,12 @@ impl Hub {
         self.call(calls);
     }
 
-    /// Whether [`Hub::drain`] was called.
+    /// True if [`Hub::drain`] was called.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// The drain is over: whoever was still made to wait is let go.
+    /// Ends the drain: releases whoever is still made to wait.
     pub fn end(&self) {
         self.0.ended.send_replace(true);
     }
@@ -276,19 +277,19 @@ impl Hub {
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// When a client that is sent away by [`Hub::drain`] is to come back: another moment for each, so
-    /// that they do not come together.
+    /// The delay after which a client sent away by [`Hub::drain`] is to come back: random, so that
+    /// clients do not return together.
     pub fn drain_retry(&self) -> Duration {
         self.options().drain_retry()
     }
 
-    /// Forgets a slice of the clients that nobody uses. Call it again at once while it says
-    /// yes (there is more), and then now and then: polls sweep too, but there may be none.
+    /// Forgets a slice of the clients that are unused. If it returns true there is more: call it again
+    /// at once, otherwise periodically. Polls sweep too, but there may be none.
     pub fn sweep(&self) -> bool {
         self.lock().sweep(tokio::time::Instant::now())
     }
 
-    /// What the hub holds at this moment.
+    /// The contents of the hub at this moment.
     pub fn census(&self) -> Census {
         let state = self.lock();
         Census {
@@ -298,7 +299,7 @@ impl Hub {
         }
     }
 
-    /// What the hub has counted.
+    /// The hub's counters.
     pub fn meter(&self) -> &Meter {
         &self.0.meter
     }
@@ -308,13 +309,14 @@ impl Hub {
         self.lock().fullest_rooms(most)
     }
 
-    /// Where clients that bring no cursor go on from.
+    /// The positions of clients that send no cursor.
     pub fn positions(&self) -> &Positions {
         &self.0.positions
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock panics half-way through a change that another would trip over.
+        // Nothing under the lock panics halfway through a change that would leave the state
+        // inconsistent.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.now = tokio::time::Instant::now();
         state

@@ -1,10 +1,11 @@
-//! Random lives of a hub against a simple model: the log double itself, read with the cursors that the
-//! client had and got.
+//! Random runs of a hub against a simple model: the in-memory log itself, read with the cursors that
+//! the client had and got.
 //!
-//! For every answer that takes a client from one cursor to the next, the model says exactly which
+//! For every answer that takes a client from one cursor to the next, the model determines exactly which
 //! numbers are due: those of the client's rooms between the two that are still kept. A room has a gap
-//! if and only if its mark lies between the two. So nothing is lost, nothing comes twice, nothing out of
-//! order, whatever the path: queue, ring or log; parked or not; overlapping, swallowed, after a restart.
+//! if and only if it was trimmed to a number between the two. So nothing is lost, duplicated or
+//! reordered, whatever the path: queue, ring or log; parked or not; overlapping, lost on the way, after
+//! a restart.
 
 mod by_place;
 
@@ -24,18 +25,18 @@ const CLIENTS: usize = 4;
 enum Act {
     /// Messages to rooms, published together; numbers may skip.
     Publish(Vec<(u8, u64)>),
-    /// A plain poll; its answer arrives, or is swallowed.
+    /// A plain poll; its answer arrives or is lost.
     Poll {
         client: usize,
         arrives: bool,
     },
-    /// A poll that stays until something comes; as a future, or held by a place.
+    /// A poll that stays until something comes; as a future or held in a slot.
     Park {
         client: usize,
         arrives: bool,
         by_place: bool,
     },
-    /// A parked poll's connection is cut.
+    /// The cut of a parked poll's connection.
     Cut {
         client: usize,
     },
@@ -102,7 +103,7 @@ struct World {
     rung: Arc<Rung>,
     bell: BellKey,
     places: Place,
-    /// What the polls by place of each client share, as those of one connection do.
+    /// The lookup shared by the slot polls of each client, as by those of one connection.
     known: [Known; CLIENTS],
 }
 
@@ -246,7 +247,7 @@ impl World {
         self.gather().await;
     }
 
-    /// Lets every poll in flight go as far as it can, and checks those that were answered.
+    /// Lets every poll in flight advance as far as it can, and checks those that were answered.
     async fn gather(&mut self) {
         loop {
             let reads = std::sync::atomic::Ordering::Relaxed;
@@ -255,7 +256,8 @@ impl World {
                 tokio::task::yield_now().await;
             }
             self.answer_rung().await;
-            // A read of the log runs on another thread; a poll that is due but not answered is one.
+            // A read of the log runs on another thread; a poll that is due but not answered waits for
+            // one.
             let due = self.clients.iter().any(|c| {
                 c.parked
                     .iter()
@@ -290,7 +292,7 @@ impl World {
                     "it had a minute"
                 );
                 self.check(parked.rooms, parked.from.number, &batch, true);
-                // Overlapping polls: the page takes the first answer, and drops what it has had.
+                // Overlapping polls: the page takes the first answer and drops messages it has had.
                 if parked.arrives && parked.from == self.clients[client].cursor {
                     self.arrive(client, batch.cursor);
                 }
@@ -335,7 +337,7 @@ fn run(options: HubOptions, acts: Vec<Act>) {
         for act in acts {
             world.act(act).await;
         }
-        // At the end everyone catches up, to the last number.
+        // At the end every client catches up to the last number.
         for client in 0..CLIENTS {
             for _ in 0..1000 {
                 world

@@ -1,4 +1,4 @@
-//! Wakes rooms whose messages waited for company; see [`linger`](super::linger).
+//! Wakes rooms whose messages waited to be coalesced; see [`linger`](super::linger).
 
 use tokio::time::{Instant, sleep_until};
 
@@ -8,7 +8,7 @@ use super::{
     state::{RoomKey, State},
 };
 
-/// Messages may wait only while somebody wakes them.
+/// Guard of the wake-up loop: messages may wait only while something wakes them.
 struct Pacing<'a>(&'a Hub);
 
 impl Drop for Pacing<'_> {
@@ -23,8 +23,8 @@ impl Drop for Pacing<'_> {
 }
 
 impl Hub {
-    /// Lets large, busy rooms gather messages for a moment, for as long as this future is polled: a
-    /// reply then carries several. Run it beside the server, once.
+    /// Lets large, busy rooms coalesce messages for a moment, for as long as this future is polled: a
+    /// reply then carries several. Run it once, beside the server.
     pub async fn keep_pace(&self) {
         self.lock().paced = true;
         let _pacing = Pacing(self);
@@ -45,7 +45,8 @@ impl Hub {
 }
 
 impl State {
-    /// Wakes the rooms that are due at `now` (all that wait where it is none). When the next is.
+    /// Wakes the rooms that are due at `now`, or all waiting ones if it is none. Returns the next due
+    /// time.
     fn wake_due(&mut self, now: Option<Instant>, calls: &mut Calls) -> Option<Instant> {
         let mut next = None;
         for key in std::mem::take(&mut self.lingering) {
@@ -67,7 +68,7 @@ impl State {
         next
     }
 
-    /// Collects whom a message in the room wakes.
+    /// Collects the waiters that a message in the room wakes.
     pub(super) fn wake_room(&mut self, key: RoomKey, calls: &mut Calls) {
         let Some(room) = self.rooms.get(key) else {
             return;

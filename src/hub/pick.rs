@@ -1,4 +1,4 @@
-//! What one reply holds: pure arithmetic over messages that are already at hand.
+//! The contents of one reply: pure arithmetic over messages in memory.
 
 use std::{iter::Peekable, sync::Arc};
 
@@ -13,13 +13,14 @@ use super::{
 pub(super) struct Picked {
     /// Oldest first.
     pub(super) messages: Vec<Arc<Message>>,
-    /// The number that the reply's cursor names.
+    /// The number in the reply's cursor.
     pub(super) reaches: u64,
-    /// Some were left out.
+    /// True if messages were left out.
     pub(super) more: bool,
 }
 
-/// Takes from the front what fits, at least one. Where all of it fits, the reply reaches `up_to`.
+/// Takes messages from the front as far as they fit, at least one. If all of them fit, the reply
+/// reaches `up_to`.
 pub(super) fn pick<'a>(
     messages: impl Iterator<Item = &'a Arc<Message>>,
     up_to: u64,
@@ -32,7 +33,7 @@ pub(super) fn pick<'a>(
     };
     let mut bytes = 0;
     for message in messages {
-        // One for the comma.
+        // One byte for the comma.
         bytes += message.encoded().len() + 1;
         let full = picked.messages.len() >= limit.messages || bytes > limit.bytes;
         if full && let Some(last) = picked.messages.last() {
@@ -45,7 +46,7 @@ pub(super) fn pick<'a>(
     picked
 }
 
-/// A page of the log that was read.
+/// A page that was read from the log.
 pub(super) struct ReadPage {
     pub(super) messages: Vec<Arc<Message>>,
     pub(super) end: bool,
@@ -60,7 +61,7 @@ impl From<Page> for ReadPage {
     }
 }
 
-/// The same from a page of the log and from messages that no log has.
+/// The contents of a reply from a page of the log and from messages that are in no log.
 pub(super) fn pick_page(
     page: ReadPage,
     unlogged: Vec<Arc<Message>>,
@@ -73,7 +74,7 @@ pub(super) fn pick_page(
         Some(last) if !end => last.number,
         _ => up_to,
     };
-    // What lies behind the page is for the next one.
+    // Messages beyond the page belong to the next one.
     messages.extend(unlogged.into_iter().filter(|m| m.number <= last));
     messages.sort_by_key(|m| m.number);
     let mut picked = pick(messages.iter(), up_to, limit);
@@ -84,9 +85,9 @@ pub(super) fn pick_page(
     picked
 }
 
-/// The rooms of which something after `after` was dropped, as far as the reply reaches. A gap is told
-/// at its place in the order: one that lies behind the reply's cursor is the next reply's to tell, so
-/// the other rooms lose nothing by it.
+/// The rooms of which something after `after` was dropped, as far as the reply reaches. A gap is
+/// reported in the order of the log: one beyond the reply's cursor belongs to the next reply, so the
+/// other rooms lose nothing by it.
 pub(super) fn gaps(rooms: &[RoomName], marks: &[u64], after: u64, reaches: u64) -> Vec<RoomName> {
     rooms
         .iter()
@@ -96,7 +97,7 @@ pub(super) fn gaps(rooms: &[RoomName], marks: &[u64], after: u64, reaches: u64) 
         .collect()
 }
 
-/// Several rooms' messages in the one order of the log.
+/// Merges the messages of several rooms in the order of the log.
 pub(super) fn merge<'a, I>(rooms: impl Iterator<Item = I>) -> impl Iterator<Item = &'a Arc<Message>>
 where
     I: Iterator<Item = &'a Arc<Message>>,

@@ -27,58 +27,59 @@ use super::{
     state::{Found, PollKey},
 };
 
-/// No message's encoding is shorter, so a reply of so many bytes holds no more than its share: the log
-/// need not read further.
+/// A lower bound on the encoded size of a message, in bytes. It bounds how many messages fit in a
+/// reply, so the log need not read further.
 const LEAST_ENCODED: usize = 80;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Debug)]
 pub struct Poll {
-    /// Who asks.
+    /// The client.
     pub client: Arc<ClientId>,
-    /// Where from, for the bound on an address's clients; `None` is not counted.
+    /// The client's address, for the bound on clients per address; `None` is not counted.
     pub address: Option<IpAddr>,
-    /// Its rooms, each once. Whether the client may read them is for the caller to know.
+    /// Its rooms, each once. The caller has checked that the client may read them.
     pub rooms: Arc<[RoomName]>,
-    /// Where it goes on from.
+    /// The position from which it continues.
     pub after: Position,
-    /// How long an empty answer is held, at most; zero is plain polling.
+    /// The maximum time that an empty answer is held; zero is plain polling.
     pub wait: Duration,
-    /// The most messages in the answer; bytes are bounded by the hub's options.
+    /// The maximum number of messages in the answer; the hub's options bound the bytes.
     pub messages: usize,
-    /// Whether newer polls of the same client end this one past the hub's bound (course polls: no).
+    /// True if newer polls of the same client, in excess of the hub's bound, end this one (not for
+    /// course polls).
     pub may_be_superseded: bool,
 }
 
-/// A poll's answer.
+/// The answer to a poll.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where the client goes on from, once it has handled the answer.
+    /// The position from which the client continues, once it has handled the answer.
     pub cursor: Cursor,
     /// Oldest first.
     pub messages: Vec<Arc<Message>>,
-    /// Rooms of which a message between the asked position and `cursor` is gone for good.
+    /// Rooms with a message between the requested position and `cursor` that is permanently gone.
     pub gap: Vec<RoomName>,
-    /// More waits: poll again at once.
+    /// True if there is more: poll again at once.
     pub more: bool,
-    /// A newer poll of the same client ended this one.
+    /// True if a newer poll of the same client ended this one.
     pub superseded: bool,
-    /// Wait that long before the next poll: on every answer while the hub drains.
+    /// The delay before the next poll: on every answer while the hub drains.
     pub retry: Option<Duration>,
-    /// The answer was held or read from the log, so what was checked before may no longer hold.
+    /// True if the answer was held or read from the log, so earlier checks may no longer apply.
     pub held: bool,
 }
 
-/// Why a poll has no answer.
+/// The reason that a poll has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PollError {
-    /// The hub has as many clients as it may.
+    /// The hub has reached a bound on its clients.
     #[error(transparent)]
     Full(#[from] TooManyClients),
-    /// The poll names more rooms than a poll may.
+    /// The poll names too many rooms.
     #[error("a poll has at most {most} rooms")]
     Rooms {
-        /// So many it may.
+        /// The maximum.
         most: usize,
     },
     /// The log failed.
@@ -86,21 +87,21 @@ pub enum PollError {
     Log(#[from] LogError),
 }
 
-/// Where a registered poll begins.
+/// The start of a registered poll.
 enum Start {
     Now,
     Unknown,
-    /// After this number, with what there is.
+    /// After this number, with what was found.
     At(u64, Found),
 }
 
-/// A poll in flight. Dropping it (the client is gone) deregisters; a poll that has found its answer has
-/// left already.
+/// Guard of a poll in flight. Dropping it (the client is gone) deregisters the poll; a poll that has
+/// found its answer has left already.
 struct Seat<'a> {
     hub: &'a Hub,
     key: PollKey,
     taken: bool,
-    /// It waits for its answer: to be dropped now is to be abandoned.
+    /// True while it waits for its answer: dropping it then abandons the poll.
     parked: bool,
 }
 
@@ -113,18 +114,19 @@ impl Drop for Seat<'_> {
 }
 
 impl Hub {
-    /// Answers with what waits after the client's position, or holds until something comes, the wait
-    /// is over, or the poll is ended. Taking nothing away: what was answered is there for the next
-    /// poll until a cursor acknowledges it. Dropping the future deregisters the poll.
+    /// Answers with what follows the client's position, or holds the poll until something comes, the
+    /// wait is over, or the poll is ended. Nothing is consumed: the same messages are there for the
+    /// next poll until a cursor acknowledges them. Dropping the future deregisters the poll.
     ///
     /// # Errors
-    /// [`PollError`] where the hub is full or the log fails; the client's position is as before.
+    /// [`PollError`] if the poll has too many rooms, the hub is full or the log fails; the client's
+    /// position is unchanged.
     pub async fn poll(&self, poll: Poll) -> Result<Batch, PollError> {
         self.poll_until(poll, pending()).await
     }
 
-    /// [`poll`](Self::poll), which is not held for a client that has `gone`: it is given up then, and the
-    /// empty answer leaves the client where it was.
+    /// [`poll`](Self::poll), which is not held for a client that has `gone`: the poll is then
+    /// abandoned, and the empty answer leaves the client's position unchanged.
     ///
     /// # Errors
     /// As for [`poll`](Self::poll).
@@ -151,7 +153,7 @@ impl Hub {
             Start::At(asked, found) => (asked, Some(found)),
         };
         let (mut after, mut held, mut over) = (asked, false, None);
-        // From the start on there is nothing to miss: what was dropped before is not asked for.
+        // From the start on nothing can be missed: what was dropped before is not requested.
         let mut tell_gaps = poll.after != Position::Start;
         loop {
             let found = match first.take() {
@@ -184,7 +186,7 @@ impl Hub {
                     let (_turn, waited) = self.turn_to_read().await;
                     let head = match waited {
                         false => head,
-                        // Whoever read meanwhile may have brought it into the memory.
+                        // Another reader may have brought it into memory meanwhile.
                         true => match seat.look(after, limit, None) {
                             Found::Behind { head } => head,
                             Found::Nothing { .. } => continue,
@@ -217,8 +219,8 @@ impl Hub {
         }
     }
 
-    /// Registers a poll and looks for its answer in the same breath; where it has to wait, it is woken
-    /// by the next message.
+    /// Registers a poll and looks for its answer under one lock; if it has to wait, the next message
+    /// wakes it.
     fn seat(
         &self,
         poll: &Poll,
@@ -249,7 +251,7 @@ impl Hub {
         Ok((seat, start))
     }
 
-    /// The bounds of one reply that may have so many messages.
+    /// The bounds of a reply with at most `messages` messages.
     pub(super) fn limit(&self, messages: usize) -> Limit {
         let bytes = self.options().reply_bytes;
         Limit {
@@ -258,12 +260,12 @@ impl Hub {
         }
     }
 
-    /// Waits until the log may be read; whether that took time.
+    /// Waits for a permit to read the log; the flag is true if that took time.
     async fn turn_to_read(&self) -> (Option<SemaphorePermit<'_>>, bool) {
         let readers = &self.0.readers;
         match readers.try_acquire() {
             Ok(turn) => (Some(turn), false),
-            // It is never closed.
+            // The semaphore is never closed.
             Err(_) => (readers.acquire().await.ok(), true),
         }
     }
@@ -281,7 +283,7 @@ impl Hub {
             if page.messages.is_empty() && !page.end {
                 return Err(LogError("a page without messages is not the last".into()));
             }
-            // After the page: what was dropped while it was read is then told, never passed over.
+            // Read after the page: what was dropped meanwhile is then reported, never missed.
             Ok((ReadPage::from(page), log.marks(&rooms)?))
         };
         match tokio::task::spawn_blocking(read).await {
@@ -321,7 +323,7 @@ impl Hub {
 }
 
 impl Seat<'_> {
-    /// What there is after `after`; where nothing is, `sleeper` is woken by the next message.
+    /// Looks for messages after `after`; if there are none, the next message wakes `sleeper`.
     fn look(&mut self, after: u64, limit: Limit, sleeper: Option<SleeperRef<'_>>) -> Found {
         let mut state = self.hub.lock();
         let found = state.find(self.key, after, limit, sleeper);
@@ -329,14 +331,14 @@ impl Seat<'_> {
         found
     }
 
-    /// Waits until something is found after `after`, or until `over`. A look that found nothing has
-    /// left the waker, so the first thing to do is to wait.
+    /// Waits until something is found after `after`, or until `over`. The look that found nothing has
+    /// left its waker, so this begins by waiting.
     async fn wait(&mut self, after: u64, limit: Limit, over: Instant) -> Found {
         let mut clock = pin!(sleep_until(over));
         let mut woken = false;
         self.parked = true;
         let look = |cx: &mut Context<'_>| {
-            // The clock first: a waker that is kept after the last look would be kept for nobody.
+            // The clock comes first: a waker left after the last look would never be used.
             let over = clock.as_mut().poll(cx).is_ready();
             if !std::mem::replace(&mut woken, true) && !over {
                 return Step::Pending;
@@ -353,8 +355,7 @@ impl Seat<'_> {
     }
 }
 
-/// A random moment in the last tenth of `wait`, so that clients parked together do not come back
-/// together.
+/// A random time in the last tenth of `wait`, so that clients parked together do not return together.
 pub fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(rand::rng().random_range(0.9..1.0))
 }

@@ -1,4 +1,4 @@
-//! Positions of clients that keep no cursor themselves (the course's contract, by curl).
+//! The positions of clients that keep no cursor themselves (the course's contract, by curl).
 
 use std::{
     collections::HashMap,
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::{cursor::Cursor, room::ClientId};
 
-/// A position that nobody asked for that long is forgotten; the client then starts from now.
+/// The time after which an unused position is forgotten; the client then starts from now.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A position a client, in memory: it moves on when a reply is written, so each message is given at
-/// most once.
+/// One position per client, in memory. It advances when a reply is written, so each message is
+/// delivered at most once.
 #[derive(Debug)]
 pub struct Positions {
     most: usize,
@@ -35,7 +35,7 @@ impl Positions {
         }
     }
 
-    /// The client's position; a client that has none gets `now`.
+    /// The client's position; a client without one gets `now`.
     pub fn get_or_set(&self, client: &ClientId, now: Cursor) -> Cursor {
         if let Some(kept) = self.lock().get_mut(client) {
             kept.used = Instant::now();
@@ -45,13 +45,13 @@ impl Positions {
         now
     }
 
-    /// Puts the client at `at`, wherever it was. Where there are too many, those that were used last
+    /// Sets the client's position to `at`. If there are too many positions, those used most recently
     /// are kept.
     pub fn set(&self, client: &ClientId, at: Cursor) {
         let used = Instant::now();
         let mut kept = self.lock();
         if kept.len() >= self.most.max(1) && !kept.contains_key(client) {
-            // A tenth at once, so that not every newcomer costs a look at all.
+            // A tenth at once, so that not every new client costs a scan of all.
             let mut times: Vec<Instant> = kept.values().map(|kept| kept.used).collect();
             let last_to_go = times.len() / 10;
             let (_, oldest, _) = times.select_nth_unstable(last_to_go);
@@ -61,7 +61,7 @@ impl Positions {
         kept.insert(client.clone(), Kept { at, used });
     }
 
-    /// Forgets the positions that nobody asked for in a day.
+    /// Forgets the positions unused for a day.
     pub fn sweep(&self) {
         let now = Instant::now();
         let mut kept = self.lock();
@@ -69,8 +69,8 @@ impl Positions {
         kept.shrink_to_fit();
     }
 
-    /// Moves the client from `from` to `to`. `false` where it is no longer at `from`: another reply
-    /// has moved it on, and what this one holds may have been given already.
+    /// Advances the client from `from` to `to`. `false` if it is no longer at `from`: another reply has
+    /// advanced it, and the contents of this one may have been delivered already.
     pub fn advance(&self, client: &ClientId, from: &Cursor, to: &Cursor) -> bool {
         match self.lock().get_mut(client) {
             Some(kept) if kept.at == *from => {

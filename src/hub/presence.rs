@@ -1,10 +1,10 @@
-//! Who is in which room. Whoever polls a room is in it, and stays for a while after the poll's end:
-//! a lease, so that nobody flaps between two polls and whoever closes a page is soon gone.
+//! The people in each room. A client that polls a room is in it and stays for a while after the end of
+//! the poll: a lease, so that nobody flickers between two polls and a closed page is soon gone.
 //!
-//! Polling costs nothing more for it: who polls is read from the rooms' members when somebody wants to
-//! know, at most once a second for each room that is watched. What is told is a message of the room
-//! `presence/ROOM`: numbered like all others, but not logged. Such a room keeps its newest message
-//! alone, since that one says everything; an older one that is gone is no gap.
+//! Polling costs nothing more for it: the members of a room are read when somebody wants to know, at
+//! most once a second for each room that is watched. Changes are messages of the room `presence/ROOM`,
+//! numbered like all others but not logged. Such a room keeps only its newest message, which is
+//! complete; an older one that is gone is no gap.
 
 use std::{
     cmp::Ordering,
@@ -24,22 +24,22 @@ use super::{
     state::State,
 };
 
-/// How long somebody stays after an answer. More than the longest pause between the polls of a page that
-/// is alive: one that nobody sees polls every 30 s.
+/// The lease after an answer. Longer than the longest pause between the polls of a live page: a hidden
+/// one polls every 30 s.
 pub(super) const GRACE: Duration = Duration::from_secs(40);
-/// How long somebody stays who gave up a poll: the page is closed, or its network broke for a moment.
+/// The lease after an abandoned poll: the page is closed, or its network failed for a moment.
 pub(super) const AWAY: Duration = Duration::from_secs(15);
-/// After a restart nothing is told for so long: those who were there are just coming back.
+/// The time after a restart in which nothing is reported: clients are just returning.
 pub(super) const SETTLE: Duration = Duration::from_secs(10);
-/// Up to so many people are named; of more only the count is told.
+/// The maximum number of people who are named; of more, only the count is reported.
 pub const MOST_NAMED: usize = 200;
 
-/// Who is in a room at one moment.
+/// The people in a room at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// How many people: an account or a given name counts once, however many tabs it has.
+    /// The number of people: an account or a given name counts once, however many tabs it has.
     pub count: usize,
-    /// Their names in order; empty where there are more than [`MOST_NAMED`].
+    /// Their names in order; empty if there are more than [`MOST_NAMED`].
     pub people: Vec<Person>,
 }
 
@@ -56,7 +56,7 @@ impl Presence {
         data
     }
 
-    /// Whether somebody of this name is there who is no account.
+    /// True if a person of this name without an account is there.
     pub fn has_guest(&self, name: &str) -> bool {
         let same = |person: &Person| !person.is_account() && person.name() == name;
         self.people.iter().any(same)
@@ -64,7 +64,7 @@ impl Presence {
 }
 
 /// One person: an account, else the name that a client gave itself. All clients of one account are one
-/// person, and so are all strangers of one name.
+/// person, and so are all anonymous clients of one name.
 #[derive(Clone, Debug)]
 pub struct Person(Arc<ClientId>);
 
@@ -74,7 +74,7 @@ impl Person {
         self.0.account().unwrap_or(self.0.name())
     }
 
-    /// Whether the name is an account's.
+    /// True if the name is that of an account.
     pub fn is_account(&self) -> bool {
         self.0.account().is_some()
     }
@@ -110,16 +110,16 @@ impl PartialOrd for Person {
     }
 }
 
-/// Until when each person is in each room that somebody asks about.
+/// The end of each person's lease on each room that somebody asks about.
 #[derive(Debug)]
 pub(super) struct Leases {
     rooms: HashMap<RoomName, HashMap<Person, Instant>>,
-    /// Nothing is told before.
+    /// Nothing is reported before this moment.
     settled: Instant,
 }
 
 impl Leases {
-    /// No leases. `returning`: people may be coming back after a restart.
+    /// Creates it without leases. `returning` if people may be coming back after a restart.
     pub(super) fn new(now: Instant, returning: bool) -> Leases {
         Leases {
             rooms: HashMap::new(),
@@ -134,7 +134,7 @@ impl Leases {
         now >= self.settled
     }
 
-    /// `person` has a lease on `room` until `until`, whatever it had before.
+    /// Sets the lease of `person` on `room` to end at `until`, replacing any other.
     fn renew(&mut self, room: &RoomName, person: Person, until: Instant) {
         if !self.rooms.contains_key(room) {
             self.rooms.insert(room.clone(), HashMap::new());
@@ -144,7 +144,7 @@ impl Leases {
         }
     }
 
-    /// Who holds a lease on `room`; those whose lease is over are forgotten.
+    /// The people who hold a lease on `room`; expired leases are removed.
     fn here(&mut self, room: &RoomName, now: Instant) -> Presence {
         let Some(leases) = self.rooms.get_mut(room) else {
             return Presence {
@@ -165,7 +165,7 @@ impl Leases {
         Presence { count, people }
     }
 
-    /// Forgets every lease that is over, in rooms that nobody asks about any more too.
+    /// Removes every expired lease, in rooms that nobody asks about any more too.
     fn sweep(&mut self, now: Instant) {
         self.rooms.retain(|_, people| {
             people.retain(|_, until| *until > now);
@@ -175,21 +175,21 @@ impl Leases {
 }
 
 impl State {
-    /// Who is in `room`, from its members' polls and what was known before.
+    /// The people in `room`, from its members' polls and the leases known before.
     fn here(&mut self, room: &RoomName, now: Instant) -> Presence {
         let mut visitors: HashMap<Person, Instant> = HashMap::new();
         for (client, until) in self.visitors(room, now) {
             let longest = visitors.entry(Person(client)).or_insert(until);
             *longest = (*longest).max(until);
         }
-        // Whoever is a member no more, being in another room for a moment, keeps the lease it has.
+        // A person who is no longer a member, being in another room for a moment, keeps the lease.
         for (person, until) in visitors {
             self.leases.renew(room, person, until);
         }
         self.leases.here(room, now)
     }
 
-    /// The rooms whose presence somebody polls, each with its newest message.
+    /// The presence rooms that somebody polls, each with its newest message.
     fn watched(&self, now: Instant) -> Vec<(RoomName, Option<Arc<Message>>)> {
         let presence = self.rooms.iter().map(|(_, room)| room);
         presence
@@ -201,7 +201,7 @@ impl State {
 }
 
 impl Hub {
-    /// Who is in `room` at this moment: whoever polls it or did lately.
+    /// The people in `room` at this moment: those who poll it or did so recently.
     pub fn presence(&self, room: &RoomName) -> Presence {
         self.presence_at(room, Instant::now())
     }
@@ -210,9 +210,9 @@ impl Hub {
         self.lock().here(room, now)
     }
 
-    /// What is to be told: the rooms `presence/ROOM` that somebody polls and whose people are not those
-    /// of their newest message, with the `data` of their next one. Called by the one who numbers and
-    /// publishes it, at most once a second.
+    /// The changes to publish: the rooms `presence/ROOM` that somebody polls and whose people differ
+    /// from those in their newest message, with the `data` of the next one. Called at most once a
+    /// second by the task that numbers and publishes them.
     pub fn presence_changes(&self) -> Vec<(RoomName, Value)> {
         self.presence_changes_at(Instant::now())
     }

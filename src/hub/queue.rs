@@ -1,5 +1,5 @@
-//! A client's own bounded queue. It is a cache: a reply is decided by rooms, cursor and log, and the
-//! queue only spares the hub from looking further.
+//! A client's own bounded queue. It is a cache: rooms, cursor and log determine a reply, and the queue
+//! only saves the hub from looking further.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 
 use super::message::Message;
 
-/// The bounded inlet and what was taken from it but not acknowledged yet. A client that is always
-/// parked when something comes is answered from its room's ring, and has no inlet at all.
+/// The bounded inlet and the messages taken from it that are not acknowledged yet. A client that is
+/// always parked when a message comes is answered from its room's ring and has no inlet at all.
 #[derive(Debug)]
 pub(super) struct Queue {
     channel: Option<Box<Channel>>,
-    /// Holds everything of the client's rooms after this number.
+    /// The queue holds everything of the client's rooms after this number.
     floor: u64,
-    /// The inlet was full: something after `floor` is missing.
+    /// True if the inlet was full: something after `floor` is missing.
     overflowed: bool,
 }
 
@@ -28,7 +28,7 @@ struct Channel {
 }
 
 impl Queue {
-    /// An empty queue that begins at `head`.
+    /// Creates an empty queue that begins at `head`.
     pub(super) fn new(head: u64) -> Queue {
         Queue {
             channel: None,
@@ -37,9 +37,9 @@ impl Queue {
         }
     }
 
-    /// Puts a message in; the queue has at most `capacity` (and as many taken ones). A full queue is
-    /// marked and takes nothing until it is settled: what it holds beyond the missing message would be
-    /// of no use.
+    /// Adds a message; the queue has at most `capacity` (and as many taken ones). A full queue is
+    /// marked and takes nothing until it is settled: messages beyond the missing one would be of no
+    /// use.
     pub(super) fn offer(&mut self, message: &Arc<Message>, capacity: usize) -> bool {
         if !self.overflowed {
             let channel = self.channel.get_or_insert_with(|| Channel::new(capacity));
@@ -51,8 +51,8 @@ impl Queue {
         !self.overflowed
     }
 
-    /// A message passes by that a parked poll of this client takes from the room's ring. `false` where
-    /// the queue holds others before it, and so has to hold this one too.
+    /// Records a message that a parked poll of this client takes from the room's ring. `false` if the
+    /// queue holds others before it and so has to hold this one too.
     pub(super) fn pass(&mut self, number: u64) -> bool {
         let is_empty = match &self.channel {
             Some(channel) => channel.came == 0 && channel.taken.is_empty(),
@@ -64,7 +64,7 @@ impl Queue {
         is_empty || self.overflowed
     }
 
-    /// Takes what has come in; after an overflow begins anew at `head`.
+    /// Takes messages from the inlet; after an overflow, starts over at `head`.
     pub(super) fn settle(&mut self, head: u64) {
         if self.overflowed {
             self.channel = None;
@@ -88,7 +88,7 @@ impl Queue {
         }
     }
 
-    /// The client has everything up to `number`. Only acknowledging removes.
+    /// Records that the client has everything up to `number`. Only acknowledging removes messages.
     pub(super) fn acknowledge(&mut self, number: u64) {
         if let Some(channel) = &mut self.channel {
             while channel.taken.front().is_some_and(|m| m.number <= number) {
@@ -98,7 +98,7 @@ impl Queue {
         self.floor = self.floor.max(number);
     }
 
-    /// The settled messages after `after`, oldest first; `None` where the queue cannot vouch for them.
+    /// The settled messages after `after`, oldest first; `None` if the queue may not hold all of them.
     pub(super) fn after(&self, after: u64) -> Option<impl Iterator<Item = &Arc<Message>>> {
         if after < self.floor {
             return None;

@@ -1,4 +1,4 @@
-//! A room's newest messages, bounded by count and bytes: what most replies are filled from.
+//! A room's newest messages, bounded by count and bytes. Most replies are filled from here.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -7,20 +7,21 @@ use super::{
     room::{Family, RoomName},
 };
 
-/// Holds every message of its room after `floor`; older ones are the log's.
+/// Holds every message of its room after `floor`; older ones are in the log.
 #[derive(Debug)]
 pub(super) struct Ring {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
     floor: u64,
-    /// Retention dropped everything up to here since the ring was made.
+    /// Retention has dropped everything up to this number since the ring was created.
     forgotten: u64,
-    /// The newest message says everything: older ones are of no use and missed by nobody.
+    /// True if the newest message alone is complete information: older ones are not kept and not
+    /// missed.
     newest_only: bool,
 }
 
 impl Ring {
-    /// An empty ring of a room that had nothing after `floor`.
+    /// Creates an empty ring of a room that had nothing after `floor`.
     pub(super) fn new(room: &RoomName, floor: u64) -> Ring {
         let newest_only = room.family() == Family::Presence;
         Ring {
@@ -57,7 +58,7 @@ impl Ring {
         }
     }
 
-    /// Forgets what retention dropped, so that nobody is served from here what is gone elsewhere.
+    /// Forgets messages that retention dropped, so that no reply has what is gone elsewhere.
     pub(super) fn forget(&mut self, up_to: u64) {
         while self.messages.front().is_some_and(|m| m.number <= up_to) {
             self.pop();
@@ -66,8 +67,9 @@ impl Ring {
         self.forgotten = self.forgotten.max(up_to);
     }
 
-    /// Takes back what the log had of this room between `from` and the floor, as far as there is room
-    /// for it: `older`, complete and in order. What was dropped since it was read stays dropped.
+    /// Restores the messages that the log had of this room between `from` and the floor, as far as the
+    /// bounds allow: `older`, complete and in order. Messages dropped since they were read stay
+    /// dropped.
     pub(super) fn refill<'a>(
         &mut self,
         older: impl DoubleEndedIterator<Item = &'a Arc<Message>>,
@@ -103,7 +105,7 @@ impl Ring {
         true
     }
 
-    /// The messages after `after`, oldest first. Complete where `after` is not below the floor.
+    /// The messages after `after`, oldest first. Complete if `after` is not below the floor.
     pub(super) fn after(&self, after: u64) -> impl Iterator<Item = &Arc<Message>> {
         let first = self.messages.partition_point(|m| m.number <= after);
         self.messages.range(first..)

@@ -1,4 +1,4 @@
-//! Names of rooms and of clients: the two things a stranger may choose, so both are bounded here.
+//! Names of rooms and of clients. Strangers may choose both, so both are bounded here.
 
 use std::{
     fmt,
@@ -6,15 +6,15 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// The longest NAME in a room's name and the longest client name, in characters.
+/// The maximum length of a NAME in a room's name and of a client name, in characters.
 pub const NAME_CHARS: usize = 64;
 
-/// A room's name as the wire spells it: `chat`, `chat/NAME`, `vote/NAME`, `presence/ROOM`,
+/// The name of a room as spelled on the wire: `chat`, `chat/NAME`, `vote/NAME`, `presence/ROOM`,
 /// `release/ID`, `releases`, `project/ID`. Cheap to clone; equal names are equal rooms.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomName(Arc<str>, Family);
 
-/// What a room is about, which decides who may read it and who may publish to it.
+/// The subject of a room, which decides who may read it and who may publish to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// `chat` and `chat/NAME`.
@@ -31,7 +31,7 @@ pub enum Family {
     Project,
 }
 
-/// A name that is no room's.
+/// Text that is not the name of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a room is chat, chat/NAME, vote/NAME, presence/ROOM, release/ID, releases or project/ID; NAME has 1 to 64 characters, none of them '/' or a control character"
@@ -39,10 +39,10 @@ pub enum Family {
 pub struct BadRoom;
 
 impl RoomName {
-    /// Reads a room's name as a client wrote it.
+    /// Parses a room's name sent by a client.
     ///
     /// # Errors
-    /// [`BadRoom`] where it is none of the seven forms.
+    /// [`BadRoom`] if it is none of the seven forms.
     pub fn parse(text: &str) -> Result<RoomName, BadRoom> {
         family_of(text)
             .map(|family| RoomName(text.into(), family))
@@ -62,17 +62,17 @@ impl RoomName {
     /// The room of one release, `release/ID`.
     ///
     /// # Errors
-    /// [`BadRoom`] where `id` is empty, longer than 64 characters, or has a slash or control character.
+    /// [`BadRoom`] if `id` is empty, longer than 64 characters, or has a slash or control character.
     pub fn release(id: &str) -> Result<RoomName, BadRoom> {
         RoomName::parse(&format!("release/{id}"))
     }
 
-    /// The name as the wire spells it.
+    /// The name as spelled on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the room is about.
+    /// The subject of the room.
     pub fn family(&self) -> Family {
         self.1
     }
@@ -121,11 +121,11 @@ impl fmt::Debug for RoomName {
     }
 }
 
-/// One browser tab or program: the pair of account and name, so that nobody can use another's queue
-/// by knowing its name.
+/// One browser tab or program, identified by account and name together, so that nobody can use
+/// another's queue by knowing its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientId {
-    /// Of the other two, made once: a client is looked up at every poll.
+    /// The hash of the other two fields, computed once: a client is looked up at every poll.
     hash: u64,
     account: Option<String>,
     name: String,
@@ -137,21 +137,21 @@ impl Hash for ClientId {
     }
 }
 
-/// A client name out of bounds.
+/// A client name that is empty, too long, or has control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a name has 1 to 64 characters and no control characters")]
 pub struct BadName;
 
 impl ClientId {
-    /// The client `name` of `account` (`None`: anonymous).
+    /// Creates the id of the client `name` of `account` (`None`: anonymous).
     ///
     /// # Errors
-    /// [`BadName`] where the name is empty, longer than 64 characters, or has a control character.
+    /// [`BadName`] if the name is empty, longer than 64 characters, or has a control character.
     pub fn new(account: Option<String>, name: &str) -> Result<ClientId, BadName> {
         if !is_client_name(name) {
             return Err(BadName);
         }
-        // Keyed at random, since strangers choose names.
+        // The key is random, since strangers choose names.
         static KEY: OnceLock<RandomState> = OnceLock::new();
         Ok(ClientId {
             hash: KEY.get_or_init(RandomState::new).hash_one((&account, name)),
@@ -160,7 +160,7 @@ impl ClientId {
         })
     }
 
-    /// The account that is logged in, if any.
+    /// The logged-in account, if any.
     pub fn account(&self) -> Option<&str> {
         self.account.as_deref()
     }

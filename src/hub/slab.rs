@@ -1,4 +1,4 @@
-//! A list whose places are reused: keys stay valid, lookups cost an index.
+//! A list whose slots are reused: keys stay valid, lookups cost an index.
 
 #[derive(Debug)]
 pub(super) struct Slab<T> {
@@ -45,7 +45,7 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
-    /// How many places there are, taken and free: keys are below it.
+    /// The number of slots, taken and free: all keys are below it.
     pub(super) fn places(&self) -> usize {
         self.places.len()
     }

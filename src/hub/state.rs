@@ -1,4 +1,5 @@
-//! What the hub's one lock guards: rooms, clients, their queues and parked polls. Nothing here waits.
+//! The state guarded by the hub's one lock: rooms, clients, their queues and parked polls. Nothing here
+//! waits.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -25,24 +26,24 @@ use super::{
 
 pub(super) type RoomKey = usize;
 
-/// Names one poll in flight.
+/// The key of one poll in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PollKey {
     client: ClientKey,
     number: u64,
 }
 
-/// What there is for a poll at this moment.
+/// The result of a look for a poll's answer.
 pub(super) enum Found {
     /// Messages, from the client's queue or the rooms' rings.
     Picked(Picked),
     /// Nothing after the poll's position up to this number, the head.
     Nothing { head: u64 },
-    /// The memory does not reach back far enough: read the log up to this number.
+    /// Memory does not reach back far enough: read the log up to this number.
     Behind { head: u64 },
-    /// A newer poll of the same client took this one's place.
+    /// A newer poll of the same client has replaced this one.
     Superseded,
-    /// The server is going down and nothing waits up to this number, the head.
+    /// The server is shutting down and there is nothing up to this number, the head.
     Draining { head: u64 },
 }
 
@@ -51,11 +52,11 @@ pub(super) struct Room {
     pub(super) name: RoomName,
     pub(super) ring: Ring,
     pub(super) linger: Linger,
-    /// Never empty for long: the last one that leaves takes the room along.
+    /// Never empty for long: the last member to leave removes the room.
     pub(super) members: Vec<ClientKey>,
 }
 
-/// See the module.
+/// The guarded state; see the module.
 pub(super) struct State {
     pub(super) head: u64,
     pub(super) draining: bool,
@@ -64,17 +65,17 @@ pub(super) struct State {
     pub(super) room_keys: HashMap<RoomName, RoomKey>,
     pub(super) clients: Slab<Client>,
     pub(super) client_keys: HashMap<Arc<ClientId>, ClientKey>,
-    /// How many clients each address has; none with zero.
+    /// The number of clients of each address; no entry is zero.
     pub(super) addresses: HashMap<IpAddr, usize>,
     pub(super) polls_begun: u64,
-    /// When the lock was taken: a clock read once for all that is done under it.
+    /// The moment the lock was taken: the clock is read once for everything done under it.
     pub(super) now: Instant,
-    /// Rooms whose messages wait for company; somebody wakes them in time while `paced`.
+    /// Rooms whose messages wait to be coalesced; they are woken in time while `paced`.
     pub(super) lingering: Vec<RoomKey>,
     pub(super) paced: bool,
-    /// When the last slice was swept.
+    /// The time of the last sweep of a slice.
     pub(super) swept: Instant,
-    /// Where the round of sweeping goes on, while there is one.
+    /// The slot at which the current round of sweeping continues, if there is a round.
     pub(super) swept_to: Option<usize>,
     pub(super) meter: Arc<Meter>,
     pub(super) leases: Leases,
@@ -105,8 +106,8 @@ impl State {
         }
     }
 
-    /// Puts a committed message into its room's ring and its members' queues; collects whom to wake.
-    /// A number that is not above the head was published before and is passed over.
+    /// Puts a committed message into its room's ring and its members' queues; collects the waiters to
+    /// wake. A number not above the head was published before and is skipped.
     pub(super) fn publish(&mut self, message: Message, calls: &mut Calls) {
         if message.number <= self.head {
             tracing::error!(number = message.number, head = self.head, "published twice");
@@ -115,7 +116,7 @@ impl State {
         let message = Arc::new(message);
         self.head = message.number;
         self.shared = None;
-        // Where nobody is, nothing is kept: who comes later reads the log.
+        // A room without members keeps nothing: a later client reads the log.
         let Some(key) = self.room_keys.get(&message.room).copied() else {
             return;
         };
@@ -135,7 +136,7 @@ impl State {
                 continue;
             };
             let is_there = client.is_parked_in(key);
-            // Who waits here takes it from the ring.
+            // A client that waits here takes it from the ring.
             if !is_there || !client.queue.pass(message.number) {
                 overflows += u64::from(!client.queue.offer(&message, self.options.queue));
             }
@@ -149,7 +150,8 @@ impl State {
         }
     }
 
-    /// Retention dropped the messages of `name` up to `up_to`: no cache may serve them any more.
+    /// Records that retention dropped the messages of `name` up to `up_to`: no cache may serve them any
+    /// more.
     pub(super) fn dropped(&mut self, name: &RoomName, up_to: u64) {
         let Some(key) = self.room_keys.get(name).copied() else {
             return;
@@ -182,9 +184,9 @@ impl State {
         }
     }
 
-    /// Registers a poll: from here on nothing that is published in its rooms passes it by. The
-    /// position is resolved in the same breath, and a cursor acknowledges. `known` is who polled last
-    /// from there, and who does now.
+    /// Registers a poll: from here on it misses nothing that is published in its rooms. The position is
+    /// resolved under the same lock, and a cursor acknowledges. `known` is the client that polled last
+    /// on the connection, and is set to this one.
     pub(super) fn register(
         &mut self,
         poll: &Poll,
@@ -241,7 +243,7 @@ impl State {
         ))
     }
 
-    /// The poll is over, answered or abandoned. Its client stays a member until it is swept.
+    /// Removes a poll that was answered or abandoned. Its client stays a member until it is swept.
     pub(super) fn leave(&mut self, key: PollKey, abandoned: bool) {
         if let Some(client) = self.clients.get_mut(key.client) {
             client.leave(key.number, self.now);
@@ -249,7 +251,7 @@ impl State {
         }
     }
 
-    /// Whether the poll is still in flight.
+    /// True if the poll is still in flight.
     pub(super) fn is_in(&self, key: PollKey) -> bool {
         self.parked(key).is_some()
     }
@@ -259,7 +261,7 @@ impl State {
         Some(self.parked(key)?.rooms.clone())
     }
 
-    /// Whether the poll is in flight for just these rooms, in this order.
+    /// True if the poll is in flight for exactly these rooms, in this order.
     pub(super) fn is_parked_for(&self, key: PollKey, rooms: &[RoomKey]) -> bool {
         let waits = |poll: &ParkedPoll| !poll.superseded && *poll.rooms == *rooms;
         self.parked(key).is_some_and(waits)
@@ -270,8 +272,8 @@ impl State {
         client.polls.iter().find(|poll| poll.number == key.number)
     }
 
-    /// What there is after `after` for a registered poll. Where nothing is, `sleeper` is kept and woken
-    /// by the next message; where there is an answer, the poll leaves.
+    /// Looks for messages after `after` for a registered poll. If there are none, `sleeper` is kept and
+    /// the next message wakes it; if there is an answer, the poll leaves.
     pub(super) fn find(
         &mut self,
         key: PollKey,
@@ -320,17 +322,17 @@ impl State {
         Found::Nothing { head }
     }
 
-    /// How many clients have a queue.
+    /// The number of clients with a queue.
     pub(super) fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    /// How many polls are in flight.
+    /// The number of polls in flight.
     pub(super) fn polls(&self) -> usize {
         self.clients.iter().map(|(_, c)| c.polls.len()).sum()
     }
 
-    /// How many rooms are in memory.
+    /// The number of rooms in memory.
     pub(super) fn rooms(&self) -> usize {
         self.rooms.len()
     }

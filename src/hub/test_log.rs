@@ -1,4 +1,4 @@
-//! A log in memory, for the hub's own tests. The real one is the store's.
+//! An in-memory log for the hub's own tests. The real one is the store's.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A log in its first epoch.
+/// The epochs of a log in its first epoch.
 pub(crate) fn epoch(id: &str) -> Epochs {
     Epochs::new(id, []).unwrap()
 }
@@ -41,7 +41,7 @@ impl MemoryLog {
         self.kept.lock().unwrap().head
     }
 
-    /// Commits a message under the number `head + step` and gives it to publish.
+    /// Commits a message under the number `head + step` and returns it to be published.
     pub(crate) fn append(&self, room: &RoomName, text: &str, step: u64) -> Message {
         let mut kept = self.kept.lock().unwrap();
         kept.head += step;
@@ -50,7 +50,8 @@ impl MemoryLog {
         message(number, room, text)
     }
 
-    /// Drops the room's messages up to `up_to`; tells the mark to give to the hub, if one was dropped.
+    /// Drops the room's messages up to `up_to`; returns the number to give to the hub, if one was
+    /// dropped.
     pub(crate) fn drop_up_to(&self, room: &RoomName, up_to: u64) -> Option<u64> {
         let mut kept = self.kept.lock().unwrap();
         let gone = |(number, of, _): &(u64, RoomName, String)| of == room && *number <= up_to;

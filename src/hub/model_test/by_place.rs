@@ -1,4 +1,4 @@
-//! Polls that are held by places, as the lane holds them.
+//! Polls that are held in slots, as the poll loop holds them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ impl Answer {
     }
 }
 
-/// Remembers who was rung, as the lane's inbox does.
+/// Records the notified slots, as the poll loop's inbox does.
 #[derive(Default)]
 pub(super) struct Rung(std::sync::Mutex<Vec<Place>>);
 
@@ -33,7 +33,7 @@ impl Bell for Rung {
 }
 
 impl World {
-    /// Asks as the lane does: what the memory does not reach is polled by a future that does not wait.
+    /// Polls as the poll loop does: beyond what memory holds, by a future that does not wait.
     pub(super) async fn hold(
         &mut self,
         client: usize,
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// Looks for the answers of those who were rung, all under one lock.
+    /// Looks for the answers of the notified polls, all under one lock.
     pub(super) async fn answer_rung(&mut self) {
         let rung = std::mem::take(&mut *self.rung.0.lock().unwrap());
         let parked = self.clients.iter().flat_map(|client| &client.parked);

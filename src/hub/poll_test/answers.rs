@@ -1,4 +1,4 @@
-//! What an answer holds, and when it comes.
+//! The contents and the timing of an answer.
 
 use super::*;
 
@@ -80,7 +80,7 @@ async fn held_until_a_message_of_its_rooms() {
         (texts(&batch), batch.cursor.to_string()),
         (vec!["mine".into()], "birth.2".into())
     );
-    // The answer was swallowed: the old cursor brings it again, in order with what came since.
+    // The answer was lost: the old cursor brings it again, in order with newer messages.
     bench.say("chat", "later");
     let again = bench
         .hub
@@ -124,7 +124,7 @@ async fn past_four_the_oldest_is_superseded() {
     let mut parked = Vec::new();
     for i in 0..5 {
         parked.push(bench.park(poll("a", &["chat"], "birth.0", 30)));
-        // The fifth sends the first away.
+        // The fifth poll ends the first.
         bench.until_parked((i + 1).min(4)).await;
     }
     let ended = parked.remove(0).await.unwrap().unwrap();
@@ -202,7 +202,7 @@ async fn what_was_dropped_is_a_gap_even_from_a_full_cache() {
         (texts(&batch), batch.gap),
         (vec!["two".into()], vec![room("chat")])
     );
-    // All of it gone: the gap is told at once, its cursor past it.
+    // Everything is gone: the gap is reported at once, its cursor past it.
     bench.drop_up_to("chat", 2);
     let batch = bench
         .hub

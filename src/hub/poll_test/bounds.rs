@@ -1,4 +1,4 @@
-//! How many there may be, and that those who have gone make room.
+//! Bounds on clients, and clients that have gone making room.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn from(address: u8, name: &str) -> Poll {
     }
 }
 
-/// From now on whoever does not poll at this moment has done so long ago.
+/// Makes every client without a poll in flight count as long idle.
 fn all_are_idle(bench: &Bench) {
     bench.hub.lock().options.idle = Duration::ZERO;
 }
@@ -75,7 +75,7 @@ async fn rooms_that_somebody_names_in_passing_are_not_kept() {
     assert_eq!(texts(&batch), ["nobody hears it but the log", "here too"]);
 }
 
-/// However many have gone, the lock is held for a slice of them.
+/// The lock is held for one slice, however many clients have gone.
 #[tokio::test]
 async fn sweeping_a_hundred_thousand_holds_nobody_up() {
     const CLIENTS: usize = 100_000;

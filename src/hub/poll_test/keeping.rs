@@ -287,7 +287,7 @@ async fn those_who_come_back_after_a_restart_read_the_log_once_for_all() {
         assert_eq!(batch.messages.len(), 50 - (20 + i % 30));
     }
     let reads = after.log.reads.load(Ordering::Relaxed) - reads;
-    // Four at once, and a few more where the first one read less than others want.
+    // Four at once, and a few more if the first one read less than others want.
     assert!(reads <= 12, "{reads} reads for 500 clients");
 }
 

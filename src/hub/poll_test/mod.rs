@@ -1,5 +1,5 @@
-//! Single promises, each by itself. Where nothing is to be waited for the wait is long, so that waiting
-//! would show.
+//! Single guarantees, each by itself. Tests in which nothing should wait set a long wait, so that
+//! waiting would show.
 
 mod answers;
 mod bounds;

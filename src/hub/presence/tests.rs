@@ -1,4 +1,4 @@
-//! Leases under a clock that is given: polls happen now, and who is there is asked for later moments.
+//! Leases under a given clock: polls happen now, and presence is asked for at later moments.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,8 @@ impl Bench {
         batch.messages.iter().map(read).collect()
     }
 
-    /// What the ticker does, in a while: numbers and publishes the changes. Gives them.
+    /// Does the work of the presence ticker, `later` from now: numbers and publishes the changes.
+    /// Returns them.
     fn tick(&self, later: Duration) -> Vec<Value> {
         let changes = self.hub.presence_changes_at(Instant::now() + later);
         for (room, data) in &changes {
@@ -68,7 +69,7 @@ impl Bench {
         changes.into_iter().map(|(_, data)| data).collect()
     }
 
-    /// Who is there in a while.
+    /// The people present, `later` from now.
     fn names(&self, of: &str, later: Duration) -> Vec<String> {
         let here = self.hub.presence_at(&room(of), Instant::now() + later);
         assert_eq!(here.count, here.people.len());
@@ -89,7 +90,7 @@ fn ask(client: ClientId, rooms: &[&str], after: Position) -> Poll {
 }
 
 const NOW: Duration = Duration::ZERO;
-/// Surely before and surely after the end of a lease, on a slow machine too.
+/// Times certainly before and certainly after the end of a lease, on a slow machine too.
 const WITHIN: Duration = Duration::from_secs(AWAY.as_secs() / 2);
 const BEYOND: Duration = Duration::from_secs(GRACE.as_secs() * 2);
 
