@@ -1,4 +1,4 @@
-//! What our scripts do on a server, where it has no shell to run them: by SFTP.
+//! The scripts' work by SFTP, on a server without a shell.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::ssh::{Cancel, Cause, Connection, Files, Kind, SshError};
 use crate::store::ReleaseId;
 use crate::store::nodes::Sent;
 
-/// The longest line of an `owner` that is read, in bytes.
+/// The size limit of an `owner` file, in bytes. Larger files are not read.
 const LONGEST_OWNER: usize = 4096;
 
-/// Points `current` to a release that is there, as [`script::switch`](super::script::switch) does.
+/// Points `current` to an existing release, as [`script::switch`](super::script::switch) does.
 pub(super) fn switch(
     connection: &Connection,
     base: &str,
@@ -44,7 +44,7 @@ pub(super) fn switch(
     let new = base.join(format!("current.{release}.new"));
     files.remove_all(&new)?;
     files.make_link(&new, &target)?;
-    // Where the server cannot replace, its plain rename still does where nothing is there yet.
+    // A server that cannot replace a file by rename can still rename to a free name.
     if !files.replace(&new, &current)? && files.rename(&new, &current).is_err() {
         files.remove(&new)?;
         return Err(Refusal::of(NOT_REPLACED, &[&named]).into());
@@ -53,7 +53,8 @@ pub(super) fn switch(
     Ok(())
 }
 
-/// Removes what is no longer kept, as [`script::prune`](super::script::prune) does; gives what is left of it.
+/// Removes releases that are no longer kept, as [`script::prune`](super::script::prune) does. Returns
+/// the paths that could not be removed.
 pub(super) fn prune(
     connection: &Connection,
     base: &str,
@@ -88,8 +89,8 @@ pub(super) fn prune(
     Ok(left)
 }
 
-/// Which of the releases that are there beside the live one go: those that did not get through, and all
-/// but the newest. `there`: newest first.
+/// Selects the releases to remove, besides the live one: those that did not get through, and all but
+/// the newest. `there` is sorted newest first.
 fn goes(there: &[Sent], keep: i32) -> Vec<ReleaseId> {
     let beside_live = usize::try_from(keep).unwrap_or_default().saturating_sub(1);
     let failed = there.iter().filter(|sent| !sent.is_whole);
@@ -105,13 +106,13 @@ pub(super) struct Folder<'a> {
 }
 
 impl Folder<'_> {
-    /// Whether the release is ours.
+    /// True if this installation's project owns the release.
     pub(super) fn owns(&self, release: ReleaseId) -> Result<bool, SshError> {
         let line = self.owner_in(&self.path.join(format!(".{release}")))?;
         Ok(self.owner.has(release, line.as_deref()))
     }
 
-    /// What a record says whose release it is of.
+    /// The owner line in a release's record.
     fn owner_in(&self, record: &Path) -> Result<Option<String>, SshError> {
         let (file, mut line) = (record.join("owner"), Vec::new());
         match self.files.look(&file)? {
@@ -123,7 +124,8 @@ impl Folder<'_> {
         Ok(Some(String::from_utf8_lossy(&line).into_owned()))
     }
 
-    /// Moves what has this name out of the way, for the next [`sweep`](Self::sweep); gives it where it stays.
+    /// Renames the entry `name` for removal by the next [`sweep`](Self::sweep). Returns it if it
+    /// cannot be renamed.
     pub(super) fn discard(&self, name: &str) -> Result<Option<Left>, SshError> {
         let place = self.path.join(name);
         if self.files.look(&place)?.is_none() {
@@ -136,7 +138,7 @@ impl Folder<'_> {
         }
     }
 
-    /// A free name that begins so.
+    /// A free name with this prefix.
     pub(super) fn aside(&self, beginning: &str) -> Result<PathBuf, SshError> {
         let mut turn = 1;
         loop {
@@ -157,7 +159,7 @@ impl Folder<'_> {
         }
     }
 
-    /// Removes half-sent releases of ours.
+    /// Removes this project's half-sent releases.
     pub(super) fn drop_parts(&self) -> Result<Vec<Left>, SshError> {
         let mut stays = Vec::new();
         for (name, found) in self.files.list(&self.path)? {
@@ -168,7 +170,7 @@ impl Folder<'_> {
                 continue;
             };
             let line = self.owner_in(&self.path.join(name).join(format!(".{}", ReleaseId(id))))?;
-            // One without an owner is a former version's.
+            // A folder without an owner is from an earlier version.
             if line.is_none() || self.owner.has(ReleaseId(id), line.as_deref()) {
                 stays.extend(self.discard(name)?);
             }
@@ -176,7 +178,7 @@ impl Folder<'_> {
         Ok(stays)
     }
 
-    /// Removes what is on its way out, and gives what is left of it.
+    /// Removes entries that are renamed for removal. Returns those that could not be removed.
     pub(super) fn sweep(&self) -> Result<Vec<Left>, SshError> {
         let mut stays = Vec::new();
         for (name, _) in self.files.list(&self.path)? {
@@ -189,7 +191,7 @@ impl Folder<'_> {
     }
 }
 
-/// A path that stays where it is; other errors are the connection's.
+/// Turns a fault of a path into an entry that stays. Other errors belong to the connection.
 fn left(name: &str, error: SshError) -> Result<Left, SshError> {
     match error.cause {
         Cause::RemoteFile { ref reason, .. } => Ok(Left {

@@ -1,5 +1,5 @@
-//! A server's way back from a release that does not work there: where the project has a health check
-//! and it does not hold, or the restart fails before it.
+//! Automatic rollback of a server, if the project has a health check and the release fails it, or its
+//! restart fails.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use super::script;
 use crate::store::releases::{self, Release};
 use crate::store::{Conn, ReleaseId};
 
-/// How much longer than it may take a check's script may run before it is ended from here: on a busy
-/// server each of its seconds is a little longer, at most by this part of it.
+/// Divisor of a check's time that gives the extra time for its script. On a busy server each second of
+/// the script takes a little longer.
 const SLOWNESS: u32 = 4;
-/// Its beginning and its end.
+/// Extra time for the script's start and end.
 const SLACK: Duration = Duration::from_secs(10);
-/// How long the switch back may take.
+/// The time limit of the switch back.
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
-/// How long a server that was lost may take until it takes connections again.
+/// The time in which a lost server may accept connections again.
 const RETURN: Duration = Duration::from_secs(30);
-/// The pause between two tries to reach it, short enough for a cancel.
+/// The pause between two attempts to reach it, short enough for a cancel.
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Chain<'_> {
@@ -67,8 +67,8 @@ impl Chain<'_> {
         }
     }
 
-    /// Brings the server back to what was live before, if `done` is a failure and the project has a
-    /// health check. Who stops a release stops this too: the server stays where it is.
+    /// Rolls the server back to the earlier release if `done` is a failure and the project has a
+    /// health check. A stop of the release stops the rollback too: the server stays as it is.
     pub(super) fn or_back(
         &mut self,
         frame: &StepFrame<'_>,
@@ -98,7 +98,8 @@ impl Chain<'_> {
         Err(StepError::SentBack { cause, way })
     }
 
-    /// What was live before; with the release that this is, if it is one that came to this server from here.
+    /// The target of `current` before this release. The release is given if this installation sent it
+    /// to this server.
     fn earlier(&self) -> Option<(Earlier, Option<Release>)> {
         let before = self.before.as_ref()?;
         let release = before.named.and_then(|id| self.release_sent_here(id));
@@ -140,7 +141,7 @@ impl Chain<'_> {
         WayBack::Gone(earlier)
     }
 
-    /// Reaches the server, which may have been lost and be on its way back.
+    /// Reaches the server again, which may restart after a lost connection.
     fn reach_again(&mut self, frame: &StepFrame<'_>) -> Result<(), StepError> {
         let patience = Instant::now() + RETURN;
         loop {
@@ -155,7 +156,7 @@ impl Chain<'_> {
         }
     }
 
-    /// Runs a script of the way back, which has its own time: the step's may be over.
+    /// Runs a script of the rollback with its own time limit, since the step's may be over.
     fn run_back(
         &mut self,
         frame: &StepFrame<'_>,

@@ -1,4 +1,4 @@
-//! The health check: what its script tells of its tries, and what is made of it. Pure.
+//! The health check: reads the tries that its script reports and decides the result. Pure.
 //!
 //! A check is a project's command, tried about every second on a server after the restart. It holds
 //! once every try of a steady time has exited 0: a service that dies two seconds after its restart
@@ -12,30 +12,30 @@ use crate::store::ReleaseId;
 
 use super::error::StepError;
 
-/// What begins the line with which the script ends a try, after an empty one; its outcome and how long the tries before
-/// and it have held follow, each after a tab.
+/// The start of the line with which the script ends a try, after an empty line. The outcome and the
+/// number of seconds the check has held follow, each after a tab.
 pub(super) const MARK: &str = "longshore-health";
-/// The outcome of a try that was ended because it took too long.
+/// The outcome of a try that took too long and was ended.
 pub(super) const LATE: &str = "late";
-/// How long a check must hold, in seconds.
+/// The time that a check must hold, in seconds.
 const STEADY: u32 = 5;
-/// How long one try may take, in seconds.
+/// The time limit of one try, in seconds.
 pub(super) const TRY: u32 = 10;
 
-/// How many lines of a try are kept.
+/// The number of lines that are kept of a try.
 const LINES: usize = 20;
-/// How much of a line is kept, in characters.
+/// The number of characters that are kept of a line.
 const LONGEST_LINE: usize = 300;
-/// How much of a try's output the node's message repeats, in characters.
+/// The number of characters of a try's output that the node's message repeats.
 const LONGEST_OUTPUT: usize = 500;
 
-/// The times of a check, in seconds. As long as it may take is never too short for it to hold: a
-/// try takes a second, and the steady time is counted from the first one that passes.
+/// The times of a check, in seconds. The limit always leaves time to hold: a try takes a second, and
+/// the steady time counts from the first try that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Times {
-    /// How long it may take at most.
+    /// The time limit.
     pub(super) seconds: u32,
-    /// How long it must hold.
+    /// The steady time.
     pub(super) steady: u32,
 }
 
@@ -49,11 +49,11 @@ impl Times {
     }
 }
 
-/// How one try ended.
+/// The end of one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TryEnd {
     Exit(Exit),
-    /// It took longer than a try may.
+    /// It took longer than [`TRY`].
     Late,
 }
 
@@ -66,12 +66,12 @@ impl fmt::Display for TryEnd {
     }
 }
 
-/// A check that did not hold.
+/// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unhealthy {
     pub(super) times: Times,
     pub(super) end: TryEnd,
-    /// The last lines of the last try that failed, or nothing.
+    /// The last lines of the last failed try; may be empty.
     pub(super) output: String,
 }
 
@@ -90,12 +90,12 @@ impl fmt::Display for Unhealthy {
     }
 }
 
-/// What was live on a server before a release.
+/// The release or path that was live on a server before a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Earlier {
     /// A release of the project.
     Release(ReleaseId),
-    /// Something else, that the link `current` led to by this path.
+    /// Another path that the link `current` pointed to.
     Path(String),
 }
 
@@ -108,16 +108,16 @@ impl fmt::Display for Earlier {
     }
 }
 
-/// Where a server is after a release that does not work there.
+/// The state of a server after a release that does not work there.
 #[derive(Debug)]
 pub(super) enum WayBack {
-    /// At what was live before, where the restart command has run.
+    /// Back at the earlier target; the restart command succeeded.
     Gone(Earlier),
-    /// At what was live before, where the restart command has failed.
+    /// Back at the earlier target; the restart command failed.
     NotRestarted(Earlier, Box<StepError>),
-    /// Where it was: going back to what was live before has failed.
+    /// Still at the new release: the rollback failed.
     NotGone(Earlier, Box<StepError>),
-    /// Where it was: nothing else was live before.
+    /// Still at the new release: nothing else was live before.
     Nowhere,
 }
 
@@ -138,20 +138,20 @@ impl fmt::Display for WayBack {
     }
 }
 
-/// What the node shows of a line.
+/// The node's display of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// Lines for its log, maybe none.
+    /// Lines for its log; may be empty.
     Lines(Vec<String>),
-    /// For how many seconds the check holds by now.
+    /// The number of seconds that the check has held.
     Holding(u32),
 }
 
-/// Listens to a check's script.
+/// Reads the output of a check's script.
 pub(super) struct Tries {
     times: Times,
     count: u32,
-    /// What the present try has said.
+    /// The output of the current try.
     lines: VecDeque<String>,
     /// The last try that failed.
     failed: Option<(TryEnd, Vec<String>)>,
@@ -167,7 +167,7 @@ impl Tries {
         }
     }
 
-    /// Takes a line. A try that fails as the one before it did is not shown again.
+    /// Takes a line. A try that fails as the one before it is not shown again.
     pub(super) fn hear(&mut self, line: &str) -> Shown {
         let Some((end, held)) = read(line) else {
             if self.lines.len() == LINES {
@@ -198,8 +198,8 @@ impl Tries {
         Shown::Lines(shown)
     }
 
-    /// What a script that has ended by itself without the check holding makes of it; none where there
-    /// was no try. Where none failed, they took too long to pass often enough.
+    /// The failure of a check whose script ended by itself without holding. `None` if there was no
+    /// try. If no try failed, they took too long to pass often enough.
     pub(super) fn verdict(&self) -> Option<Unhealthy> {
         if self.count == 0 {
             return None;
@@ -214,13 +214,13 @@ impl Tries {
         })
     }
 
-    /// What a try that has not ended has said.
+    /// The output of a try that has not ended.
     pub(super) fn unfinished(&mut self) -> Vec<String> {
         self.lines.drain(..).collect()
     }
 }
 
-/// Reads the line that ends a try: how it ended, and where it passed, how long it holds.
+/// Reads the line that ends a try: its end and, if it passed, the seconds that the check has held.
 fn read(line: &str) -> Option<(TryEnd, Option<u32>)> {
     let mut parts = line.strip_prefix(MARK)?.strip_prefix('\t')?.split('\t');
     let end = match parts.next()? {
@@ -235,7 +235,7 @@ fn read(line: &str) -> Option<(TryEnd, Option<u32>)> {
 
 #[cfg(test)]
 impl Unhealthy {
-    /// Failed steps of every kind that a check that did not hold can end in.
+    /// Failed steps of every kind that a failed check can lead to.
     pub(super) fn samples() -> Vec<StepError> {
         let exit = Exit {
             code: Some(7),

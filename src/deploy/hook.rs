@@ -1,28 +1,28 @@
-//! A user's command as text for `sh`: what runs it, and how it goes on after a line that fails. Pure.
+//! A user's command as text for `sh`: the interpreter, and the reaction to a line that fails. Pure.
 
 use crate::ssh::quote;
 use crate::store::projects::Project;
 
-/// The longest text that is handed to a program as an argument, in bytes: Linux takes 128 KiB in one.
+/// The largest text given to a program as one argument, in bytes: Linux allows 128 KiB.
 const ARGUMENT: usize = 100 << 10;
 
-/// The shell variable that names the file of a command that has one.
+/// The shell variable with the path of a command's file.
 const FILE: &str = "longshore_hook";
 
-/// A user's command and how its project wants it to be run.
+/// A user's command and its project's options for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hook<'a> {
     pub(super) text: &'a str,
-    /// Whether it ends at the first line that fails (`set -e`). An interpreter of its own decides that by
-    /// itself.
+    /// True if it ends at the first line that fails (`set -e`). A command with its own interpreter is
+    /// not affected.
     pub(super) stops: bool,
-    /// Whether the account's login shell runs it, or the interpreter that it names, with the environment
-    /// that the shell's start-up files make.
+    /// True if the account's login shell runs it, or its interpreter, with the environment that the
+    /// shell's start-up files set.
     pub(super) login_shell: bool,
 }
 
-/// The interpreter that a first line `#!PROGRAM ARGUMENT` names: all after the program is one argument, as
-/// Linux reads it.
+/// The interpreter in a first line `#!PROGRAM ARGUMENT`. Everything after the program is one argument,
+/// as Linux reads it.
 struct Interpreter<'a> {
     program: &'a str,
     argument: &'a str,
@@ -39,10 +39,10 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// The login shell's way, for the words `$@` in the folder `$PWD`. Bash and zsh read the files that version
-/// managers write themselves into (`.bashrc`, `.zshrc`) only where they are interactive; what such a shell
-/// says about having no terminal, it says to nobody. An interactive shell does not heed TERM by itself.
-/// `{run}` is how a POSIX shell goes on.
+/// Runs the words `$@` in the folder `$PWD` through the login shell. Bash and zsh read `.bashrc` and
+/// `.zshrc`, to which version managers add themselves, only if they are interactive. Such a shell
+/// complains that it has no terminal; this output is dropped. An interactive shell ignores TERM, so a
+/// trap is set. `{run}` is the rest for a POSIX shell.
 const LOGIN: &str = r#"shell=${SHELL:-/bin/sh}
 case ${shell##*/} in
   bash | zsh)
@@ -67,7 +67,7 @@ impl<'a> Hook<'a> {
         }
     }
 
-    /// The health check of a project: its exit code is that of its last line.
+    /// The health check of a project. Its exit code is that of its last line.
     pub(super) fn health_check(project: &'a Project) -> Self {
         Self {
             stops: false,
@@ -75,13 +75,13 @@ impl<'a> Hook<'a> {
         }
     }
 
-    /// Whether it lies in a file while it runs.
+    /// True if the command is in a file while it runs.
     fn has_file(&self) -> bool {
         self.login_shell || self.text.len() > ARGUMENT || Interpreter::of(self.text).is_some()
     }
 
-    /// Prepares [`command`](Self::command): text for a POSIX shell. Where the command lies in a file, that is
-    /// removed when this shell ends. An interpreter reads the file, which needs no right to be executed.
+    /// Prepares [`command`](Self::command): text for a POSIX shell. A command's file is removed when
+    /// this shell ends. An interpreter reads the file, so it needs no execute permission.
     pub(super) fn prelude(&self) -> String {
         if !self.has_file() {
             return String::new();
@@ -98,10 +98,10 @@ export {FILE}
         )
     }
 
-    /// What to give `sh -c` after the [`prelude`](Self::prelude).
+    /// The argument for `sh -c` after the [`prelude`](Self::prelude).
     pub(super) fn command(&self) -> String {
         if !self.has_file() {
-            // On the first line, so that the lines of an error's message are the user's own.
+            // On the first line, so that line numbers in error messages are those of the user's text.
             let stops = if self.stops { "set -e; " } else { "" };
             return format!("{stops}{}", self.text);
         }
@@ -119,7 +119,7 @@ export {FILE}
             }
             None => {
                 let words = if self.stops { "sh -e" } else { "sh" };
-                // A restricted shell reads no file whose name has a slash in it.
+                // A restricted shell refuses to read a file whose name contains a slash.
                 let read = r#"case $- in *r*) eval "$(cat "$0")" ;; *) . "$0" ;; esac"#;
                 (words.to_owned(), format!("{stops}{read}"))
             }
@@ -131,7 +131,7 @@ export {FILE}
         }
     }
 
-    /// All of it, for a shell that does nothing else and that reads it from its arguments.
+    /// The whole script, for a shell that gets it as an argument and does nothing else.
     pub(super) fn local_script(&self) -> String {
         match self.has_file() {
             false => self.command(),
@@ -139,7 +139,7 @@ export {FILE}
         }
     }
 
-    /// All of it, for a shell that does nothing else after it.
+    /// The whole script, for a shell that does nothing else after it.
     pub(super) fn script(&self) -> String {
         match self.has_file() {
             false => format!("exec sh -c {}\n", quote(&self.command())),

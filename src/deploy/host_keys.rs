@@ -1,4 +1,4 @@
-//! Accepting servers' host keys: the one that a person saw, or those of a `known_hosts` file.
+//! Acceptance of servers' host keys: a key that a person saw, or those of a `known_hosts` file.
 
 use serde::Serialize;
 
@@ -10,54 +10,54 @@ use crate::ssh::{self, Credential, HostKey, Known, KnownHosts};
 use crate::store::servers::{self, Server};
 use crate::store::{AuditOutcome, Conn, ServerId, ServerKind, StoreError};
 
-/// The fingerprint in a pinned key, which may have the key's kind before it.
+/// The fingerprint in a pinned key, which may begin with the key's kind.
 pub(super) fn fingerprint_of(pinned: &str) -> &str {
     pinned.rsplit(' ').next().unwrap_or(pinned)
 }
 
-/// What a `known_hosts` file came to.
+/// The result of importing a `known_hosts` file.
 #[derive(Debug, Default, Serialize)]
 pub struct Import {
-    /// The servers that it names, in the order of their names.
+    /// The servers that it names, sorted by name.
     pub servers: Vec<Imported>,
-    /// The numbers of its lines, from 1, that could not be read.
+    /// The numbers of the lines that could not be read, from 1.
     pub unread: Vec<usize>,
 }
 
-/// What it came to for one server.
+/// The result for one server.
 #[derive(Debug, Serialize)]
 pub struct Imported {
     /// The server.
     pub id: ServerId,
     /// Its name.
     pub hostname: String,
-    /// What was done.
+    /// The action taken.
     pub outcome: ImportOutcome,
-    /// The fingerprint of the file's key; of an authority's line alone, none.
+    /// The fingerprint of the file's key. `None` for an authority's line only.
     pub fingerprint: Option<String>,
     /// The fingerprint that was accepted before.
     pub known_fingerprint: Option<String>,
 }
 
-/// What was done with a server's key.
+/// The action taken on a server's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportOutcome {
-    /// It had no accepted key, and has this one now.
+    /// The server had no accepted key and has this one now.
     Accepted,
-    /// It had this one already.
+    /// The server already had this key.
     Same,
-    /// It has another one, which stays: a person must look.
+    /// The server has another key, which stays: a person must decide.
     Differs,
-    /// The accepted key is revoked in the file, and is accepted no more.
+    /// The accepted key is revoked in the file and is no longer accepted.
     Withdrawn,
-    /// The file revokes its keys and has no other; nothing was changed.
+    /// The file only revokes keys of the server; nothing was changed.
     Revoked,
-    /// The file names an authority alone, which is not used here.
+    /// The file has only a certificate authority, which is not supported.
     Authority,
 }
 
-/// What is to be done, and the key it is about.
+/// Decides on the action, and the key it is about.
 fn decide(known: &Known, pinned: Option<&str>) -> Option<(ImportOutcome, Option<HostKey>)> {
     let find = |keys: &[HostKey]| {
         let pinned = fingerprint_of(pinned?);
@@ -111,9 +111,12 @@ fn import_one(
 }
 
 impl ByHand {
-    /// Takes the host keys of the servers that have none yet from the text of a `known_hosts` file.
-    /// A key that differs from the accepted one changes nothing; one that is revoked is accepted no
-    /// more.
+    /// Accepts host keys from the text of a `known_hosts` file for the servers that have none yet. A
+    /// key that differs from the accepted one changes nothing; an accepted key that the file revokes
+    /// is withdrawn.
+    ///
+    /// # Errors
+    /// The database fails. Lines that cannot be read are no error.
     pub fn import_known_hosts(&self, by: &By, text: &str) -> Result<Import, DeployError> {
         let file = KnownHosts::read(text);
         let deed = self.begin(by, "import_host_keys", None, "known_hosts")?;
@@ -144,6 +147,9 @@ impl ByHand {
     }
 
     /// Pins a server's host key: the one that a person saw, if the server still shows it.
+    ///
+    /// # Errors
+    /// The server has no host key, cannot be reached or shows another key, or the database fails.
     pub fn accept_key(&self, by: &By, id: ServerId, fingerprint: &str) -> Result<(), DeployError> {
         let store = &self.keyring.store;
         let server = store.read(|conn| servers::find(conn, id))?;
@@ -164,7 +170,7 @@ impl ByHand {
     }
 
     fn accept(&self, server: &Server, fingerprint: &str) -> Result<HostKey, DeployError> {
-        // Nobody logs in there: its own credential may be one that does not work yet.
+        // No login takes place: the server's credential may not work yet.
         let target = self.keyring.target_with(server, Credential::nothing())?;
         let offered = ssh::offered_key(&target, &self.keyring.timeouts(server))?;
         same(fingerprint, &offered.fingerprint)?;
@@ -175,7 +181,7 @@ impl ByHand {
 }
 
 impl Engine {
-    /// The servers, to be worked on by hand.
+    /// Remote commands and files outside releases.
     pub fn by_hand(&self) -> ByHand {
         ByHand {
             keyring: self.keyring().clone(),
@@ -230,7 +236,7 @@ mod tests {
         assert_eq!(decided(known(&[], &["c"], true), None), is(Revoked, "c"));
         assert_eq!(decided(known(&[], &[], true), None), is(Authority, ""));
         assert_eq!(decided(known(&[], &[], false), a), None);
-        // A bare fingerprint counts as well as one with its kind.
+        // A bare fingerprint is equal to one with its kind.
         let bare = Some("SHA256:a");
         assert_eq!(decided(known(&["a"], &[], false), bare), is(Same, "a"));
     }

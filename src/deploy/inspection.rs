@@ -1,4 +1,4 @@
-//! What a server looks like from a login: who we are there, what can be written, what is installed.
+//! Facts about a server after a login: the user, the writable folders, the installed programs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ssh::quote;
 
-/// What a line of the script begins with; a word and its details follow, each after a tab.
+/// The start of a line of the script. A word and its details follow, each after a tab.
 const MARK: &str = "longshore-found";
 
 /// The programs that are looked for: those that releases use or may use.
@@ -21,29 +21,29 @@ const TOOLS: [&str; 8] = [
     "git",
 ];
 
-/// What was found.
+/// Facts about a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// Who we are there.
+    /// The user that is logged in.
     pub user: Option<String>,
-    /// Whether commands can be run; else there are only files, by SFTP.
+    /// True if commands can be run; otherwise only SFTP works.
     pub shell: bool,
     /// The folders that releases write to, the server's root first.
     pub folders: Vec<Folder>,
-    /// The room on the root's disk, in bytes.
+    /// The free space on the root's disk, in bytes.
     pub free_bytes: Option<u64>,
     /// The programs that were looked for.
     pub tools: Vec<Tool>,
-    /// How far its clock is ahead of ours, in seconds.
+    /// The difference of the server's clock to the platform's, in seconds; positive if it is ahead.
     pub clock_ahead_seconds: Option<i64>,
 }
 
 /// A folder on a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Folder {
-    /// Where it is.
+    /// Its path.
     pub path: String,
-    /// Whether it can be written; where it is not there, whether it can be made.
+    /// True if it can be written or, if it does not exist, made.
     pub writable: bool,
 }
 
@@ -52,11 +52,11 @@ pub struct Folder {
 pub struct Tool {
     /// Its name.
     pub name: String,
-    /// Whether it is there.
+    /// True if it is installed.
     pub found: bool,
 }
 
-/// The script that looks; it changes nothing.
+/// The script that collects the facts. It changes nothing.
 pub(super) fn script(folders: &[String]) -> String {
     let folders: Vec<String> = folders.iter().map(|folder| quote(folder)).collect();
     format!(
@@ -84,7 +84,7 @@ done
 }
 
 impl Found {
-    /// Takes in a line of the script's output.
+    /// Reads a line of the script's output.
     pub(super) fn hear(&mut self, line: &str) {
         let mut words = line.split('\t');
         if words.next() != Some(MARK) {

@@ -1,5 +1,5 @@
-//! Commands on the platform's own machine: a process group of their own, a scrubbed environment,
-//! a time limit, and nothing left behind.
+//! Commands on the platform's own machine: in their own process group, with a scrubbed environment and
+//! a time limit, and without processes left behind.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,30 +16,30 @@ use super::error::StepError;
 use crate::sandbox::{Identity, Isolation, Rooms, Sandbox};
 use crate::ssh::{Cancel, Exit, Stream};
 
-/// How often the end of a silent command is looked for.
+/// The interval at which the end of a silent command is checked.
 const GLANCE: Duration = Duration::from_millis(40);
-/// How long output is still read after the command has ended: a daemon that it left behind may keep
+/// The time for which output is still read after the command has ended. A daemon left behind may keep
 /// the output open for ever.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long a command that is told to end may take before it is killed.
+/// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
-/// The same for a sandbox, which kills what is in it by itself after as long.
+/// The same for a sandbox, which itself kills its processes after as long.
 const SANDBOX_GRACE: Duration = Duration::from_secs(10);
 /// The longest line that is passed on whole, in bytes.
 const LONGEST_LINE: u64 = 64 << 10;
-/// How many lines wait to be taken.
+/// The number of lines that are buffered.
 const LINES: usize = 1024;
 
-/// The program of util-linux that becomes another account with all of its groups (`initgroups`).
+/// The program of util-linux that changes to another account with all of its groups (`initgroups`).
 const SETPRIV: &str = "/usr/bin/setpriv";
 
-/// The longest text that is one argument or one variable, in bytes: Linux takes 128 KiB.
+/// The longest text in one argument or variable, in bytes: Linux allows 128 KiB.
 const LONGEST_ARGUMENT: usize = 100 << 10;
 
-/// The search path of commands: what a login has on Debian.
+/// The search path of commands: that of a login on Debian.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// An account of this machine to run commands as.
+/// An account of this machine that runs commands.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) name: String,
@@ -51,8 +51,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Looks the account up as the system does (`getent`, so that directories other than
-    /// `/etc/passwd` count).
+    /// Looks the account up with `getent`, so that directories other than `/etc/passwd` count.
     pub(super) fn find(name: &str) -> Result<Self, StepError> {
         let unknown = || StepError::Account(name.to_owned());
         let answer = Command::new("getent")
@@ -74,7 +73,7 @@ impl Account {
         }
     }
 
-    /// Starts `program` as this account, with all of its groups where this system's tool for that is there.
+    /// Starts `program` as this account, with all of its groups if `setpriv` is installed.
     fn command(&self, program: &str) -> Command {
         if !rustix::process::geteuid().is_root() || !Path::new(SETPRIV).exists() {
             let mut command = Command::new(program);
@@ -92,7 +91,7 @@ impl Account {
         command
     }
 
-    /// It as a sandbox takes it.
+    /// The account's ids for a sandbox.
     pub(super) fn identity(&self) -> Identity {
         Identity {
             uid: self.uid,
@@ -115,30 +114,30 @@ fn groups_of(name: &str) -> Result<Vec<u32>, StepError> {
         .collect())
 }
 
-/// A sandbox for a command, and its folders there.
+/// A sandbox for a command, and its folders in it.
 pub(super) struct Confinement<'a> {
     pub(super) sandbox: &'a Sandbox,
     pub(super) rooms: Rooms<'a>,
 }
 
-/// What to run, and where.
+/// A command and its environment.
 pub(super) struct LocalCommand<'a> {
     /// Text for `sh`.
     pub(super) text: &'a str,
-    /// Its folder.
+    /// The working directory.
     pub(super) folder: &'a Path,
     /// Variables beside `PATH`, `HOME`, `USER` and `LANG`.
     pub(super) variables: &'a [(&'static str, String)],
-    /// Who runs it; none: the platform's own account.
+    /// The account that runs it. `None`: the platform's account.
     pub(super) account: Option<&'a Account>,
-    /// Its sandbox; none: it may do what the account may.
+    /// The sandbox. `None`: the account's permissions are the only limit.
     pub(super) confinement: Option<Confinement<'a>>,
-    /// When it is killed.
+    /// The time after which it is killed.
     pub(super) time_limit: Duration,
 }
 
 impl LocalCommand<'_> {
-    /// Its sandbox, if that does anything.
+    /// The sandbox, unless it is off.
     fn confinement(&self) -> Option<&Confinement<'_>> {
         let confinement = self.confinement.as_ref()?;
         (confinement.sandbox.isolation() != Isolation::Off).then_some(confinement)
@@ -149,8 +148,8 @@ impl LocalCommand<'_> {
     }
 }
 
-/// Runs a command and waits for its end, its time limit or `cancel`. Output goes to `on_line` line
-/// by line while it runs.
+/// Runs a command until its end, its time limit or `cancel`. Output goes to `on_line` line by line
+/// while it runs.
 pub(super) fn run(
     command: &LocalCommand<'_>,
     stdin: Option<&mut (dyn Read + Send)>,
@@ -164,7 +163,8 @@ pub(super) fn run(
     let input = child.stdin.take();
     thread::scope(|scope| {
         if let (Some(source), Some(mut input)) = (stdin, input) {
-            // A command that closes its input early ends the copy; its exit code tells the rest.
+            // A command that closes its input early ends the copy; its exit code says if that was a
+            // fault.
             scope.spawn(move || io::copy(source, &mut input));
         }
         let deadline = Instant::now() + command.time_limit;
@@ -205,7 +205,7 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
         Stdio::null()
     };
     let mut shell = match command.confinement() {
-        // The sandbox takes the account's ids by itself, last of all.
+        // The sandbox changes to the account's ids itself, as its last step.
         Some(_) => dressed(Command::new("/bin/sh"), command.account),
         None => scrubbed("/bin/sh", command.account),
     };
@@ -228,8 +228,8 @@ fn start(command: &LocalCommand<'_>, has_input: bool) -> Result<Child, StepError
     shell.spawn().map_err(StepError::Start)
 }
 
-/// A command with none of the platform's own variables, in a process group of its own, as `account`;
-/// none: as the platform.
+/// A command without the platform's variables, in its own process group, as `account`. `None`: as the
+/// platform.
 pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
     let command = match account {
         Some(account) => account.command(program),
@@ -238,7 +238,7 @@ pub(super) fn scrubbed(program: &str, account: Option<&Account>) -> Command {
     dressed(command, account)
 }
 
-/// `command` with the variables of `account` alone, in a process group of its own.
+/// `command` with the variables of `account` only, in its own process group.
 fn dressed(mut command: Command, account: Option<&Account>) -> Command {
     command
         .env_clear()
@@ -263,7 +263,8 @@ fn dressed(mut command: Command, account: Option<&Account>) -> Command {
     command
 }
 
-/// A text that a shell runs, and the variables that it is in where it is too long for an argument.
+/// A text for a shell and, if the text is too long for an argument, the variables that hold its
+/// pieces.
 fn in_pieces(text: &str) -> (Cow<'_, str>, Vec<(String, &str)>) {
     if text.len() <= LONGEST_ARGUMENT {
         return (Cow::Borrowed(text), Vec::new());
@@ -280,7 +281,7 @@ fn in_pieces(text: &str) -> (Cow<'_, str>, Vec<(String, &str)>) {
     (Cow::Owned(text), pieces)
 }
 
-/// Sends what `source` says, line by line, until it ends or nobody listens any more.
+/// Sends the lines of `source` until it ends or the receiver is dropped.
 fn listen(
     source: Option<impl Read + Send + 'static>,
     stream: Stream,
@@ -310,7 +311,7 @@ fn listen(
     });
 }
 
-/// Ends the command's whole process group: TERM, some patience, KILL.
+/// Ends the command's process group: TERM, then KILL after `grace`.
 fn end(child: &mut Child, grace: Duration) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| group.is_some_and(|group| kill_process_group(group, signal).is_ok());
@@ -318,7 +319,7 @@ fn end(child: &mut Child, grace: Duration) {
     let patience = Instant::now() + grace;
     while Instant::now() < patience {
         let reaped = matches!(child.try_wait(), Ok(Some(_)));
-        // A group whose leader is reaped is there as long as one of its processes is.
+        // A group whose leader is reaped exists as long as one of its processes does.
         if reaped
             && group.is_none_or(|group| rustix::process::test_kill_process_group(group).is_err())
         {
@@ -361,7 +362,7 @@ mod tests {
     }
 
     fn is_alive(pid: &str) -> bool {
-        // A zombie that nobody has reaped yet is dead for our purpose.
+        // A zombie that nobody has reaped counts as dead.
         std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "))
     }
@@ -473,7 +474,7 @@ mod tests {
         }
     }
 
-    /// Docker's socket, say, is open to a group.
+    /// Docker's socket, for example, is open to a group.
     #[test]
     fn an_account_has_all_of_its_groups() {
         if !rustix::process::geteuid().is_root() {
@@ -482,7 +483,7 @@ mod tests {
         let name = format!("lsgroups{}", std::process::id());
         let change = |program: &str, arguments: &[&str]| {
             let limit = Instant::now() + Duration::from_secs(30);
-            // The user data base is locked while another test changes it.
+            // The user database is locked while another test changes it.
             while !Command::new(program)
                 .args(arguments)
                 .arg(&name)

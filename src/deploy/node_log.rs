@@ -1,4 +1,4 @@
-//! A node's log: an append-only file, and pieces of it in the release's room while it grows.
+//! A node's log: an append-only file, whose new pieces are sent to the release's room.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -14,11 +14,11 @@ use super::error::DeployError;
 use super::recorder::Recorder;
 use crate::store::{ReleaseId, StoreError};
 
-/// How long a line may wait to be sent together with later ones.
+/// The time for which a line may wait to be sent together with later ones.
 const LINGER: Duration = Duration::from_millis(100);
-/// The largest piece that goes into one message, in bytes.
+/// The largest piece in one message, in bytes.
 const PIECE: usize = 16 << 10;
-/// Which part of a full log is kept for its end, as a divisor.
+/// The part of a full log that is kept for its end, as a divisor.
 const END_PART: u64 = 8;
 /// The most that one answer of the API carries, in bytes.
 const ANSWER: u64 = 1 << 20;
@@ -28,17 +28,17 @@ const ANSWER: u64 = 1 << 20;
 pub struct NodeLog {
     /// The node.
     pub key: String,
-    /// Where `text` begins, in bytes.
+    /// The position of the start of `text`, in bytes.
     pub offset: u64,
-    /// Where `text` ends: ask from here for more.
+    /// The position of the end of `text`, in bytes: the offset for the next request.
     pub end: u64,
-    /// Whether there is more already.
+    /// True if more text is available.
     pub more: bool,
     /// The text itself.
     pub text: String,
 }
 
-/// Reads a node's log from byte `offset` on; a node that has said nothing has an empty one.
+/// Reads a node's log from byte `offset` on. The log of a node without output is empty.
 pub(super) fn read(path: &Path, key: &str, offset: u64) -> Result<NodeLog, DeployError> {
     let mut piece = NodeLog {
         key: key.to_owned(),
@@ -57,7 +57,8 @@ pub(super) fn read(path: &Path, key: &str, offset: u64) -> Result<NodeLog, Deplo
         .seek(SeekFrom::Start(offset))
         .and_then(|_| file.take(ANSWER).read_to_end(&mut bytes))
         .map_err(DeployError::file(path))?;
-    // A piece ends between characters; what is written is whole, so only a full answer can be cut.
+    // A piece ends between characters. The file holds whole characters, so only a full answer can cut
+    // one.
     let whole = match std::str::from_utf8(&bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
         _ => read,
@@ -69,13 +70,13 @@ pub(super) fn read(path: &Path, key: &str, offset: u64) -> Result<NodeLog, Deplo
     Ok(piece)
 }
 
-/// Where a node's log is.
+/// The path of a node's log.
 pub(super) fn path(folder: &Path, release: ReleaseId, key: &str) -> PathBuf {
     folder.join(release.to_string()).join(format!("{key}.log"))
 }
 
-/// The logs of one release's nodes. Lines are written and sent together when they come fast; a
-/// thread sends what has waited long enough.
+/// The logs of one release's nodes. Lines in quick succession are written and sent together by a
+/// thread.
 pub(super) struct LogBook {
     shared: Arc<Shared>,
     sender: Option<thread::JoinHandle<()>>,
@@ -85,7 +86,7 @@ struct Shared {
     folder: PathBuf,
     release: ReleaseId,
     recorder: Recorder,
-    /// The most bytes that a node's log keeps.
+    /// The size limit of a node's log, in bytes.
     limit: u64,
     state: Mutex<State>,
     changed: Condvar,
@@ -93,15 +94,15 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What was said and is not written yet, in order.
+    /// Output that is not written yet, in order.
     waiting: Vec<(String, String)>,
-    /// How full each node's log is.
+    /// The fill of each node's log.
     nodes: HashMap<String, Fill>,
     closed: bool,
 }
 
-/// How full a node's log is. Past the greater part of its limit only the newest lines are kept back
-/// for its end, where the reason of a failure stands.
+/// The fill of a node's log. After all but the end part of the limit is used, only the newest lines
+/// are held back for the log's end, where the reason of a failure is.
 #[derive(Default)]
 struct Fill {
     length: u64,
@@ -111,7 +112,7 @@ struct Fill {
 }
 
 impl Fill {
-    /// Gives a line back that belongs into the log now, where `limit` bytes are kept.
+    /// Returns the line if it belongs into the log now, with a limit of `limit` bytes.
     fn take(&mut self, line: &str, limit: u64) -> Option<String> {
         let end_limit = limit / END_PART;
         let text = format!("{line}\n");
@@ -131,7 +132,7 @@ impl Fill {
         None
     }
 
-    /// What was kept back.
+    /// The lines held back.
     fn finish(&mut self) -> Option<String> {
         if self.end.is_empty() && self.left_out == 0 {
             return None;
@@ -184,7 +185,7 @@ impl LogBook {
         }
     }
 
-    /// Ends a node's log: what was kept back of it is written.
+    /// Ends a node's log: writes the lines held back.
     pub(super) fn finish(&self, key: &str) {
         let mut state = self.shared.lock();
         if let Some(text) = state.nodes.remove(key).and_then(|mut fill| fill.finish()) {
@@ -243,7 +244,7 @@ impl Shared {
             if closed {
                 return;
             }
-            // A release that ends does not wait for company.
+            // The end of a release does not wait for more lines.
             let _ = self
                 .changed
                 .wait_timeout_while(self.lock(), LINGER, |state| !state.closed)
@@ -251,13 +252,13 @@ impl Shared {
         }
     }
 
-    /// Writes and announces the oldest of `pieces` until one of them cannot be written; that one and those
-    /// behind it stay, for the disk may have room again.
+    /// Writes and announces `pieces` from the oldest on until one cannot be written. That one and
+    /// those behind it stay, since the disk may have space later.
     fn write_in_order(&self, pieces: &mut VecDeque<(String, String)>) -> Result<(), DeployError> {
         while let Some((key, text)) = pieces.front() {
             let offset = self.write(key, text)?;
             if let Err(error) = self.announce(key, offset, text) {
-                // Who reads the log by its file misses nothing.
+                // A reader of the file misses nothing.
                 tracing::warn!(release = %self.release, node = key, %error, "log not announced");
             }
             pieces.pop_front();
@@ -265,7 +266,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Appends `text` to a node's log, whole or not at all; gives the place where it begins.
+    /// Appends `text` to a node's log, whole or not at all. Returns its offset.
     fn write(&self, key: &str, text: &str) -> Result<u64, DeployError> {
         let path = path(&self.folder, self.release, key);
         let mut file = OpenOptions::new()

@@ -1,4 +1,4 @@
-//! The plan: from a project and what is asked for to the tree of nodes. Pure.
+//! The plan: makes the tree of nodes from a project and a request. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::store::projects::Project;
 use crate::store::servers::Server;
 use crate::store::{ServerId, UnknownChoice};
 
-/// What a node does. Its name is part of the node's key, of the API and of the catalogues.
+/// The action of a node. Its name is part of the node's key, of the API and of the catalogues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// The root of the tree.
@@ -83,8 +83,8 @@ impl std::str::FromStr for Step {
     }
 }
 
-/// A project and its servers as they were when a release was asked for: a running release does not
-/// change with the forms.
+/// A snapshot of a project and its servers at the time of the request, so that later edits do not
+/// change a running release.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
     /// The project.
@@ -94,7 +94,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Whether commands run on the servers, beside our own scripts.
+    /// True if users' commands run on the servers.
     pub(super) fn needs_shell(&self) -> bool {
         let project = &self.project;
         [
@@ -107,7 +107,7 @@ impl Spec {
         .any(|command| !command.is_empty())
     }
 
-    /// Whether nothing runs on the servers once the release is live.
+    /// True if nothing runs on the servers once the release is live.
     pub(super) fn ends_with_switch(&self) -> bool {
         let project = &self.project;
         [&project.restart, &project.health, &project.after_deploy]
@@ -126,7 +126,7 @@ impl Spec {
         steps
     }
 
-    /// The steps on each server, in order, `first` being how the release's folder gets there.
+    /// The steps on each server, in order. `first` is the step that brings the release's folder there.
     pub(super) fn server_steps(&self, first: Option<Step>) -> Vec<Step> {
         let project = &self.project;
         let mut steps: Vec<Step> = first.into_iter().collect();
@@ -151,7 +151,7 @@ pub fn deploy(spec: &Spec) -> Vec<NewNode> {
     tree(spec, &spec.platform_steps(), Some(Step::Upload))
 }
 
-/// The tree of a release that points back to what the servers keep.
+/// The tree of a release that points `current` back to files that the servers keep.
 pub fn rollback(spec: &Spec) -> Vec<NewNode> {
     tree(spec, &[Step::Start], None)
 }
@@ -170,7 +170,7 @@ fn tree(spec: &Spec, platform: &[Step], first: Option<Step>) -> Vec<NewNode> {
     nodes
 }
 
-/// Appends one node a step, each the parent of the next, and returns the last one's key.
+/// Appends one node per step, each the parent of the next, and returns the last one's key.
 fn chain(
     nodes: &mut Vec<NewNode>,
     steps: &[Step],

@@ -1,4 +1,4 @@
-//! The steps on the platform: fetch and check out, build, list what goes to the servers.
+//! The steps on the platform: fetch and check out, build, list the files for the servers.
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ use crate::sandbox::Rooms;
 use crate::store::Moment;
 use crate::store::releases::ReleaseChange;
 
-/// What a platform step leaves for the next ones.
+/// The result of a platform step for later steps.
 #[derive(Default)]
 pub(super) struct Made {
     pub(super) shipment: Option<Shipment>,
@@ -66,7 +66,7 @@ fn account(run: &Run) -> Result<Option<Account>, StepError> {
 
 fn start(run: &Run) -> Result<Message, StepError> {
     empty_folder(&run.work)?;
-    // The folders alone: who owns the one around them could put a link in their place.
+    // Only the folders inside: an owner of the folder around them could replace them with a link.
     for folder in [run.tree(), run.temporary()] {
         empty_folder(&folder)?;
         give(&folder, owner(run)?)?;
@@ -74,13 +74,13 @@ fn start(run: &Run) -> Result<Message, StepError> {
     Ok(Message::default())
 }
 
-/// The owner of what commands work on, where it is not the platform's account.
+/// The owner of the files that commands work on. `None`: the platform's account.
 fn owner(run: &Run) -> Result<Option<(u32, u32)>, StepError> {
     let identity = account(run)?.map(|account| account.identity());
     Ok(run.options.sandbox.owner(identity.as_ref()))
 }
 
-/// Hands a tree to the account that builds in it.
+/// Gives a tree to the account that builds in it.
 fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<(), StepError> {
     let Some((uid, gid)) = owner else {
         return Ok(());
@@ -94,7 +94,7 @@ fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// A hook or the build, in the work tree.
+/// Runs a hook or the build in the work tree.
 fn command(run: &Run, frame: &StepFrame<'_>, text: &str) -> Result<Message, StepError> {
     let account = account(run)?;
     let options = &run.options;
@@ -178,7 +178,7 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
         return Ok(summary);
     }
     let tree = run.tree();
-    // What the hook before it left here is no part of the release.
+    // Files of the hook before this step are not part of the release.
     empty_folder(&tree)?;
     let done = heard(frame, |report| files.checkout(&tree, report))?;
     frame.line(&format!("{} files, {}", done.files, bytes(done.bytes)));
@@ -189,8 +189,8 @@ fn download(run: &Run, frame: &StepFrame<'_>) -> Result<Message, StepError> {
     Ok(summary)
 }
 
-/// Runs something of git's that tells how far it is: the node shows it, and a stop or the step's
-/// time limit ends it.
+/// Runs a git operation that reports progress. The node shows it, and a stop or the step's time limit
+/// ends it.
 fn heard<T>(
     frame: &StepFrame<'_>,
     work: impl FnOnce(Report<'_>) -> Result<T, GitError>,
@@ -230,7 +230,7 @@ fn described(progress: &Progress) -> String {
     }
 }
 
-/// Lists and checksums what the servers are to get.
+/// Lists and checksums the files for the servers.
 fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
     let source = match run.commit() {
         Some(commit) if run.spec.project.is_released_as_committed() => Source::Commit {
@@ -262,13 +262,15 @@ fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
     )
 }
 
-/// Makes the folder for work trees; only the platform and `run_as` can enter it.
+/// Makes the folder for work trees. Mode 0711: only its owner can list it, others can enter a known
+/// path.
 pub(super) fn prepare_work_folder(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711))
 }
 
-/// Removes the work trees that earlier releases left in `path`, by a thread of its own; while none runs.
+/// Removes the work trees that earlier releases left in `path`, on a thread of its own. No release may
+/// be running.
 pub(super) fn clear_work_folder(path: &Path) -> std::io::Result<()> {
     let mut left = Vec::new();
     for entry in std::fs::read_dir(path)? {
