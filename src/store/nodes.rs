@@ -12,35 +12,35 @@ use super::{
 #[derive(Debug, Clone, Queryable, Selectable, Serialize)]
 #[diesel(table_name = nodes)]
 pub struct Node {
-    /// The release whose plan it is of.
+    /// The release it belongs to.
     pub release_id: ReleaseId,
     /// Its name within the plan.
     pub key: String,
     /// The node that must succeed before it.
     pub parent: Option<String>,
-    /// Its place in the plan; a parent's is lower.
+    /// Its position in the plan; higher than its parent's.
     pub position: i32,
-    /// What it does, see `deploy::plan::Step`.
+    /// Its step, see `deploy::plan::Step`.
     pub step: String,
-    /// The server that it acts on; none: the platform.
+    /// The server it acts on; none: the platform.
     pub server_id: Option<ServerId>,
-    /// That server's name, as it was when the plan was made.
+    /// That server's name at the time of planning.
     pub server_name: Option<String>,
-    /// How far it is.
+    /// Its state.
     pub state: NodeState,
-    /// Why it is not `succeeded`, as `deploy::Message` is stored.
+    /// The reason it is not `succeeded`, as `deploy::Message` is stored.
     pub message: String,
-    /// What it is doing, in a word or two, while it runs.
+    /// Its current activity in a word or two, while it runs.
     pub progress: String,
-    /// Grows with each change.
+    /// Incremented by each change.
     pub version: i64,
-    /// When it started to run.
+    /// The time it started to run.
     pub started_at: Option<Moment>,
-    /// When it ended.
+    /// The time it ended.
     pub finished_at: Option<Moment>,
 }
 
-/// A node of a plan that is not stored yet.
+/// A node of a plan not yet stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNode {
     /// See [`Node`].
@@ -76,6 +76,9 @@ pub(super) fn add(conn: &mut Conn, release: ReleaseId, new: &[NewNode]) -> Resul
 }
 
 /// The nodes of a release, parents before children.
+///
+/// # Errors
+/// Database errors.
 pub fn of_release(conn: &mut Conn, release: ReleaseId) -> Result<Vec<Node>> {
     Ok(nodes::table
         .filter(nodes::release_id.eq(release))
@@ -85,6 +88,9 @@ pub fn of_release(conn: &mut Conn, release: ReleaseId) -> Result<Vec<Node>> {
 }
 
 /// The node `key` of a release.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn find(conn: &mut Conn, release: ReleaseId, key: &str) -> Result<Node> {
     nodes::table
         .find((release, key))
@@ -93,7 +99,10 @@ pub fn find(conn: &mut Conn, release: ReleaseId, key: &str) -> Result<Node> {
         .map_err(StoreError::missing("node", key))
 }
 
-/// Takes `node` (as it was read in this transaction) to `state`, with a message that says why.
+/// Moves `node` (as read in this transaction) to `state`, with a message that says why.
+///
+/// # Errors
+/// Database errors.
 pub fn set_state(conn: &mut Conn, node: &Node, state: NodeState, message: &str) -> Result<Node> {
     let now = Moment::now();
     let (started, finished) = match state {
@@ -116,7 +125,10 @@ pub fn set_state(conn: &mut Conn, node: &Node, state: NodeState, message: &str) 
     )
 }
 
-/// Says what a running node is doing.
+/// Records a running node's current activity.
+///
+/// # Errors
+/// Database errors.
 pub fn set_progress(conn: &mut Conn, node: &Node, progress: &str) -> Result<Node> {
     Ok(
         diesel::update(nodes::table.find((node.release_id, &node.key)))
@@ -129,20 +141,20 @@ pub fn set_progress(conn: &mut Conn, node: &Node, progress: &str) -> Result<Node
     )
 }
 
-/// How many of the releases that came to a server are looked through, the newest first.
+/// The number of a server's releases that are examined, newest first.
 const LOOK_BACK: i64 = 500;
 
-/// A release that was sent to a server.
+/// A release sent to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     /// The release.
     pub release: ReleaseId,
-    /// Whether it got through all its steps there.
+    /// True if all its steps on that server succeeded.
     pub is_whole: bool,
 }
 
-/// The releases of `project`, all but `current`, whose upload to `server` has begun: what else lies
-/// there is not this project's. Newest first, at most 500.
+/// The releases of `project`, except `current`, whose upload to `server` has begun, newest first,
+/// at most 500. Any other folder there does not belong to this project.
 ///
 /// # Errors
 /// Database errors.
@@ -179,6 +191,9 @@ pub fn sent_to(
 }
 
 /// The servers on which every step of `release` succeeded.
+///
+/// # Errors
+/// Database errors.
 pub fn servers_reached(conn: &mut Conn, release: ReleaseId) -> Result<Vec<ServerId>> {
     let all = of_release(conn, release)?;
     let mut servers: Vec<ServerId> = all.iter().filter_map(|node| node.server_id).collect();

@@ -1,4 +1,4 @@
-//! How the log's writer keeps pace: plain atomics.
+//! Statistics of the log's writer, in plain atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,28 +12,28 @@ pub(super) struct Pace {
     micros: AtomicU64,
 }
 
-/// What the log's writer has done since the start of the process.
+/// Statistics of the log's writer since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogPace {
     /// Messages accepted, by the journal or by a commit.
     pub messages: u64,
-    /// Groups that they were committed in.
+    /// Groups committed.
     pub groups: u64,
-    /// Groups that the database did not take.
+    /// Groups the database rejected.
     pub failed: u64,
-    /// How long all commits took together.
+    /// The total time of all commits.
     pub committing: Duration,
-    /// Messages that wait for the writer at this moment.
+    /// Messages queued for the writer now.
     pub waiting: usize,
 }
 
 impl Pace {
-    /// The journal took a message, which will be committed with others.
+    /// Counts a message accepted by the journal, to be committed with others.
     pub(super) fn journaled(&self) {
         self.messages.fetch_add(1, Relaxed);
     }
 
-    /// A group of so many messages was committed, or was not, and took so long.
+    /// Counts a group of `messages` that was committed (`done`) or failed, in the time `took`.
     pub(super) fn committed(&self, messages: usize, took: Duration, done: bool) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.micros.fetch_add(micros, Relaxed);

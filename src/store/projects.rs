@@ -22,15 +22,15 @@ pub struct Project {
     pub title: String,
     /// The repository's address.
     pub repo: String,
-    /// What opens the repository, if it is private.
+    /// The repository's credential, if it is private.
     pub credential_id: Option<CredentialId>,
-    /// The git host's ssh key that a person accepted.
+    /// The git host's SSH key that a person accepted.
     pub host_key: Option<String>,
-    /// Which environment it releases to.
+    /// The environment it releases to.
     pub env: Environment,
-    /// Where it lies on its servers, below each server's root.
+    /// Its folder on its servers, relative to each server's root.
     pub path: String,
-    /// How many releases its servers keep, the current one included.
+    /// The number of releases its servers keep, the current one included.
     pub keep: i32,
     /// The build command, run in the work tree; empty: none.
     pub build: String,
@@ -44,45 +44,45 @@ pub struct Project {
     pub before_deploy: String,
     /// A hook on each server, in `PATH/current`, after the restart.
     pub after_deploy: String,
-    /// How its servers take over the files that a release did not change.
+    /// The way its servers carry over files that a release did not change.
     #[serde(default = "copies")]
     pub unchanged: Unchanged,
-    /// When it was added.
+    /// The creation time.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub created_at: Moment,
-    /// When it was last changed.
+    /// The time of the last change.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub updated_at: Moment,
-    /// How many commits of each branch and tag are fetched; 0: all.
+    /// The number of commits fetched of each branch and tag; 0: all.
     #[serde(default)]
     pub depth: i32,
-    /// Whether submodules are released with it.
+    /// True if submodules are released too.
     #[serde(default)]
     pub submodules: bool,
     /// The health check's command, run on each server in `PATH/current` after the restart; empty: none.
     #[serde(default)]
     pub health: String,
-    /// How long at most a server may take until its health check holds, in seconds.
+    /// The time limit for the health check to succeed on a server, in seconds.
     #[serde(default = "health_seconds")]
     pub health_seconds: i32,
-    /// Whether hooks, build and restart end at the first line that fails (`set -e`).
+    /// True if hooks, build and restart end at the first failing line (`set -e`).
     #[serde(default)]
     pub hooks_stop: bool,
-    /// Whether its commands run in the login shell of the account, with the environment that its start-up
-    /// files make.
+    /// True if its commands run in the account's login shell, with the environment of its start-up
+    /// files.
     #[serde(default)]
     pub login_shell: bool,
 }
 
 impl Project {
-    /// Whether what is released is one commit as it is: nothing on the platform changes the tree, and
-    /// no other repository's files are in it.
+    /// True if a release is exactly one commit: nothing on the platform changes the tree, and it
+    /// contains no other repository's files.
     pub fn is_released_as_committed(&self) -> bool {
         self.build.is_empty() && self.after_download.is_empty() && !self.submodules
     }
 }
 
-/// A project's values as a checked form gives them.
+/// A project's values from a validated form.
 #[derive(Debug, Clone, Insertable, AsChangeset)]
 #[diesel(table_name = projects, treat_none_as_null = true)]
 pub struct ProjectValues {
@@ -126,10 +126,10 @@ pub struct ProjectValues {
     pub login_shell: bool,
 }
 
-/// How long a project waits for its health check where it says nothing, in seconds.
+/// The default time limit for the health check, in seconds.
 pub const HEALTH_SECONDS: i32 = 30;
 
-/// What plans of earlier versions mean.
+/// The meaning of plans stored by versions without this field.
 fn copies() -> Unchanged {
     Unchanged::Copy
 }
@@ -139,6 +139,9 @@ fn health_seconds() -> i32 {
 }
 
 /// Adds a project with its servers.
+///
+/// # Errors
+/// [`StoreError::Taken`] if the title is in use in its environment; database errors.
 pub fn add(conn: &mut Conn, values: &ProjectValues, servers: &[ServerId]) -> Result<Project> {
     let now = Moment::now();
     let project: Project = diesel::insert_into(projects::table)
@@ -154,8 +157,11 @@ pub fn add(conn: &mut Conn, values: &ProjectValues, servers: &[ServerId]) -> Res
     Ok(project)
 }
 
-/// Replaces a project's values and servers. Another repository is another git host: its key must
-/// be accepted anew.
+/// Replaces a project's values and servers. Drops the accepted host key if the repository changes,
+/// because it may be on another git host.
+///
+/// # Errors
+/// [`StoreError::NotFound`] or [`StoreError::Taken`] for the title; database errors.
 pub fn update(
     conn: &mut Conn,
     id: ProjectId,
@@ -191,6 +197,9 @@ fn set_servers(conn: &mut Conn, id: ProjectId, servers: &[ServerId]) -> Result<(
 }
 
 /// Pins the git host's key that a person accepted.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn set_host_key(conn: &mut Conn, id: ProjectId, host_key: &str) -> Result<()> {
     match diesel::update(projects::table.find(id))
         .set(projects::host_key.eq(host_key))
@@ -205,6 +214,9 @@ pub fn set_host_key(conn: &mut Conn, id: ProjectId, host_key: &str) -> Result<()
 }
 
 /// The project with this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Project> {
     projects::table
         .find(id)
@@ -214,6 +226,9 @@ pub fn find(conn: &mut Conn, id: ProjectId) -> Result<Project> {
 }
 
 /// The ids of a project's servers.
+///
+/// # Errors
+/// Database errors.
 pub fn server_ids(conn: &mut Conn, id: ProjectId) -> Result<Vec<ServerId>> {
     Ok(project_servers::table
         .filter(project_servers::project_id.eq(id))
@@ -223,6 +238,9 @@ pub fn server_ids(conn: &mut Conn, id: ProjectId) -> Result<Vec<ServerId>> {
 }
 
 /// The ids of the servers of each of `projects`.
+///
+/// # Errors
+/// Database errors.
 pub fn server_ids_of(
     conn: &mut Conn,
     projects: &[ProjectId],
@@ -238,24 +256,24 @@ pub fn server_ids_of(
     Ok(servers)
 }
 
-/// Who else would write into a project's folder on a server.
+/// A second user of a project's folder on a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Sharing {
-    /// Another project, of this title.
+    /// Another project with this title.
     #[error("{0} lies at this path already on one of these servers")]
     Project(String),
-    /// Another server of the same project, which is the same machine and folder by another name.
+    /// Another server of the same project, the same machine and folder under another name.
     #[error("the server {0} is the same machine and folder as another one of this project")]
     Server(String),
 }
 
-/// A machine, as far as it is known here, and a folder on it. Behind another jump server or proxy the
-/// same address is another machine.
+/// The identity of a machine and a folder on it. The same address behind another jump server or
+/// proxy is another machine.
 type Place = (ServerKind, Way, String, i32, String);
-/// The jump server, the proxy or the command on the way there.
+/// The jump server, proxy or proxy command used to reach a machine.
 type Way = (Option<ServerId>, Option<String>, Option<Words>);
 
-/// The folder that a project at `path` has on `server`.
+/// The folder of a project at `path` on `server`.
 fn place(server: &Server, path: &str) -> Place {
     let folder = format!(
         "{}/{}",
@@ -273,8 +291,11 @@ fn place(server: &Server, path: &str) -> Place {
     }
 }
 
-/// Who else has the folder of `project` on one of its `servers`: they would overwrite each other's
-/// releases.
+/// Another user of the folder of `project` on one of its `servers`; two users would overwrite each
+/// other's releases.
+///
+/// # Errors
+/// Database errors.
 pub fn sharing(conn: &mut Conn, project: &Project, servers: &[Server]) -> Result<Option<Sharing>> {
     let mut places = HashSet::new();
     let again = |server: &&Server| !places.insert(place(server, &project.path));
@@ -294,6 +315,9 @@ pub fn sharing(conn: &mut Conn, project: &Project, servers: &[Server]) -> Result
 }
 
 /// One page of the projects, by title.
+///
+/// # Errors
+/// Database errors.
 pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Project>> {
     let total = projects::table.count().get_result(conn)?;
     request.place(total, |offset, limit| {
@@ -306,7 +330,10 @@ pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Project>> {
     })
 }
 
-/// Whether there is any project.
+/// True if any project exists.
+///
+/// # Errors
+/// Database errors.
 pub fn exist(conn: &mut Conn) -> Result<bool> {
     Ok(
         diesel::select(diesel::dsl::exists(projects::table.select(projects::id)))
@@ -315,6 +342,9 @@ pub fn exist(conn: &mut Conn) -> Result<bool> {
 }
 
 /// The paths of the projects that release to a server.
+///
+/// # Errors
+/// Database errors.
 pub fn paths_on(conn: &mut Conn, server: ServerId) -> Result<Vec<String>> {
     Ok(projects::table
         .inner_join(project_servers::table)
@@ -326,6 +356,9 @@ pub fn paths_on(conn: &mut Conn, server: ServerId) -> Result<Vec<String>> {
 }
 
 /// Every project, by title.
+///
+/// # Errors
+/// Database errors.
 pub fn all(conn: &mut Conn) -> Result<Vec<Project>> {
     Ok(projects::table
         .order((projects::title, projects::env))
@@ -333,8 +366,10 @@ pub fn all(conn: &mut Conn) -> Result<Vec<Project>> {
         .load(conn)?)
 }
 
-/// Deletes a project with its releases, unless one of them is active. What lies on the servers
-/// stays there.
+/// Deletes a project with its releases, unless one is active. Files on the servers stay.
+///
+/// # Errors
+/// [`StoreError::ReleaseActive`] or [`StoreError::NotFound`]; database errors.
 pub fn delete(conn: &mut Conn, id: ProjectId) -> Result<()> {
     let active: Option<ReleaseId> = releases::table
         .filter(releases::project_id.eq(id))

@@ -1,4 +1,4 @@
-//! Releases: each one attempt to bring a revision to a project's servers.
+//! Releases, each one attempt to bring a revision to a project's servers.
 
 use std::collections::HashMap;
 
@@ -17,42 +17,42 @@ use super::{
 #[derive(Debug, Clone, Queryable, Selectable, Serialize)]
 #[diesel(table_name = releases)]
 pub struct Release {
-    /// Its id; its folder on the servers has this name.
+    /// Its id, also the name of its folder on the servers.
     pub id: ReleaseId,
-    /// What is released.
+    /// The project.
     pub project_id: ProjectId,
-    /// What it does.
+    /// The kind of release.
     pub kind: ReleaseKind,
-    /// A rollback's target: the release that `current` points back to.
+    /// The target of a rollback: the release that `current` points back to.
     pub target_id: Option<ReleaseId>,
-    /// What was asked for: a branch, tag or commit.
+    /// The requested branch, tag or commit.
     #[serde(rename = "ref")]
     pub revision: String,
-    /// The commit that this was, once it is known.
+    /// The commit the revision was resolved to, once known.
     #[serde(rename = "commit")]
     pub commit_id: Option<String>,
     /// The first line of the commit's message.
     pub summary: String,
-    /// How far it is.
+    /// Its state.
     pub state: ReleaseState,
-    /// Why it is not `succeeded`: server, step and cause, as `deploy::Message` is stored.
+    /// The reason it is not `succeeded`: server, step and cause, as `deploy::Message` is stored.
     pub message: String,
-    /// The account that asked for it.
+    /// The account that requested it.
     pub requested_by: String,
-    /// The project and servers as they were then, as `deploy::plan` writes them.
+    /// The project and servers at that time, in the format of `deploy::plan`.
     #[serde(skip)]
     pub spec: String,
-    /// Grows with each change.
+    /// Incremented by each change.
     pub version: i64,
-    /// When it was asked for.
+    /// The time it was requested.
     pub created_at: Moment,
-    /// When a worker took it.
+    /// The time a worker took it.
     pub started_at: Option<Moment>,
-    /// When it ended.
+    /// The time it ended.
     pub finished_at: Option<Moment>,
 }
 
-/// A release that is asked for.
+/// A requested release.
 #[derive(Debug, Clone)]
 pub struct NewRelease {
     /// See [`Release`].
@@ -75,8 +75,10 @@ pub struct NewRelease {
     pub nodes: Vec<NewNode>,
 }
 
-/// Stores a release as queued with its plan; [`StoreError::ReleaseActive`] if its project has an
-/// active one.
+/// Stores a release as queued, with its plan.
+///
+/// # Errors
+/// [`StoreError::ReleaseActive`] if its project has an active release; database errors.
 pub fn add(conn: &mut Conn, new: &NewRelease) -> Result<Release> {
     let inserted = diesel::insert_into(releases::table)
         .values((
@@ -113,6 +115,9 @@ pub fn add(conn: &mut Conn, new: &NewRelease) -> Result<Release> {
 }
 
 /// The project's active release.
+///
+/// # Errors
+/// Database errors.
 pub fn active_of_project(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
     Ok(releases::table
         .filter(releases::project_id.eq(project))
@@ -123,6 +128,9 @@ pub fn active_of_project(conn: &mut Conn, project: ProjectId) -> Result<Option<R
 }
 
 /// Every active release, oldest first.
+///
+/// # Errors
+/// Database errors.
 pub fn active_ones(conn: &mut Conn) -> Result<Vec<Release>> {
     Ok(releases::table
         .filter(releases::state.eq_any(ReleaseState::ACTIVE))
@@ -131,7 +139,10 @@ pub fn active_ones(conn: &mut Conn) -> Result<Vec<Release>> {
         .load(conn)?)
 }
 
-/// How many releases there are in each state that has any.
+/// The number of releases in each state that has any.
+///
+/// # Errors
+/// Database errors.
 pub fn count_by_state(conn: &mut Conn) -> Result<Vec<(ReleaseState, i64)>> {
     Ok(releases::table
         .group_by(releases::state)
@@ -140,6 +151,9 @@ pub fn count_by_state(conn: &mut Conn) -> Result<Vec<(ReleaseState, i64)>> {
 }
 
 /// The release with this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn find(conn: &mut Conn, id: ReleaseId) -> Result<Release> {
     releases::table
         .find(id)
@@ -148,18 +162,21 @@ pub fn find(conn: &mut Conn, id: ReleaseId) -> Result<Release> {
         .map_err(StoreError::missing("release", id))
 }
 
-/// What changes with a release's state.
+/// A change of a release.
 #[derive(Debug, Clone, Default)]
 pub struct ReleaseChange {
-    /// The state to go to.
+    /// The next state.
     pub state: Option<ReleaseState>,
-    /// Why it ended as it did.
+    /// The reason for its end.
     pub message: Option<String>,
-    /// The commit that the revision was resolved to, and its summary.
+    /// The commit the revision was resolved to, and its summary.
     pub commit: Option<(String, String)>,
 }
 
-/// Applies `change` to a release that still has `version`; `None` when somebody was faster.
+/// Applies `change` if the release still has `version`; `None` if it was changed meanwhile.
+///
+/// # Errors
+/// Database errors.
 pub fn change(
     conn: &mut Conn,
     id: ReleaseId,
@@ -214,6 +231,9 @@ pub struct ReleaseRow {
 }
 
 /// The release with this id, as lists show it.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn row(conn: &mut Conn, id: ReleaseId) -> Result<ReleaseRow> {
     releases::table
         .inner_join(projects::table)
@@ -223,7 +243,10 @@ pub fn row(conn: &mut Conn, id: ReleaseId) -> Result<ReleaseRow> {
         .map_err(StoreError::missing("release", id))
 }
 
-/// One page of the releases, newest first; of one project, or of all.
+/// One page of the releases of one project or of all, newest first.
+///
+/// # Errors
+/// Database errors.
 pub fn page(
     conn: &mut Conn,
     project: Option<ProjectId>,
@@ -251,7 +274,10 @@ pub fn page(
     })
 }
 
-/// The newest release of each of `projects`; those without one are not in it.
+/// The newest release of each of `projects`; projects without releases are absent.
+///
+/// # Errors
+/// Database errors.
 pub fn newest_of(
     conn: &mut Conn,
     projects: &[ProjectId],
@@ -270,8 +296,8 @@ pub fn newest_of(
     Ok(rows.into_iter().map(of_project).collect())
 }
 
-/// The release whose files were live before `release`: those of the newest one that succeeded before
-/// it. `None` where nothing had, or where they are the very files that `release` brought.
+/// The release whose files were live before `release`: those of the newest earlier success. `None`
+/// if nothing had succeeded, or if those are the files of `release` itself.
 ///
 /// # Errors
 /// Database errors.
@@ -284,7 +310,8 @@ pub fn live_before(conn: &mut Conn, release: &Release) -> Result<Option<Release>
         .transpose()
 }
 
-/// The newest release of `project` that succeeded, as the one that its files came with.
+/// The release that brought the files of the newest success of `project`: a rollback counts as its
+/// target.
 ///
 /// # Errors
 /// Database errors.
@@ -294,10 +321,10 @@ pub fn last_success(conn: &mut Conn, project: ProjectId) -> Result<Option<Releas
         .transpose()
 }
 
-/// Comes after every release.
+/// An id greater than that of any release.
 const NEWEST: ReleaseId = ReleaseId(i64::MAX);
 
-/// The newest release of `project` before `before` that succeeded, and the one that its files came with.
+/// The newest success of `project` before `before`, and the release that brought its files.
 fn newest_success(
     conn: &mut Conn,
     project: ProjectId,
@@ -314,8 +341,11 @@ fn newest_success(
     Ok(newest.map(|(id, target)| (id, target.unwrap_or(id))))
 }
 
-/// The release whose files all servers of `project` have now, as far as the platform knows: that of
-/// its newest success, unless a later release has turned some server to its own files.
+/// The release whose files are live on all servers of `project`, as far as the platform knows: that
+/// of its newest success, unless a later release has switched a server to its own files.
+///
+/// # Errors
+/// Database errors.
 pub fn live(conn: &mut Conn, project: ProjectId) -> Result<Option<ReleaseId>> {
     use super::schema::nodes::dsl as node;
     let Some((id, files)) = newest_success(conn, project, NEWEST)? else {

@@ -1,4 +1,4 @@
-//! What of the log is dropped when it has grown old or large.
+//! Retention: deletes messages of the log that are too old or too many.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -6,26 +6,27 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use super::schema::{events, room_marks};
 use super::{Conn, Moment, Result, Store};
 
-/// How many messages are dropped in one transaction, so that nobody waits long for his turn.
+/// The number of messages deleted in one transaction, so that other writers do not wait long.
 const PIECE: i64 = 500;
 
-/// How much of each room is kept.
+/// The limits of each room's history.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// At most so many messages a room.
+    /// The largest number of messages in a room.
     pub messages: i64,
-    /// At most so many bytes of data a room.
+    /// The largest size of a room's data, in bytes.
     pub bytes: i64,
-    /// Nothing older than so many seconds.
+    /// The greatest age of a message, in seconds.
     pub seconds: i64,
 }
 
 impl Store {
-    /// Drops what `retention` no longer keeps, piece by piece. After each piece's commit `told` hears
-    /// the room and the number up to which it has dropped messages; that mark is kept with the room.
+    /// Deletes messages beyond `retention`, piece by piece. After each piece's commit `told`
+    /// receives the room and the number through which messages were deleted; that number is stored
+    /// with the room.
     ///
     /// # Errors
-    /// Database errors; what was told is dropped.
+    /// Database errors; pieces already reported to `told` stay deleted.
     pub fn trim(&self, retention: Retention, mut told: impl FnMut(&str, i64)) -> Result<()> {
         let oldest = Moment::now().plus_seconds(-retention.seconds);
         for room in self.read(rooms)? {
@@ -42,7 +43,7 @@ impl Store {
     }
 }
 
-/// Every room that has a message, by a step a room and not a message.
+/// Every room with a message, in one index step per room rather than per message.
 fn rooms(conn: &mut Conn) -> Result<Vec<String>> {
     #[derive(QueryableByName)]
     struct Name {
@@ -61,7 +62,8 @@ fn rooms(conn: &mut Conn) -> Result<Vec<String>> {
     Ok(names.into_iter().map(|name| name.room).collect())
 }
 
-/// Drops the oldest messages of `room`, as far as `mark`; gives how far it came.
+/// Deletes one piece of the oldest messages of `room`, through `mark` at most; returns the last
+/// number it covered.
 fn drop_piece(conn: &mut Conn, room: &str, mark: i64) -> Result<i64> {
     let piece: Option<i64> = events::table
         .filter(events::room.eq(room))
@@ -90,7 +92,7 @@ fn drop_piece(conn: &mut Conn, room: &str, mark: i64) -> Result<i64> {
     Ok(reached)
 }
 
-/// The number up to which `room` has more than `retention` keeps.
+/// The number through which `room` exceeds `retention`.
 fn excess(
     conn: &mut Conn,
     room: &str,

@@ -1,4 +1,4 @@
-//! Servers: where releases go.
+//! Servers, the destinations of releases.
 
 use std::collections::HashMap;
 
@@ -17,47 +17,47 @@ use super::{
 pub struct Server {
     /// Its id.
     pub id: ServerId,
-    /// The name that people know it by, unique.
+    /// Its display name, unique.
     pub hostname: String,
-    /// Where its sshd listens: a name or an address.
+    /// The address of its sshd: a name or an IP address.
     pub host: String,
     /// The sshd's port.
     pub port: i32,
     /// The account there.
     pub user: String,
-    /// How it is reached.
+    /// The way it is reached.
     pub kind: ServerKind,
-    /// What opens it; none for a local one.
+    /// Its credential; none for a local one.
     pub credential_id: Option<CredentialId>,
-    /// The folder on it under which project paths lie.
+    /// The folder that contains the project folders.
     pub root: String,
     /// The host key that a person accepted, see `ssh`.
     pub host_key: Option<String>,
-    /// When it was added.
+    /// The creation time.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub created_at: Moment,
-    /// When it was last changed.
+    /// The time of the last change.
     #[serde(skip_deserializing, default = "Moment::now")]
     pub updated_at: Moment,
-    /// The server that it is reached through; none: directly.
+    /// The jump server; none: a direct connection.
     #[serde(default)]
     pub jump_id: Option<ServerId>,
-    /// How long connecting may take, in seconds; none: as the settings say.
+    /// The time limit for connecting, in seconds; none: as the settings say.
     #[serde(default)]
     pub connect_seconds: Option<i32>,
-    /// How long it may stand still, in seconds; none: as the settings say.
+    /// The time limit without data, in seconds; none: as the settings say.
     #[serde(default)]
     pub idle_seconds: Option<i32>,
-    /// The address of the proxy that it is reached by, without a password.
+    /// The address of its proxy, without a password.
     #[serde(default)]
     pub proxy: Option<String>,
-    /// The command that it is reached by, with its arguments.
+    /// The command that connects to it, with its arguments.
     #[serde(default)]
     pub proxy_command: Option<Words>,
 }
 
-/// What a server is reached by, other than a connection of our own or a jump server. It has a password
-/// of its own, which is in no [`Server`]: see [`proxy_password`].
+/// The proxy or proxy command of a server. The proxy's password is not part of [`Server`]: see
+/// [`proxy_password`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, AsChangeset)]
 #[diesel(table_name = servers, treat_none_as_null = true)]
 pub struct ProxyValues {
@@ -69,10 +69,10 @@ pub struct ProxyValues {
     pub proxy_command: Option<Words>,
 }
 
-/// What a proxy's password is sealed for.
+/// The purpose a proxy's password is sealed for.
 pub const PROXY_PASSWORD: &str = "proxy password";
 
-/// A server's values as a checked form gives them.
+/// A server's values from a validated form.
 #[derive(Debug, Clone, Insertable, AsChangeset)]
 #[diesel(table_name = servers, treat_none_as_null = true)]
 pub struct ServerValues {
@@ -98,13 +98,14 @@ pub struct ServerValues {
     pub idle_seconds: Option<i32>,
 }
 
-/// More jump servers in a row nobody needs.
+/// The largest number of jump servers in a row.
 pub const MOST_JUMPS: usize = 4;
 
 /// The jump servers on the way to `server`, the nearest to it first.
 ///
 /// # Errors
-/// [`StoreError::JumpLoop`] where the way comes back or has more than [`MOST_JUMPS`] of them.
+/// [`StoreError::JumpLoop`] if the chain is circular or longer than [`MOST_JUMPS`];
+/// [`StoreError::NotFound`]; database errors.
 pub fn way(conn: &mut Conn, id: ServerId, jump: Option<ServerId>) -> Result<Vec<Server>> {
     let mut way: Vec<Server> = Vec::new();
     let mut next = jump;
@@ -120,7 +121,10 @@ pub fn way(conn: &mut Conn, id: ServerId, jump: Option<ServerId>) -> Result<Vec<
     Ok(way)
 }
 
-/// The names of the servers that are reached through this one.
+/// The names of the servers reached through this one.
+///
+/// # Errors
+/// Database errors.
 pub fn reached_through(conn: &mut Conn, id: ServerId) -> Result<Vec<String>> {
     Ok(servers::table
         .filter(servers::jump_id.eq(id))
@@ -129,7 +133,10 @@ pub fn reached_through(conn: &mut Conn, id: ServerId) -> Result<Vec<String>> {
         .load(conn)?)
 }
 
-/// Adds a server, with no host key accepted.
+/// Adds a server without an accepted host key.
+///
+/// # Errors
+/// [`StoreError::Taken`] if the name is in use; database errors.
 pub fn add(conn: &mut Conn, values: &ServerValues) -> Result<Server> {
     let now = Moment::now();
     diesel::insert_into(servers::table)
@@ -143,8 +150,11 @@ pub fn add(conn: &mut Conn, values: &ServerValues) -> Result<Server> {
         .map_err(StoreError::taken("hostname"))
 }
 
-/// Replaces a server's values. Another host or port is another machine: its host key must be
-/// accepted anew.
+/// Replaces a server's values. Drops the accepted host key if the host or port changes, because it
+/// may be another machine.
+///
+/// # Errors
+/// [`StoreError::NotFound`] or [`StoreError::Taken`] for the name; database errors.
 pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Server> {
     let old = find(conn, id)?;
     let host_key = old
@@ -161,7 +171,10 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
         .map_err(StoreError::taken("hostname"))
 }
 
-/// Replaces what a server is reached by.
+/// Replaces a server's proxy or proxy command.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn set_proxy(conn: &mut Conn, id: ServerId, values: &ProxyValues) -> Result<Server> {
     diesel::update(servers::table.find(id))
         .set(values)
@@ -170,7 +183,10 @@ pub fn set_proxy(conn: &mut Conn, id: ServerId, values: &ProxyValues) -> Result<
         .map_err(StoreError::missing("server", id))
 }
 
-/// The sealed password of the proxy that a server is reached by.
+/// The sealed password of a server's proxy.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn proxy_password(conn: &mut Conn, id: ServerId) -> Result<Option<Vec<u8>>> {
     servers::table
         .find(id)
@@ -179,7 +195,10 @@ pub fn proxy_password(conn: &mut Conn, id: ServerId) -> Result<Option<Vec<u8>>> 
         .map_err(StoreError::missing("server", id))
 }
 
-/// Pins the host key that a person accepted; none: takes it back.
+/// Pins the host key that a person accepted, or removes it (`None`).
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn set_host_key(conn: &mut Conn, id: ServerId, host_key: Option<&str>) -> Result<()> {
     match diesel::update(servers::table.find(id))
         .set(servers::host_key.eq(host_key))
@@ -194,6 +213,9 @@ pub fn set_host_key(conn: &mut Conn, id: ServerId, host_key: Option<&str>) -> Re
 }
 
 /// The server with this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn find(conn: &mut Conn, id: ServerId) -> Result<Server> {
     servers::table
         .find(id)
@@ -203,6 +225,9 @@ pub fn find(conn: &mut Conn, id: ServerId) -> Result<Server> {
 }
 
 /// One page of the servers, by name.
+///
+/// # Errors
+/// Database errors.
 pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Server>> {
     let total = servers::table.count().get_result(conn)?;
     request.place(total, |offset, limit| {
@@ -216,6 +241,9 @@ pub fn page(conn: &mut Conn, request: PageRequest) -> Result<Page<Server>> {
 }
 
 /// Every server, by name.
+///
+/// # Errors
+/// Database errors.
 pub fn all(conn: &mut Conn) -> Result<Vec<Server>> {
     Ok(servers::table
         .order(servers::hostname)
@@ -224,6 +252,9 @@ pub fn all(conn: &mut Conn) -> Result<Vec<Server>> {
 }
 
 /// The servers of a project, by name.
+///
+/// # Errors
+/// Database errors.
 pub fn of_project(conn: &mut Conn, project: ProjectId) -> Result<Vec<Server>> {
     Ok(servers::table
         .inner_join(project_servers::table)
@@ -234,12 +265,17 @@ pub fn of_project(conn: &mut Conn, project: ProjectId) -> Result<Vec<Server>> {
 }
 
 /// Every server's id.
+///
+/// # Errors
+/// Database errors.
 pub fn ids(conn: &mut Conn) -> Result<Vec<ServerId>> {
     Ok(servers::table.select(servers::id).load(conn)?)
 }
 
-/// The titles of the projects that release to each of `ids`; servers that none releases to are not
-/// in it.
+/// The titles of the projects that release to each of `ids`; unused servers are absent.
+///
+/// # Errors
+/// Database errors.
 pub fn used_by(conn: &mut Conn, ids: &[ServerId]) -> Result<HashMap<ServerId, Vec<String>>> {
     let rows: Vec<(ServerId, String)> = projects::table
         .inner_join(project_servers::table)
@@ -254,15 +290,21 @@ pub fn used_by(conn: &mut Conn, ids: &[ServerId]) -> Result<HashMap<ServerId, Ve
     Ok(users)
 }
 
-/// What keeps a server: the projects that release to it and the servers that are reached through
-/// it.
+/// The users that prevent a server's deletion: the projects that release to it and the servers
+/// reached through it.
+///
+/// # Errors
+/// Database errors.
 pub fn needed_by(conn: &mut Conn, id: ServerId) -> Result<Vec<String>> {
     let mut users = used_by(conn, &[id])?.remove(&id).unwrap_or_default();
     users.extend(reached_through(conn, id)?);
     Ok(users)
 }
 
-/// The server that `name` names: by its name, else by its id.
+/// The server with this name, or else with this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`]; database errors.
 pub fn named(conn: &mut Conn, name: &str) -> Result<Server> {
     let by_name = servers::table
         .filter(servers::hostname.eq(name))
@@ -279,7 +321,10 @@ pub fn named(conn: &mut Conn, name: &str) -> Result<Server> {
     }
 }
 
-/// Deletes a server that no project releases to and no server is reached through.
+/// Deletes a server that no project and no other server uses.
+///
+/// # Errors
+/// [`StoreError::InUse`] or [`StoreError::NotFound`]; database errors.
 pub fn delete(conn: &mut Conn, id: ServerId) -> Result<()> {
     let users = needed_by(conn, id)?;
     if !users.is_empty() {

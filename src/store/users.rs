@@ -14,18 +14,21 @@ pub struct User {
     pub id: UserId,
     /// The name to log in with, unique.
     pub name: String,
-    /// In PHC string format, see `auth`.
+    /// The password's hash in PHC string format, see `auth`.
     #[serde(skip)]
     pub password_hash: String,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// A disabled account's sessions and tokens open nothing.
+    /// True if its sessions and tokens are rejected.
     pub disabled: bool,
-    /// When it was made.
+    /// The creation time.
     pub created_at: Moment,
 }
 
-/// Adds an account; [`StoreError::Taken`] names `name`.
+/// Adds an account.
+///
+/// # Errors
+/// [`StoreError::Taken`] of `name`; database errors.
 pub fn add(conn: &mut Conn, name: &str, password_hash: &str, role: Role) -> Result<User> {
     diesel::insert_into(users::table)
         .values((
@@ -41,6 +44,9 @@ pub fn add(conn: &mut Conn, name: &str, password_hash: &str, role: Role) -> Resu
 }
 
 /// The account with this name, disabled or not.
+///
+/// # Errors
+/// Database errors.
 pub fn by_name(conn: &mut Conn, name: &str) -> Result<Option<User>> {
     Ok(users::table
         .filter(users::name.eq(name))
@@ -49,7 +55,10 @@ pub fn by_name(conn: &mut Conn, name: &str) -> Result<Option<User>> {
         .optional()?)
 }
 
-/// Disables an account or enables it again.
+/// Disables or enables an account.
+///
+/// # Errors
+/// Database errors.
 pub fn set_disabled(conn: &mut Conn, id: UserId, disabled: bool) -> Result<()> {
     diesel::update(users::table.find(id))
         .set(users::disabled.eq(disabled))
@@ -58,6 +67,9 @@ pub fn set_disabled(conn: &mut Conn, id: UserId, disabled: bool) -> Result<()> {
 }
 
 /// Gives an account another role.
+///
+/// # Errors
+/// Database errors.
 pub fn set_role(conn: &mut Conn, id: UserId, role: Role) -> Result<()> {
     diesel::update(users::table.find(id))
         .set(users::role.eq(role))
@@ -65,7 +77,10 @@ pub fn set_role(conn: &mut Conn, id: UserId, role: Role) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is no account at all, as in a new installation.
+/// True if no account exists, as in a new installation.
+///
+/// # Errors
+/// Database errors.
 pub fn none(conn: &mut Conn) -> Result<bool> {
     Ok(users::table.count().get_result::<i64>(conn)? == 0)
 }

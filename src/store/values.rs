@@ -1,4 +1,4 @@
-//! The values that rows are made of: ids, moments, and the named choices of the API.
+//! The values of rows: ids, moments and the named choices of the API.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::{Sqlite, SqliteValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Ids are numbers in the database and strings in JSON (a number is understood too).
+/// Ids are numbers in the database and strings in JSON (numbers are accepted too).
 macro_rules! id {
     ($(#[$doc:meta] $name:ident)*) => {$(
         #[$doc]
@@ -81,28 +81,28 @@ id! {
     AuditId
 }
 
-/// A point in time, to the millisecond; RFC 3339 UTC in JSON.
+/// A point in time in milliseconds; RFC 3339 UTC in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = BigInt)]
 pub struct Moment(pub i64);
 
 impl Moment {
-    /// Now, by the system's clock.
+    /// The current time of the system's clock.
     pub fn now() -> Self {
         Self(Utc::now().timestamp_millis())
     }
 
-    /// The moment of a file's time.
+    /// The moment of a [`SystemTime`], such as a file's time.
     pub fn of_system(time: SystemTime) -> Self {
         Self(DateTime::<Utc>::from(time).timestamp_millis())
     }
 
-    /// `seconds` later than this one.
+    /// The moment `seconds` later.
     pub fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(1000)))
     }
 
-    /// As chrono's type; a moment out of its range is the epoch.
+    /// The moment as chrono's type; the Unix epoch if out of range.
     pub fn datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(self.0).unwrap_or_default()
     }
@@ -153,12 +153,12 @@ impl FromSql<Text, Sqlite> for Words {
     }
 }
 
-/// A name that is not one of a choice's.
+/// A name that is not among the choices.
 #[derive(Debug, thiserror::Error)]
 #[error("'{0}' is not one of the choices")]
 pub struct UnknownChoice(pub String);
 
-/// Choices are text in the database, in JSON and in forms: one spelling everywhere.
+/// Choices are text, with one spelling in the database, in JSON and in forms.
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -167,7 +167,7 @@ macro_rules! choice {
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl $name {
-            /// Every choice, in the order that a form shows them.
+            /// Every choice, in the order of the form.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The choice's name in the database, in JSON and in forms.
@@ -220,33 +220,33 @@ macro_rules! choice {
 }
 
 choice! {
-    /// What a user may do. Each role may do what the later ones may.
+    /// The rights of a user. Each role includes the later ones.
     Role {
-        /// Everything, the commands of projects and the credentials included.
+        /// Everything, including the commands of projects and the credentials.
         Admin = "admin",
         /// Release, cancel and roll back.
         Deployer = "deployer",
-        /// Look.
+        /// Read only.
         Viewer = "viewer",
     }
 }
 
 choice! {
-    /// How a server is reached.
+    /// The way a server is reached.
     ServerKind {
         /// Over SSH.
         Ssh = "ssh",
-        /// Commands run on the platform's own machine and files are copied there.
+        /// The platform's own machine: commands and files run and stay there.
         Local = "local",
     }
 }
 
 choice! {
-    /// What a credential opens.
+    /// The kind of secret, and the service it authenticates to.
     CredentialKind {
         /// A private key for servers.
         SshKey = "ssh_key",
-        /// A private key for servers in a file of the platform's own.
+        /// A private key for servers, in a file on the platform's machine.
         SshKeyFile = "ssh_key_file",
         /// The keys of the platform's SSH agent, for servers.
         SshAgent = "ssh_agent",
@@ -260,14 +260,14 @@ choice! {
 }
 
 impl CredentialKind {
-    /// Whether it opens git repositories (else servers).
+    /// True for git repositories, false for servers.
     pub fn is_git(self) -> bool {
         matches!(self, Self::GitToken | Self::GitSshKey)
     }
 }
 
 choice! {
-    /// By which way something was asked for.
+    /// The way an action was requested.
     AuditWay {
         /// A form of the pages.
         Page = "page",
@@ -279,57 +279,57 @@ choice! {
 }
 
 choice! {
-    /// What came of what was asked for.
+    /// The outcome of an action.
     AuditOutcome {
-        /// Its end was not written down: it runs, or the platform ended first.
+        /// No end recorded: it is running, or the platform stopped first.
         Begun = "begun",
-        /// It did what was asked.
+        /// It succeeded.
         Succeeded = "succeeded",
-        /// It did not.
+        /// It failed.
         Failed = "failed",
     }
 }
 
 choice! {
-    /// Which environment a project releases to.
+    /// The environment a project releases to.
     Environment {
-        /// 正式: what customers see.
+        /// 正式: production.
         Prod = "prod",
-        /// 测试.
+        /// 测试: test.
         Test = "test",
     }
 }
 
 choice! {
-    /// How a server takes over the files that a release did not change.
+    /// The way a server carries over files that a release did not change.
     Unchanged {
-        /// Each release has its own copies; shared blocks where the file system can.
+        /// A separate copy for each release; shared blocks if the file system supports them.
         Copy = "copy",
-        /// As hard links: for projects that never write into their files.
+        /// Hard links, for projects that never write to their files.
         Link = "link",
     }
 }
 
 choice! {
-    /// What a release does.
+    /// The kind of release.
     ReleaseKind {
         /// Brings a revision to the servers.
         Deploy = "deploy",
-        /// Points `current` back to a release that the servers still keep.
+        /// Points `current` back to a release still on the servers.
         Rollback = "rollback",
     }
 }
 
 choice! {
-    /// How far a release is.
+    /// The state of a release.
     ReleaseState {
         /// Planned, waiting for a worker.
         Queued = "queued",
-        /// A worker walks its plan.
+        /// A worker executes its plan.
         Running = "running",
-        /// Every server has it.
+        /// Every server has the release.
         Succeeded = "succeeded",
-        /// Some servers have it, some do not.
+        /// Some servers have it, others do not.
         Partial = "partial",
         /// No server has it.
         Failed = "failed",
@@ -344,26 +344,26 @@ impl ReleaseState {
     /// The states that hold a project's lock.
     pub const ACTIVE: [Self; 2] = [Self::Queued, Self::Running];
 
-    /// Whether it holds its project's lock.
+    /// True if it holds its project's lock.
     pub fn is_active(self) -> bool {
         Self::ACTIVE.contains(&self)
     }
 }
 
 choice! {
-    /// How far a node is.
+    /// The state of a node.
     NodeState {
-        /// Its turn has not come.
+        /// Not started.
         Waiting = "waiting",
-        /// It acts now.
+        /// In progress.
         Running = "running",
         /// Done.
         Succeeded = "succeeded",
-        /// It tried and could not.
+        /// It failed.
         Failed = "failed",
         /// A person stopped it.
         Cancelled = "cancelled",
-        /// An earlier node's failure left nothing to do.
+        /// Not run because an earlier node failed.
         Skipped = "skipped",
         /// The platform stopped while it ran.
         Interrupted = "interrupted",

@@ -1,4 +1,4 @@
-//! Votes: questions, their options with how many ballots name each, and the ballots.
+//! Votes: questions, options with their counts, and ballots.
 
 use diesel::prelude::*;
 
@@ -11,17 +11,17 @@ use super::{Conn, Moment, Result, StoreError};
 pub struct VoteRow {
     /// Its name, as in the room `vote/NAME`.
     pub name: String,
-    /// What is asked.
+    /// The question.
     pub question: String,
     /// `open` or `closed`.
     pub state: String,
-    /// Who opened it.
+    /// The account that opened it.
     pub organiser: String,
-    /// Grows with every change.
+    /// Incremented by each change.
     pub version: i64,
-    /// When it was opened.
+    /// The time it was opened.
     pub created_at: Moment,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Moment,
 }
 
@@ -31,15 +31,18 @@ pub struct VoteRow {
 pub struct OptionRow {
     /// The vote's name.
     pub vote: String,
-    /// Its place, from 1.
+    /// Its position, from 1.
     pub place: i32,
-    /// What it says.
+    /// The text.
     pub text: String,
-    /// How many ballots name it.
+    /// The number of ballots for it.
     pub count: i64,
 }
 
-/// The vote `name` with its options in their order; none where there is no such vote.
+/// The vote `name` with its options in order; `None` if there is no such vote.
+///
+/// # Errors
+/// Database errors.
 pub fn find(conn: &mut Conn, name: &str) -> Result<Option<(VoteRow, Vec<OptionRow>)>> {
     let vote = votes::table.find(name).select(VoteRow::as_select());
     let Some(vote) = vote.first(conn).optional()? else {
@@ -53,7 +56,10 @@ pub fn find(conn: &mut Conn, name: &str) -> Result<Option<(VoteRow, Vec<OptionRo
     Ok(Some((vote, options)))
 }
 
-/// The votes that changed last, each with how many ballots it has.
+/// The most recently changed votes, each with its number of ballots.
+///
+/// # Errors
+/// Database errors.
 pub fn newest(conn: &mut Conn, limit: i64) -> Result<Vec<(VoteRow, i64)>> {
     let rows: Vec<VoteRow> = votes::table
         .order((votes::updated_at.desc(), votes::name))
@@ -71,12 +77,18 @@ pub fn newest(conn: &mut Conn, limit: i64) -> Result<Vec<(VoteRow, i64)>> {
         .collect()
 }
 
-/// How many votes there are.
+/// The number of votes.
+///
+/// # Errors
+/// Database errors.
 pub fn count(conn: &mut Conn) -> Result<i64> {
     Ok(votes::table.count().get_result(conn)?)
 }
 
-/// Writes `vote` with these options and no ballots, in the place of what had its name.
+/// Stores `vote` with these options and no ballots; replaces any vote of that name.
+///
+/// # Errors
+/// Database errors.
 pub fn set(conn: &mut Conn, vote: &VoteRow, options: &[String]) -> Result<()> {
     diesel::delete(votes::table.find(&vote.name)).execute(conn)?;
     diesel::insert_into(votes::table)
@@ -97,6 +109,9 @@ pub fn set(conn: &mut Conn, vote: &VoteRow, options: &[String]) -> Result<()> {
 }
 
 /// Opens or closes the vote `name`.
+///
+/// # Errors
+/// Database errors.
 pub fn set_state(conn: &mut Conn, name: &str, state: &str) -> Result<()> {
     diesel::update(votes::table.find(name))
         .set(votes::state.eq(state))
@@ -104,13 +119,19 @@ pub fn set_state(conn: &mut Conn, name: &str, state: &str) -> Result<()> {
     touch(conn, name)
 }
 
-/// The option that `voter` named.
+/// The option that `voter` chose.
+///
+/// # Errors
+/// Database errors.
 pub fn ballot(conn: &mut Conn, name: &str, voter: &str) -> Result<Option<i32>> {
     let ballot = ballots::table.find((name, voter)).select(ballots::place);
     Ok(ballot.first(conn).optional()?)
 }
 
-/// Writes down that `voter` names the option `place` instead of `previous`; both counts move along.
+/// Records that `voter` chooses the option `place` instead of `previous`, and adjusts both counts.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no such option; database errors.
 pub fn cast(
     conn: &mut Conn,
     name: &str,
@@ -155,7 +176,10 @@ fn touch(conn: &mut Conn, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Drops the votes that did not change since `oldest`.
+/// Deletes votes unchanged since `oldest`.
+///
+/// # Errors
+/// Database errors.
 pub fn sweep(conn: &mut Conn, oldest: Moment) -> Result<()> {
     diesel::delete(votes::table.filter(votes::updated_at.lt(oldest))).execute(conn)?;
     Ok(())

@@ -1,9 +1,9 @@
-//! The log's one writer: everything that waits is committed in one transaction, published in number
-//! order, then answered.
+//! The log's only writer: commits all queued messages in one transaction, publishes them in number
+//! order, then answers.
 //!
-//! A message alone does not wait for company: the writer begins as soon as it hears of it. Under load
-//! the group is what came while the last one was being written. It also brings the journal's records
-//! into the database when their time has come.
+//! A single message does not wait for others: the writer starts as soon as it arrives. Under load a
+//! group is everything that arrived during the previous commit. The writer also moves the journal's
+//! records into the database when they are due.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,15 +18,15 @@ use super::journal::{FLUSH_AFTER, Journal};
 use super::pace::{LogPace, Pace};
 use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events, write_transaction};
 
-/// How many messages wait for the writer at most.
+/// The largest number of queued messages.
 const WAITING: usize = 8192;
-/// How many bytes of data they have at most.
+/// The largest size of their data, in bytes.
 const WAITING_BYTES: usize = 32 << 20;
 
-/// Why a message did not get into the log.
+/// The reason a message did not get into the log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NotWritten {
-    /// More waits than the writer may keep; the same may succeed in a moment.
+    /// The writer's queue is full; the same may succeed in a moment.
     #[error("too many messages wait for the log")]
     Full,
     /// The store is closed.
@@ -37,14 +37,14 @@ pub enum NotWritten {
     Failed(Arc<StoreError>),
 }
 
-/// How long the journal's records wait after the database did not take them.
+/// The delay before the journal's records are offered again to a database that rejected them.
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 
-/// What became of a message that was given to the log.
+/// The result of appending a message.
 pub enum Appended {
-    /// It is written and published, under this number.
+    /// Written and published, with this number.
     Now(i64),
-    /// The writer has it.
+    /// Queued for the writer.
     Later(Written),
 }
 
@@ -52,7 +52,7 @@ impl Appended {
     /// The message's number, once it is written and published.
     ///
     /// # Errors
-    /// [`NotWritten`] where the writer could not write it.
+    /// [`NotWritten`] if the writer could not write it.
     pub async fn number(self) -> std::result::Result<i64, NotWritten> {
         match self {
             Self::Now(number) => Ok(number),
@@ -61,28 +61,28 @@ impl Appended {
     }
 }
 
-/// The number that a message gets, once it is committed and published. Dropping this changes nothing
-/// about the message.
+/// The number of a message, once it is committed and published. Dropping this does not affect the
+/// message.
 pub type Written = oneshot::Receiver<std::result::Result<i64, NotWritten>>;
 
-/// Whose turn it is to write. The file has one writer at a time; who waits here is woken at once and
-/// gets the next turn, where waiting on the file's own lock is polling and may starve.
+/// The write lock. The file has one writer at a time; a thread waiting here is woken at once and is
+/// next, whereas waiting on SQLite's file lock is polling and may starve.
 #[derive(Default)]
 pub(super) struct Turns {
-    /// Held by the one who is next, so that nobody who has just written overtakes him.
+    /// Held by the next writer, so that a thread that has just written cannot overtake it.
     next: Mutex<()>,
     now: Mutex<Turn>,
-    /// The journal has records. Written by whose turn it is, read by anybody.
+    /// True if the journal has records. Written under the lock, read without it.
     pending: AtomicBool,
 }
 
-/// What the one whose turn it is may rely on.
+/// The state guarded by the write lock.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// Nothing is logged any more.
+    /// True once the log is closed.
     pub(super) closed: bool,
-    /// Messages that come before the next ones of the database; none before the log has begun, and
-    /// none where every message must be on the disk before it is answered.
+    /// The journal, whose messages precede the next ones of the database. None before the log has
+    /// begun, and none if every message must be on disk before it is acknowledged.
     pub(super) journal: Option<Journal>,
 }
 
@@ -92,18 +92,18 @@ impl Turns {
         lock(&self.now)
     }
 
-    /// Takes the turn where nobody has it or waits for it.
+    /// Takes the lock if nobody holds it or waits for it.
     fn try_take(&self) -> Option<MutexGuard<'_, Turn>> {
         let _next = try_lock(&self.next)?;
         try_lock(&self.now)
     }
 
-    /// The journal holds messages that a read of the database does not see.
+    /// True if the journal holds messages that a read of the database does not see.
     pub(super) fn has_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }
 
-    /// Runs `queries` in one transaction of whose turn it is, after the journal's records.
+    /// Runs `queries` under the lock in one transaction, after inserting the journal's records.
     pub(super) fn transaction<T>(
         &self,
         turn: &mut Turn,
@@ -124,7 +124,7 @@ impl Turns {
         Ok(done)
     }
 
-    /// Where a journal found records of an earlier process, they are pending.
+    /// Installs the journal; records of an earlier process become pending.
     pub(super) fn set_journal(&self, turn: &mut Turn, journal: Journal) {
         self.pending.store(!journal.is_empty(), Ordering::Release);
         turn.journal = Some(journal);
@@ -132,7 +132,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// The database gave these numbers.
+    /// Tells the journal the numbers the database gave.
     pub(super) fn numbered(&mut self, numbers: &[i64]) {
         if let (Some(journal), Some(last)) = (&mut self.journal, numbers.last()) {
             journal.numbered_up_to(*last);
@@ -162,7 +162,7 @@ struct Waiting {
     appends: VecDeque<Append>,
     bytes: usize,
     closed: bool,
-    /// When the journal's records are to come into the database, if it has any.
+    /// The time by which the journal's records, if any, must move into the database.
     flush_at: Option<Instant>,
 }
 
@@ -194,8 +194,8 @@ impl Queue {
         Ok(written)
     }
 
-    /// Waits until something is there or the journal's time has come; `false` once the queue is closed
-    /// and nothing is left to write.
+    /// Waits for messages or for the journal's flush time; `false` once the queue is closed and
+    /// nothing is left to write.
     fn wait(&self) -> bool {
         let mut waiting = lock(&self.waiting);
         loop {
@@ -223,7 +223,7 @@ impl Queue {
         }
     }
 
-    /// Has the journal's records come into the database after `wait` at the latest.
+    /// Schedules a flush of the journal after `wait` at the latest.
     fn flush_after(&self, wait: Duration) {
         let at = Instant::now() + wait;
         let mut waiting = lock(&self.waiting);
@@ -251,7 +251,7 @@ impl Queue {
     }
 }
 
-/// The writer is gone, by its end or by a panic: nobody may wait for it.
+/// Closes the queue when the writer ends or panics, so that nobody waits for it.
 impl Drop for Desk {
     fn drop(&mut self) {
         self.queue.close();
@@ -259,7 +259,7 @@ impl Drop for Desk {
     }
 }
 
-/// The writer's inlet.
+/// The sending side of the writer.
 pub(super) struct Writer {
     queue: Arc<Queue>,
     turns: Arc<Turns>,
@@ -268,7 +268,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer on a connection of its own.
+    /// Starts the writer thread on a connection of its own.
     pub(super) fn start(
         conn: Conn,
         turns: Arc<Turns>,
@@ -299,12 +299,12 @@ impl Writer {
         }
     }
 
-    /// Writes `new` to the journal and publishes it, where nobody else writes or waits to.
+    /// Writes `new` to the journal and publishes it, if nobody else writes or waits to.
     pub(super) fn try_append(&self, new: NewEvent) -> std::result::Result<i64, NewEvent> {
         let Some(mut turn) = self.turns.try_take() else {
             return Err(new);
         };
-        // Those who wait came first.
+        // Queued messages came first.
         if turn.closed || !self.queue.is_idle() {
             return Err(new);
         }
@@ -329,7 +329,7 @@ impl Writer {
         Ok(number)
     }
 
-    /// Brings the journal's records into the database, if it has any.
+    /// Moves the journal's records, if any, into the database.
     ///
     /// # Errors
     /// Database errors; the records stay.
@@ -350,20 +350,21 @@ impl Writer {
         self.queue.pace.read(waiting)
     }
 
-    /// Takes nothing more and returns when all that waits is written.
+    /// Rejects further messages and returns when all queued ones are written.
     pub(super) fn close(&self) {
         self.queue.close();
         let Some(writer) = lock(&self.thread).take() else {
             return;
         };
-        // A writer that broke down may be the last to hold the store; nobody can wait for himself.
+        // A writer that panicked may be the last to hold the store, and a thread cannot join
+        // itself.
         if writer.thread().id() != thread::current().id() && writer.join().is_err() {
             tracing::error!("the log's writer broke down");
         }
     }
 }
 
-/// The file is whole and closed when its last user has dropped the store.
+/// Closes the log when the last user drops the store.
 impl Drop for Writer {
     fn drop(&mut self) {
         self.close();
@@ -376,7 +377,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// What the writer's thread works with.
+/// The state of the writer thread.
 struct Desk {
     conn: Conn,
     turns: Arc<Turns>,
@@ -389,7 +390,8 @@ impl Desk {
         while self.queue.wait() {
             let turns = Arc::clone(&self.turns);
             let mut turn = turns.take();
-            // Only now: what came while others wrote goes along.
+            // Taken only under the lock, so that messages which arrived during other writes join
+            // the group.
             let (new, answers): (Vec<_>, Vec<_>) = self
                 .queue
                 .take()
@@ -402,13 +404,13 @@ impl Desk {
             let results = self.write(&mut turn, new);
             drop(turn);
             for (answer, result) in answers.into_iter().zip(results) {
-                // The client is gone; its message stays.
+                // A send fails if the client is gone; its message stays.
                 let _ = answer.send(result);
             }
         }
     }
 
-    /// Commits and publishes a group; gives each message's own result, in order.
+    /// Commits and publishes a group; returns each message's own result, in order.
     fn write(
         &mut self,
         turn: &mut Turn,
@@ -423,7 +425,7 @@ impl Desk {
             Err(error) => error,
         };
         if new.is_empty() {
-            // What was acknowledged stays in the journal until the database takes it.
+            // Acknowledged messages stay in the journal until the database takes them.
             tracing::error!(%error, "the journal's messages could not come into the database");
             self.queue.flush_after(FLUSH_AGAIN);
             return Vec::new();
@@ -432,7 +434,7 @@ impl Desk {
             let error = NotWritten::Failed(Arc::new(error));
             return vec![Err(error); new.len()];
         }
-        // One of them may be what the database cannot take: the others must not suffer for it.
+        // The cause may be one bad message; the others are retried alone.
         new.into_iter()
             .flat_map(|alone| self.write(turn, vec![alone]))
             .collect()

@@ -1,4 +1,4 @@
-//! The log: one order, groups, retention.
+//! The log: order, groups, retention.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ fn message(room: &str, data: &str) -> NewEvent {
     }
 }
 
-/// A store whose log has begun, so that single messages go by the journal.
+/// A store whose log has begun, so that single messages go through the journal.
 fn begun() -> (tempfile::TempDir, Store) {
     let (folder, store) = store();
     store.begin_log().unwrap();
@@ -188,7 +188,7 @@ fn one_bad_message_does_not_fail_its_group() {
         let mut seen = seen.lock().unwrap();
         seen.extend(events.into_iter().map(|event| event.data));
     }));
-    // Nothing is written while this turn lasts, so all of them make one group.
+    // Nothing is written while this thread holds the write lock, so all messages form one group.
     let turn = store.turns.take();
     let waiting: Vec<_> = ["1", "bad", "2", "3"]
         .into_iter()
@@ -323,7 +323,7 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
     );
 }
 
-/// A start, one message, and an end; gives the epoch.
+/// Starts the log, appends `messages` and closes it; returns the epoch.
 fn run(path: &Path, messages: &[&str]) -> String {
     let store = Store::open(path, Durability::Process).unwrap();
     store.begin_log().unwrap();
@@ -388,7 +388,7 @@ fn a_closed_log_takes_nothing_more() {
     store.write(|c| servers::add(c, &server("web-1"))).unwrap();
 }
 
-/// The messages of the chat in the database, by number.
+/// The chat's messages in the database, by number.
 fn in_database(store: &Store) -> Vec<(i64, String)> {
     let kept = store
         .read(|c| events::read(c, &["chat".into()], 0, i64::MAX, 1000))
@@ -457,7 +457,7 @@ fn a_turn_that_is_taken_sends_messages_to_the_writer_and_those_who_wait_stay_fir
 #[test]
 fn the_journal_of_a_process_that_died_is_read_at_the_next_start() {
     let (folder, store) = begun();
-    // The writer gets no turn, as if the process died before it came to it.
+    // The writer never gets the lock, as if the process died first.
     append(&store, "chat", "1");
     append(&store, "chat", "2");
     let path = folder.path().join("longshore.db");
@@ -472,7 +472,7 @@ fn the_journal_of_a_process_that_died_is_read_at_the_next_start() {
     assert_eq!(in_database(&store), expected);
     assert_eq!(append(&store, "chat", "3"), 3);
     drop(store);
-    // What was flushed long ago still stands in the file.
+    // The file still contains records flushed long ago.
     let store = Store::open(&path, Durability::Machine).unwrap();
     store.begin_log().unwrap();
     assert_eq!(in_database(&store), expected);

@@ -1,4 +1,4 @@
-//! Jump servers, credentials of the newer kinds, and the audit.
+//! Jump servers, newer credential kinds and the audit log.
 
 use super::*;
 use crate::store::audit::NewEntry;
@@ -92,12 +92,12 @@ fn the_audit_tells_what_began_and_how_it_ended_and_forgets_what_is_old() {
     assert_eq!(of_web.len(), 1);
     assert_eq!(of_web[0].detail.len(), 4096);
     assert_eq!(of_web[0].message, "exit code 7");
-    // It outlives the server.
+    // The entry outlives the server.
     store.write(|c| servers::delete(c, web)).unwrap();
     assert_eq!(page(Some(web)).items[0].server, "web");
     store.write(|c| audit::sweep(c, 1)).unwrap();
     assert_eq!(page(None).total, 2);
-    // What was written in this very millisecond is not older than no day at all.
+    // An entry of this very millisecond is not older than zero days.
     while Moment::now() <= all[0].at {
         std::thread::yield_now();
     }
@@ -128,7 +128,7 @@ fn an_older_database_keeps_its_credentials_under_their_ids() {
     let web = store.write(|c| servers::add(c, &user)).unwrap().id;
     store.write(|c| credentials::delete(c, gone)).unwrap();
     let mut conn = store.connection().unwrap();
-    // Back to before the credentials' table was made anew.
+    // Reverts to before the migration that recreated the credentials table.
     while conn.revert_last_migration(MIGRATIONS).unwrap().to_string() != "20261126091000" {}
     conn.run_pending_migrations(MIGRATIONS).unwrap();
     drop(conn);
@@ -140,7 +140,7 @@ fn an_older_database_keeps_its_credentials_under_their_ids() {
     assert_eq!(kept.password, None);
     let web = store.read(|c| servers::find(c, web)).unwrap();
     assert_eq!(web.credential_id, Some(key));
-    // Still held by what uses it, and no id comes again.
+    // The references survive, and no id is given twice.
     assert!(store.write(|c| credentials::delete(c, key)).is_err());
     assert!(add("file", CredentialKind::SshKeyFile) > key);
 }
