@@ -1,5 +1,5 @@
-//! A look at a release before it is asked for: the servers, the commit that is live, the one that would
-//! be, and how far they are apart. Changes nothing, and asks neither the git host nor a server.
+//! A preview of a release: the servers, the live commit, the commit that would be live, and the
+//! distance between them. Changes nothing, and contacts neither the git host nor a server.
 
 use super::engine::Engine;
 use super::error::DeployError;
@@ -9,7 +9,7 @@ use crate::store::releases::{self, Release};
 use crate::store::servers::{self, Server};
 use crate::store::{ProjectId, ReleaseId, ReleaseState, nodes};
 
-/// A change of what is live that somebody may ask for.
+/// A requested change of the live release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A release of a branch, tag or commit.
@@ -19,9 +19,9 @@ pub enum Change {
         /// The branch, tag or commit.
         revision: String,
     },
-    /// The same as an earlier release once more.
+    /// A repetition of an earlier release.
     Redeploy(ReleaseId),
-    /// Back to the files of an earlier release.
+    /// A rollback to the files of an earlier release.
     RollBack(ReleaseId),
 }
 
@@ -30,9 +30,9 @@ pub enum Change {
 pub enum Live {
     /// Nothing was released yet.
     Nothing,
-    /// All of them have this release's.
+    /// All of them have this release's files.
     Release(Box<Release>),
-    /// A later release than this one, the last to succeed, has changed some of them.
+    /// A release after this one, the last to succeed, has changed some of them.
     Mixed(Box<Release>),
 }
 
@@ -46,30 +46,30 @@ impl Live {
     }
 }
 
-/// See the module.
+/// A preview of a release, see the module.
 #[derive(Clone, Debug)]
 pub struct Preview {
     /// The project as it is now.
     pub project: Project,
     /// Its servers.
     pub servers: Vec<Server>,
-    /// What they have now.
+    /// The files that they have now.
     pub live: Live,
-    /// The branch, tag or commit that was asked for; of a rollback, that of the release it leads to.
+    /// The requested branch, tag or commit. For a rollback, that of its target.
     pub revision: String,
     /// A rollback's target.
     pub target: Option<ReleaseId>,
-    /// The commit that the servers would get, where the mirror knows it already.
+    /// The commit that the servers would get, if the mirror has it.
     pub commit: Option<Commit>,
-    /// The commits between what is live and that commit, where the mirror has both.
+    /// The commits between the live commit and that one, if the mirror has both.
     pub distance: Option<Distance>,
 }
 
 impl Engine {
-    /// What `change` would do, as far as it is known here.
+    /// Previews `change`, as far as the mirror and the database know.
     ///
     /// # Errors
-    /// Where the project or the release does not exist, and those of the database.
+    /// The project or the release does not exist, or the database fails.
     pub fn preview(&self, change: &Change) -> Result<Preview, DeployError> {
         let (project, revision, target) = self.aim(change)?;
         let (project, servers, last, live) = self.0.store.read(|conn| {
@@ -86,7 +86,7 @@ impl Engine {
             Some(last) => Live::Mixed(last),
         };
         let mirror = self.0.mirrors.mirror(self.0.keyring.source(&project)?);
-        // A mirror that is not there yet, or does not know the revision, leaves both unsaid.
+        // Without a mirror, or a mirror without the revision, commit and distance stay unknown.
         let commit = mirror.resolve(&revision).ok();
         let from = live
             .release()
@@ -105,7 +105,7 @@ impl Engine {
         })
     }
 
-    /// The project that `change` is about, the revision, and the release that a rollback leads to.
+    /// The project of `change`, the revision, and the target of a rollback.
     fn aim(&self, change: &Change) -> Result<(ProjectId, String, Option<ReleaseId>), DeployError> {
         let find = |id| self.0.store.read(|conn| releases::find(conn, id));
         let named = |release: Release| release.commit_id.unwrap_or(release.revision);
@@ -125,12 +125,12 @@ impl Engine {
         Ok((files.project_id, named(files), target))
     }
 
-    /// The release that the page of `release` offers to go back to: of a project's newest release the
-    /// one that was live before it, of an older one itself where it succeeded. `None` where that is
+    /// The rollback target that the page of `release` offers. For a project's newest release: the one
+    /// that was live before it. For an older one: itself, if it succeeded. `None` if the target is
     /// live already or no server has its files.
     ///
     /// # Errors
-    /// Those of the database.
+    /// The database fails.
     pub fn rollback_target(&self, release: &Release) -> Result<Option<Release>, DeployError> {
         let project = release.project_id;
         let offered = self.0.store.read(|conn| {

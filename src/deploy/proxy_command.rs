@@ -1,4 +1,4 @@
-//! The commands that servers are reached by, under the rules of platform commands.
+//! Proxy commands, which carry connections to servers, under the rules of platform commands.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,13 +7,13 @@ use std::process::{Child, Stdio};
 use super::local::{self, Account};
 use crate::ssh::Launcher;
 
-/// Where they run.
+/// The working directory.
 const FOLDER: &str = "/";
 
-/// Starts proxy commands on this machine: a scrubbed environment, a process group of their own, the
-/// account of `run_as`.
+/// Starts proxy commands on this machine with a scrubbed environment, in their own process group, as
+/// the account `run_as`.
 pub(super) struct LocalLauncher {
-    /// The account; none: the platform's own.
+    /// The account. `None`: the platform's account.
     pub(super) run_as: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Writes down what a release does: each change of state is checked, stored and put into the log
-//! of messages in one transaction.
+//! Records a release's changes: each change of state is checked, stored and appended to the message
+//! log in one transaction.
 
 use std::thread;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::store::{
     Conn, Moment, NewEvent, NodeState, ProjectId, ReleaseId, Result, Store, StoreError,
 };
 
-/// The first pause before a write is tried again.
+/// The pause before the first retry of a write.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest one; the pauses double.
+/// The longest pause; the pauses double.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The room that hears of every release.
+/// The room with the messages of all releases.
 pub const RELEASES: &str = "releases";
 
 /// The room of one release.
@@ -33,8 +33,8 @@ pub fn project_room(project: ProjectId) -> String {
     format!("project/{project}")
 }
 
-/// Tells who watches `projects` that a fetch of their repository has ended, and with what: when the
-/// mirror was last fetched well, and whether this was it.
+/// Announces in the rooms of `projects` that a fetch of their repository has ended. `fetched_at` is
+/// the time of the last successful fetch, `ok` is true if this fetch succeeded.
 pub(super) fn announce_refs<'a>(
     store: &Store,
     projects: impl IntoIterator<Item = &'a ProjectId>,
@@ -70,7 +70,7 @@ fn event(room: String, kind: &str, data: &Value) -> NewEvent {
     }
 }
 
-/// Tells everybody who watches that `release` has changed.
+/// Announces a change of `release` in its room and in [`RELEASES`].
 pub(super) fn announce(release: &Release, log: &mut Vec<NewEvent>) {
     let data = release_data(release);
     log.push(event(room(release.id), "release", &data));
@@ -81,8 +81,7 @@ fn announce_node(node: &Node, log: &mut Vec<NewEvent>) {
     log.push(event(room(node.release_id), "node", &node_data(node)));
 }
 
-/// Takes the active nodes of a release to their ends: the running ones to `running_to`, the waiting
-/// ones to `waiting_to`.
+/// Ends the active nodes of a release: running ones become `running_to`, waiting ones `waiting_to`.
 pub(super) fn end_nodes(
     conn: &mut Conn,
     log: &mut Vec<NewEvent>,
@@ -101,8 +100,7 @@ pub(super) fn end_nodes(
     Ok(())
 }
 
-/// Changes a release, if its present state allows it; `None` when somebody else changed it in
-/// between.
+/// Changes a release if its state allows it. `None` if its version has changed meanwhile.
 pub(super) fn change_release(
     conn: &mut Conn,
     log: &mut Vec<NewEvent>,
@@ -125,7 +123,7 @@ pub(super) fn change_release(
     Ok(changed)
 }
 
-/// Writes down one release.
+/// Records one release.
 #[derive(Clone)]
 pub(super) struct Recorder {
     store: Store,
@@ -137,11 +135,11 @@ impl Recorder {
         Self { store, release }
     }
 
-    /// Takes a node to `to`, as soon as the database takes it.
+    /// Changes the state of a node to `to`. Retries while the database is locked or the disk is full.
     ///
     /// # Errors
-    /// [`StoreError::IllegalChange`] if its present state does not allow it; those of the database that do
-    /// not pass.
+    /// [`StoreError::IllegalChange`] if the node's state does not allow it; other faults of the
+    /// database.
     pub(super) fn node(&self, key: &str, to: NodeState, message: &Message) -> Result<()> {
         self.until_written(|| {
             self.store.record(|conn, log| {
@@ -160,7 +158,7 @@ impl Recorder {
         })
     }
 
-    /// Says what a running node is doing. Once it has ended nothing is said any more.
+    /// Sets the progress note of a running node. A node that has ended keeps its last note.
     pub(super) fn progress(&self, key: &str, progress: &str) -> Result<()> {
         self.store.record(|conn, log| {
             let node = nodes::find(conn, self.release, key)?;
@@ -172,7 +170,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Changes the release itself, as soon as the database takes it.
+    /// Changes the release itself. Retries while the database is locked or the disk is full.
     ///
     /// # Errors
     /// Those of [`node`](Self::node).
@@ -187,7 +185,8 @@ impl Recorder {
         })
     }
 
-    /// Ends the release, as soon as the database takes it: what is still active goes with it.
+    /// Ends the release with its active nodes. Retries while the database is locked or the disk is
+    /// full.
     ///
     /// # Errors
     /// Those of [`node`](Self::node).
@@ -200,10 +199,10 @@ impl Recorder {
         self.until_written(|| self.try_end(running_to, waiting_to, &decide))
     }
 
-    /// [`end`](Self::end) in one try. A release that has ended stays as it is.
+    /// [`end`](Self::end) without retries. A release that has ended stays as it is.
     ///
     /// # Errors
-    /// Those of the database.
+    /// The database fails.
     pub(super) fn try_end(
         &self,
         running_to: (NodeState, &Message),
@@ -223,8 +222,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Tries `write` again for as long as the database is locked or its disk is full: what is lost here
-    /// would leave the release active for ever.
+    /// Retries `write` while the database is locked or its disk is full. A lost write would leave the
+    /// release active for ever.
     fn until_written(&self, write: impl Fn() -> Result<()>) -> Result<()> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -241,7 +240,7 @@ impl Recorder {
         }
     }
 
-    /// Puts a piece of a node's log into the release's room.
+    /// Appends a piece of a node's log to the release's room.
     pub(super) fn log_text(&self, key: &str, offset: u64, text: &str) -> Result<()> {
         let data = serde_json::json!({ "key": key, "offset": offset, "text": text });
         self.store.record(|_, log| {

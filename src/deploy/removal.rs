@@ -1,4 +1,4 @@
-//! The platform's own folders removed, whatever a build left in them.
+//! Removal of the platform's own folders, even if a build left unreadable ones in them.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -11,15 +11,15 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// The bits without which a folder's owner can neither list nor change it.
+/// The permission bits that a folder's owner needs to list and change it.
 const OPEN: u32 = 0o700;
 
-/// Removes a folder with all that is in it, or whatever else is at `path`; links are not followed, though
-/// somebody put them there meanwhile. Folders that their owner cannot write into are opened first. What is
-/// mounted in it stays as it is.
+/// Removes a folder with its content, or another entry at `path`. Symlinks are not followed, even if
+/// one is put in place meanwhile. Folders without write permission for their owner get it first.
+/// Mounted file systems in the folder stay as they are.
 ///
 /// # Errors
-/// What was in the way first, once all else is gone. That nothing is there is none.
+/// The first fault, after everything else is removed. A missing `path` is no error.
 pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     match remove(CWD, &name, None) {
@@ -28,7 +28,7 @@ pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes `name` of the folder `above` if it lies on `mount`; none: on whichever.
+/// Removes `name` of the folder `above` if it lies on `mount`. `None`: on any mount.
 fn remove(above: BorrowedFd<'_>, name: &CStr, mount: Option<Mount>) -> Result<(), Errno> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
     let about = statx(above, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
@@ -44,7 +44,7 @@ fn remove(above: BorrowedFd<'_>, name: &CStr, mount: Option<Mount>) -> Result<()
     }
     let mode = u32::from(about.stx_mode) & 0o7777;
     if mode & OPEN != OPEN {
-        // That it failed is told by what fails next.
+        // If this fails, the next call fails and reports it.
         let _ = chmodat(
             above,
             name,
@@ -64,7 +64,7 @@ fn remove(above: BorrowedFd<'_>, name: &CStr, mount: Option<Mount>) -> Result<()
     let mut first = Ok(());
     for name in names {
         match remove(folder.as_fd(), &name, Some(here)) {
-            // Somebody was faster.
+            // Removed by somebody else meanwhile.
             Err(Errno::NOENT) => {}
             removed => first = first.and(removed),
         }
@@ -73,7 +73,7 @@ fn remove(above: BorrowedFd<'_>, name: &CStr, mount: Option<Mount>) -> Result<()
     unlinkat(above, name, AtFlags::REMOVEDIR)
 }
 
-/// A mount of a file system. Before Linux 5.8 the number is 0 for all.
+/// A mount of a file system. Before Linux 5.8 the id is 0 for all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Mount {
     device: (u32, u32),

@@ -1,7 +1,7 @@
-//! What a project's repository has to offer: branches, tags, commits.
+//! Branches, tags and commits of a project's repository.
 //!
-//! What the mirror has is answered at once, with its age; a fetch goes on beside it, and the project's
-//! room tells when it is done. Only what the mirror does not have is waited for, and on no thread.
+//! The mirror answers at once, with its age. A fetch runs at the same time, and the project's room
+//! announces its end. Only data that the mirror lacks is waited for, without blocking a thread.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,42 +14,42 @@ use super::recorder;
 use crate::git::{Commit, GitError, Mirror, Refs, check_revision};
 use crate::store::{Moment, ProjectId, Store, projects};
 
-/// How old a mirror may be for its commits to be listed without a fetch: who picks a branch looks at
-/// several within seconds.
+/// The age up to which a mirror's commits are listed without a fetch: a person who picks a branch
+/// looks at several within seconds.
 const FRESH: Duration = Duration::from_secs(15);
-/// How long an answer from the mirror waits for the fetch beside it: most are done by then, so that
-/// most answers are of this moment.
+/// The time that an answer from the mirror waits for the fetch. Most fetches end within it, so most
+/// answers are current.
 const GRACE: Duration = Duration::from_millis(700);
-/// How long is waited for the first fetch, without which there is nothing to show.
+/// The time that the first answer waits for the first fetch, before which there is nothing to show.
 const FIRST: Duration = Duration::from_secs(10);
-/// How long is waited for commits that the mirror does not have.
+/// The time that an answer waits for commits that the mirror lacks.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How new the names are to be that are asked for.
+/// The required age of the refs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Those that are here, with a fetch beside that is waited for a moment; without any here, 10 s.
+    /// The known refs, with a fetch that is waited for 700 ms; 10 s if nothing was fetched yet.
     Usual,
-    /// Those that are here. Nothing is fetched.
+    /// The known refs. Nothing is fetched.
     Known,
-    /// Those of a fetch, where it ends within so long.
+    /// The refs of a new fetch if it ends within this time, else the known ones.
     Within(Duration),
 }
 
-/// A repository's names, and their age.
+/// A repository's refs and their age.
 #[derive(Clone, Debug)]
 pub struct KnownRefs {
-    /// The names; none where nothing was fetched yet.
+    /// The refs; empty if nothing was fetched yet.
     pub refs: Refs,
-    /// When they were fetched; none: never.
+    /// The time of the last fetch. `None`: never fetched.
     pub fetched_at: Option<Moment>,
-    /// Whether a fetch goes on, whose end the project's room tells.
+    /// True if a fetch runs, whose end the project's room will announce.
     pub fetching: bool,
-    /// Why the last fetch failed, where it did.
+    /// The error of the last fetch, if it failed.
     pub error: Option<Arc<GitError>>,
 }
 
-/// Tells the projects' rooms of each fetch's end.
+/// Announces the end of each fetch in the projects' rooms.
 pub(super) fn on_fetched(store: &Store) -> OnEnd {
     let store = store.clone();
     Box::new(
@@ -63,7 +63,7 @@ pub(super) fn on_fetched(store: &Store) -> OnEnd {
     )
 }
 
-/// A mirror as it is now.
+/// A mirror and its age.
 struct Found {
     mirror: Mirror,
     fetched_at: Option<SystemTime>,
@@ -80,7 +80,8 @@ impl Engine {
     /// The branches and tags of a project's repository.
     ///
     /// # Errors
-    /// [`DeployError::Fetch`] where nothing was fetched yet and that fails.
+    /// [`DeployError::Fetch`] if nothing was fetched yet and the fetch fails; [`DeployError::Busy`];
+    /// the database or the mirror fails.
     pub async fn refs(
         &self,
         project: ProjectId,
@@ -128,11 +129,12 @@ impl Engine {
         })
     }
 
-    /// The last `limit` commits of `revision`, newest first; without one, of the repository's default
-    /// branch. Waits for a fetch where the mirror does not have the revision.
+    /// The last `limit` commits of `revision`, newest first. `None` means the repository's default
+    /// branch. Waits for a fetch if the mirror lacks the revision.
     ///
     /// # Errors
-    /// [`DeployError::Fetching`] where that fetch takes longer than a minute.
+    /// [`DeployError::Fetching`] if that fetch takes longer than a minute; [`DeployError::Fetch`] if
+    /// it fails; no such revision; the database or the mirror fails.
     pub async fn commits(
         &self,
         project: ProjectId,
@@ -156,7 +158,7 @@ impl Engine {
                     .known_commits(&found.mirror, &wanted)
                     .await?
                     .unwrap_or_default()),
-                // The room tells of it, and the names' own answer.
+                // The project's room and the answer for refs report the fault.
                 Err(_) => Ok(commits),
             };
         }
@@ -165,7 +167,7 @@ impl Engine {
         if let Some(commits) = self.known_commits(&found.mirror, &wanted).await? {
             return Ok(commits);
         }
-        // It may lie below the project's depth.
+        // The revision may lie below the project's depth.
         if found.mirror.is_shallow() {
             self.wait(project, &found.mirror, Extent::Whole, LONGEST)
                 .await?;
@@ -175,7 +177,7 @@ impl Engine {
         Ok(self.options().pools.mirrors.run(read).await??)
     }
 
-    /// Whether a fetch was tried a moment ago, or goes on.
+    /// True if a fetch runs, or ended within [`FRESH`].
     fn was_tried(&self, mirror: &Mirror) -> bool {
         let is_new = |at: Instant| at.elapsed() < FRESH;
         let last = self.0.fetches.last(mirror);
@@ -194,7 +196,7 @@ impl Engine {
         ended.unwrap_or(Err(DeployError::Fetching))
     }
 
-    /// None where the mirror does not have the revision.
+    /// The commits. `None` if the mirror lacks the revision.
     async fn known_commits(
         &self,
         mirror: &Mirror,
@@ -209,7 +211,7 @@ impl Engine {
         }
     }
 
-    /// Fetches a project's repository; gives its names.
+    /// Fetches a project's repository and returns its refs.
     pub(super) async fn fetch_now(&self, project: ProjectId) -> Result<Refs, DeployError> {
         let mirror = self.find_mirror(project).await?.mirror;
         let mut waiter = self
@@ -221,14 +223,17 @@ impl Engine {
         Ok(self.options().pools.mirrors.run(read).await??)
     }
 
-    /// Removes the mirrors that no project has any more and that were not used for `unused`: of
-    /// deleted projects, of addresses and logins that were changed. Gives how many. Blocking.
+    /// Removes mirrors that no project uses any more and that were not used for `unused`: those of
+    /// deleted projects, and of changed addresses and logins. Returns their number. Blocking.
+    ///
+    /// # Errors
+    /// The database fails, a credential cannot be decrypted, or a mirror cannot be removed.
     pub fn sweep_mirrors(&self, unused: Duration) -> Result<u64, DeployError> {
         let mut used = Vec::new();
         for project in self.0.store.read(projects::all)? {
             match self.0.keyring.source(&project) {
                 Ok(source) => used.push(source),
-                // What cannot be fetched has no mirror that could be used.
+                // A project that cannot be fetched has no usable mirror.
                 Err(DeployError::Git(GitError::Url(_)) | DeployError::WrongCredential { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -248,7 +253,7 @@ impl Engine {
     }
 }
 
-/// Commits that are asked for.
+/// A request for commits.
 #[derive(Clone)]
 struct Wanted {
     revision: Option<String>,

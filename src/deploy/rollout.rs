@@ -1,4 +1,4 @@
-//! The steps on the servers, side by side. A server that fails stops nobody else.
+//! The steps on the servers, in parallel. A server that fails does not stop the others.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -21,8 +21,8 @@ use crate::store::nodes::{self, Sent};
 use crate::store::servers::Server;
 use crate::store::{Conn, ReleaseId, StoreError};
 
-/// Walks every server's chain, at most `servers_at_once` at a time. `shipment` is what to
-/// upload; a rollback has none.
+/// Walks the chain of every server, at most `servers_at_once` at a time. `shipment` is the upload; a
+/// rollback has none.
 pub(super) fn roll_out(run: &Run, shipment: Option<&Shipment>) -> Result<(), StoreError> {
     let waiting: Mutex<VecDeque<&Server>> = Mutex::new(run.spec.servers.iter().collect());
     let next = || {
@@ -51,17 +51,17 @@ pub(super) fn roll_out(run: &Run, shipment: Option<&Shipment>) -> Result<(), Sto
 
 const NOT_REMOVED: &str = "old releases are not removed";
 
-/// What a server's steps share: the connection, opened by the first of them.
+/// The steps of one server with their common state. The first step opens the connection.
 pub(super) struct Chain<'a> {
     pub(super) run: &'a Run,
     server: &'a Server,
     pub(super) base: String,
-    /// The release whose folder `current` is to point to.
+    /// The release that `current` is to point to.
     pub(super) target: ReleaseId,
     destination: Option<Destination>,
-    /// What was live before the switch, if it was something else.
+    /// The earlier target of `current`, if it was another one.
     pub(super) before: Option<Before>,
-    /// What could not be removed.
+    /// Paths that could not be removed.
     left: Vec<Left>,
     /// The upload's script, which goes on with the switch.
     switching: Option<Ongoing>,
@@ -137,7 +137,7 @@ impl Chain<'_> {
         }
     }
 
-    /// The server, reached; anew where the line to it was lost.
+    /// The server's connection, opened again if it was lost.
     pub(super) fn destination(&mut self) -> Result<&Destination, StepError> {
         let opened = match self.destination.take() {
             Some(opened) if !opened.is_lost() => opened,
@@ -199,7 +199,7 @@ impl Chain<'_> {
         Ok(Message::default())
     }
 
-    /// How the switch's script ends where it is known what was `sent`: what is no longer kept goes.
+    /// The end of the switch's script if `sent` is known: removes releases that are no longer kept.
     fn prune_after_switch(&self, sent: Option<&[Sent]>) -> String {
         sent.map_or_else(String::new, |sent| {
             let prune = script::prune(&self.base, &self.keep(sent));
@@ -278,7 +278,7 @@ impl Chain<'_> {
         .into())
     }
 
-    /// Removes old releases. The release is already there: what cannot be removed is told, and no failure.
+    /// Removes old releases. The new release is already live, so a fault is logged and fails nothing.
     fn tidy(&mut self, frame: &StepFrame<'_>) {
         if let Err(error) = self.try_to_tidy(frame) {
             frame.line(&format!("{NOT_REMOVED}: {error}"));
@@ -309,7 +309,7 @@ impl Chain<'_> {
         pruned
     }
 
-    /// Tells of what could not be removed, if there is any.
+    /// A message about paths that could not be removed, if there are any.
     fn note_of_left(&self) -> Option<Message> {
         let first = self.left.first()?;
         let count = self.left.len();
@@ -324,26 +324,26 @@ impl Chain<'_> {
         Some(said.into())
     }
 
-    /// [`sent_here`](Self::sent_here) where the switch is what the release ends with.
+    /// [`sent_here`](Self::sent_here) if the release ends with the switch.
     fn sent_if_last(&self) -> Result<Option<Vec<Sent>>, StepError> {
         let is_last = self.run.spec.ends_with_switch();
         let sent = is_last.then(|| self.run.keyring.store.read(|conn| self.sent_here(conn)));
         sent.transpose().map_err(StepError::Store)
     }
 
-    /// Releases that came to this server, but for the one that goes live.
+    /// The releases sent to this server, except the one that goes live.
     pub(super) fn sent_here(&self, conn: &mut Conn) -> Result<Vec<Sent>, StoreError> {
         nodes::sent_to(conn, self.run.spec.project.id, self.server.id, self.target)
     }
 }
 
-/// Takes note of what could not be removed.
+/// Logs and collects a path that could not be removed.
 fn hear_left(frame: &StepFrame<'_>, told: Left, left: &mut Vec<Left>) {
     frame.line(&told.to_string());
     left.push(told);
 }
 
-/// Runs one of our own scripts, or does the same by SFTP where the server has no shell.
+/// Runs one of the platform's own scripts, or its SFTP equivalent on a server without a shell.
 fn script_or(
     destination: Option<&Destination>,
     frame: &StepFrame<'_>,

@@ -1,4 +1,4 @@
-//! One release while it runs: the frame that every step runs in.
+//! A running release and the frame of each of its steps.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,16 +24,16 @@ use crate::store::{NodeState, ReleaseId, StoreError};
 /// The least time between two progress notes of a node.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(300);
 
-/// Who asked a release to stop.
+/// The reason why a release was asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
-    /// A person.
+    /// A person cancelled it.
     Cancelled,
-    /// The platform, which ends.
+    /// The platform shuts down.
     Interrupted,
 }
 
-/// Asks a running release to stop; clones share it. The first reason stays.
+/// Asks a running release to stop. Clones share the state; the first reason stays.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stop {
     cancel: Cancel,
@@ -65,7 +65,7 @@ impl Stop {
     }
 }
 
-/// Everything that the steps of one release share.
+/// The common state of the steps of one release.
 pub(super) struct Run {
     pub(super) release: Release,
     pub(super) spec: Spec,
@@ -79,7 +79,7 @@ pub(super) struct Run {
     pub(super) work: PathBuf,
     /// The commit, once it is known.
     pub(super) commit: Mutex<Option<String>>,
-    /// Whose releases on the servers are the project's.
+    /// The owner mark of the project's releases on servers.
     pub(super) owner: Owner,
 }
 
@@ -112,14 +112,14 @@ impl Run {
         *self.commit.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.to_owned());
     }
 
-    /// The variables that hooks, build, restart and health commands see.
+    /// The variables of hook, build, restart and health commands.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let commit = self.commit().unwrap_or_default();
         self.variables_of(Some(self.release.id), &self.release.revision, commit)
     }
 
-    /// The variables that commands see where `release` is, of `revision` and `commit`; none: nobody's that is
-    /// known here.
+    /// The variables of commands for `release` with its `revision` and `commit`. `None`: a release
+    /// that is not known here.
     pub(super) fn variables_of(
         &self,
         release: Option<ReleaseId>,
@@ -139,8 +139,8 @@ impl Run {
         ]
     }
 
-    /// Runs one step: its node is `running` while `work` runs and then what its result says.
-    /// Whether the next step may run.
+    /// Runs one step: its node is `running` while `work` runs, then takes the state of its result.
+    /// True if the next step may run.
     pub(super) fn step(
         &self,
         key: &str,
@@ -152,7 +152,7 @@ impl Run {
         self.begun_step(key, work)
     }
 
-    /// The same for a step that runs already, which a stop therefore ends while it is running.
+    /// [`step`](Self::step) for a step that runs already, so a stop ends it as a running one.
     pub(super) fn begun_step(
         &self,
         key: &str,
@@ -184,8 +184,8 @@ impl Run {
         Ok(state == NodeState::Succeeded)
     }
 
-    /// Takes the nodes behind a failed one, of which `keys` are the keys, to `skipped`; those of a
-    /// stopped release are ended with it.
+    /// Marks the nodes `keys` behind a failed one as `skipped`. If the release was stopped, its end
+    /// sets their state instead.
     pub(super) fn skip(&self, keys: &[String]) -> Result<(), StoreError> {
         if self.stop.reason().is_some() {
             return Ok(());
@@ -204,7 +204,7 @@ impl StepFrame<'_> {
         self.run.logs.line(self.key, line);
     }
 
-    /// Says what the step is doing, not more often than a person can read.
+    /// Sets the progress note, at most every [`PROGRESS_PAUSE`].
     pub(super) fn progress(&self, note: impl FnOnce() -> String) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -217,7 +217,7 @@ impl StepFrame<'_> {
         }
     }
 
-    /// Whether the step is to end now, and why.
+    /// Fails if the step is to end now, by a stop or its time limit.
     pub(super) fn check(&self) -> Result<(), StepError> {
         if self.run.stop.reason().is_some() {
             return Err(StepError::Stopped);
@@ -228,7 +228,7 @@ impl StepFrame<'_> {
         Ok(())
     }
 
-    /// Runs one of our own scripts on a server.
+    /// Runs one of the platform's own scripts on a server.
     pub(super) fn run(
         &self,
         destination: &Destination,
@@ -239,7 +239,7 @@ impl StepFrame<'_> {
         destination.run(script, stdin, self.time_left(), self.cancel(), on_line)
     }
 
-    /// The same as far as the script says the line `until` and goes on.
+    /// [`run`](Self::run) until the script prints the line `until` and goes on.
     pub(super) fn run_until(
         &self,
         until: &str,
@@ -252,18 +252,18 @@ impl StepFrame<'_> {
         destination.run_until(until, script, stdin, limit, self.cancel(), on_line)
     }
 
-    /// What is set when the release is to stop.
+    /// The cancellation that a stop of the release sets.
     pub(super) fn cancel(&self) -> &Cancel {
         self.run.stop.cancel()
     }
 
-    /// How long a command of this step may run.
+    /// The time limit of a command of this step.
     pub(super) fn command_limit(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.run.options.command_limit.min(left)
     }
 
-    /// How long the step may still take.
+    /// The time that the step has left.
     pub(super) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -278,8 +278,8 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
-/// Makes an empty folder, whatever was there; a symlink goes, not what it leads to. What cannot be removed is
-/// moved aside.
+/// Makes an empty folder in place of any entry at `path`. A symlink is removed, not its target. An
+/// entry that cannot be removed is moved aside.
 pub(super) fn empty_folder(path: &Path) -> Result<(), StepError> {
     if let Err(cause) = removal::remove_all(path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

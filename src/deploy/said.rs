@@ -1,8 +1,8 @@
-//! What the engine says to people: why a node or a release failed, what a check found.
+//! Texts for people: the reason why a node or a release failed, the result of a check.
 //!
-//! It is kept as a key of the catalogues with its arguments, so that every reader gets it in their
-//! own language, beside its English text, which the log and the wire carry. Stored as JSON in the
-//! `message` columns; what is stored there and is no such JSON is shown as it is.
+//! A text is a key of the catalogues with arguments, so that every reader gets it in their own
+//! language, with its English rendering for logs and the wire. It is stored as JSON in the `message`
+//! columns. A stored value that is not such JSON is shown as it is.
 
 use std::collections::BTreeMap;
 
@@ -16,29 +16,29 @@ mod ssh;
 #[cfg(test)]
 mod tests;
 
-/// Gives the catalogue's text of a key, its placeholders filled; none where it has no such key.
+/// Renders the catalogue's text of a key with its arguments. `None` if the catalogue lacks the key.
 pub type Tell<'a> = &'a dyn Fn(&str, &[(&str, &str)]) -> Option<String>;
 
-/// One thing said: `{"key":"failure.command","args":{…},"text":"the command ended with …"}`.
+/// A text for people: `{"key":"failure.command","args":{…},"text":"the command ended with …"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Said {
-    /// Its text in the catalogues.
+    /// The key in the catalogues.
     key: String,
-    /// What the placeholders stand for.
+    /// The values of the placeholders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     args: BTreeMap<String, Arg>,
-    /// It in English.
+    /// The English text.
     text: String,
 }
 
-/// What a placeholder stands for.
+/// The value of a placeholder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Arg {
-    /// A name, a number, or words that are not ours: the same in every language.
+    /// A name, a number, or somebody else's words: the same in every language.
     Text(String),
-    /// Our own words.
+    /// A text of the catalogues.
     Said(Said),
 }
 
@@ -64,7 +64,8 @@ impl Said {
         self
     }
 
-    /// A reason that git or ssh gives: in our words where they are ours, else as it is.
+    /// A reason given by git or SSH: a text of the catalogues if it is one of the platform's, else as
+    /// it is.
     pub fn of_reason(text: &str) -> Self {
         match reason::reason(text) {
             Arg::Said(said) => said,
@@ -72,12 +73,12 @@ impl Said {
         }
     }
 
-    /// It in English.
+    /// The English text.
     pub fn english(&self) -> &str {
         &self.text
     }
 
-    /// It in the language of `tell`'s catalogue; in English where that lacks it.
+    /// The text in the language of `tell`'s catalogue, or in English if the catalogue lacks it.
     pub fn told(&self, tell: Tell<'_>) -> String {
         let args: Vec<(&str, String)> = self
             .args
@@ -108,23 +109,23 @@ impl Arg {
     }
 }
 
-/// Why a release is not `succeeded`.
+/// The reasons why a release is not `succeeded`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Causes {
     causes: Vec<Cause>,
-    /// How many more there are.
+    /// The number of causes left out.
     #[serde(default)]
     more: usize,
 }
 
-/// Why nodes of one step are not `succeeded`.
+/// The reason why nodes of one step are not `succeeded`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Cause {
-    /// The servers' names; none: the platform.
+    /// The servers' names; empty: the platform.
     #[serde(default)]
     servers: Vec<String>,
-    /// How many servers there are beside those that are named.
+    /// The number of servers that are not named.
     #[serde(default)]
     unnamed: usize,
     /// The step's id.
@@ -133,7 +134,7 @@ struct Cause {
 }
 
 impl Cause {
-    /// Where it was: `web-1, web-2 (+3)`.
+    /// The servers: `web-1, web-2 (+3)`.
     fn place(&self) -> Option<String> {
         let names = self.servers.join(", ");
         match (self.servers.is_empty(), self.unnamed) {
@@ -145,8 +146,8 @@ impl Cause {
 }
 
 impl Causes {
-    /// Adds what the node of `step` said. Servers that say the same are told together; at most `most`
-    /// causes, and as many servers of each, are told by name.
+    /// Adds the message of the node of `step`. Servers with the same message share a cause. At most
+    /// `most` causes are kept, with at most `most` server names each.
     pub(super) fn add(&mut self, server: Option<&str>, step: &str, message: Message, most: usize) {
         let cause = match message {
             Message::Said(said) => Arg::Said(said),
@@ -216,11 +217,11 @@ impl Causes {
 /// The message of a node, a release or a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// The same text for every reader, or none.
+    /// The same text for every reader; may be empty.
     Plain(String),
-    /// A sentence of the catalogues.
+    /// A text of the catalogues.
     Said(Said),
-    /// What each of several nodes said.
+    /// The messages of several nodes.
     Causes(Causes),
 }
 
@@ -237,7 +238,7 @@ impl<T: Into<Said>> From<T> for Message {
 }
 
 impl Message {
-    /// The platform ended while it worked on this.
+    /// The platform stopped during the work.
     pub(super) fn platform_stopped() -> Self {
         Said::new("failure.platform_stopped", "the platform was stopped").into()
     }
@@ -248,7 +249,7 @@ impl Message {
         Said::new("failure.platform_failed", text).into()
     }
 
-    /// As it was stored.
+    /// Reads a stored message.
     pub fn read(stored: &str) -> Self {
         let json = || serde_json::from_str(stored).map(Self::Said);
         let causes = || serde_json::from_str(stored).map(Self::Causes);
@@ -259,7 +260,7 @@ impl Message {
         .unwrap_or_else(|| Self::Plain(stored.to_owned()))
     }
 
-    /// As it is stored.
+    /// The message as it is stored.
     pub(super) fn stored(&self) -> String {
         let json = match self {
             Self::Plain(text) => return text.clone(),
@@ -269,7 +270,7 @@ impl Message {
         json.unwrap_or_else(|_| self.english())
     }
 
-    /// It in English.
+    /// The English text.
     pub fn english(&self) -> String {
         match self {
             Self::Plain(text) => text.clone(),
@@ -278,7 +279,7 @@ impl Message {
         }
     }
 
-    /// It in the language of `tell`'s catalogue; in English where that lacks it.
+    /// The text in the language of `tell`'s catalogue, or in English if the catalogue lacks it.
     pub fn told(&self, tell: Tell<'_>) -> String {
         match self {
             Self::Plain(text) => text.clone(),

@@ -1,8 +1,8 @@
-//! The scripts that Longshore itself runs on a server: POSIX `sh`, one a step. Pure text.
+//! The scripts that Longshore runs on a server: POSIX `sh`, one per step. Pure text.
 //!
-//! On a server a project has one folder, `ROOT` + `PATH`:
-//! `releases/ID` (whole releases alone; a half-sent one is `releases/ID.part`) and `current`, a link
-//! that is only ever replaced by renaming another one over it.
+//! A project has one folder on a server, `ROOT` + `PATH`, with `releases/ID` (complete releases only;
+//! a half-sent one is `releases/ID.part`) and `current`, a link that is only replaced by renaming
+//! another one over it.
 
 use folders::Owner;
 
@@ -17,14 +17,14 @@ pub(super) mod folders;
 #[cfg(test)]
 mod tests;
 
-/// The exit code of a script that has said on its standard error why it cannot go on, as
-/// [`Refusal`](super::said::refusal::Refusal) reads it.
+/// The exit code of a script that refused and printed the reason on standard error for
+/// [`Refusal`](super::said::refusal::Refusal).
 pub(super) const REFUSED: i32 = 65;
 
-/// What stands before the name of who we are on a server.
+/// Prefix of the user's name in the output of [`inspect`].
 pub(super) const LOGGED_IN: &str = "Logged in as ";
 
-/// What every script begins with.
+/// The start of every script.
 pub(super) fn head(base: &str) -> String {
     format!(
         r#"set -eu
@@ -45,8 +45,8 @@ pub(super) fn base(root: &str, path: &str) -> String {
     format!("{}/{}", root.trim_end_matches('/'), path.trim_matches('/'))
 }
 
-/// Finds what `current` points to, as it stands there, and in `live` the name of the folder in `releases` that
-/// this is, however it is written.
+/// Sets `was_live` to the text of the link `current`, and `live` to the name of its folder in
+/// `releases` regardless of the link's spelling, else to nothing.
 pub(super) const WAS_LIVE: &str = r#"link=$(readlink "$base/current") || link=
 was_live=
 [ ! -d "$base/current" ] || was_live=$link
@@ -54,14 +54,14 @@ live=${was_live%/} live=${live##*/}
 [ -n "$live" ] && [ "$base/current" -ef "$base/releases/$live" ] || live=
 "#;
 
-/// How the line begins that tells what `current` pointed to: the folder in `releases` and the link's text
-/// follow, each after a tab.
+/// The start of the line with the earlier target of `current`. The folder in `releases` and the link's
+/// text follow, each after a tab.
 const WAS: &str = "longshore-was";
 
-/// The copy of the link that `current` was before the last switch.
+/// A copy of the link `current` from before the last switch.
 const BEFORE: &str = "releases/.before";
 
-/// Replaces `current` by a link to what its argument says, byte for byte.
+/// Defines `point`, which replaces `current` by a link with its argument as text, byte for byte.
 fn point(release: ReleaseId) -> String {
     format!(
         r#"point() {{
@@ -75,12 +75,12 @@ fn point(release: ReleaseId) -> String {
     )
 }
 
-/// Points `current` to a release that is there.
+/// Points `current` to an existing release.
 pub(super) fn switch(base: &str, release: ReleaseId) -> String {
     head(base) + WAS_LIVE + &switch_from_live(release)
 }
 
-/// The same as the end of a script that has found [what was live](WAS_LIVE).
+/// [`switch`] as the end of a script that has run [`WAS_LIVE`].
 pub(super) fn switch_from_live(release: ReleaseId) -> String {
     point(release)
         + &format!(
@@ -103,7 +103,7 @@ echo "now: releases/{release}"
         )
 }
 
-/// Points `current` to what it was before `release` was switched to.
+/// Points `current` back to its target from before the switch to `release`.
 pub(super) fn switch_back(base: &str, release: ReleaseId) -> String {
     head(base)
         + &point(release)
@@ -119,17 +119,18 @@ echo "now: $before"
         )
 }
 
-/// What `current` pointed to before a switch.
+/// The target of `current` before a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Before {
     /// The link's text.
     pub(super) target: String,
-    /// The release whose name its folder has, if it lies in `releases`; maybe another tool's.
+    /// The release that its folder's name stands for, if it lies in `releases`. The folder may be
+    /// another tool's.
     pub(super) named: Option<ReleaseId>,
 }
 
 impl Before {
-    /// Reads the line in which a switch tells it; the inner none: nothing was live.
+    /// Reads a switch's line. The inner `None` means that nothing was live.
     pub(super) fn read(line: &str) -> Option<Option<Self>> {
         let (live, target) = line
             .strip_prefix(WAS)?
@@ -143,19 +144,19 @@ impl Before {
     }
 }
 
-/// What lies on a server and how much of it is kept.
+/// The retention of releases on a server.
 pub(super) struct Keep<'a> {
-    /// How many releases.
+    /// The number of releases to keep.
     pub(super) count: i32,
-    /// What was sent there, newest first; nothing else is looked at.
+    /// The releases that were sent to the server, newest first. Other folders are not touched.
     pub(super) sent: &'a [Sent],
     pub(super) owner: &'a Owner,
 }
 
-/// Removes what is no longer kept: half-sent releases, those that did not get through, and of the others all
-/// but the newest; never the one that `current` points to. The last that goes becomes the spare, which the
-/// next release is made of (see [`transfer::script`](super::transfer)), if it is fit for that. What cannot be
-/// removed is told by a line for [`Left`](folders::Left).
+/// Removes releases that are no longer kept: half-sent ones, those that did not get through, and all
+/// others but the newest; never the target of `current`. The last one removed becomes the recycled
+/// folder that the next release is built in (see [`transfer::script`](super::transfer)), if it is fit.
+/// A path that cannot be removed is reported by a line for [`Left`](folders::Left).
 pub(super) fn prune(base: &str, keep: &Keep<'_>) -> String {
     let names = |is_whole: bool| {
         let sent = keep.sent.iter().filter(|sent| sent.is_whole == is_whole);
@@ -195,7 +196,7 @@ sweep
         )
 }
 
-/// A user's command in `folder` below the project's, with `variables` set.
+/// A user's command in `folder` below the project's folder, with `variables` set.
 pub(super) fn command(
     base: &str,
     folder: &str,
@@ -205,10 +206,10 @@ pub(super) fn command(
     in_folder(base, folder, variables) + &hook.script()
 }
 
-/// The health check: `check` in `current`, about every second, until it has exited 0 at every try for
-/// the steady time (0), or can no longer do so in time (1). Each second that is slept is counted, so no
-/// clock that is set makes it longer or shorter. Where `setsid` is there a try has a process group of
-/// its own, so that it can be ended with all that it started.
+/// The health check: runs `check` in `current` about every second until it has exited 0 at every try
+/// for the steady time (exit code 0), or can no longer do so in time (1). The script counts its own
+/// sleeps, so a change of the clock makes no difference. With `setsid`, a try has its own process
+/// group, so that all of its processes can be killed.
 pub(super) fn health(
     base: &str,
     variables: &[(&'static str, String)],
@@ -268,7 +269,7 @@ exit 1
         )
 }
 
-/// What begins the script of a user's command.
+/// The start of the script of a user's command.
 fn in_folder(base: &str, folder: &str, variables: &[(&'static str, String)]) -> String {
     let mut script = head(base);
     script.push_str(&format!(
@@ -282,7 +283,7 @@ fn in_folder(base: &str, folder: &str, variables: &[(&'static str, String)]) -> 
     script
 }
 
-/// Says who we are on a server and whether its root can be written.
+/// Prints the user on the server and tests that the root can be written.
 pub(super) fn inspect(root: &str) -> String {
     head(root)
         + &format!(

@@ -1,10 +1,10 @@
-//! Which change of state is legal, and what the nodes' states make of their release. Pure.
+//! Legal changes of state, and the outcome of a release from its nodes' states. Pure.
 
 use super::said::{Causes, Message};
 use crate::store::nodes::Node;
 use crate::store::{NodeState, ReleaseState};
 
-/// Whether a node in state `from` may go to `to`. What has ended stays ended.
+/// True if a node may change from `from` to `to`. An ended node stays ended.
 pub fn node_may(from: NodeState, to: NodeState) -> bool {
     use NodeState as S;
     match from {
@@ -14,7 +14,7 @@ pub fn node_may(from: NodeState, to: NodeState) -> bool {
     }
 }
 
-/// Whether a release in state `from` may go to `to`.
+/// True if a release may change from `from` to `to`.
 pub fn release_may(from: ReleaseState, to: ReleaseState) -> bool {
     use ReleaseState as S;
     match from {
@@ -24,7 +24,7 @@ pub fn release_may(from: ReleaseState, to: ReleaseState) -> bool {
     }
 }
 
-/// How a release whose nodes have all ended by themselves has ended.
+/// The outcome of a release whose nodes have all ended by themselves.
 pub fn outcome(nodes: &[Node]) -> ReleaseState {
     let ends: Vec<&Node> = nodes
         .iter()
@@ -45,8 +45,8 @@ pub fn outcome(nodes: &[Node]) -> ReleaseState {
     }
 }
 
-/// Why a release is not `succeeded`: server, step and cause of each node that did not succeed by
-/// itself, at most `most` causes.
+/// The reason why a release is not `succeeded`: server, step and cause of each node that did not
+/// succeed, at most `most` causes.
 pub fn explanation(nodes: &[Node], most: usize) -> Message {
     let mut failed = nodes
         .iter()

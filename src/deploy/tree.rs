@@ -1,5 +1,5 @@
-//! How nodes look: the figures and colours that wire.md's tree carries, and the messages that
-//! recolour it. Pure.
+//! The display of nodes: figures and colours of the tree in wire.md, and the messages that recolour
+//! it. Pure.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::store::NodeState;
 use crate::store::nodes::Node;
 use crate::store::releases::Release;
 
-/// The figure of a step's node, by the names of the course's diagram.
+/// The figure of a step's node, with the names of the course's diagram.
 pub fn figure(step: &str) -> &'static str {
     match step.parse() {
         Ok(Step::Start) => "Ellipse",
@@ -20,7 +20,7 @@ pub fn figure(step: &str) -> &'static str {
     }
 }
 
-/// The colours of the wire's tree, by CSS name: the one list, which pages are given too.
+/// The colours of the tree, by CSS name. The only list; pages use it too.
 pub const NODE_COLORS: [(NodeState, &str); NodeState::ALL.len()] = {
     let mut colors = [(NodeState::Waiting, ""); NodeState::ALL.len()];
     let mut at = 0;

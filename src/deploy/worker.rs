@@ -13,10 +13,11 @@ use crate::store::nodes::Node;
 use crate::store::releases::ReleaseChange;
 use crate::store::{NodeState, ReleaseKind, ReleaseState, StoreError};
 
-/// How many failed nodes a release's message names.
+/// The number of failed nodes that a release's message names.
 const CAUSES: usize = 5;
 
-/// Runs a claimed release. What goes wrong is in its state; an error here is the database's.
+/// Runs a claimed release. A failed step is in the release's state; only the database's faults are
+/// errors.
 pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     let result = act(&run);
     if let Err(error) = removal::remove_all(&run.work) {
@@ -33,7 +34,8 @@ pub(super) fn walk(run: Run) -> Result<(), DeployError> {
         stop,
         ..
     } = run;
-    // The logs' last lines come before the release's end, so that who waits for the end has them.
+    // The last lines of the logs come before the release's end, so that a client that waits for the
+    // end has them.
     drop(logs);
     let (running_to, waiting_to) = match stop.reason() {
         Some(StopReason::Cancelled) => (
@@ -54,7 +56,8 @@ pub(super) fn walk(run: Run) -> Result<(), DeployError> {
     Ok(result?)
 }
 
-/// How a release ends whose worker is gone, for the reason `why`: by its nodes where all of them got through.
+/// The end of a release without a worker, with the reason `why`. Its nodes decide if all of them got
+/// through.
 pub(super) fn abandoned(nodes: &[Node], why: &Message) -> ReleaseChange {
     let mut change = ending(nodes, Some(StopReason::Interrupted));
     let is_silent = change.message.as_ref().is_none_or(String::is_empty);
@@ -64,11 +67,11 @@ pub(super) fn abandoned(nodes: &[Node], why: &Message) -> ReleaseChange {
     change
 }
 
-/// How a release ends whose nodes have all ended.
+/// The end of a release whose nodes have all ended.
 pub(super) fn ending(nodes: &[Node], stopped: Option<StopReason>) -> ReleaseChange {
     let outcome = state::outcome(nodes);
     let state = match stopped {
-        // Whoever stopped it came too late: everything was done.
+        // The stop came too late: everything was done.
         _ if outcome == ReleaseState::Succeeded => outcome,
         Some(StopReason::Cancelled) => ReleaseState::Cancelled,
         Some(StopReason::Interrupted) => ReleaseState::Interrupted,
@@ -98,7 +101,7 @@ fn act(run: &Run) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Walks the platform's chain; whether the servers' turn has come.
+/// Walks the platform's chain. True if the servers' steps may run.
 fn platform_chain(run: &Run, steps: &[Step], made: &mut Made) -> Result<bool, StoreError> {
     for &step in steps {
         let done = run.step(&key(step, None), |frame| {

@@ -1,4 +1,4 @@
-//! How failed steps and refused orders are said.
+//! Texts of failed steps and refused requests.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl From<&DeployError> for Said {
             DeployError::File { path, cause } => Self::new("failure.file", error)
                 .arg("path", path.display())
                 .arg("cause", cause),
-            // Answers to a request; no release ends with them.
+            // Answers to requests; no release ends with them.
             other => Self::new("failure.other", other).arg("cause", other),
         }
     }
@@ -137,7 +137,7 @@ impl From<&StoreError> for Said {
             }
             StoreError::Database(cause) => said("failure.database").arg("cause", cause),
             StoreError::Pool(cause) => said("failure.database").arg("cause", cause),
-            // Of a request, or of the platform's start.
+            // Answers to requests, or faults at the platform's start.
             other => said("failure.other").arg("cause", other),
         }
     }
@@ -147,7 +147,7 @@ impl From<&VaultError> for Said {
     fn from(error: &VaultError) -> Self {
         match error {
             VaultError::Unreadable => Self::new("failure.secret", error),
-            // Of the platform's start.
+            // Faults at the platform's start.
             other => Self::new("failure.other", other).arg("cause", other),
         }
     }

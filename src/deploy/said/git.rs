@@ -1,4 +1,4 @@
-//! How failures of git are said.
+//! Texts of git failures.
 
 use super::Said;
 use super::reason::reason;
@@ -96,7 +96,7 @@ fn limit_key(limit: Limit) -> &'static str {
     }
 }
 
-/// As Debug writes it between its quotes.
+/// The text as `Debug` writes it, without the quotes.
 fn escaped(text: &str) -> String {
     let quoted = format!("{text:?}");
     quoted[1..quoted.len() - 1].to_owned()

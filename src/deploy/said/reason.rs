@@ -1,9 +1,9 @@
-//! Reasons that `git` and `ssh` give in our own English words, which are said in the catalogues'.
-//! Any other is of the system or the other side and stays as it is.
+//! Reasons that `git` and `ssh` give in the platform's own English words, for rendering from the
+//! catalogues. Other reasons come from the system or the other side and stay as they are.
 
 use super::{Arg, Said};
 
-/// A reason and the key `reason.…` of its text. `{detail}` stands for words that are not ours.
+/// A reason and the end of its key `reason.…`. `{detail}` stands for somebody else's words.
 const REASONS: [(&str, &str); 57] = [
     // Logins at git hosts.
     (
@@ -99,7 +99,7 @@ const REASONS: [(&str, &str); 57] = [
     ("it is a {detail}", "is_a"),
 ];
 
-/// The reason `text`, said where it is one of ours.
+/// The text of a reason, from the catalogues if it is one of [`REASONS`].
 pub(super) fn reason(text: &str) -> Arg {
     for (ours, key) in REASONS {
         let key = format!("reason.{key}");
@@ -116,7 +116,7 @@ pub(super) fn reason(text: &str) -> Arg {
     Arg::Text(text.to_owned())
 }
 
-/// Every reason of ours.
+/// All reasons of the platform.
 #[cfg(test)]
 pub(super) fn texts() -> impl Iterator<Item = &'static str> {
     REASONS.into_iter().map(|(ours, _)| ours)
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// The text of every source of git and ssh, its wrapped literals joined.
+    /// The text of every source file of git and ssh.
     fn sources() -> String {
         let mut text = String::new();
         for folder in ["src/git", "src/git/tree", "src/ssh"] {

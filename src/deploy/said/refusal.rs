@@ -1,15 +1,15 @@
-//! Why a script of ours could not go on: a word for us and its details, which the script prints as
-//! its last complaint.
+//! Refusals of the platform's scripts: a word and its details, which the script prints as its last
+//! line of errors.
 
 use std::fmt;
 
-/// What such a line begins with; the word and the details follow, each after a tab.
+/// The start of such a line. The word and the details follow, each after a tab.
 pub(in crate::deploy) const MARK: &str = "longshore-refused";
 
-/// How much of a detail becomes the node's message, in characters.
+/// The length of a detail in the node's message, in characters.
 const LONGEST_DETAIL: usize = 500;
 
-/// A word, the names of its details in the order in which scripts give them, and it in English.
+/// A word, the names of its details in the order of the scripts, and the English text.
 type Word = (&'static str, &'static [&'static str], &'static str);
 
 pub(in crate::deploy) const NOT_A_LINK: Word = (
@@ -41,20 +41,20 @@ pub(in crate::deploy) const ROOT_NOT_MADE: Word = (
     &["path"],
     "the folder {path} is not there and cannot be made",
 );
-/// No script says this: there is none without a shell.
+/// Never printed by a script: without a shell there is none.
 pub(in crate::deploy) const NO_COMMANDS: Word = (
     "no_commands",
     &[],
     "the server runs no commands, so the project's hooks, restart command and health check cannot run there",
 );
-/// A script could not start from the release that is there.
+/// A script could not build the release from the files of an earlier one.
 const DELTA_FAILED: Word = (
     "delta_failed",
     &["release", "reason"],
     "the files of release {release} on this server are not what they were, so all files are sent: {reason}",
 );
 
-/// A script could not make the release of the one that went last.
+/// A script could not reuse the folder of the release that was removed last.
 const SPARE_FAILED: Word = (
     "spare_failed",
     &["release", "reason"],
@@ -110,7 +110,7 @@ pub(in crate::deploy) struct Refusal {
 }
 
 impl Refusal {
-    /// Reads a script's line; none where it is no refusal of ours.
+    /// Reads a script's line. `None` if it is not a refusal.
     pub(in crate::deploy) fn read(line: &str) -> Option<Self> {
         let mut parts = line.strip_prefix(MARK)?.split('\t').skip(1);
         let word = parts.next()?;
@@ -118,7 +118,7 @@ impl Refusal {
         Some(Self::of(word, &parts.collect::<Vec<_>>()))
     }
 
-    /// One that no script says, as there is none.
+    /// A refusal that is made here instead of read from a script.
     pub(in crate::deploy) fn of((word, names, english): Word, values: &[&str]) -> Self {
         let shortened = |part: &&str| part.chars().take(LONGEST_DETAIL).collect();
         let mut values: Vec<String> = values.iter().map(shortened).collect();
@@ -131,12 +131,12 @@ impl Refusal {
         }
     }
 
-    /// Whether it may go well without the release that is there.
+    /// True if sending all files may help.
     pub(in crate::deploy) fn is_of_a_delta(&self) -> bool {
         self.word == DELTA_FAILED.0
     }
 
-    /// Whether it may go well without the folder of the release that went last.
+    /// True if a new folder may help.
     pub(in crate::deploy) fn is_of_a_spare(&self) -> bool {
         self.word == SPARE_FAILED.0
     }
@@ -172,7 +172,7 @@ impl fmt::Display for Refusal {
 
 #[cfg(test)]
 impl Refusal {
-    /// One of every word.
+    /// A refusal of every word.
     pub(in crate::deploy) fn samples() -> Vec<Self> {
         WORDS
             .iter()

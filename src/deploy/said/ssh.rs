@@ -1,4 +1,4 @@
-//! How failures at servers are said.
+//! Texts of SSH failures.
 
 use std::io;
 use std::time::Duration;
@@ -170,7 +170,7 @@ impl From<Phase> for Said {
     }
 }
 
-/// What stopped an upload is a step's own end where that is what its reader said.
+/// The cause of a failed upload: the text of the step's error if its reader failed with one.
 fn input(cause: &io::Error) -> Arg {
     match cause
         .get_ref()
@@ -181,7 +181,7 @@ fn input(cause: &io::Error) -> Arg {
     }
 }
 
-/// To a tenth, as the error itself says it.
+/// Seconds rounded to a tenth, as in the error's own text.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }

@@ -1,26 +1,29 @@
-//! Whose the folders in `releases` are, and how they go: the pieces that our scripts share. Pure text.
+//! Ownership and removal of the folders in `releases`: shell functions common to the scripts. Pure
+//! text.
 //!
-//! Beside a release lies its record `.ID`, in which `owner` names the installation and the project; what has
-//! another owner or none stays as it is. What goes is first renamed `.longshore-gone-NAME-N`, so that
-//! nothing half removed counts as a release; what of that cannot be removed is told, and tried again with
-//! each release. Nothing is removed beyond a file system's border, bind mounts included.
+//! Beside a release lies its record `.ID`, in which `owner` names the installation and the project. A
+//! folder with another owner or none stays as it is. A folder to remove is first renamed to
+//! `.longshore-gone-NAME-N`, so that a half-removed folder never counts as a release. Remains that
+//! cannot be removed are reported, and tried again with each release. Nothing is removed on other file
+//! systems, bind mounts included.
 
 use crate::ssh::quote;
 use crate::store::installation::Installation;
 use crate::store::{ProjectId, ReleaseId};
 
-/// How the line begins that tells what could not be removed: its name and the reason follow, each after a tab.
+/// The start of the line about a path that could not be removed. Its name and the reason follow, each
+/// after a tab.
 const LEFT: &str = "longshore-left";
 
-/// What the names of folders begin with that are on their way out.
+/// Prefix of folders that are being removed.
 pub(in crate::deploy) const GONE: &str = ".longshore-gone-";
 
-/// Whose releases are ours on a server.
+/// The mark of this project's releases on servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::deploy) struct Owner {
-    /// What `owner` says in a record of ours.
+    /// The content of `owner` in the project's records.
     mark: String,
-    /// Releases up to this one may have no such file.
+    /// Releases up to this one may have no `owner` file.
     unmarked_through: ReleaseId,
 }
 
@@ -37,7 +40,7 @@ impl Owner {
         format!("{}\n", self.mark)
     }
 
-    /// Whether the release is ours whose `owner` says `line`; none: it has no such file.
+    /// True if the release with this line in `owner` is the project's. `None`: it has no such file.
     pub(in crate::deploy) fn has(&self, release: ReleaseId, line: Option<&str>) -> bool {
         match line {
             Some(line) => line.trim_end() == self.mark,
@@ -46,7 +49,7 @@ impl Owner {
     }
 }
 
-/// Something on a server that could not be removed.
+/// A path on a server that could not be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::deploy) struct Left {
     pub(in crate::deploy) name: String,
@@ -70,16 +73,17 @@ impl std::fmt::Display for Left {
     }
 }
 
-/// The functions, after [`head`](super::head):
+/// The functions, to follow [`head`](super::head):
 ///
-/// - `owned ID`: the release is ours.
-/// - `mounted NAME`: something is mounted at or below `releases/NAME`. Where the system has no list of
-///   mounts, `find -xdev` still keeps to the file system.
-/// - `discard NAME`: `releases/NAME` goes; false where some of it is left.
-/// - `fit PATH`: the folder can become another release's: nothing is mounted in it, and everything can be
-///   written. By GNU's `find` alone.
-/// - `drop_parts`: half-sent releases go. Left where they are, those that filled the disk would keep it full.
-/// - `sweep`: what earlier removals left is tried again and told.
+/// - `owned ID`: true if the release is the project's.
+/// - `mounted NAME`: true if something is mounted at or below `releases/NAME`. On a system without a
+///   list of mounts, `find -xdev` still keeps to the file system.
+/// - `discard NAME`: removes `releases/NAME`; false if some of it is left.
+/// - `fit PATH`: true if the folder can become another release's: nothing is mounted in it, and
+///   everything can be written. Needs GNU `find`.
+/// - `drop_parts`: removes half-sent releases. Those that filled the disk would otherwise keep it
+///   full.
+/// - `sweep`: tries remains of earlier removals again and reports them.
 pub(in crate::deploy) fn functions(owner: &Owner) -> String {
     let Owner {
         mark,
