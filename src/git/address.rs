@@ -1,7 +1,7 @@
-//! Which IP addresses a git host may have, and connecting to one that is allowed.
+//! The IP addresses that a git host may have, and connecting to an allowed one.
 //!
-//! Names are judged by what they resolve to, and the connection goes to the very address that was
-//! judged, so a name that changes its mind in between (DNS rebinding) gains nothing.
+//! Names are judged by the addresses they resolve to, and the connection goes to the very address
+//! that was judged, so a name that changes in between (DNS rebinding) gains nothing.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 use super::error::GitError;
 use super::url::{RepoUrl, UrlError, UrlPolicy};
 
-/// How often a wait looks whether it was cancelled.
+/// The interval at which a wait checks for cancellation.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Where an IP address leads.
+/// The kind of destination of an IP address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Another host, on the internet or in a private network.
     Host,
     /// This machine.
     Loopback,
-    /// Link-local, cloud metadata, multicast, broadcast, unspecified: no git host is there.
+    /// Link-local, cloud metadata, multicast, broadcast, unspecified: never a git host.
     Never,
 }
 
-/// Judges an IP address, looking through IPv4 addresses that are wrapped in IPv6.
+/// Judges an IP address, including IPv4 addresses wrapped in IPv6.
 pub(super) fn reach(ip: IpAddr) -> Reach {
     match ip {
         IpAddr::V4(ip) => reach_v4(ip),
@@ -77,12 +77,12 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
     let [h1, h2] = h.to_be_bytes();
     let last = Ipv4Addr::new(g1, g2, h1, h2);
     match [a, b, c, d, e, f] {
-        // Mapped, translated (SIIT) and compatible IPv4; NAT64, of everybody and of one network.
+        // Mapped, translated (SIIT) and compatible IPv4; NAT64, well-known and network-specific.
         [0, 0, 0, 0, 0, 0xffff | 0]
         | [0, 0, 0, 0, 0xffff, 0]
         | [0x64, 0xff9b, 0, 0, 0, 0]
         | [0x64, 0xff9b, 1, ..] => reach_v4(last),
-        // 6to4 carries its IPv4 address behind the prefix.
+        // 6to4 has its IPv4 address after the prefix.
         [0x2002, high, low, ..] => {
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();
@@ -92,11 +92,11 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
     }
 }
 
-/// Resolves the host of `url` and connects to the first of its addresses that answers; all of
-/// them have to be allowed. Ends within `timeout`, and soon after `cancelled` is set.
+/// Resolves the host of `url` and connects to the first address that answers; all of its addresses
+/// must be allowed. Ends within `timeout`, and soon after `cancelled` is set.
 ///
-/// Resolving and connecting cannot be interrupted, so they happen on a thread that is left behind
-/// when the wait is over.
+/// Resolving and connecting cannot be interrupted, so they run on a thread that is abandoned when
+/// the wait is over.
 pub(super) fn connect(
     url: &RepoUrl,
     policy: &UrlPolicy,
@@ -114,7 +114,7 @@ pub(super) fn connect(
     wait_for(connecting, url, timeout, cancelled)
 }
 
-/// Connects to an address that was judged, as [`connect`] does.
+/// Connects to an address that was already judged, like [`connect`].
 pub(super) fn connect_to(
     url: &RepoUrl,
     address: SocketAddr,
@@ -135,7 +135,7 @@ fn wait_for(
 ) -> Result<Connected, GitError> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // The receiver may have given up; then nobody wants the connection.
+        // The receiver may have given up; then the connection is not needed.
         let _ = sender.send(connecting());
     });
     let deadline = Instant::now() + timeout;
@@ -177,7 +177,7 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// All of a name's addresses have to be allowed: which of them is taken is up to the network.
+/// Requires every address of a name to be allowed, since the network decides which one is used.
 fn judge(addresses: &[SocketAddr], allow_loopback: bool) -> Result<(), UrlError> {
     for address in addresses {
         match reach(address.ip()) {

@@ -1,25 +1,25 @@
-//! The list of names that a host of git:// begins with (gitprotocol-pack(5), "Reference Discovery"). A host
-//! whose own copy is shallow says so there, line by line, and libgit2 cannot read these lines: they are
-//! taken out, and where the history ends is kept for the mirror. Pure.
+//! The ref advertisement that a git:// host starts with (gitprotocol-pack(5), "Reference
+//! Discovery"). A host whose own copy is shallow lists its shallow commits there, in lines that
+//! libgit2 cannot read: they are removed, and the commits are kept for the mirror. Pure.
 
 use std::borrow::Cow;
 
-/// The length of a line's own length, in bytes.
+/// The size of a line's length prefix, in bytes.
 const LENGTH: usize = 4;
-/// The most commits at which a history may end; more is no list of names.
+/// The most shallow commits that are accepted; a list with more is no advertisement.
 const MOST: usize = 1 << 16;
 
 /// The first answer on one connection.
 #[derive(Default)]
 pub(super) struct Advertisement {
-    /// The beginning of a line whose rest has not come.
+    /// The start of a line whose rest has not arrived.
     pending: Vec<u8>,
     is_over: bool,
     ends: Vec<String>,
 }
 
 impl Advertisement {
-    /// What is passed on for `received`.
+    /// Returns the bytes to pass on for `received`.
     pub(super) fn pass<'a>(&mut self, received: &'a [u8]) -> Cow<'a, [u8]> {
         if self.is_over {
             return Cow::Borrowed(received);
@@ -47,7 +47,7 @@ impl Advertisement {
         Cow::Owned(passed)
     }
 
-    /// What is passed on when the host has closed.
+    /// Returns the bytes to pass on when the host has closed.
     pub(super) fn end(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.pending)
     }
@@ -58,13 +58,13 @@ impl Advertisement {
     }
 }
 
-/// The length of the line at the beginning of `bytes`; none while it has not come as a whole, an error
-/// where the list ends.
+/// The length of the line at the start of `bytes`; `None` while it is incomplete, an error at the
+/// end of the list.
 fn first_line(bytes: &[u8]) -> Option<Result<usize, ()>> {
     let digits = std::str::from_utf8(bytes.get(..LENGTH)?).ok();
     match digits.and_then(|digits| usize::from_str_radix(digits, 16).ok()) {
         Some(length) if length >= LENGTH => (bytes.len() >= length).then_some(Ok(length)),
-        // A flush, or nothing of this kind.
+        // A flush packet, or not a line of an advertisement.
         _ => Some(Err(())),
     }
 }

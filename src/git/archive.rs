@@ -1,4 +1,4 @@
-//! A commit's files as a tar stream, straight from the mirror: no work tree in between.
+//! A commit's files as a tar stream, straight from the mirror, without a work tree in between.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -16,7 +16,10 @@ use super::progress::Report;
 use super::tree::{Extent, Kind, Tree, unsafe_path};
 
 impl Mirror {
-    /// [`Tree::archive`] of what is released of `commit`.
+    /// Runs [`Tree::archive`] on the released files of `commit`.
+    ///
+    /// # Errors
+    /// Those of [`Mirror::tree`] and [`Tree::archive`].
     pub fn archive<W: Write>(
         &self,
         commit: &CommitId,
@@ -31,9 +34,13 @@ impl Mirror {
 
 impl Tree {
     /// Writes the files as a tar (GNU long names) to `writer`, each path below `prefix` (empty, or
-    /// relative such as `app-1.0/`). Modes, owners (0) and times (the commit's) are fixed, so that
-    /// the same commit gives the same bytes. `progress` ends it between two pieces; `writer` is
-    /// then left as it is.
+    /// relative such as `app-1.0/`). Modes, owners (0) and times (the commit's) are fixed, so the
+    /// same commit gives the same bytes. `progress` can stop it between two pieces; `writer` then
+    /// keeps what it has.
+    ///
+    /// # Errors
+    /// An object that cannot be read, [`GitError::Archive`] if `writer` fails, and
+    /// [`GitError::Cancelled`].
     pub fn archive<W: Write>(
         &self,
         prefix: &str,
@@ -85,7 +92,7 @@ impl Tree {
     }
 }
 
-/// A content ends with its block.
+/// Pads a content to a full block of 512 bytes.
 fn pad(out: &mut impl Write, size: u64) -> io::Result<()> {
     const BLOCK: [u8; 512] = [0; 512];
     let rest = usize::try_from(size % 512).unwrap_or_default();
@@ -95,7 +102,8 @@ fn pad(out: &mut impl Write, size: u64) -> io::Result<()> {
     }
 }
 
-/// Short targets are written as they are; `append_link` would tidy them (`a//b`, `d/`).
+/// Writes a symlink. Short targets are written unchanged; `append_link` would normalise them
+/// (`a//b`, `d/`).
 fn append_symlink<W: Write>(
     archive: &mut Builder<W>,
     header: &mut Header,

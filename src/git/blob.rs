@@ -1,5 +1,5 @@
-//! The content of one file of a commit: small ones whole, large ones piece by piece, so that memory
-//! stays flat. Both are held against their id; see [`unverified`].
+//! The content of one file of a commit: small ones whole, large ones in pieces, so that memory use
+//! stays flat. Both are verified against their id; see [`unverified`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,22 +13,22 @@ use super::error::{GitError, printable};
 use super::large;
 use super::mirror::Mirror;
 
-/// From this size on a blob is read straight from where it is stored, in bytes. libgit2 maps what it
-/// reads, and two threads that read a pack share what is mapped of it, so that none can let go.
+/// The size from which a blob is read straight from where it is stored, in bytes. libgit2 maps the
+/// pack it reads, and two threads that read one pack share the mapping, so neither can release it.
 const STREAMED: u64 = 64 << 10;
 
-/// How much of packs and their indexes may be mapped into memory at once, in bytes, roughly.
+/// The approximate limit of packs and their indexes mapped into memory at once, in bytes.
 const MAPPED: u64 = 16 << 20;
-/// What reading an object maps beside the object: pages of the index and of the pack.
+/// The bytes mapped besides the object when it is read: pages of the index and of the pack.
 const PAGES: u64 = 8 << 10;
-/// What the system maps at once, in bytes: looking at an object's head maps so much of the object.
+/// The bytes that the system maps at once: reading an object's header maps this much of the object.
 const AROUND: u64 = 64 << 10;
 
-/// How many blobs' sizes are remembered, at about 50 bytes each.
+/// The number of blob sizes that are remembered, at about 50 bytes each.
 const SIZES: usize = 30_000;
 
-/// The sizes of blobs that were looked at. An id is one of a content, so they stay true, in every mirror;
-/// a release lists its tree twice, and the next one has nearly the same blobs.
+/// The sizes of blobs that were read before. An id names one content, so the sizes stay valid, in
+/// every mirror. A release lists its tree twice, and the next release has nearly the same blobs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sizes(Arc<Mutex<HashMap<Oid, u64>>>);
 
@@ -50,8 +50,8 @@ impl Sizes {
     }
 }
 
-/// A repository that objects are read from, many of them. What libgit2 has mapped of a pack it keeps
-/// until the repository is closed, in the end the whole pack; so it is opened anew now and then.
+/// A repository from which many objects are read. libgit2 keeps every part of a pack that it mapped
+/// until the repository is closed, in the end the whole pack; so it is reopened regularly.
 pub(super) struct Opened {
     mirror: Mirror,
     /// The folder with the objects: a linked work tree shares it with its repository.
@@ -60,23 +60,23 @@ pub(super) struct Opened {
     mapped: Cell<u64>,
 }
 
-/// A content, to be read once.
+/// A content that can be read once.
 pub(super) enum Content<'a> {
-    /// All of it.
+    /// The whole content.
     Small(Vec<u8>),
-    /// Piece by piece.
+    /// The content in pieces.
     Large(LargeContent<'a>),
 }
 
-/// A large content. An error is told to the mirror, which is then built anew.
+/// A large content. An error marks the mirror as damaged, so that it is rebuilt.
 pub(super) struct LargeContent<'a> {
     blob: large::Blob,
     opened: &'a Opened,
 }
 
-/// Lets libgit2 read objects without hashing each: its careful SHA-1 (which sees forged collisions)
-/// takes a third of the time of an archive. It has hashed them all when they came; what a disk does to
-/// them later is found by the checksum of their compression, and files are hashed here.
+/// Lets libgit2 read objects without hashing each: its SHA-1 with collision detection takes a third
+/// of the time of an archive. It hashed every object when it was received; damage on disk is found
+/// by the checksum of the compression, and files are hashed here.
 pub(super) fn unverified() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| git2::opts::strict_hash_verification(false));
@@ -94,12 +94,12 @@ impl Opened {
         })
     }
 
-    /// What it is a repository of.
+    /// The mirror that is read.
     pub(super) fn mirror(&self) -> &Mirror {
         &self.mirror
     }
 
-    /// Reads an object of about `size` bytes. `read` has no other way to this repository.
+    /// Reads an object of about `size` bytes. `read` has no other access to this repository.
     pub(super) fn read<T>(
         &self,
         size: u64,
@@ -108,7 +108,8 @@ impl Opened {
         let mut repository = self.repository.borrow_mut();
         let mut mapped = self.mapped.get().saturating_add(PAGES + size);
         if mapped > MAPPED {
-            // Closed before it is opened: what two of them have open stays mapped.
+            // Closed before it is reopened: a mapping that two open repositories share stays
+            // mapped.
             *repository = None;
             mapped = PAGES + size;
         }
@@ -137,7 +138,7 @@ impl Opened {
         Ok(Content::Small(content))
     }
 
-    /// How long the blob `id` is, in bytes.
+    /// The size of the blob `id`, in bytes.
     pub(super) fn size(&self, id: Oid) -> Result<u64, GitError> {
         if let Some(size) = self.mirror.sizes.of(id) {
             return Ok(size);
@@ -149,7 +150,8 @@ impl Opened {
         Ok(size)
     }
 
-    /// What the system refused is no damage, but a pack that is gone is.
+    /// Converts an error of the system. A refusal (memory, descriptors) is no damage, but a missing
+    /// pack is.
     fn failed(&self, cause: io::Error) -> GitError {
         match cause.raw_os_error() {
             Some(_) if cause.kind() != io::ErrorKind::NotFound => {
@@ -161,7 +163,7 @@ impl Opened {
 }
 
 impl LargeContent<'_> {
-    /// The next piece; 0 at the end.
+    /// Reads the next piece; 0 at the end.
     pub(super) fn next(&mut self, buffer: &mut [u8]) -> Result<usize, GitError> {
         let read = self.blob.read(buffer);
         read.map_err(|error| self.opened.failed(error))

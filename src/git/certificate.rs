@@ -1,9 +1,9 @@
-//! A look at an https host's certificate before libgit2 connects.
+//! Verifies an https host's certificate before libgit2 connects.
 //!
-//! libgit2 1.9.7 comes to https through our relay as through a proxy. When it refuses a
-//! certificate there, it frees the connection to the proxy before the TLS connection inside it
+//! libgit2 1.9.7 reaches https through our relay as through a proxy. When it refuses a certificate
+//! there, it frees the connection to the proxy before the TLS connection inside it
 //! (`http_client_connect` in its `httpclient.c`), whose closing then uses the freed one: the fetch
-//! never comes back and cannot be cut. So whoever has a bad certificate is refused here.
+//! never returns and cannot be cut. So a host with a bad certificate is refused here.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +16,11 @@ use super::address;
 use super::error::GitError;
 use super::url::RepoUrl;
 
-/// How often the handshake looks whether it was cancelled.
+/// The interval at which the handshake checks for cancellation.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shakes hands with the host at `address` as libgit2 will, trusting the same authorities. Ends
-/// within about `timeout`, and soon after `cancelled` is set.
+/// Performs the TLS handshake with the host at `address` as libgit2 will, trusting the same
+/// authorities. Ends within about `timeout`, and soon after `cancelled` is set.
 pub(super) fn check(
     url: &RepoUrl,
     address: SocketAddr,
@@ -42,7 +42,7 @@ pub(super) fn check(
     loop {
         match shaken {
             Ok(mut tls) => {
-                // The host may not wait for a farewell.
+                // The host may close without waiting for this.
                 let _ = tls.shutdown();
                 return Ok(());
             }

@@ -17,19 +17,22 @@ pub(super) const FOLDER_MODE: u32 = 0o755;
 pub(super) const FILE_MODE: u32 = 0o644;
 pub(super) const EXECUTABLE_MODE: u32 = 0o755;
 
-/// What a checkout or an archive wrote.
+/// The result of a checkout or an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkout {
-    /// Files and symlinks.
+    /// The number of files and symlinks.
     pub files: u64,
-    /// The files' contents, in bytes.
+    /// The total size of the files' contents, in bytes.
     pub bytes: u64,
-    /// What a person should be told of them.
+    /// Remarks for the user.
     pub notes: Vec<Note>,
 }
 
 impl Mirror {
-    /// [`Tree::checkout`] of what is released of `commit`.
+    /// Runs [`Tree::checkout`] on the released files of `commit`.
+    ///
+    /// # Errors
+    /// Those of [`Mirror::tree`] and [`Tree::checkout`].
     pub fn checkout(&self, commit: &CommitId, into: &Path) -> Result<Checkout, GitError> {
         let mut unheard = |_: &_| ControlFlow::Continue(());
         self.tree(commit, Extent::Released, &mut unheard)?
@@ -38,11 +41,14 @@ impl Mirror {
 }
 
 impl Tree {
-    /// Writes the files into the folder `into`, which has to be empty or absent (its parent has to
-    /// be there). Contents are those of the commit byte for byte: no filter, line ending conversion
-    /// or hook runs. Files are 644 or 755, symlinks stay symlinks.
+    /// Writes the files into the folder `into`, which must be empty or absent (its parent must
+    /// exist). Contents are those of the commit byte for byte: no filter, line ending conversion or
+    /// hook runs. Files are 644 or 755, symlinks stay symlinks.
     ///
-    /// On any error, and when `progress` ends it, what was written is removed again.
+    /// On any error, and when `progress` stops it, everything written is removed again.
+    ///
+    /// # Errors
+    /// [`GitError::Disk`], an object that cannot be read, and [`GitError::Cancelled`].
     pub fn checkout(&self, into: &Path, progress: Report<'_>) -> Result<Checkout, GitError> {
         let created = claim(into).map_err(|cause| GitError::disk(into, cause))?;
         let written = self.write(into, progress);
@@ -52,7 +58,7 @@ impl Tree {
         written
     }
 
-    /// Symlinks come last, so that no file can be written through one.
+    /// Writes symlinks last, so that no file can be written through one.
     fn write(&self, into: &Path, progress: Report<'_>) -> Result<Checkout, GitError> {
         let mut reader = Reader::new(self, progress);
         let at = |path: &Path, cause: io::Error| match cause.kind() {
@@ -89,7 +95,7 @@ impl Tree {
     }
 }
 
-/// Sees to it that the folder is there and empty. True where it was made here.
+/// Ensures that the folder exists and is empty. True if it was created.
 pub(super) fn claim(into: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(FOLDER_MODE).create(into) {
         Ok(()) => return Ok(true),
@@ -105,7 +111,8 @@ pub(super) fn claim(into: &Path) -> io::Result<bool> {
     }
 }
 
-/// Takes back what was written into a folder that was claimed. Best effort: the error that led here is what the caller reports.
+/// Removes everything written into a claimed folder. Best effort: the caller reports the original
+/// error.
 pub(super) fn clear(into: &Path, created: bool) {
     let _ = fs::remove_dir_all(into);
     if !created {

@@ -1,4 +1,4 @@
-//! Commits as a person picks them.
+//! Commits to choose from.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -12,7 +12,7 @@ use super::error::GitError;
 use super::mirror::Mirror;
 use super::object::{self, CommitObject};
 
-/// The most commits that [`Mirror::commits`] gives at once.
+/// The most commits that [`Mirror::commits`] returns at once.
 const MAX_COMMITS: usize = 1000;
 
 /// The full id of a commit that is in a mirror: 40 hex digits.
@@ -20,7 +20,10 @@ const MAX_COMMITS: usize = 1000;
 pub struct CommitId(pub(super) git2::Oid);
 
 impl CommitId {
-    /// Reads a full id of 40 hex digits, such as one that was stored.
+    /// Parses a full id of 40 hex digits, such as a stored one.
+    ///
+    /// # Errors
+    /// [`GitError::InvalidRevision`] for anything else.
     pub fn parse(text: &str) -> Result<Self, GitError> {
         match git2::Oid::from_str(text) {
             Ok(oid) if text.len() == 40 => Ok(Self(oid)),
@@ -50,13 +53,13 @@ impl Serialize for CommitId {
 /// A commit, in the form in which the API and the pages show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Commit {
-    /// The short id, as long as it takes to be unique.
+    /// The short id, as long as it must be to be unique.
     pub commit: String,
     /// The author's name.
     pub author: String,
     /// The message's first paragraph, on one line.
     pub summary: String,
-    /// When it was committed, in the committer's time zone: `2026-11-22 10:00`.
+    /// The commit time, in the committer's time zone: `2026-11-22 10:00`.
     pub date: String,
     /// The full id.
     pub id: CommitId,
@@ -87,9 +90,11 @@ fn date(commit: &CommitObject) -> String {
 }
 
 impl Mirror {
-    /// The last `limit` commits (at most 1,000) that lead to `revision`, newest first, as
-    /// `git log` orders them; fewer where the mirror goes no deeper. Reads without waiting for a
-    /// running fetch.
+    /// The last `limit` commits (at most 1,000) that lead to `revision`, newest first, in the order
+    /// of `git log`; fewer if the mirror goes no deeper. Does not wait for a running fetch.
+    ///
+    /// # Errors
+    /// Those of [`Mirror::resolve`], or a mirror that cannot be read.
     pub fn commits(&self, revision: &str, limit: usize) -> Result<Vec<Commit>, GitError> {
         let start = self.resolve(revision)?;
         let repository = self.open()?;
@@ -98,7 +103,10 @@ impl Mirror {
 }
 
 impl Mirror {
-    /// The commit that is checked out, or that the host shows first.
+    /// The commit that is checked out, or the tip of the host's default branch.
+    ///
+    /// # Errors
+    /// [`GitError::UnknownRevision`] if there is none, or a mirror that cannot be read.
     pub fn head(&self) -> Result<Commit, GitError> {
         let repository = self.open()?;
         match read_head(&repository) {
@@ -126,7 +134,7 @@ fn history(repository: &Repository, start: Oid, limit: usize) -> Result<Vec<Comm
         .collect()
 }
 
-/// Whether `ancestor` is among the commits that lead to `start`.
+/// True if `ancestor` is among the commits that lead to `start`.
 pub(super) fn leads_to(
     repository: &Repository,
     ancestor: Oid,
@@ -141,12 +149,12 @@ pub(super) fn leads_to(
     Ok(false)
 }
 
-/// The commits that lead to one, newest first. Not libgit2's own walk: it does not know where a
-/// shallow repository ends.
+/// The commits that lead to one, newest first. Replaces libgit2's own walk, which does not know
+/// where a shallow repository ends.
 struct Walk<'a> {
     repository: &'a Repository,
     odb: &'a Odb<'a>,
-    /// By time; of two of the same second, the one that was met first.
+    /// Ordered by time; within one second, by the order in which they were found.
     ahead: BinaryHeap<(i64, Reverse<usize>, Oid)>,
     seen: HashSet<Oid>,
 }

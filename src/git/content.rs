@@ -1,5 +1,5 @@
-//! The contents of a tree's files, piece by piece: whoever writes them holds no large file in
-//! memory and can be stopped in the middle of one.
+//! The contents of a tree's files, in pieces, so that a writer holds no large file in memory and
+//! can be stopped in the middle of one.
 
 use super::blob::Content;
 use super::checkout::Checkout;
@@ -7,14 +7,14 @@ use super::error::{GitError, printable};
 use super::progress::{Progress, Pulse, Report, Stage};
 use super::tree::{Entry, Kind, Note, Paths, Tree};
 
-/// What is handed on at once, in bytes.
+/// The size of a piece, in bytes.
 const PIECE: usize = 256 << 10;
-/// A pointer of Git LFS is a small text that begins like this.
+/// The start of a Git LFS pointer, which is a small text file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-/// The longest such pointer, in bytes.
+/// The longest Git LFS pointer, in bytes.
 const LFS_LONGEST: u64 = 1024;
 
-/// Takes one piece of a content.
+/// Receives one piece of a content.
 type Sink<'s> = &'s mut dyn FnMut(&[u8]) -> Result<(), GitError>;
 
 /// Reads the files of a tree and counts them.
@@ -23,7 +23,7 @@ pub(super) struct Reader<'a> {
     pulse: Pulse<'a>,
     done: Progress,
     pointers: Paths,
-    /// For pieces of large files; empty until there is one.
+    /// A buffer for pieces of large files; empty until the first one.
     buffer: Vec<u8>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Hands the content of `entry`, where it is a file, to `sink`.
+    /// Passes the content of `entry` to `sink` if it is a file.
     pub(super) fn read(&mut self, entry: &Entry, sink: Sink<'_>) -> Result<(), GitError> {
         let Kind::File {
             repository,
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         self.pulse.beat(|| self.done.clone())
     }
 
-    /// What was written, once all files are.
+    /// Returns the totals, once all files are written.
     pub(super) fn finish(self) -> Checkout {
         let mut notes = self.tree.notes().to_vec();
         if self.pointers.count > 0 {
@@ -97,7 +97,10 @@ impl<'a> Reader<'a> {
 }
 
 impl Tree {
-    /// What a person should be told of it, pointers of Git LFS included, without writing anything.
+    /// The remarks for the user, Git LFS pointers included, without writing anything.
+    ///
+    /// # Errors
+    /// An object that cannot be read, and [`GitError::Cancelled`].
     pub fn told(&self, progress: Report<'_>) -> Result<Vec<Note>, GitError> {
         let mut reader = Reader::new(self, progress);
         let small =

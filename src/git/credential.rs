@@ -1,4 +1,4 @@
-//! Credentials: what proves to a git host who we are.
+//! Credentials: they prove our identity to a git host.
 
 use std::cell::RefCell;
 
@@ -8,20 +8,20 @@ use super::error::GitError;
 use super::url::{RepoUrl, Scheme};
 use crate::secret::Secret;
 
-/// The user name that git hosts expect over ssh where none is given.
+/// The user name that git hosts expect over ssh if none is given.
 const SSH_USER: &str = "git";
-/// The user name sent with a token where none is given; the usual hosts look at the token alone.
+/// The user name sent with a token if none is given; most hosts check only the token.
 const TOKEN_USER: &str = "git";
 
-/// What a git host is shown. Secrets never appear in messages.
+/// A credential for a git host. Secrets never appear in messages.
 #[derive(Clone, Debug, Default)]
 pub enum GitCredential {
-    /// Nothing: a public repository.
+    /// No credential: a public repository.
     #[default]
     None,
     /// An access token, for https.
     Token {
-        /// The user name that goes with it, where the host wants one.
+        /// The user name, if the host requires one.
         user: Option<String>,
         /// The token.
         token: Secret<String>,
@@ -35,17 +35,17 @@ pub enum GitCredential {
     },
     /// A private key held in memory, for ssh.
     SshKey {
-        /// The user name; else the address's, else `git`.
+        /// The user name; else the one in the address, else `git`.
         user: Option<String>,
         /// The private key, in OpenSSH, PEM or PKCS8 form.
         key: Secret<String>,
-        /// The key's passphrase, where it is encrypted.
+        /// The key's passphrase, if it is encrypted.
         passphrase: Option<Secret<String>>,
     },
 }
 
 impl GitCredential {
-    /// Whether this kind of credential may travel to this kind of address.
+    /// Checks that this kind of credential may be sent to this kind of address.
     pub(super) fn check(&self, url: &RepoUrl) -> Result<(), GitError> {
         let reason = match (self, url.scheme) {
             (Self::None, _) | (_, Scheme::Local) => return Ok(()),
@@ -63,7 +63,7 @@ impl GitCredential {
         })
     }
 
-    /// The user name for ssh: the credential's, else the address's, else `git`.
+    /// The user name for ssh: from the credential, else from the address, else `git`.
     pub(super) fn ssh_user<'a>(&'a self, url: &'a RepoUrl) -> &'a str {
         let own = match self {
             Self::SshKey { user, .. } => user.as_deref(),
@@ -73,7 +73,7 @@ impl GitCredential {
         own.or(url.user.as_deref()).unwrap_or(SSH_USER)
     }
 
-    /// Bytes that tell two credentials apart, so that a mirror fetched with one is not read with
+    /// Bytes that distinguish two credentials, so that a mirror fetched with one is not read with
     /// another.
     pub(super) fn identity(&self) -> String {
         match self {
@@ -85,7 +85,7 @@ impl GitCredential {
     }
 }
 
-/// Answers libgit2, which asks again and again after a refusal: each credential is shown once.
+/// Presents the credential to libgit2, which asks again after every refusal: it is sent once.
 pub(super) struct Presenter<'a> {
     credential: &'a GitCredential,
     url: &'a RepoUrl,
@@ -94,7 +94,7 @@ pub(super) struct Presenter<'a> {
 }
 
 impl<'a> Presenter<'a> {
-    /// `refusal` receives why the login failed, when it did.
+    /// `refusal` receives the reason if the login failed.
     pub(super) fn new(
         credential: &'a GitCredential,
         url: &'a RepoUrl,
@@ -108,7 +108,7 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    /// The answer to one question of libgit2.
+    /// Answers one request of libgit2.
     pub(super) fn answer(&mut self, allowed: CredentialType) -> Result<Cred, git2::Error> {
         let user = self.credential.ssh_user(self.url);
         if allowed.is_username() && !allowed.is_user_pass_plaintext() {

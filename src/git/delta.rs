@@ -1,5 +1,5 @@
-//! An object that a pack has as its difference to another one, put together piece by piece
-//! (gitformat-pack(5), "Deltified representation").
+//! An object stored as a delta against another one, rebuilt in pieces (gitformat-pack(5),
+//! "Deltified representation").
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,32 +7,32 @@ use std::os::unix::fs::FileExt as _;
 
 use super::pack::{byte, malformed};
 
-/// Set in an instruction that copies.
+/// The bit that marks a copy instruction.
 const COPY: u8 = 0x80;
-/// What an instruction copies that names no length, in bytes.
+/// The length of a copy instruction that names none, in bytes.
 const COPY_ALL: u64 = 0x10000;
 
-/// The object, read from its base and the instructions that make it of that.
+/// The object, read from its base and its delta.
 pub(super) struct Patched<D> {
     base: File,
     base_size: u64,
     difference: D,
     step: Step,
-    /// How many bytes of it are still to come.
+    /// The bytes that are still to come.
     left: u64,
 }
 
-/// What is left of the instruction that is being followed.
+/// The rest of the current instruction.
 #[derive(Clone, Copy)]
 enum Step {
-    /// So many bytes of the base from there on.
+    /// Copy `length` bytes of the base, starting at `from`.
     Copy { from: u64, length: u64 },
-    /// So many bytes of the difference.
+    /// Insert `length` bytes of the delta.
     Insert { length: u64 },
 }
 
 impl<D: Read> Patched<D> {
-    /// The object that `difference` makes of all that is in `base`.
+    /// The object that the delta `difference` makes of the whole `base`.
     pub(super) fn new(base: File, mut difference: D) -> io::Result<Self> {
         let base_size = base.metadata()?.len();
         if size(&mut difference)? != base_size {
@@ -56,7 +56,7 @@ impl<D: Read> Patched<D> {
             }
             return Ok(Step::Insert { length });
         }
-        // Bits say which bytes of the offset, and then of the length, follow.
+        // Bits tell which bytes of the offset, and then of the length, follow.
         let mut part = |bits: std::ops::Range<u32>| -> io::Result<u64> {
             let mut value = 0;
             for bit in bits.clone() {
@@ -110,7 +110,7 @@ impl<D: Read> Read for Patched<D> {
     }
 }
 
-/// A length: seven bits a byte, the low ones first.
+/// A length: seven bits per byte, the low ones first.
 fn size(reader: &mut impl Read) -> io::Result<u64> {
     let mut size = 0;
     for shift in (0..63).step_by(7) {
@@ -160,14 +160,14 @@ mod tests {
     fn what_a_difference_cannot_say_is_an_error() {
         let size = BASE.len() as u8;
         for (difference, kind) in [
-            // Of another base; past the end of the base; an unknown instruction; a length without
-            // end.
+            // Another base; a copy past the end of the base; an unknown instruction; a length
+            // without an end.
             (&[size + 1, 1, 0x90, 1][..], io::ErrorKind::InvalidData),
             (&[size, 9, 0x91, size - 1, 9], io::ErrorKind::InvalidData),
             (&[size, 9, 0x80], io::ErrorKind::InvalidData),
             (&[size, 9, 0], io::ErrorKind::InvalidData),
             (&[0xff; 20], io::ErrorKind::InvalidData),
-            // Cut in a length, before an instruction, in one, in an insertion.
+            // Truncated in a length, before an instruction, within one, within an insertion.
             (&[size], io::ErrorKind::UnexpectedEof),
             (&[size, 9], io::ErrorKind::UnexpectedEof),
             (&[size, 9, 0x91], io::ErrorKind::UnexpectedEof),

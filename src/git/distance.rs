@@ -1,4 +1,4 @@
-//! How far two commits are apart.
+//! The distance between two commits.
 
 use git2::ErrorCode;
 
@@ -6,7 +6,7 @@ use super::commit::CommitId;
 use super::error::GitError;
 use super::mirror::Mirror;
 
-/// The commits that lie between two others.
+/// The number of commits between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Distance {
     /// Commits that lead to the second one and not to the first.
@@ -17,10 +17,10 @@ pub struct Distance {
 
 impl Mirror {
     /// The commits between `from` and `to`, as `git rev-list --left-right --count from...to` counts
-    /// them; `None` where the mirror does not have both. Reads what is there, and fetches nothing.
+    /// them; `None` if the mirror does not have both. Never fetches.
     ///
     /// # Errors
-    /// Those of a mirror that cannot be read.
+    /// A mirror that cannot be read.
     pub fn distance(&self, from: &CommitId, to: &CommitId) -> Result<Option<Distance>, GitError> {
         let repository = self.open()?;
         let has = |id: &CommitId| repository.find_commit(id.0).is_ok();

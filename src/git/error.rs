@@ -1,4 +1,4 @@
-//! What can go wrong with git, in words for a person, and how libgit2's errors become it.
+//! Git failures, worded for the user, and the conversion of libgit2's errors.
 
 use std::io;
 use std::path::Path;
@@ -8,37 +8,38 @@ use git2::{ErrorClass, ErrorCode};
 
 use super::url::{RepoUrl, UrlError};
 
-/// How much of a text from outside is repeated in a message, in characters.
+/// The most characters of a foreign text that are repeated in a message.
 const MAX_QUOTE: usize = 300;
 
-/// Why a git operation failed. Messages name the repository, revision or path, and no secret.
+/// The reason a git operation failed. Messages name the repository, revision or path, and no
+/// secret.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// The address is not allowed, by its text or by what its name resolves to.
+    /// The address is not allowed, by its text or by the addresses its name resolves to.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// The git host refused the credential, or asks for one and none was given.
+    /// The git host refused the credential, or requires one and none was given.
     #[error("{url}: the git host refused the login: {reason}")]
     Authentication {
         /// The repository.
         url: String,
-        /// What was refused or missing.
+        /// The refused or missing credential.
         reason: String,
     },
-    /// A credential that this kind of address cannot or must not carry.
+    /// A credential that cannot or must not be sent to this kind of address.
     #[error("{url}: {reason}")]
     UnfitCredential {
         /// The repository.
         url: String,
-        /// Why it does not fit.
+        /// The reason it does not fit.
         reason: &'static str,
     },
-    /// No connection to the git host, or it broke.
+    /// The git host could not be reached, or the connection broke.
     #[error("{url}: the git host cannot be reached: {reason}")]
     Unreachable {
         /// The repository.
         url: String,
-        /// What the system or the host said.
+        /// The message of the system or the host.
         reason: String,
     },
     /// The git host did not answer in time.
@@ -46,7 +47,7 @@ pub enum GitError {
     TimedOut {
         /// The repository.
         url: String,
-        /// How long was waited.
+        /// The time waited.
         after: Duration,
     },
     /// No ssh host key has been accepted for this host yet.
@@ -54,10 +55,10 @@ pub enum GitError {
     UnknownHostKey {
         /// The repository.
         url: String,
-        /// What it offers, as `SHA256:…`.
+        /// The offered key, as `SHA256:…`.
         fingerprint: String,
     },
-    /// The host shows another ssh key than the accepted one.
+    /// The host offers another ssh key than the accepted one.
     #[error(
         "{url}: the git host's ssh key has changed: accepted was {pinned}, it now offers {offered}"
     )]
@@ -74,18 +75,18 @@ pub enum GitError {
     CertificateNotTrusted {
         /// The repository.
         url: String,
-        /// What the check found.
+        /// The result of the check.
         reason: String,
     },
-    /// The progress callback asked to stop.
+    /// The progress callback requested a stop.
     #[error("cancelled")]
     Cancelled,
-    /// The host answers, but there is no repository, or this login may not see it.
+    /// The host answers, but the repository does not exist, or this login may not see it.
     #[error("{url}: there is no such repository, or this login may not see it: {reason}")]
     NotARepository {
         /// The repository.
         url: String,
-        /// What the host said.
+        /// The host's message.
         reason: String,
     },
     /// The repository has not been fetched yet.
@@ -94,15 +95,15 @@ pub enum GitError {
         /// The repository.
         url: String,
     },
-    /// No branch, tag or commit of that name.
+    /// No branch, tag or commit has that name.
     #[error("{url}: there is no branch, tag or commit {revision:?}")]
     UnknownRevision {
         /// The repository.
         url: String,
-        /// What was asked for.
+        /// The requested revision.
         revision: String,
     },
-    /// A full id of a commit that is neither in the mirror nor given by the host.
+    /// The full id of a commit that is neither in the mirror nor served by the host.
     #[error(
         "{url}: no branch or tag leads to the commit {commit}; if one did, it was force-pushed or deleted since"
     )]
@@ -112,10 +113,10 @@ pub enum GitError {
         /// The commit's id.
         commit: String,
     },
-    /// Not the name of a branch, tag or commit at all.
+    /// Not a valid name of a branch, tag or commit.
     #[error("{revision:?} is not the name of a branch, tag or commit")]
     InvalidRevision {
-        /// What was asked for, cut to a readable length.
+        /// The requested revision, cut to a readable length.
         revision: String,
     },
     /// A path in the repository that must not be written.
@@ -125,7 +126,7 @@ pub enum GitError {
         commit: String,
         /// The path in the repository.
         path: String,
-        /// Why it is refused.
+        /// The reason it is refused.
         reason: &'static str,
     },
     /// More than a limit of the settings allows.
@@ -133,35 +134,36 @@ pub enum GitError {
     TooLarge {
         /// The commit's id or the repository.
         what: String,
-        /// Which limit.
+        /// The limit that was passed.
         limit: Limit,
-        /// How many it has at least: counting ended there.
+        /// The count so far; counting stopped there.
         count: u64,
-        /// The most that is allowed.
+        /// The limit's value.
         most: u64,
     },
-    /// A submodule cannot be put in its place.
+    /// A submodule cannot be checked out.
     #[error("submodule {path:?}: {cause}")]
     Submodule {
-        /// Its folder.
+        /// The submodule's folder.
         path: String,
-        /// Why not.
+        /// The cause.
         cause: Box<GitError>,
     },
-    /// The mirror is damaged. The next fetch builds it anew.
+    /// The mirror is damaged. The next fetch rebuilds it.
     #[error("{url}: the mirror is damaged and will be built anew by the next fetch: {reason}")]
     BrokenMirror {
         /// The repository.
         url: String,
-        /// What is damaged.
+        /// The damage.
         reason: String,
     },
-    /// The repository holds an object that libgit2 cannot read. The host has it so; the mirror is whole.
+    /// The repository holds an object that libgit2 cannot read. The host has the same bytes; the
+    /// mirror is intact.
     #[error("{url}: the repository holds an object that cannot be read: {reason}")]
     Malformed {
         /// The repository.
         url: String,
-        /// What libgit2 said.
+        /// The message of libgit2.
         reason: String,
     },
     /// A file could not be read or written on this machine.
@@ -169,35 +171,35 @@ pub enum GitError {
     Disk {
         /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The receiver of an archive did not take it.
+    /// The receiver of an archive failed.
     #[error("the archive of {commit} could not be written: {cause}")]
     Archive {
         /// The commit's id.
         commit: String,
-        /// What the writer said.
+        /// The error of the writer.
         cause: io::Error,
     },
-    /// Anything else that libgit2 said.
+    /// Any other error of libgit2.
     #[error("{url}: {reason}")]
     Git {
         /// The repository.
         url: String,
-        /// What libgit2 said.
+        /// The message of libgit2.
         reason: String,
     },
 }
 
-/// What is limited by a setting.
+/// A limit that a setting defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// How many files, folders and symlinks a commit has.
+    /// The number of files, folders and symlinks of a commit.
     Files,
-    /// How large the files of a commit are together.
+    /// The total size of a commit's files, in bytes.
     Bytes,
-    /// How much one fetch receives.
+    /// The bytes that one fetch receives.
     FetchBytes,
 }
 
@@ -211,7 +213,7 @@ impl Limit {
         }
     }
 
-    /// Refuses a `count` past `most`.
+    /// Refuses a `count` above `most`.
     pub(super) fn hold(
         self,
         count: u64,
@@ -258,7 +260,7 @@ impl GitError {
         }
     }
 
-    /// Whether what was asked for is not there, rather than out of reach.
+    /// True if the requested revision does not exist, rather than being out of reach.
     pub fn is_unknown(&self) -> bool {
         matches!(
             self,
@@ -266,7 +268,7 @@ impl GitError {
         )
     }
 
-    /// An error met while reading a mirror: objects that should be there are not.
+    /// Converts an error from reading a mirror: objects that should exist are missing.
     pub(super) fn reading(url: &RepoUrl, error: &git2::Error) -> Self {
         let (url, reason) = (url.as_str().to_owned(), printable(error.message()));
         match is_malformed(error) {
@@ -275,8 +277,7 @@ impl GitError {
         }
     }
 
-    /// What is told of a mirror that was just built: whatever is wrong with it is wrong with the
-    /// repository.
+    /// Converts an error about a mirror that was just built: the fault is then in the repository.
     pub(super) fn of_new_mirror(self) -> Self {
         match self {
             Self::BrokenMirror { url, reason } => Self::Git { url, reason },
@@ -284,7 +285,7 @@ impl GitError {
         }
     }
 
-    /// An error met while fetching.
+    /// Converts an error from fetching.
     pub(super) fn fetching(url: &RepoUrl, error: &git2::Error) -> Self {
         let reason = printable(error.message());
         let text = reason.to_ascii_lowercase();
@@ -329,10 +330,10 @@ impl GitError {
     }
 }
 
-/// Whether libgit2 could not make sense of an object that is there, byte for byte as the host sent it.
+/// True if libgit2 could not parse an object that is byte for byte as the host sent it.
 fn is_malformed(error: &git2::Error) -> bool {
     match error.class() {
-        // Whose name or address it could not parse.
+        // A person whose name or address it could not parse.
         ErrorClass::Invalid => error.message().contains("signature"),
         ErrorClass::Object | ErrorClass::Tree | ErrorClass::Tag => {
             error.code() == ErrorCode::Invalid || error.message().contains("failed to parse")
@@ -359,7 +360,7 @@ fn says_bad_key(text: &str) -> bool {
     text.contains("private key") || text.contains("public key") || text.contains("key file")
 }
 
-/// A text from outside, fit for a message: no control characters, and not too long.
+/// A foreign text made fit for a message: without control characters, and not too long.
 pub(super) fn printable(text: &str) -> String {
     let is_hidden = |letter: char| {
         letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

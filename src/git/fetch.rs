@@ -22,44 +22,44 @@ use super::relay::{Cutter, Relay};
 use super::url::{RepoUrl, Scheme};
 use super::{address, certificate, host_key};
 
-/// The depth that means everything there is.
+/// The depth that means the whole history.
 pub(super) const WHOLE: i32 = 0;
 /// The depth that makes a shallow repository whole.
 pub(super) const UNSHALLOW: i32 = i32::MAX;
 
-/// How often a host is asked that ends its answer before it has begun.
+/// The number of attempts if a host closes before its answer begins.
 const TRIES: usize = 3;
-/// What libgit2 says of that.
+/// The message of libgit2 in that case.
 const NO_ANSWER: &str = "could not read from remote repository";
 
-/// What one fetch is about.
+/// The parameters of one fetch.
 pub(super) struct Errand<'a> {
     pub(super) source: &'a Source,
     pub(super) options: &'a MirrorOptions,
-    /// How many commits of each name, [`WHOLE`] or [`UNSHALLOW`].
+    /// The number of commits per name, [`WHOLE`] or [`UNSHALLOW`].
     pub(super) depth: i32,
     pub(super) layout: Layout,
 }
 
 impl Errand<'_> {
-    /// Whether the address and the credential are allowed. Nothing is opened before.
+    /// Checks that the address and the credential are allowed, before anything is opened.
     pub(super) fn check(&self) -> Result<(), GitError> {
         self.source.url.check(&self.options.policy)?;
         self.source.credential.check(&self.source.url)
     }
 }
 
-/// Where the host's names go.
+/// The local names of the host's refs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// They are the repository's own; it has no others.
+    /// The host's refs are the repository's own; it has no others.
     Mirror,
     /// Branches are those of the remote `origin`; the repository has branches of its own.
     Clone,
 }
 
 impl Layout {
-    /// The local name of the host's `name`; none for what is not fetched.
+    /// The local name of the host's `name`; `None` if it is not fetched.
     fn local(self, name: &str) -> Option<String> {
         match (self, name.strip_prefix("refs/heads/")) {
             _ if name.ends_with("^{}") => None,
@@ -69,7 +69,7 @@ impl Layout {
         }
     }
 
-    /// What is fetched by name, and deleted here where the host has it no more.
+    /// The refs that are fetched, and deleted here if the host has deleted them.
     fn refspecs(self) -> &'static [&'static str] {
         match self {
             Self::Mirror => &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"],
@@ -77,7 +77,7 @@ impl Layout {
         }
     }
 
-    /// The tags beside: a clone keeps those of its own.
+    /// The handling of tags: a clone keeps tags of its own.
     fn tags(self) -> AutotagOption {
         match self {
             Self::Mirror => AutotagOption::None,
@@ -86,7 +86,7 @@ impl Layout {
     }
 }
 
-/// Makes the empty bare repository that [`run`] fills.
+/// Creates the empty bare repository that [`run`] fills.
 pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).external_template(false);
@@ -96,11 +96,11 @@ pub(super) fn create(path: &Path, url: &RepoUrl) -> Result<(), GitError> {
         .map_err(|error| GitError::fetching(url, &error))
 }
 
-/// What the fetching thread and the caller's thread share.
+/// State shared by the fetching thread and the caller's thread.
 #[derive(Default)]
 struct Watch {
     cancelled: AtomicBool,
-    /// How many bytes had come when they were too many; else 0.
+    /// The bytes received when they exceeded the limit; else 0.
     received: AtomicU64,
     progress: Mutex<Progress>,
     cutter: Mutex<Option<Cutter>>,
@@ -128,7 +128,7 @@ impl Watch {
         }
     }
 
-    /// From here on cancelling cuts the relay.
+    /// Lets cancelling cut the relay from here on.
     fn arm(&self, cutter: Cutter) {
         *self.cutter.lock().unwrap_or_else(PoisonError::into_inner) = Some(cutter);
         if self.is_cancelled() {
@@ -138,7 +138,7 @@ impl Watch {
 }
 
 /// Fetches into the bare repository at `path`. libgit2 works on a thread of its own, so that
-/// `progress` is heard also while the host is silent.
+/// `progress` is called even while the host is silent.
 pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Result<(), GitError> {
     let watch = Watch::default();
     thread::scope(|scope| {
@@ -159,7 +159,7 @@ pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Res
                 reason: "the git host sent something that cannot be read".to_owned(),
             })
         });
-        // One more call, so that a short fetch reports how it ended.
+        // One more call, so that a short fetch reports its end.
         if outcome.is_ok() && progress(&watch.snapshot()).is_break() {
             return Err(GitError::Cancelled);
         }
@@ -167,25 +167,24 @@ pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Res
     })
 }
 
-/// Where libgit2 connects to, and how.
+/// The address that libgit2 connects to.
 pub(super) struct Target {
     pub(super) url: String,
     proxy: Option<String>,
 }
 
 impl Target {
-    /// The address by way of a relay on `port`: as a proxy for https, else in place of
-    /// the host.
+    /// The address by way of a relay on `port`: as a proxy for https, else in place of the host.
     pub(super) fn through(url: &RepoUrl, credential: &GitCredential, port: u16) -> Self {
         let relay = format!("127.0.0.1:{port}");
         let user = credential.ssh_user(url);
         let path = url.sent_path();
         let (url, proxy) = match url.scheme {
             Scheme::Https => (without_user(url), Some(format!("http://{relay}"))),
-            // libgit2 ignores a proxy for plain http and would connect by itself.
+            // libgit2 ignores a proxy for plain http and would connect directly.
             Scheme::Http => (format!("http://{relay}{path}"), None),
             Scheme::Git => (format!("git://{relay}{path}"), None),
-            // libgit2 would look for a query in an `ssh://` one.
+            // libgit2 would look for a query in an `ssh://` address.
             Scheme::Ssh | Scheme::Scp => (format!("[{user}@{relay}]:{path}"), None),
             Scheme::Local => (path.into_owned(), None),
         };
@@ -193,7 +192,7 @@ impl Target {
     }
 }
 
-/// https: the user travels in the credential.
+/// The https address without the user, who is sent in the credential.
 fn without_user(url: &RepoUrl) -> String {
     let host = url.host().unwrap_or_default();
     let host = if host.contains(':') {
@@ -204,8 +203,9 @@ fn without_user(url: &RepoUrl) -> String {
     format!("https://{host}:{}{}", url.port(), url.path)
 }
 
-/// Over http a host forgets between its answers which names it has shown: where a branch is
-/// force-pushed in between, it gives no pack, and libgit2 does not repeat why.
+/// Transfers, and tries again if the host gave no answer. Over http a host forgets between its
+/// answers which names it has shown: if a branch is force-pushed in between, it sends no pack, and
+/// libgit2 does not report the reason.
 fn transfer_patiently(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
     let forgets = matches!(errand.source.url.scheme, Scheme::Http | Scheme::Https);
     for _ in 1..TRIES {
@@ -319,9 +319,9 @@ fn download(
         .download_tags(errand.layout.tags())
         .depth(errand.depth)
         .follow_redirects(match source.url.scheme {
-            // The relay refuses what leads to another host.
+            // The relay refuses redirects to another host.
             Scheme::Https => RemoteRedirect::Initial,
-            // libgit2 would follow without it.
+            // libgit2 would follow redirects without this.
             _ => RemoteRedirect::None,
         });
     if let Some(proxy) = &target.proxy {
@@ -331,13 +331,13 @@ fn download(
     }
     remote.download(errand.layout.refspecs(), Some(&mut options))?;
     let default_branch = remote.default_branch().ok();
-    // The names move only when all objects are here, so it is over with the network.
+    // The names move only when all objects are here, so the network is no longer needed.
     remote.disconnect()?;
     if watch.is_cancelled() {
         return Err(git2::Error::from_str("cancelled"));
     }
-    // Deletes first, for `a` may have made room for `a/b`. libgit2 does both, for git2 reads no name
-    // that is not UTF-8.
+    // Deletes first, since `a` may have been replaced by `a/b`. libgit2 does both, because git2
+    // cannot read a name that is not UTF-8.
     remote.prune(None)?;
     remote.update_tips(
         None,
@@ -359,7 +359,8 @@ fn download(
     Ok(())
 }
 
-/// Notes in the repository at `path` that its history ends with the commits `ends`, as the host's does.
+/// Records in the repository at `path` that its history ends with the commits `ends`, as on the
+/// host.
 fn end_history(path: &Path, ends: &[String]) -> Result<(), GitError> {
     if ends.is_empty() {
         return Ok(());
@@ -381,14 +382,14 @@ fn end_history(path: &Path, ends: &[String]) -> Result<(), GitError> {
         return Ok(());
     }
     let text: String = all.iter().flat_map(|id| [id, "\n"]).collect();
-    // Read by others meanwhile.
+    // Others may read the file meanwhile.
     let new = folder.join("shallow.lock");
     fs::write(&new, text)
         .and_then(|()| fs::rename(&new, &file))
         .map_err(at)
 }
 
-/// A local repository has to lie below an allowed folder also when its links are followed.
+/// Checks that a local repository lies below an allowed folder after its links are resolved, too.
 fn check_folder(errand: &Errand<'_>) -> Result<(), GitError> {
     let url = &errand.source.url;
     let real = Path::new(&url.path)

@@ -1,35 +1,35 @@
 //! Answers of plain http that end with their connection (RFC 9112, section 6.3, rule 8), as CGI
-//! behind HTTP/1.0 gives them. libgit2 takes an answer with neither `Content-Length` nor
-//! `Transfer-Encoding` for an empty one; so it is passed on in chunks. Pure.
+//! behind HTTP/1.0 sends them. libgit2 takes an answer with neither `Content-Length` nor
+//! `Transfer-Encoding` for an empty one, so it is passed on in chunks. Pure.
 
 use std::borrow::Cow;
 
-/// The longest head that is looked at, in bytes.
+/// The longest head that is parsed, in bytes.
 const LONGEST_HEAD: usize = 64 << 10;
-/// What libgit2 gets in place of a redirect.
+/// The answer that libgit2 gets in place of a redirect.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 502 Redirect Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The first answer on one connection. A host that ends answers by closing has no second.
+/// The first answer on one connection. A host that ends answers by closing sends no second one.
 pub(super) enum Framing {
     /// The head so far.
     Head(Vec<u8>),
-    /// The host says itself where the answer ends.
+    /// The host delimits the answer itself.
     AsItIs,
-    /// We do.
+    /// The answer is passed on in chunks.
     Chunked,
-    /// It was answered in the host's place; what it says no longer counts.
+    /// The answer was replaced; the rest of the host's bytes is dropped.
     Over,
 }
 
 impl Framing {
-    /// For a connection on which nothing came yet.
+    /// The state of a connection on which nothing has arrived.
     pub(super) fn new() -> Self {
         Self::Head(Vec::new())
     }
 
-    /// What is passed on for `received`; nothing while the head is incomplete.
+    /// Returns the bytes to pass on for `received`; nothing while the head is incomplete.
     pub(super) fn pass<'a>(&mut self, received: &'a [u8]) -> Cow<'a, [u8]> {
         let head = match self {
             Self::AsItIs => return Cow::Borrowed(received),
@@ -59,7 +59,7 @@ impl Framing {
         Cow::Owned(whole)
     }
 
-    /// What is passed on when the host has closed.
+    /// Returns the bytes to pass on when the host has closed.
     pub(super) fn end(&mut self) -> Cow<'static, [u8]> {
         match self {
             Self::Head(head) => Cow::Owned(std::mem::take(head)),
@@ -69,8 +69,8 @@ impl Framing {
     }
 }
 
-/// Whether the answer is a redirect. libgit2 would follow it by itself, past the relay: it counts
-/// every port of the relay's own address as the same host.
+/// True if the answer is a redirect. libgit2 would follow it directly, past the relay: it takes
+/// every port of the relay's address for the same host.
 fn leads_elsewhere(head: &[u8]) -> bool {
     let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(1..));
     status.is_some_and(|status| {
@@ -79,7 +79,7 @@ fn leads_elsewhere(head: &[u8]) -> bool {
     })
 }
 
-/// The head (without its empty line) that announces chunks, where the body would end with the
+/// The head (without its empty line) that announces chunks, if the body would end with the
 /// connection.
 fn with_chunks(head: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(head).ok()?;

@@ -1,5 +1,5 @@
-//! Is a mirror whole? What a killed fetch leaves behind is swept, what cannot be trusted is built
-//! anew.
+//! Checks that a mirror is intact. Leftovers of a killed fetch are removed, and a mirror that
+//! cannot be trusted is rebuilt.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,18 +13,19 @@ use super::object::{self, CommitObject};
 use super::progress::{Progress, Pulse, Report};
 use super::url::RepoUrl;
 
-/// A file in a mirror that says: an object could not be read, build me anew.
+/// The file that marks a mirror as damaged: an object could not be read, so the next fetch rebuilds
+/// it.
 const MARK: &str = "longshore-damaged";
 /// The length of the hash at the end of a pack, in bytes.
 const HASH_LENGTH: usize = 20;
 
-/// Marks the mirror as damaged. Best effort: the error that led here is what the caller reports.
+/// Marks the mirror as damaged. Best effort: the caller reports the original error.
 pub(super) fn mark(mirror: &Path) {
     let _ = File::create(mirror.join(MARK));
 }
 
-/// Removes lock files and half packs that a killed fetch left. Call it only under the mirror's
-/// lock: nobody else writes there.
+/// Removes lock files and partial packs that a killed fetch left. Call it only under the mirror's
+/// lock, which excludes other writers.
 pub(super) fn sweep(mirror: &Path) -> Result<(), GitError> {
     sweep_folder(mirror).map_err(|cause| GitError::disk(mirror, cause))
 }
@@ -35,7 +36,8 @@ fn sweep_folder(folder: &Path) -> io::Result<()> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if entry.file_type()?.is_dir() {
-            // Loose objects are written aside and renamed; their folders hold nothing to sweep.
+            // Loose objects are written elsewhere and renamed; their folders hold nothing to
+            // remove.
             if name.len() != 2 {
                 sweep_folder(&entry.path())?;
             }
@@ -46,9 +48,8 @@ fn sweep_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Checks what is cheap to check: every pack is as long as its index says and ends with the hash
-/// that the index names, and every name leads to a commit whose tree is there.
-/// `progress` ends a long look.
+/// Runs the cheap checks: every pack has the length and ends with the hash that its index names,
+/// and every name leads to a commit whose tree exists. `progress` can stop a long check.
 pub(super) fn check(mirror: &Path, url: &RepoUrl, progress: Report<'_>) -> Result<(), GitError> {
     let damaged = |reason: String| GitError::BrokenMirror {
         url: url.as_str().to_owned(),
@@ -87,7 +88,7 @@ fn last_bytes(path: &Path, length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The outer error is that somebody ended it.
+/// The outer error is a cancellation.
 fn check_names(mirror: &Path, pulse: &mut Pulse<'_>) -> Result<Result<(), git2::Error>, GitError> {
     open_every_owner();
     let names = Repository::open_bare(mirror).and_then(|repository| {
@@ -114,8 +115,8 @@ fn check_names(mirror: &Path, pulse: &mut Pulse<'_>) -> Result<Result<(), git2::
     Ok(Ok(()))
 }
 
-/// A tag may name a tree or a file; it is whole when it leads somewhere. A malformed commit is the
-/// host's, and as whole as it ever was.
+/// Checks that a name leads somewhere. A tag may name a tree or a file. A malformed commit came
+/// from the host in that form, and is no damage.
 fn leads_somewhere(odb: &Odb<'_>, target: Oid) -> Result<(), git2::Error> {
     let Some(id) = object::commit_of(odb, target)? else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! A git host's ssh key: shown to a person, pinned, and compared at every fetch.
+//! A git host's ssh key: shown to the user, pinned, and compared at every fetch.
 
 use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
@@ -24,8 +24,11 @@ pub struct HostKey {
     pub kind: String,
 }
 
-/// Asks the git host of an ssh address for its key, for a person to accept. Nothing is
-/// authenticated. Ends within about `timeout`.
+/// Fetches the host key of an ssh address, for the user to accept. Nothing is authenticated. Ends
+/// within about `timeout`.
+///
+/// # Errors
+/// An address that is not allowed or not over ssh, and a host that does not answer.
 pub fn host_key(url: &RepoUrl, policy: &UrlPolicy, timeout: Duration) -> Result<HostKey, GitError> {
     url.check(policy)?;
     if !url.is_ssh() {
@@ -57,8 +60,8 @@ pub fn host_key(url: &RepoUrl, policy: &UrlPolicy, timeout: Duration) -> Result<
     }
 }
 
-/// The check of one connection: https is left to libgit2, an ssh key has to be the pinned one.
-/// `refusal` receives the error when it is not.
+/// Checks the certificate or key of one connection: https is left to libgit2, an ssh key must be
+/// the pinned one. `refusal` receives the error if it is not.
 pub(super) fn check(
     url: &RepoUrl,
     pinned: Option<&str>,
@@ -95,8 +98,8 @@ fn read(cert: &Cert<'_>) -> Option<HostKey> {
     Some(HostKey { fingerprint, kind })
 }
 
-/// A public key in ssh's wire form begins with its kind, a string with its length before it (RFC
-/// 4253, section 6.6).
+/// The key type of a public key in ssh's wire form, which begins with it as a length-prefixed
+/// string (RFC 4253, section 6.6).
 fn kind_of(wire: &[u8]) -> Option<String> {
     let (length, rest) = wire.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;

@@ -1,5 +1,5 @@
-//! Large blobs, piece by piece, from wherever git keeps them: as they are in a pack, as a difference
-//! there, or as a file of their own.
+//! Large blobs in pieces, from any of git's storage forms: whole in a pack, as a delta in a pack,
+//! or as a loose object.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -12,15 +12,15 @@ use openssl::sha::Sha1;
 use super::delta::Patched;
 use super::pack::{self, Entry, Place};
 
-/// From this size on, in bytes, the bases of what is stored as a difference go through a file. Below
-/// it two of them may be in memory, which is faster.
+/// The size from which the bases of a delta are spooled to a file, in bytes. Below it two of them
+/// may be in memory, which is faster.
 const SPOOLED: u64 = 16 << 20;
-/// How many differences may lead to one object. git makes at most 4,095.
+/// The most deltas that may lead to one object. git makes at most 4,095.
 const MAX_CHAIN: usize = 4096;
-/// The longest head of a file that is one object, in bytes.
+/// The longest header of a loose object, in bytes.
 const MAX_HEAD: usize = 32;
 
-/// A blob that is being read; its end is an error where its content is not what its id says.
+/// A blob that is being read. The read at its end fails if the content does not match its id.
 pub(super) struct Blob {
     content: Box<dyn Read>,
     left: u64,
@@ -28,8 +28,8 @@ pub(super) struct Blob {
     id: Oid,
 }
 
-/// The blob `id` of `size` bytes in the git folder at `path`; none where it is not there, or is
-/// better read by libgit2.
+/// The blob `id` of `size` bytes in the git folder at `path`; `None` if it does not exist, or if
+/// libgit2 reads it better.
 pub(super) fn open(path: &Path, id: Oid, size: u64) -> io::Result<Option<Blob>> {
     let objects = path.join("objects");
     let content = match pack::find(&objects.join("pack"), id)? {
@@ -44,7 +44,7 @@ pub(super) fn open(path: &Path, id: Oid, size: u64) -> io::Result<Option<Blob>> 
     }))
 }
 
-/// Whether `content` is the blob that `id` says.
+/// True if `content` is the blob with this `id`.
 pub(super) fn is_whole(content: &[u8], id: Oid) -> bool {
     let mut hash = begun(content.len() as u64);
     hash.update(content);
@@ -79,8 +79,8 @@ fn packed(place: Place, path: &Path, size: u64) -> io::Result<Option<Box<dyn Rea
     Ok(Some(content))
 }
 
-/// Writes a content into a file without a name: on the repository's own disk where that can be
-/// written, for the system's temporary folder may be memory.
+/// Writes a content into an unnamed file: on the repository's own disk if that is writable, since
+/// the system's temporary folder may be memory.
 fn spool(content: &mut dyn Read, path: &Path) -> io::Result<File> {
     let mut file = tempfile::tempfile_in(path).or_else(|_| tempfile::tempfile())?;
     io::copy(content, &mut file)?;

@@ -1,13 +1,13 @@
-//! How much a repository may bring.
+//! Limits on the size of a repository.
 
-/// How much a repository may bring.
+/// Limits on the size of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many files, folders and symlinks a commit may have.
+    /// The most files, folders and symlinks of a commit.
     pub files: u64,
-    /// How many bytes the files of a commit may have together.
+    /// The most bytes that the files of a commit have together.
     pub bytes: u64,
-    /// How many bytes one fetch may receive.
+    /// The most bytes that one fetch receives.
     pub fetch_bytes: u64,
 }
 

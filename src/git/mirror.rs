@@ -1,4 +1,4 @@
-//! Mirrors: a bare copy of every repository that is released from, one folder a source.
+//! Mirrors: a bare copy of every repository that is released from, one folder per source.
 
 use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io::ErrorKind;
@@ -21,26 +21,26 @@ use super::progress::{Progress, Report};
 use super::url::{RepoUrl, Scheme, UrlPolicy};
 use super::{GitCredential, blob, health};
 
-/// The file in a mirror's folder whose lock is the mirror's; its time is when it was used last.
+/// The lock file in a mirror's folder; its modification time is the time of the last use.
 pub(super) const LOCK: &str = "lock";
-/// The file in a mirror's folder whose time is when a fetch last ended well.
+/// The file in a mirror's folder whose modification time is the end of the last successful fetch.
 const FETCHED: &str = "fetched";
-/// How often a fetch that waits for another one looks again.
+/// The interval at which a fetch that waits for another one checks the lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A repository and how to get at it.
+/// A repository and the way to access it.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Where it is.
+    /// The address.
     pub url: RepoUrl,
-    /// What the git host is shown.
+    /// The credential for the git host.
     pub credential: GitCredential,
     /// The accepted ssh host key, `SHA256:…`; without one every ssh fetch is refused.
     pub host_key: Option<String>,
-    /// How many commits of each branch and tag are fetched; none: all. Local folders are always
-    /// fetched whole.
+    /// The number of commits of each branch and tag that are fetched; `None`: all. Local folders
+    /// are always fetched whole.
     pub depth: Option<NonZeroU32>,
-    /// Whether submodules belong to the files of a commit.
+    /// True if a commit's files include submodules.
     pub submodules: bool,
 }
 
@@ -56,7 +56,7 @@ impl Source {
         }
     }
 
-    /// Bytes that tell the mirrors of two sources apart.
+    /// Bytes that distinguish the mirrors of two sources.
     fn identity(&self) -> String {
         let depth = match self.depth {
             Some(depth) => format!("\0depth {depth}"),
@@ -66,7 +66,7 @@ impl Source {
         format!("{}\0{credential}{depth}", self.url.as_str())
     }
 
-    /// The name of its mirror's folder.
+    /// The name of the mirror's folder.
     pub(super) fn folder_name(&self) -> String {
         let digest = Sha256::digest(self.identity().as_bytes());
         let bytes = digest[..16].iter();
@@ -87,11 +87,11 @@ impl Source {
 /// The settings of all mirrors.
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
-    /// Which addresses may be fetched from.
+    /// The addresses that may be fetched from.
     pub policy: UrlPolicy,
-    /// How long connecting may take, and how long a git host may stay silent.
+    /// The time-out for connecting, and for a silent git host.
     pub stall_timeout: Duration,
-    /// How much a repository may bring.
+    /// Limits on the size of a repository.
     pub limits: Limits,
 }
 
@@ -106,7 +106,7 @@ impl Default for MirrorOptions {
     }
 }
 
-/// All mirrors of an installation. A cheap handle: clone it freely.
+/// All mirrors of an installation. A handle that is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Mirrors {
     root: Arc<Path>,
@@ -115,7 +115,7 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
-    /// Mirrors below `root`, which is made when the first is fetched.
+    /// Mirrors below `root`, which is created by the first fetch.
     pub fn new(root: PathBuf, options: MirrorOptions) -> Self {
         Self {
             root: root.into(),
@@ -131,7 +131,7 @@ impl Mirrors {
     /// The mirror of `source`. Nothing is opened yet.
     ///
     /// Sources with another address or credential have another mirror, so that nobody reads what
-    /// somebody else's credential fetched.
+    /// another credential fetched.
     pub fn mirror(&self, source: Source) -> Mirror {
         let folder = self.root.join(source.folder_name());
         Mirror {
@@ -146,14 +146,14 @@ impl Mirrors {
 }
 
 /// One repository's mirror. Reading never waits for a running fetch: a fetch brings objects first
-/// and moves names after, and a rebuilt mirror takes the old one's place in one step.
+/// and moves names after, and a rebuilt mirror replaces the old one in one step.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    /// Holds `lock`, `mirror.git`, and `new.git` while that is built.
+    /// The folder with `lock`, `mirror.git`, and `new.git` while that is built.
     folder: PathBuf,
     /// The bare repository.
     repository: PathBuf,
-    /// Whether it is ours to build anew, and not somebody's own repository.
+    /// True if it may be rebuilt; false for somebody's own repository.
     is_ours: bool,
     pub(super) source: Source,
     pub(super) options: Arc<MirrorOptions>,
@@ -161,18 +161,25 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Brings the mirror up to date: clones at first, then fetches what is new, follows branches
-    /// that were force-pushed and forgets those that were deleted. A damaged mirror is built anew.
+    /// Brings the mirror up to date: clones at first, then fetches changes, follows branches that
+    /// were force-pushed and removes deleted ones. A damaged mirror is rebuilt.
     ///
-    /// One fetch of a mirror runs at a time, over all processes; others wait for it. `progress`
+    /// One fetch of a mirror runs at a time, across all processes; others wait for it. `progress`
     /// is called about ten times a second on the calling thread; `Break` ends the fetch with
-    /// [`GitError::Cancelled`] within a second or so.
+    /// [`GitError::Cancelled`] within about a second.
+    ///
+    /// # Errors
+    /// An address or credential that is not allowed, a host that fails or refuses, a limit that is
+    /// passed, and a disk that cannot be written.
     pub fn fetch(&self, progress: Report<'_>) -> Result<(), GitError> {
         self.fetch_to(self.source.depth(), progress)
     }
 
-    /// The commit that `revision` names, and whether the whole history was fetched for it: in a
-    /// mirror of a limited depth it may lie below. Call it after [`fetch`](Self::fetch).
+    /// The commit that `revision` names, and true if the whole history was fetched for it: in a
+    /// mirror of a limited depth it may be older. Call it after [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve) and [`fetch`](Self::fetch).
     pub fn find(&self, revision: &str, progress: Report<'_>) -> Result<(Commit, bool), GitError> {
         match self.resolve(revision) {
             Err(error) if error.is_unknown() && self.source.depth() != fetch::WHOLE => {
@@ -183,7 +190,7 @@ impl Mirror {
         }
     }
 
-    /// Sees to it that `commit` is here; fetches only where it is not.
+    /// Ensures that `commit` is here; fetches only if it is not.
     pub(super) fn bring(&self, commit: CommitId, progress: Report<'_>) -> Result<(), GitError> {
         let revision = commit.to_string();
         match self.resolve(&revision) {
@@ -198,7 +205,7 @@ impl Mirror {
         self.find(&revision, progress).map(drop)
     }
 
-    /// [`fetch`](Self::fetch), and all of the history where the depth is limited.
+    /// Runs [`fetch`](Self::fetch), for the whole history even if the depth is limited.
     ///
     /// # Errors
     /// Those of [`fetch`](Self::fetch).
@@ -206,20 +213,21 @@ impl Mirror {
         self.fetch_to(fetch::UNSHALLOW, progress)
     }
 
-    /// Whether a fetch brings a limited number of commits, so that more may lie below them.
+    /// True if a fetch brings a limited number of commits, so that older ones may be missing.
     pub fn is_shallow(&self) -> bool {
         self.source.depth() != fetch::WHOLE
     }
 
-    /// When a fetch last ended well; none where none has. Of a mirror of an older version, about when.
+    /// The time of the last successful fetch; `None` before the first. Approximate for a mirror of
+    /// an older version.
     pub fn fetched_at(&self) -> Option<SystemTime> {
         let repository = self.repository.metadata().ok()?;
         let fetched = self.folder.join(FETCHED).metadata();
         fetched.unwrap_or(repository).modified().ok()
     }
 
-    /// Tells fetches apart that cannot stand for each other: another mirror, or another accepted key
-    /// of its host. No secret is in it.
+    /// A key that distinguishes fetches that cannot replace each other: of another mirror, or with
+    /// another accepted host key. It holds no secret.
     pub fn key(&self) -> String {
         let key = self.source.host_key.as_deref().unwrap_or_default();
         format!("{}\0{key}", self.folder.display())
@@ -230,14 +238,14 @@ impl Mirror {
         self.source.url.as_str()
     }
 
-    /// The git host, as its address names it; of a folder on this disk, nothing.
+    /// The git host, as named in the address; empty for a folder on this disk.
     pub fn host(&self) -> &str {
         self.source.url.host().unwrap_or_default()
     }
 
     fn fetch_to(&self, depth: i32, progress: Report<'_>) -> Result<(), GitError> {
         let _lock = self.fetch_locked(depth, progress)?;
-        // Under the lock, so that a sweep does not take the folder away in between.
+        // Under the lock, so that a sweep does not remove the folder in between.
         let noted = File::create(self.folder.join(FETCHED)).and_then(|file| {
             let now = FileTimes::new().set_modified(SystemTime::now());
             file.set_times(now)
@@ -245,7 +253,7 @@ impl Mirror {
         noted.map_err(|cause| GitError::disk(&self.folder, cause))
     }
 
-    /// Gives the lock that it fetched under.
+    /// Returns the lock that it fetched under.
     fn fetch_locked(&self, depth: i32, progress: Report<'_>) -> Result<File, GitError> {
         let errand = Errand {
             source: &self.source,
@@ -270,7 +278,8 @@ impl Mirror {
                     let url = self.source.url.as_str();
                     tracing::warn!(url, reason, "damaged mirror: building it anew");
                 }
-                // libgit2 reads what is here to tell the host; where nothing is, it need not.
+                // libgit2 reads existing objects to tell the host what it has; in a new mirror
+                // there are none.
                 Err(GitError::Malformed { reason, .. }) => {
                     let url = self.source.url.as_str();
                     tracing::info!(url, reason, "malformed history: fetching all of it");
@@ -298,8 +307,11 @@ impl Mirror {
         mirrors.mirror(source)
     }
 
-    /// Somebody's own repository on this disk, to be read where it is: the folder of a bare one,
-    /// or one with `.git` in it. No policy is asked; [`fetch`](Self::fetch) is not for it.
+    /// Somebody's own repository on this disk, to be read in place: the folder of a bare one, or
+    /// one with `.git` in it. No policy applies; do not call [`fetch`](Self::fetch) on it.
+    ///
+    /// # Errors
+    /// A folder that is no repository or cannot be read.
     pub fn in_place(folder: &Path, limits: Limits) -> Result<Self, GitError> {
         let source = Source::new(RepoUrl::of_folder(folder));
         let options = MirrorOptions {
@@ -321,7 +333,7 @@ impl Mirror {
         })
     }
 
-    /// Where the bare repository is.
+    /// The path of the bare repository.
     pub(super) fn path(&self) -> &Path {
         &self.repository
     }
@@ -353,7 +365,8 @@ impl Mirror {
         }
     }
 
-    /// Something in the mirror is damaged. It is marked, so that the next fetch builds it anew.
+    /// Marks the mirror as damaged, so that the next fetch rebuilds it, and returns the error to
+    /// report.
     pub(super) fn damaged(&self, reason: &str) -> GitError {
         self.mark();
         GitError::BrokenMirror {
@@ -368,9 +381,9 @@ impl Mirror {
         }
     }
 
-    /// A reading that failed. The mirror is marked, so that the next fetch builds it anew: damage
-    /// inside a pack shows only when the object is read.
-    /// What the system refused (no memory, no descriptors) is no damage.
+    /// Converts a failed read. The mirror is marked, so that the next fetch rebuilds it: damage
+    /// inside a pack shows only when the object is read. A refusal by the system (no memory, no
+    /// descriptors) is no damage.
     pub(super) fn broken(&self, error: &git2::Error) -> GitError {
         if matches!(error.class(), ErrorClass::Os | ErrorClass::NoMemory) {
             return GitError::fetching(&self.source.url, error);
@@ -382,8 +395,8 @@ impl Mirror {
         read
     }
 
-    /// The lock file's lock belongs to the open file, so it holds among threads as well as among
-    /// processes, and a killed process lets go of it.
+    /// Waits for the lock. It belongs to the open file, so it excludes threads as well as
+    /// processes, and a killed process releases it.
     fn lock(&self, progress: Report<'_>) -> Result<File, GitError> {
         let path = self.lock_path();
         let at = |path: &Path| {
@@ -393,7 +406,7 @@ impl Mirror {
         let mut file = self.lock_file()?;
         loop {
             match file.try_lock() {
-                // A sweep may have taken the folder away meanwhile.
+                // A sweep may have removed the folder meanwhile.
                 Ok(()) if is_at(&file, &path) => return Ok(file),
                 Ok(()) => file = self.lock_file()?,
                 Err(fs::TryLockError::Error(cause)) => return Err(at(&path)(cause)),
@@ -423,15 +436,15 @@ impl Mirror {
                 .append(true)
                 .open(self.lock_path());
             match file {
-                // A sweep took the folder away in between.
+                // A sweep removed the folder in between.
                 Err(cause) if cause.kind() == ErrorKind::NotFound => {}
                 file => return file.map_err(at),
             }
         }
     }
 
-    /// Swaps the two in one step where the file system can; a reader that has the old one open
-    /// keeps reading it.
+    /// Swaps the two in one step if the file system can; a reader that has the old one open keeps
+    /// reading it.
     fn put_in_place(&self, new: &Path, current: &Path) -> Result<(), GitError> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         let at = |cause| GitError::disk(current, cause);

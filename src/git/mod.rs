@@ -1,27 +1,27 @@
 //! The git wrapper: mirrors, fetch, refs, commits, checkout, archive.
 //!
-//! [`Mirrors`] keeps one bare [`Mirror`] a [`Source`] and brings it up to date; everything else
+//! [`Mirrors`] keeps one bare [`Mirror`] per [`Source`] and brings it up to date; everything else
 //! reads the mirror. All calls block: run them on a blocking pool. One instance may be used from
 //! many threads at once.
 //!
-//! libgit2 never opens a connection to the outside itself. It talks to a [`relay`] on loopback
-//! that this module starts for one fetch, because only so can a fetch be bound to the address
-//! that the [`UrlPolicy`] allowed, be ended when the host falls silent, and be cancelled at once.
+//! libgit2 never opens a connection to the outside itself. It talks to a [`relay`] on loopback that
+//! this module starts for each fetch. Only this way can a fetch be bound to the address that the
+//! [`UrlPolicy`] allowed, end when the host falls silent, and be cancelled at once.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `url` | which addresses may be named at all |
-//! | `address` | which IP addresses may be connected to, connecting |
+//! | `url` | the repository addresses that are allowed |
+//! | `address` | the IP addresses that are allowed, and connecting to them |
 //! | `relay`, `framing`, `advertisement` | the loopback relay between libgit2 and the git host; answers that libgit2 cannot read |
-//! | `credential`, `host_key` | proving who we are, and who they are |
-//! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, healing it |
+//! | `credential`, `host_key` | proof of our identity and of the host's |
+//! | `mirror`, `fetch`, `health` | the mirror's folder and lock, bringing it up to date, repairing it |
 //! | `sweep` | removing mirrors that nothing is released from any more |
 //! | `refs`, `commit`, `object`, `revision`, `distance` | reading a mirror |
-//! | `limits` | how much a repository may bring |
-//! | `tree` | a commit's files, listed and judged, with its submodules |
+//! | `limits` | limits on the size of a repository |
+//! | `tree` | a commit's files, listed and checked, with its submodules |
 //! | `work_copy` | a clone that a person works in: pull, switching, reset |
-//! | `content`, `checkout`, `archive` | reading them, as a work tree, as a tar |
-//! | `blob`, `large`, `pack`, `delta` | one file's content, piece by piece where it is large |
+//! | `content`, `checkout`, `archive` | reading the files, as a work tree, as a tar |
+//! | `blob`, `large`, `pack`, `delta` | one file's content, in pieces if it is large |
 //! | `snapshot` | a commit's files one by one |
 
 mod address;

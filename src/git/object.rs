@@ -1,11 +1,11 @@
-//! Commits and tags as they are in the world. libgit2 reads no commit and no tag whose people it cannot
-//! parse, and git hosts have many of these: git itself only warns (git-fsck(1), `badEmail`). Here a
-//! commit needs its tree and nothing else.
+//! Tolerant reading of commits and tags. libgit2 rejects a commit or tag if it cannot parse its
+//! people, and git hosts have many of these: git itself only warns (git-fsck(1), `badEmail`). Here
+//! a commit needs its tree and nothing else.
 
 use encoding_rs::Encoding;
 use git2::{ErrorClass, ErrorCode, ObjectType, Odb, Oid, Repository};
 
-/// How many tags may lead to each other.
+/// The longest chain of tags that is followed.
 const MAX_TAGS: usize = 64;
 
 /// A commit.
@@ -14,7 +14,7 @@ pub(super) struct CommitObject {
     pub(super) id: Oid,
     pub(super) tree: Oid,
     pub(super) parents: Vec<Oid>,
-    /// When it was committed, in seconds since 1970; 0 where that cannot be read, as git has it.
+    /// The commit time, in seconds since 1970; 0 if it cannot be read, as in git.
     pub(super) seconds: i64,
     /// The committer's time zone, in minutes east of Greenwich.
     pub(super) offset_minutes: i32,
@@ -27,7 +27,7 @@ impl CommitObject {
     /// Reads the commit `id`.
     ///
     /// # Errors
-    /// `NotFound` where nothing, or something else, has that id.
+    /// `NotFound` if no object or another kind of object has that id.
     pub(super) fn find(repository: &Repository, id: Oid) -> Result<Self, git2::Error> {
         Self::read(&repository.odb()?, id)
     }
@@ -97,8 +97,8 @@ impl CommitObject {
         lines.join(" ")
     }
 
-    /// Text of the commit in the encoding that its header names; UTF-8 where it names none or one that
-    /// nobody knows (git-commit(1), "Discussion").
+    /// A text of the commit in the encoding that its header names; UTF-8 if it names none or an
+    /// unknown one (git-commit(1), "Discussion").
     fn decoded(&self, text: &[u8]) -> String {
         let named = self
             .encoding
@@ -111,10 +111,10 @@ impl CommitObject {
     }
 }
 
-/// The commit that `id` leads to, through tags where it is one; none where it leads to a tree or a file.
+/// The commit that `id` leads to, through any tags; `None` if it leads to a tree or a file.
 ///
 /// # Errors
-/// `NotFound` where an object on the way is not there.
+/// `NotFound` if an object on the way is missing.
 pub(super) fn commit_of(odb: &Odb<'_>, mut id: Oid) -> Result<Option<Oid>, git2::Error> {
     for _ in 0..MAX_TAGS {
         match odb.read_header(id)?.1 {
@@ -129,7 +129,7 @@ pub(super) fn commit_of(odb: &Odb<'_>, mut id: Oid) -> Result<Option<Oid>, git2:
     Ok(None)
 }
 
-/// The shortest beginning of `id`, of seven digits or more, that no other object has.
+/// The shortest prefix of `id`, of seven digits or more, that no other object has.
 pub(super) fn short(odb: &Odb<'_>, id: Oid) -> Result<String, git2::Error> {
     const LEAST: usize = 7;
     let whole = id.to_string();
@@ -143,7 +143,7 @@ pub(super) fn short(odb: &Odb<'_>, id: Oid) -> Result<String, git2::Error> {
     Ok(whole)
 }
 
-/// An annotated tag begins with the object it names.
+/// The object that an annotated tag names, at its start.
 fn tagged(data: &[u8]) -> Option<Oid> {
     let line = data.split(|byte| *byte == b'\n').next()?;
     oid(line.strip_prefix(b"object ")?)
@@ -154,7 +154,8 @@ fn oid(digits: &[u8]) -> Option<Oid> {
     (text.len() == 40).then(|| Oid::from_str(text).ok())?
 }
 
-/// The name in `Name <address> seconds zone`. Without brackets all before the time is the name.
+/// The name in `Name <address> seconds zone`. Without brackets, everything before the time is the
+/// name.
 fn name(person: &[u8]) -> &[u8] {
     let end = person.iter().position(|byte| *byte == b'<');
     let name = match end {
@@ -174,7 +175,7 @@ fn before_time(person: &[u8]) -> &[u8] {
     }
 }
 
-/// The seconds and the zone's minutes behind the address.
+/// The seconds, and the zone in minutes, after the address.
 fn time(person: &[u8]) -> Option<(i64, i32)> {
     let behind = person
         .iter()

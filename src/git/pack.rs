@@ -1,6 +1,6 @@
-//! Packs, as far as it takes to read one object without holding it in memory. libgit2 reads a packed
-//! object as a whole; a file of some gigabytes would take as much. gitformat-pack(5) describes the
-//! files.
+//! Reads one object from a pack without holding it in memory. libgit2 reads a packed object as a
+//! whole, so a file of some gigabytes would take as much. The files are described in
+//! gitformat-pack(5).
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -10,47 +10,47 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::ZlibDecoder;
 use git2::Oid;
 
-/// An index of version 2 begins with it.
+/// The start of an index of version 2.
 const MAGIC: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
 const HEADER: u64 = 8;
 const FAN_OUT: u64 = 256 * 4;
 const ID: u64 = 20;
-/// The type of a blob that is stored as it is.
+/// The type of a blob that is stored whole.
 const BLOB: u8 = 3;
-/// The type of a difference to what begins so many bytes before it.
+/// The type of a delta whose base is a number of bytes before it.
 const OFFSET_DELTA: u8 = 6;
-/// The type of a difference to what has an id.
+/// The type of a delta whose base is named by id.
 const ID_DELTA: u8 = 7;
-/// Set in an offset that stands in the table of long ones.
+/// The flag of an offset that is an index into the table of long offsets.
 const LONG_OFFSET: u32 = 1 << 31;
 const BUFFER: usize = 64 << 10;
 
-/// What stands compressed in a pack.
+/// Compressed data in a pack.
 pub(super) type Inflated = ZlibDecoder<BufReader<File>>;
 
-/// Where an object begins.
+/// The position of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pack: PathBuf,
     offset: u64,
 }
 
-/// What is there.
+/// A packed object.
 pub(super) enum Entry {
-    /// A blob as it is.
+    /// A whole blob.
     Blob(Inflated),
-    /// The difference of an object to another one.
+    /// An object as a delta against another one.
     Delta {
-        /// The other one.
+        /// The base.
         base: Place,
-        /// The difference; see `delta`.
+        /// The delta; see `delta`.
         difference: Inflated,
     },
-    /// Something else.
+    /// Another type.
     Other,
 }
 
-/// Where one of the packs in `folder` has the object `id`.
+/// The position of the object `id` in one of the packs in `folder`.
 pub(super) fn find(folder: &Path, id: Oid) -> io::Result<Option<Place>> {
     let packs = match folder.read_dir() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -68,13 +68,13 @@ pub(super) fn find(folder: &Path, id: Oid) -> io::Result<Option<Place>> {
 }
 
 impl Place {
-    /// Opens what is there.
+    /// Opens the object at this position.
     pub(super) fn entry(&self) -> io::Result<Entry> {
         let mut file = File::open(&self.pack)?;
         file.seek(SeekFrom::Start(self.offset))?;
         let mut reader = BufReader::with_capacity(BUFFER, file);
         let first = byte(&mut reader)?;
-        // The rest of the length, which the caller knows already.
+        // The rest of the length, which the caller already knows.
         let mut next = first;
         while next & 0x80 != 0 {
             next = byte(&mut reader)?;
@@ -116,8 +116,8 @@ pub(super) fn byte(reader: &mut impl Read) -> io::Result<u8> {
     Ok(byte[0])
 }
 
-/// How far before a difference its base begins: seven bits a byte, the high ones first, each step
-/// but the last one too few.
+/// The distance from a delta back to its base: seven bits per byte, the high ones first, and each
+/// step but the last one counts one too few.
 fn distance(reader: &mut impl Read) -> io::Result<u64> {
     let mut next = byte(reader)?;
     let mut back = u64::from(next & 0x7f);
@@ -138,7 +138,7 @@ fn number(index: &File, at: u64) -> io::Result<u32> {
     Ok(u32::from_be_bytes(bytes))
 }
 
-/// Where the object begins in the index's pack.
+/// The offset of the object in the index's pack.
 fn offset_of(index: &File, id: Oid) -> io::Result<Option<u64>> {
     let mut magic = [0; 8];
     index.read_exact_at(&mut magic, 0)?;
@@ -159,7 +159,7 @@ fn offset_of(index: &File, id: Oid) -> io::Result<Option<u64>> {
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,
             std::cmp::Ordering::Equal => {
-                // Behind the ids stand checksums, then offsets, of four bytes each.
+                // After the ids come checksums, then offsets, of four bytes each.
                 let offsets = ids + count * (ID + 4);
                 let offset = number(index, offsets + middle * 4)?;
                 if offset & LONG_OFFSET == 0 {

@@ -1,4 +1,4 @@
-//! How far a fetch, a listing or a writing has come.
+//! The progress of a fetch, a listing or a write.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -7,25 +7,25 @@ use serde::Serialize;
 
 use super::error::GitError;
 
-/// How often a caller's callback is called.
+/// The interval of calls to a caller's callback.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Hears about ten times a second how far something has come; `Break` ends it with
+/// Receives the progress about ten times a second; `Break` stops the operation with
 /// [`GitError::Cancelled`].
 pub type Report<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
 
-/// What is being done.
+/// The stage of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Another fetch of the same mirror is running; this one follows it.
     #[default]
     Waiting,
-    /// Connecting to the git host and asking what it has.
+    /// Connecting to the git host and asking for its refs.
     Connecting,
-    /// Objects are coming in.
+    /// Objects are being received.
     Receiving,
-    /// All objects are here and are being put together.
+    /// All objects are here and are being indexed.
     Resolving,
     /// The files of a commit are being listed.
     Listing,
@@ -33,22 +33,22 @@ pub enum Stage {
     Writing,
 }
 
-/// A snapshot, given about ten times a second; while a fetch runs also when nothing moves.
+/// A snapshot, given about ten times a second; during a fetch also while nothing moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// What it is doing.
+    /// The current stage.
     pub stage: Stage,
     /// Objects received, or files listed or written, so far.
     pub objects: usize,
-    /// How many there will be, 0 while that is not known.
+    /// The total number of objects or files, 0 while unknown.
     pub total_objects: usize,
     /// Bytes received or written so far.
     pub bytes: usize,
-    /// How many there will be, 0 where that is not known.
+    /// The total number of bytes, 0 if unknown.
     pub total_bytes: usize,
 }
 
-/// Calls a callback now and then from a loop that is about the files of a tree.
+/// Calls a callback at intervals from a loop over the files of a tree.
 pub(super) struct Pulse<'a> {
     report: Report<'a>,
     next: Instant,
@@ -62,7 +62,7 @@ impl<'a> Pulse<'a> {
         }
     }
 
-    /// To be called often; the callback hears of it ten times a second.
+    /// Call it often; the callback is called ten times a second.
     pub(super) fn beat(&mut self, progress: impl FnOnce() -> Progress) -> Result<(), GitError> {
         let now = Instant::now();
         if now < self.next {
@@ -75,7 +75,7 @@ impl<'a> Pulse<'a> {
         }
     }
 
-    /// The callback itself, for something that has a pulse of its own.
+    /// The callback itself, for an operation with a pulse of its own.
     pub(super) fn report(&mut self) -> Report<'_> {
         self.report
     }

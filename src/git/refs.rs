@@ -14,33 +14,33 @@ use super::{object, revision};
 /// A branch or tag and its commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ref {
-    /// The shortest name that means this one and no other: `main`, or `refs/tags/both` where a branch
-    /// has that name too.
+    /// The shortest name that means only this ref: `main`, or `refs/tags/both` if a branch has the
+    /// same name.
     pub name: String,
     /// The full name on the git host, such as `refs/heads/main`.
     #[serde(rename = "ref")]
     pub full_name: String,
-    /// The full id of its commit; of an annotated tag, the commit that it leads to.
+    /// The full id of its commit; for an annotated tag, the commit that it leads to.
     pub commit: CommitId,
 }
 
-/// The branches and tags to pick from.
+/// The branches and tags to choose from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Refs {
     /// Branches by name.
     pub branches: Vec<Ref>,
     /// Tags by name.
     pub tags: Vec<Ref>,
-    /// The name of the branch that the git host shows first; none in an empty repository.
+    /// The name of the host's default branch; `None` in an empty repository.
     pub default_branch: Option<String>,
-    /// The full names, as far as they can be read, of branches and tags that cannot be released because
-    /// their names are not UTF-8.
+    /// The full names, as far as they are readable, of branches and tags that cannot be released
+    /// because their names are not UTF-8.
     pub left_out: Vec<String>,
 }
 
 impl Mirror {
-    /// Branches and tags as of the last fetch. Tags that lead to no commit are left out, and so are
-    /// names that are not UTF-8, which are told. Reads without waiting for a running fetch.
+    /// Branches and tags as of the last fetch. Tags that lead to no commit are left out. Names that
+    /// are not UTF-8 are left out and listed in `left_out`. Does not wait for a running fetch.
     ///
     /// # Errors
     /// [`GitError::NotFetched`], or a mirror that cannot be read.
@@ -66,7 +66,7 @@ fn read(repository: &Repository) -> Result<Refs, git2::Error> {
         Err(error) if error.code() == ErrorCode::NotFound => None,
         head => Some(head?),
     };
-    // A name that is not UTF-8 is none of the branches.
+    // A name that is not UTF-8 is not in the list of branches.
     let target = head.as_ref().and_then(|head| head.symbolic_target().ok()?);
     let default_branch = target
         .and_then(|target| target.strip_prefix(prefix))
@@ -81,7 +81,7 @@ fn read(repository: &Repository) -> Result<Refs, git2::Error> {
     })
 }
 
-/// Gives those a full name whose short one would be taken for something else.
+/// Gives a ref its full name if the short one would be taken for something else.
 fn lengthen(branches: &mut [Ref], tags: &mut [Ref]) {
     let names =
         |refs: &[Ref]| -> HashSet<String> { refs.iter().map(|one| one.name.clone()).collect() };

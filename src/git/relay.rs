@@ -1,9 +1,9 @@
 //! The loopback relay between libgit2 and the git host.
 //!
-//! libgit2 connects to the relay's port; the relay passes everything on to the one address that
-//! was allowed. https goes through it by `CONNECT`, so TLS and the check of the certificate stay
-//! between libgit2 and the host. The relay sees the host fall silent and then cuts the line,
-//! which ends the fetch; cancelling does the same.
+//! libgit2 connects to the relay's port; the relay passes everything on to the one address that was
+//! allowed. https goes through it by `CONNECT`, so TLS and the check of the certificate stay
+//! between libgit2 and the host. The relay notices when the host falls silent and cuts the
+//! connection, which ends the fetch; cancelling does the same.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -17,13 +17,14 @@ use super::advertisement::Advertisement;
 use super::framing::Framing;
 use super::url::{RepoUrl, Scheme};
 
-/// How often a silent host is looked at.
+/// The interval at which the host is checked for silence.
 const SILENCE_INTERVAL: Duration = Duration::from_millis(200);
-/// What is moved at once, in bytes.
+/// The buffer size, in bytes.
 const BUFFER_SIZE: usize = 64 * 1024;
 /// The longest head of a `CONNECT` request or first packet of git://, in bytes.
 const MAX_PREFACE: usize = 16 * 1024;
-/// libgit2 opens one connection, or a few where a host closes after each answer.
+/// The most connections of one relay. libgit2 opens one, or a few if a host closes after each
+/// answer.
 const MAX_CONNECTIONS: usize = 64;
 
 /// A running relay. Dropping it cuts all its connections and ends its threads.
@@ -32,14 +33,14 @@ pub(super) struct Relay {
     line: Arc<Line>,
 }
 
-/// What the relay's threads share.
+/// State shared by the relay's threads.
 struct Line {
     scheme: Scheme,
     host: String,
     host_port: u16,
     address: SocketAddr,
     stall_timeout: Duration,
-    /// The connection that was opened when the address was judged; the first to come uses it.
+    /// The connection that was opened when the address was judged; the first client uses it.
     first: Mutex<Option<TcpStream>>,
     /// Both ends of every connection, so that they can be cut.
     sockets: Mutex<Vec<TcpStream>>,
@@ -50,7 +51,7 @@ struct Line {
 }
 
 impl Relay {
-    /// Starts a relay to `address`, where `first` is connected already.
+    /// Starts a relay to `address`, to which `first` is already connected.
     pub(super) fn start(
         url: &RepoUrl,
         first: TcpStream,
@@ -83,17 +84,17 @@ impl Relay {
         self.port
     }
 
-    /// A handle that cuts the line from another thread.
+    /// A handle that cuts the connections from another thread.
     pub(super) fn cutter(&self) -> Cutter {
         Cutter(Arc::clone(&self.line))
     }
 
-    /// The commits at which the host's own history ends, of a git:// host that is shallow itself.
+    /// The commits at which the history of a git:// host ends, if the host itself is shallow.
     pub(super) fn ends(&self) -> Vec<String> {
         lock(&self.line.ends).clone()
     }
 
-    /// Whether the line was cut because the host stayed silent for the stall time-out.
+    /// True if the connections were cut because the host stayed silent for the stall time-out.
     pub(super) fn stalled(&self) -> bool {
         self.line.stalled.load(Ordering::SeqCst)
     }
@@ -102,7 +103,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.line.cut();
-        // Wakes the accepting thread, which then sees that it is over.
+        // Wakes the accepting thread, which then sees that the relay has stopped.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -132,8 +133,8 @@ impl Line {
             let _ = thread::Builder::new()
                 .name("git-relay".to_owned())
                 .spawn(move || {
-                    // How it ended is libgit2's to tell: it holds the other end. The list of
-                    // sockets keeps this one open, so it has to be shut down on every way out.
+                    // libgit2 holds the other end and reports the error. The list of sockets keeps
+                    // this end open, so it must be shut down on every path.
                     let end = near.try_clone();
                     let _ = line.serve(near);
                     if let Ok(end) = end {
@@ -151,7 +152,7 @@ impl Line {
         *lock(&self.first) = None;
     }
 
-    /// All is cut: libgit2 would otherwise connect anew and wait once more.
+    /// Cuts all connections: libgit2 would otherwise reconnect and wait once more.
     fn stall(&self) {
         self.stalled.store(true, Ordering::SeqCst);
         self.cut();
@@ -195,7 +196,7 @@ impl Line {
         ended
     }
 
-    /// libgit2 to the host.
+    /// Copies from libgit2 to the host.
     fn pump_up(&self, mut near: TcpStream, mut far: TcpStream, sent: &Mutex<Instant>) {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut requests = 0;
@@ -208,8 +209,8 @@ impl Line {
             let sending = self.name_http_host(&buffer[..length], &near);
             if matches!(sending, Cow::Owned(_)) {
                 requests += 1;
-                // Only the first answer of a connection is looked at, so there is no second: the
-                // host was asked to close.
+                // Only the first answer of a connection is inspected, so no second one may follow:
+                // the host was asked to close.
                 if requests > 1 {
                     let _ = near.shutdown(Shutdown::Both);
                     break;
@@ -227,8 +228,8 @@ impl Line {
         let _ = far.shutdown(Shutdown::Write);
     }
 
-    /// In a request of plain http, the real host in place of the relay's. libgit2 writes a head at
-    /// once, so it is never cut in two.
+    /// Puts the real host in place of the relay's into a request of plain http. libgit2 writes a
+    /// head at once, so it is never split.
     fn name_http_host<'a>(&self, sending: &'a [u8], near: &TcpStream) -> Cow<'a, [u8]> {
         let (Scheme::Http, Ok(own)) = (self.scheme, near.local_addr()) else {
             return Cow::Borrowed(sending);
@@ -242,8 +243,8 @@ impl Line {
         Cow::Owned([&sending[..at], &real, &sending[at + named.len()..]].concat())
     }
 
-    /// The host to libgit2. Only silence of the host counts, from the last byte in either
-    /// direction: while libgit2 is busy and takes nothing, no clock runs.
+    /// Copies from the host to libgit2. Only silence of the host counts, from the last byte in
+    /// either direction: while libgit2 is busy and takes nothing, no clock runs.
     fn pump_down(
         &self,
         mut far: TcpStream,
@@ -290,7 +291,7 @@ impl Line {
         }
     }
 
-    /// What libgit2 says to the relay before, or instead of, what it says to the host.
+    /// Reads the bytes that libgit2 sends to the relay before, or instead of, those for the host.
     fn read_preface(&self, near: &mut TcpStream) -> io::Result<Vec<u8>> {
         match self.scheme {
             Scheme::Https => {
@@ -331,9 +332,10 @@ impl Line {
     }
 }
 
-/// Has what comes next acknowledged at once. git daemon and others write an answer in small pieces and
-/// each waits for that (Nagle), which the system would put off for 40 ms. The system forgets it again,
-/// so it is said before every read; where it cannot be said, things are only slower.
+/// Acknowledges the next bytes at once. git daemon and others write an answer in small pieces and
+/// wait for an acknowledgement after each (Nagle), which the system would delay by 40 ms. The
+/// system resets the option, so it is set before every read; if it cannot be set, transfers are
+/// only slower.
 fn hurry(stream: &TcpStream) {
     let _ = rustix::net::sockopt::set_tcp_quickack(stream, true);
 }
@@ -345,7 +347,7 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// The head of an HTTP request, byte by byte so that nothing behind it is taken.
+/// The head of an HTTP request, read byte by byte so that nothing after it is consumed.
 fn read_head(near: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -360,7 +362,7 @@ fn read_head(near: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// The first packet of git:// (gitprotocol-pack(5)), `command path NUL host=… NUL`, with the real
-/// host in place of the relay's, for servers that serve by name.
+/// host in place of the relay's, for servers that select by name.
 fn name_git_host(packet: &[u8], host: &str, port: u16) -> Vec<u8> {
     let command = packet.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut named = command.to_vec();

@@ -1,4 +1,4 @@
-//! Revisions: the names that people give to commits.
+//! Revisions: the names of commits as a user gives them.
 
 use git2::{ErrorCode, Odb, Oid, Repository};
 
@@ -7,11 +7,11 @@ use super::error::GitError;
 use super::mirror::Mirror;
 use super::object::{self, CommitObject};
 
-/// The longest full name, in bytes; libgit2 knows none that is longer.
+/// The longest full name, in bytes; libgit2 accepts no longer one.
 const MAX_LENGTH: usize = 1023;
-/// The longest part between slashes, in bytes: no file system holds a longer one.
+/// The longest part between slashes, in bytes: file systems store no longer one.
 const LONGEST_PART: usize = 255;
-/// The shortest part of a commit's id that counts as one, as git has it.
+/// The shortest prefix of a commit's id that counts as an id, as in git.
 const MIN_ID_LENGTH: usize = 4;
 /// The length of a full id.
 const ID_LENGTH: usize = 40;
@@ -28,13 +28,15 @@ pub(super) struct Located {
 }
 
 impl Mirror {
-    /// The commit that `revision` names: a full id, a full name such as `refs/tags/v1`, a branch, a tag
-    /// (annotated ones lead to their commit), a branch of a clone's remote (also as `origin/main`, where
-    /// the clone has a `main` of its own), `tags/v1`, or the beginning of an id, in this order.
+    /// The commit that `revision` names: a full id, a full name such as `refs/tags/v1`, a branch, a
+    /// tag (annotated ones lead to their commit), a branch of a clone's remote (also as
+    /// `origin/main`, if the clone has a `main` of its own), `tags/v1`, or the prefix of an id, in
+    /// this order.
     ///
     /// # Errors
-    /// [`GitError::InvalidRevision`], before anything is opened, for what is no name at all (options,
-    /// ranges, `HEAD:x`, `@{-1}`, spaces).
+    /// [`GitError::InvalidRevision`], before anything is opened, for a text that is no name
+    /// (options, ranges, `HEAD:x`, `@{-1}`, spaces); [`GitError::UnknownRevision`] for a name that
+    /// leads to no commit.
     pub fn resolve(&self, revision: &str) -> Result<Commit, GitError> {
         check(revision)?;
         let repository = self.open()?;
@@ -50,9 +52,9 @@ impl Mirror {
     }
 }
 
-/// Holds `revision` against the rules of git-check-ref-format(1): a full name below `refs/`, or a short
-/// one, which may be neither `@` nor begin with a dash. Every other name that git allows is one: names
-/// are never pasted into a command, and hooks see them in their environment.
+/// Checks `revision` against the rules of git-check-ref-format(1): a full name below `refs/`, or a
+/// short one, which must not be `@` or start with a dash. Every other name that git allows is
+/// accepted: names are never pasted into a command, and hooks receive them in their environment.
 ///
 /// # Errors
 /// [`GitError::InvalidRevision`].
@@ -65,7 +67,7 @@ pub fn check(revision: &str) -> Result<(), GitError> {
     }
 }
 
-/// The rules that names of every kind share.
+/// The rules common to names of every kind.
 fn is_ref(name: &str) -> bool {
     let is_refused = |byte: u8| byte <= b' ' || byte == 0x7f || b"~^:?*[\\".contains(&byte);
     let is_part = |part: &str| {
@@ -87,7 +89,7 @@ pub(super) fn invalid(revision: &str) -> GitError {
     }
 }
 
-/// Whether [`locate`] takes `name`, which is that of a branch or tag, for something else than a name.
+/// True if [`locate`] would not take `name`, that of a branch or tag, for a short name.
 pub(super) fn is_mistaken(name: &str) -> bool {
     check(name).is_err() || name.starts_with("refs/") || is_id(name) && name.len() == ID_LENGTH
 }
@@ -97,7 +99,7 @@ fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What `revision` names, in the order of [`Mirror::resolve`].
+/// The target of `revision`, in the order of [`Mirror::resolve`].
 pub(super) fn locate(
     repository: &Repository,
     revision: &str,
@@ -110,11 +112,11 @@ pub(super) fn locate(
         let Some(reference) = absent_is_none(repository.find_reference(&name))? else {
             continue;
         };
-        // The target of what leads nowhere, such as a remote's HEAD whose branch was deleted.
+        // The target of a ref that leads nowhere, such as a remote's HEAD whose branch was deleted.
         let Some(target) = absent_is_none(reference.resolve())?.and_then(|it| it.target()) else {
             continue;
         };
-        // A tag of a file or tree: there is no commit to release.
+        // A tag of a file or tree has no commit to release.
         if let Some(commit) = object::commit_of(&odb, target)? {
             let name = Some(name);
             return Ok(Some(Located { name, commit }));
@@ -130,7 +132,7 @@ pub(super) fn locate(
 fn names(revision: &str) -> Vec<String> {
     let mut names = Vec::new();
     if let Some(branch) = revision.strip_prefix(HEADS) {
-        // In a clone the host's branches are the remote's.
+        // In a clone the host's branches are those of the remote.
         names.extend([revision.to_owned(), format!("{ORIGIN}{branch}")]);
     } else if revision.starts_with(TAGS) || revision.starts_with(ORIGIN) {
         names.push(revision.to_owned());
@@ -145,7 +147,8 @@ fn names(revision: &str) -> Vec<String> {
     names
 }
 
-/// An id that is nowhere, names another kind of object, or fits several is nobody's commit.
+/// The commit whose id starts with `digits`. An id that does not exist, names another kind of
+/// object, or is ambiguous leads to none.
 fn by_id(odb: &Odb<'_>, digits: &str) -> Result<Option<Located>, git2::Error> {
     let prefix = Oid::from_str(digits)?;
     let Some(id) = absent_is_none(odb.exists_prefix(prefix, digits.len()))? else {

@@ -1,4 +1,4 @@
-//! A commit's files one by one, for who wants only some of their contents.
+//! A commit's files one by one, for callers that need only some of their contents.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use super::error::GitError;
 use super::mirror::Mirror;
 use super::tree::{Entry, Extent, Kind, Tree};
 
-/// Names a file's content: equal ids are equal contents.
+/// The id of a file's content: equal ids are equal contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlobId(Oid);
 
@@ -26,7 +26,7 @@ impl BlobId {
         bytes
     }
 
-    /// The id of these bytes.
+    /// The id with these bytes.
     pub fn from_bytes(bytes: [u8; 20]) -> Option<Self> {
         Oid::from_bytes(&bytes).ok().map(Self)
     }
@@ -41,21 +41,21 @@ pub enum Item<'a> {
     File {
         /// Its content.
         blob: BlobId,
-        /// Whether it is a program.
+        /// True for an executable file.
         executable: bool,
     },
     /// A symlink.
     Link {
-        /// Where it leads, as it is written.
+        /// The target, as written.
         target: &'a Path,
     },
 }
 
-/// The files of a commit that are released, listed and judged as for a checkout.
+/// The released files of a commit, listed and checked as for a checkout.
 pub struct Snapshot(Tree);
 
 impl Snapshot {
-    /// Every item, folders before what is in them.
+    /// Every item, folders before their contents.
     pub fn items(&self) -> impl Iterator<Item = (&Path, Item<'_>)> {
         self.0.entries.iter().map(|Entry { path, kind }| {
             let item = match kind {
@@ -77,8 +77,11 @@ impl Snapshot {
 pub struct Contents(Opened);
 
 impl Contents {
-    /// A file's length in bytes, and its content, of which never more than 64 KiB (16 MiB where the
-    /// repository has it as a difference) are in memory.
+    /// A file's length in bytes, and its content, of which at most 64 KiB (16 MiB if the repository
+    /// stores it as a delta) are in memory.
+    ///
+    /// # Errors
+    /// A blob that does not exist or cannot be read.
     pub fn open(&self, blob: BlobId) -> Result<(u64, impl Read + '_), GitError> {
         let size = self.0.size(blob.0)?;
         let content = self.0.open(blob.0, size)?;
@@ -106,7 +109,10 @@ impl Read for Reading<'_> {
 }
 
 impl Mirror {
-    /// The files of a commit that are released, of this repository alone.
+    /// The released files of a commit, of this repository alone.
+    ///
+    /// # Errors
+    /// Those of [`Mirror::tree`].
     pub fn snapshot(&self, commit: &CommitId) -> Result<Snapshot, GitError> {
         let mut unheard = |_: &_| ControlFlow::Continue(());
         Ok(Snapshot(self.tree(
@@ -117,6 +123,9 @@ impl Mirror {
     }
 
     /// Opens the mirror for reading contents.
+    ///
+    /// # Errors
+    /// [`GitError::NotFetched`], or a mirror that cannot be opened.
     pub fn contents(&self) -> Result<Contents, GitError> {
         Ok(Contents(Opened::new(self)?))
     }

@@ -1,13 +1,13 @@
-//! The files of a commit, listed and judged before any of them is written anywhere.
+//! The files of a commit, listed and checked before any of them is written.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `walk` | the one walk over a commit's tree, into its submodules where the source takes them along |
-//! | `name`, `links` | which names and symlinks are refused |
+//! | `walk` | the walk over a commit's tree, and into its submodules if the source includes them |
+//! | `name`, `links` | the names and symlinks that are refused |
 //! | `attributes`, `pattern` | `export-ignore` |
-//! | `modules`, `submodule` | `.gitmodules`; fetching what it names |
-//! | `objects` | what the walk reads of a repository |
-//! | `note` | what a person should be told |
+//! | `modules`, `submodule` | `.gitmodules`; fetching the submodules it names |
+//! | `objects` | the objects that the walk reads |
+//! | `note` | remarks for the user |
 
 mod attributes;
 mod links;
@@ -21,7 +21,7 @@ mod walk;
 
 #[cfg(test)]
 pub(super) mod tests_only {
-    //! For tests that hold the rules against git's own.
+    //! For tests that compare the rules with git's own.
 
     use super::attributes::{Attribute, Attributes};
 
@@ -33,7 +33,7 @@ pub(super) mod tests_only {
         super::submodule::mirror(parent, Some(written), 0, 0)
     }
 
-    /// Whether `path` (a folder where it ends with a slash) is `export-ignore` by one file.
+    /// True if `path` (a folder if it ends with a slash) is `export-ignore` by one file.
     pub fn is_export_ignored(text: &str, path: &str) -> bool {
         let mut attributes = Attributes::default();
         attributes.enter(b"", text.as_bytes());
@@ -55,61 +55,65 @@ use super::error::{GitError, printable};
 use super::mirror::Mirror;
 use super::progress::Report;
 
-/// Which files of a commit are meant.
+/// The extent of a commit's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// All of them, as `git checkout` has it.
+    /// All files, as in `git checkout`.
     Whole,
-    /// Those that are released, as `git archive` has it: without what `.gitattributes` marks
-    /// `export-ignore`. (`export-subst` is not followed.)
+    /// The released files, as in `git archive`: without those that `.gitattributes` marks
+    /// `export-ignore`. (`export-subst` is not applied.)
     Released,
 }
 
-/// The files of one commit, listed and judged: within the limits, every name and symlink safe,
+/// The files of one commit, listed and checked: within the limits, every name and symlink safe,
 /// every submodule that belongs to it fetched. Nothing is written yet.
 pub struct Tree {
     pub(super) commit: CommitId,
-    /// When it was committed, in seconds since 1970.
+    /// The commit time, in seconds since 1970.
     pub(super) time: u64,
     /// The commit's own repository, then those of submodules.
     pub(super) repositories: Vec<Opened>,
-    /// Folders before what is in them.
+    /// Folders come before their contents.
     pub(super) entries: Vec<Entry>,
     files: u64,
     bytes: u64,
     notes: Vec<Note>,
 }
 
-/// One thing in a tree.
+/// One entry of a tree.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Relative to the tree's root; plain names only.
+    /// The path relative to the tree's root; plain names only.
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// A folder. A submodule that is left out is an empty one, as git leaves it.
+    /// A folder. A submodule that is left out is an empty one, as in git.
     Folder,
     File {
-        /// Which of the tree's repositories has it.
+        /// The index of its repository in the tree's list.
         repository: usize,
         blob: Oid,
-        /// In bytes.
+        /// The size in bytes.
         size: u64,
         executable: bool,
     },
-    /// It stays inside the tree.
+    /// A symlink that stays inside the tree.
     Symlink { target: PathBuf },
 }
 
 impl Mirror {
-    /// Lists the files of `commit`. Refused as a whole are trees with a name or symlink that would
-    /// reach outside, and those past [`Limits`](super::Limits).
+    /// Lists the files of `commit`.
     ///
-    /// Touches the network only where the source takes submodules along and one is not here yet;
-    /// `progress` is heard meanwhile and ends it with `Break`.
+    /// Uses the network only if the source includes submodules and one is not here yet; `progress`
+    /// is called meanwhile and stops it with `Break`.
+    ///
+    /// # Errors
+    /// Trees with a name or symlink that would reach outside, and those past
+    /// [`Limits`](super::Limits), are refused as a whole. Also a submodule that cannot be fetched,
+    /// a mirror that cannot be read, and [`GitError::Cancelled`].
     pub fn tree(
         &self,
         commit: &CommitId,
@@ -121,17 +125,17 @@ impl Mirror {
 }
 
 impl Tree {
-    /// How many files and symlinks it has.
+    /// The number of files and symlinks.
     pub fn files(&self) -> u64 {
         self.files
     }
 
-    /// The files' contents, in bytes.
+    /// The total size of the files' contents, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What a person should be told of it.
+    /// Remarks for the user.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }

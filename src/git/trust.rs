@@ -8,17 +8,20 @@ use std::process::Command;
 
 use super::error::GitError;
 
-/// What OpenSSL reads its trusted certificates from, besides the system's folder of them.
+/// The variable that names OpenSSL's file of trusted certificates, besides the system's folder.
 const CA_FILE_VARIABLE: &str = "SSL_CERT_FILE";
 
-/// Makes https fetches trust the certificates in `path` (PEM, one or more) beside those of the
-/// system's certificate folder. Call it first thing in `main`, before any thread is started and
+/// Makes https fetches trust the certificates in `path` (PEM, one or more) in addition to those of
+/// the system's certificate folder. Call it first in `main`, before any thread is started and
 /// before anything is written.
 ///
-/// libgit2 reads trusted certificates once, when it starts, from where the environment says; so
-/// when the environment does not name `path` yet, this replaces the running program by itself,
-/// same process id, same arguments, with the environment set. It returns when there is nothing to
-/// do or when that fails.
+/// libgit2 reads trusted certificates once, at its start, from the file that the environment names.
+/// So if the environment does not name `path` yet, this replaces the running program with itself
+/// (same process id, same arguments) with the environment set. It returns if there is nothing to
+/// do.
+///
+/// # Errors
+/// [`GitError::Disk`] if the file cannot be read or holds no certificate, or the program cannot be replaced.
 pub fn trust_ca_file(path: &Path) -> Result<(), GitError> {
     let at = |cause| GitError::Disk {
         path: path.display().to_string(),

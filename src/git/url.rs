@@ -1,4 +1,4 @@
-//! Which repository addresses may be named. Pure: nothing is opened or resolved here.
+//! The repository addresses that are allowed. Pure: nothing is opened or resolved here.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,25 +11,25 @@ use super::address::{self, Reach};
 /// The longest address that is accepted, in bytes.
 const MAX_LENGTH: usize = 2048;
 
-/// Beginnings of access tokens that people paste where the user name belongs. They would be shown
+/// Prefixes of access tokens that users paste in place of the user name. They would be shown
 /// wherever the address is.
 const TOKEN_PREFIXES: [&str; 6] = ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "gitea_"];
 
-/// What an installation allows beyond https, ssh and git:// to hosts that are not this one.
+/// The addresses an installation allows beyond https, ssh and git:// to other hosts.
 #[derive(Clone, Debug, Default)]
 pub struct UrlPolicy {
-    /// Whether plain `http://` may be used. Never together with a credential.
+    /// True if plain `http://` is allowed. Never together with a credential.
     pub allow_http: bool,
-    /// Whether hosts on this machine (`localhost`, 127.0.0.0/8, `::1`) may be used.
+    /// True if hosts on this machine (`localhost`, 127.0.0.0/8, `::1`) are allowed.
     pub allow_loopback: bool,
-    /// Absolute folders below which local repositories may lie; none: no local repository.
+    /// Absolute folders below which local repositories may lie; if empty, none are allowed.
     pub local_folders: Vec<PathBuf>,
 }
 
-/// Why an address is refused. The message completes "not an allowed repository address".
+/// The reason an address is refused. The message completes "not an allowed repository address".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Nothing was given.
+    /// The address is empty.
     #[error("the repository address is empty")]
     Empty,
     /// Longer than 2,048 bytes.
@@ -38,7 +38,7 @@ pub enum UrlError {
     /// A space, a control character (also percent-encoded) or one that no address needs.
     #[error("not an allowed repository address: it contains a character that is not allowed")]
     Character,
-    /// Not one of the schemes that are spoken.
+    /// An unsupported scheme.
     #[error("not an allowed repository address: use https://, ssh://, user@host:path or git://")]
     Scheme,
     /// Plain http, which the settings do not allow.
@@ -50,7 +50,7 @@ pub enum UrlError {
     /// A port that is not a number from 1 to 65535.
     #[error("not an allowed repository address: the port is not a number from 1 to 65535")]
     Port,
-    /// A user name with characters that none has.
+    /// A user name with characters that are not allowed.
     #[error("not an allowed repository address: the user name is malformed")]
     User,
     /// A password or token inside the address.
@@ -72,7 +72,7 @@ pub enum UrlError {
     LocalFolder,
 }
 
-/// How a repository is reached.
+/// The transport of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Https,
@@ -92,12 +92,15 @@ pub struct RepoUrl {
     pub(super) user: Option<String>,
     host: Option<String>,
     port: Option<u16>,
-    /// As it is sent: with its leading slash, but for [`Scheme::Scp`].
+    /// The path as sent: with its leading slash, except for [`Scheme::Scp`].
     pub(super) path: String,
 }
 
 impl RepoUrl {
-    /// Reads `text` as it was typed. Every refusal happens before anything is opened.
+    /// Parses `text` as typed. Every refusal happens before anything is opened.
+    ///
+    /// # Errors
+    /// The reason the address is refused.
     pub fn parse(text: &str, policy: &UrlPolicy) -> Result<Self, UrlError> {
         if text.is_empty() {
             return Err(UrlError::Empty);
@@ -117,28 +120,28 @@ impl RepoUrl {
         Ok(url)
     }
 
-    /// The address of a folder that its owner names, which no policy is asked about.
+    /// The address of a folder that its owner names, to which no policy applies.
     pub(super) fn of_folder(folder: &Path) -> Self {
         local(&folder.display().to_string())
     }
 
-    /// The address as it was given.
+    /// The address as given.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host's name or IP address (IPv6 without brackets); none for a local folder.
+    /// The host's name or IP address (IPv6 without brackets); `None` for a local folder.
     pub fn host(&self) -> Option<&str> {
         self.host.as_deref()
     }
 
-    /// Whether it is reached over ssh, so that a host key has to be pinned.
+    /// True if it is reached over ssh, so that a host key must be pinned.
     pub fn is_ssh(&self) -> bool {
         matches!(self.scheme, Scheme::Ssh | Scheme::Scp)
     }
 
-    /// The path as the git host is sent it: percent-encoded letters of `ssh://` and `git://` are what
-    /// they stand for, as git has it (git-fetch(1), "GIT URLS"); http decodes them at the host.
+    /// The path as sent to the git host: percent-encoded characters of `ssh://` and `git://` are
+    /// decoded, as in git (git-fetch(1), "GIT URLS"); over http the host decodes them.
     pub(super) fn sent_path(&self) -> Cow<'_, str> {
         match self.scheme {
             Scheme::Ssh | Scheme::Git => {
@@ -149,8 +152,8 @@ impl RepoUrl {
         }
     }
 
-    /// Whether it leads to the same host, port and protocol as `other`, so that what opens the one
-    /// may be shown to the other.
+    /// True if it leads to the same host, port and protocol as `other`, so that a credential for
+    /// one may be sent to the other.
     pub(super) fn is_on_host_of(&self, other: &Self) -> bool {
         let scheme = |url: &Self| match url.scheme {
             Scheme::Scp => Scheme::Ssh,
@@ -160,7 +163,7 @@ impl RepoUrl {
         place(self) == place(other)
     }
 
-    /// The port, the scheme's own where none was given.
+    /// The port, or the scheme's default.
     pub(super) fn port(&self) -> u16 {
         self.port.unwrap_or(match self.scheme {
             Scheme::Https => 443,
@@ -171,7 +174,7 @@ impl RepoUrl {
         })
     }
 
-    /// The same address held against a policy again, which may have changed since it was stored.
+    /// Checks the address again against a policy, which may have changed since it was stored.
     pub(super) fn check(&self, policy: &UrlPolicy) -> Result<(), UrlError> {
         match self.scheme {
             Scheme::Local => return check_local(Path::new(&self.path), policy),
@@ -231,7 +234,8 @@ fn parse_url(text: &str, scheme: &str, rest: &str) -> Result<RepoUrl, UrlError> 
     })
 }
 
-/// The user is required: without it `javascript:1` and `ext::x` would be hosts.
+/// Parses `user@host:path`. The user is required: without it `javascript:1` and `ext::x` would be
+/// hosts.
 fn parse_scp(text: &str) -> Result<RepoUrl, UrlError> {
     if text.starts_with('-') {
         return Err(UrlError::Scheme);
@@ -276,7 +280,7 @@ fn checked_user(user: &str) -> Result<String, UrlError> {
     Ok(user.to_owned())
 }
 
-/// `host`, `host:port`, `[v6]` or `[v6]:port`.
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port`.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlError> {
     let (host, port) = if let Some(inside) = text.strip_prefix('[') {
         let (host, after) = inside.split_once(']').ok_or(UrlError::Host)?;
@@ -303,8 +307,8 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), UrlError> {
     }
 }
 
-/// A plain IP address or a DNS name. A name whose last label is a number is what the C library
-/// would read as an IP address in octal, hex or short form, such as `0x7f.1`: refused.
+/// Checks for a plain IP address or a DNS name. A name whose last label is a number is refused: the
+/// C library would read it as an IP address in octal, hex or short form, such as `0x7f.1`.
 fn checked_host(host: &str) -> Result<String, UrlError> {
     if host.parse::<Ipv6Addr>().is_ok() || host.parse::<Ipv4Addr>().is_ok() {
         return Ok(host.to_owned());
@@ -343,7 +347,7 @@ fn check_path(path: &str) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// Lexically below one of the folders; `fetch` holds the resolved path against them once more.
+/// Checks lexically that the path lies below one of the folders; `fetch` checks the resolved path.
 fn check_local(path: &Path, policy: &UrlPolicy) -> Result<(), UrlError> {
     let plain = path
         .components()
@@ -359,8 +363,8 @@ fn check_local(path: &Path, policy: &UrlPolicy) -> Result<(), UrlError> {
     }
 }
 
-/// Letters and digits of any script and the punctuation that addresses have; percent-encoded
-/// control characters count as what they stand for.
+/// Allows letters and digits of any script and the punctuation of addresses; percent-encoded
+/// control characters are refused like plain ones.
 fn check_characters(text: &str) -> Result<(), UrlError> {
     let allowed = |letter: char| letter.is_alphanumeric() || "/:@._-~+%,=[]".contains(letter);
     if !text.chars().all(allowed) {

@@ -1,8 +1,8 @@
 //! A clone that a person works in: a folder with `.git` and the files of a commit, as git itself
-//! makes it. The platform has none of its own; `longshore git` has.
+//! creates it. The platform uses none; `longshore git` does.
 //!
-//! Files are written by libgit2, large ones by [`large`], after the tree was judged as for a release.
-//! No filter and no hook runs.
+//! Files are written by libgit2, large ones by [`large`], after the tree was checked as for a
+//! release. No filter or hook runs.
 
 mod large;
 
@@ -37,26 +37,26 @@ pub struct WorkCopy {
     reading: Mirror,
 }
 
-/// What a pull did.
+/// The result of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pulled {
-    /// The branch went forward.
+    /// The branch was fast-forwarded.
     Forward {
         /// The branch.
         branch: String,
-        /// Where it is now.
+        /// The commit it is now at.
         now: Commit,
     },
-    /// The branch has all that the remote's has.
+    /// The branch has all commits of the remote branch.
     UpToDate {
         /// The branch.
         branch: String,
     },
-    /// No branch is checked out, so only names and objects came.
+    /// No branch is checked out, so only names and objects were fetched.
     Detached,
 }
 
-/// Why something did not happen to a work copy. It is then as it was.
+/// The reason an operation on a work copy failed. The work copy is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkCopyError {
     /// The repository, its host, a revision or a tree.
@@ -67,10 +67,10 @@ pub enum WorkCopyError {
     Folder {
         /// The folder.
         folder: String,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// Nothing says where it was cloned from.
+    /// The configuration names no address that it was cloned from.
     #[error("{folder}: it has no remote \"origin\" to pull from")]
     NoOrigin {
         /// The folder.
@@ -82,7 +82,7 @@ pub enum WorkCopyError {
         /// The branch.
         branch: String,
     },
-    /// The branch and the remote's have gone different ways.
+    /// The branch and the remote branch have diverged.
     #[error(
         "the branch {branch:?} and the remote's have diverged, as after a force-push; \
          reset takes it to origin/{branch}, without what only this one has"
@@ -91,27 +91,30 @@ pub enum WorkCopyError {
         /// The branch.
         branch: String,
     },
-    /// Files were changed that would be overwritten.
+    /// Changed files would be overwritten.
     #[error(
         "files that were changed here would be overwritten ({reason}); reset drops the changes"
     )]
     Changed {
-        /// What libgit2 said.
+        /// The message of libgit2.
         reason: String,
     },
-    /// Anything else that libgit2 said.
+    /// Any other error of libgit2.
     #[error("{folder}: {reason}")]
     Other {
         /// The folder.
         folder: String,
-        /// What libgit2 said.
+        /// The message of libgit2.
         reason: String,
     },
 }
 
 impl WorkCopy {
-    /// Clones `source` into `folder`, which has to be empty or absent, and checks out `revision`,
-    /// or what the host shows first. Where it fails, nothing is left.
+    /// Clones `source` into `folder`, which must be empty or absent, and checks out `revision`, or
+    /// the host's default branch. On failure nothing is left.
+    ///
+    /// # Errors
+    /// [`WorkCopyError::Folder`], and those of a fetch and a checkout.
     pub fn clone(
         source: &Source,
         options: &MirrorOptions,
@@ -161,7 +164,8 @@ impl WorkCopy {
     /// Opens the work copy in `folder`.
     ///
     /// # Errors
-    /// Among others one of another account: its configuration says where files are written to.
+    /// A folder that is no work copy, cannot be read, or belongs to another account: its
+    /// configuration decides where files are written.
     pub fn open(folder: &Path, options: &MirrorOptions) -> Result<Self, WorkCopyError> {
         open_every_owner();
         let repository = Repository::open(folder).map_err(|error| GitError::NotARepository {
@@ -181,12 +185,15 @@ impl WorkCopy {
         })
     }
 
-    /// For reading its branches, commits and files.
+    /// The mirror for reading its branches, commits and files.
     pub fn reading(&self) -> &Mirror {
         &self.reading
     }
 
-    /// The address that it was cloned from, as it is written in its configuration.
+    /// The address that it was cloned from, as written in its configuration.
+    ///
+    /// # Errors
+    /// [`WorkCopyError::NoOrigin`].
     pub fn origin(&self) -> Result<String, WorkCopyError> {
         let missing = || WorkCopyError::NoOrigin {
             folder: self.folder.display().to_string(),
@@ -195,7 +202,11 @@ impl WorkCopy {
         String::from_utf8(remote.url_bytes().to_owned()).map_err(|_| missing())
     }
 
-    /// Fetches, then takes the branch that is checked out forward to the remote's.
+    /// Fetches, then fast-forwards the branch that is checked out to the remote branch.
+    ///
+    /// # Errors
+    /// Those of a fetch, a remote branch that was deleted or has diverged, and changed files that
+    /// would be overwritten.
     pub fn pull(
         &self,
         source: &Source,
@@ -246,8 +257,11 @@ impl WorkCopy {
         Ok(Pulled::Forward { branch, now })
     }
 
-    /// Checks out a branch, which follows the remote's of that name, or a tag or commit, which
-    /// leaves no branch checked out. Files that were changed are not overwritten.
+    /// Checks out a branch, which follows the remote branch of that name, or a tag or commit, which
+    /// leaves no branch checked out. Changed files are not overwritten.
+    ///
+    /// # Errors
+    /// An unknown revision, a tree that is refused, and changed files that would be overwritten.
     pub fn checkout(&self, revision: &str, progress: Report<'_>) -> Result<Commit, WorkCopyError> {
         let commit = self.reading.resolve(revision)?;
         let failed = |error: git2::Error| self.other(&error);
@@ -275,8 +289,8 @@ impl WorkCopy {
         Ok(commit)
     }
 
-    /// The ref that a checkout of `revision` is about, and its commit: a branch of the remote that this
-    /// one does not have yet comes before a tag of the same name.
+    /// The ref that a checkout of `revision` uses, and its commit: a branch of the remote that is
+    /// not local yet comes before a tag of the same name.
     fn locate(&self, revision: &str) -> Result<Option<(String, Oid)>, git2::Error> {
         let short = revision.strip_prefix(HEADS).unwrap_or(revision);
         let local = format!("{HEADS}{short}");
@@ -288,7 +302,7 @@ impl WorkCopy {
         }
         let found = revision::locate(&self.repository, revision)?;
         Ok(found.and_then(|found| {
-            // `origin/main` is looked at; only `main` is a branch to work in.
+            // `origin/main` can be looked at; only `main` is a branch to work in.
             let name = found
                 .name
                 .filter(|name| !name.starts_with(ORIGIN_BRANCHES))?;
@@ -296,8 +310,11 @@ impl WorkCopy {
         }))
     }
 
-    /// Takes what is checked out, and the branch if one is, to `revision`. Changes to files that
-    /// git knows are lost; other files stay.
+    /// Moves the work copy, and the branch if one is checked out, to `revision`. Changes to files
+    /// that git tracks are lost; other files stay.
+    ///
+    /// # Errors
+    /// An unknown revision, a tree that is refused, and a folder that cannot be written.
     pub fn reset(&self, revision: &str, progress: Report<'_>) -> Result<Commit, WorkCopyError> {
         let commit = self.reading.resolve(revision)?;
         let files = self.judge(commit.id, progress)?;
@@ -324,7 +341,7 @@ impl WorkCopy {
         Ok(commit)
     }
 
-    /// libgit2's checkout of these paths alone.
+    /// Runs libgit2's checkout for these paths alone.
     fn check_out(
         &self,
         target: &git2::Commit<'_>,
@@ -391,7 +408,7 @@ impl WorkCopy {
     }
 }
 
-/// Whether the folder belongs to this account, or to the one that `sudo` was called from.
+/// True if the folder belongs to this account, or to the account that called `sudo`.
 fn is_own(folder: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let caller = std::env::var("SUDO_UID").ok();

@@ -1,4 +1,4 @@
-//! Packs that git makes, held against what `git verify-pack` says of them.
+//! Packs made by git, compared with the output of `git verify-pack`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,24 +7,25 @@ use std::path::PathBuf;
 use super::*;
 use crate::git::tests::fixture::Repository;
 
-/// A repository with one pack of blobs, trees and commits, some of them as differences.
+/// A repository with one pack of blobs, trees and commits, some of them as deltas.
 struct Packed {
     repository: Repository,
     pack: PathBuf,
 }
 
-/// What `git verify-pack` says of an object.
+/// An object as `git verify-pack` lists it.
 #[derive(Clone)]
 struct Object {
     id: Oid,
     kind: String,
     offset: u64,
-    /// For a difference.
+    /// The base of a delta.
     base: Option<Oid>,
 }
 
 impl Packed {
-    /// Packed with these options of `git pack-objects`, then indexed with those of `git index-pack`.
+    /// Packed with these options of `git pack-objects`, then indexed with those of `git
+    /// index-pack`.
     fn new(packing: &[&str], indexing: &[&str]) -> Self {
         let repository = Repository::new();
         let lines: Vec<String> = (0..400).map(|line| format!("line {line}\n")).collect();
@@ -79,7 +80,7 @@ impl Packed {
         find(self.pack.parent().unwrap(), id)
     }
 
-    /// Holds every object's place, kind and content against git's word.
+    /// Compares every object's position, kind and content with git's.
     fn compare(&self) {
         let objects = self.objects();
         assert!(objects.len() > 300);
@@ -121,7 +122,7 @@ impl Packed {
 
 #[test]
 fn every_object_is_where_git_says() {
-    // Differences by offset; by id; offsets in the table of long ones.
+    // Deltas by offset; by id; offsets in the table of long ones.
     Packed::new(&["--delta-base-offset"], &[]).compare();
     Packed::new(&[], &[]).compare();
     Packed::new(&["--delta-base-offset"], &["--index-version=2,0x40"]).compare();
@@ -156,7 +157,7 @@ fn a_cut_or_damaged_file_is_an_error() {
         fs::write(&packed.pack, &whole[..usize::try_from(cut).unwrap()]).unwrap();
         assert!(read().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof));
     }
-    // The head of the compression.
+    // The header of the compressed data.
     let mut damaged = whole.clone();
     damaged[usize::try_from(object.offset).unwrap() + 1] ^= 0xff;
     fs::write(&packed.pack, &damaged).unwrap();
@@ -188,7 +189,7 @@ fn a_difference_never_leads_out_of_its_pack() {
         .unwrap()
         + 1;
     fs::remove_file(&packed.pack).unwrap();
-    // Nothing before itself; before the beginning of the pack; a number too large for any file.
+    // The object itself as its base; before the start of the pack; a number too large for any file.
     for distance in [&[0x00][..], &[0xff, 0xff, 0xff, 0x7f], &[0xff; 12]] {
         let mut hostile = whole.clone();
         let end = at + head + distance.len();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Whether git itself takes `arguments` for a ref's name.
+/// True if git itself accepts `arguments` as a ref's name.
 fn git_allows(arguments: &[&str]) -> bool {
     let status = Command::new("git")
         .arg("check-ref-format")

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::super::{Extent, GitError, Mirror, Progress, RepoUrl, Stage, UrlError, UrlPolicy};
 use super::fixture::{PATIENCE, Repository, Served, fetch, free_port, mirror, policy, source};
 
-/// A host that accepts and then says nothing.
+/// A host that accepts and then sends nothing.
 fn silent_host() -> (TcpListener, String) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -46,10 +46,10 @@ fn a_dead_host_ends_within_the_time_out() {
     );
 }
 
-/// How long a cancel may take.
+/// The longest time that a cancel may take.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Fetches until `reached` says so of the progress, then cancels.
+/// Fetches until `reached` is true of the progress, then cancels.
 fn cancel(mirror: &Mirror, mut reached: impl FnMut(&Progress) -> bool) {
     let mut asked = None;
     let ended = mirror.fetch(&mut |progress| {
@@ -64,7 +64,7 @@ fn cancel(mirror: &Mirror, mut reached: impl FnMut(&Progress) -> bool) {
     assert!(took < SOON, "{took:?}");
 }
 
-/// Says yes once it was asked a few times about the same thing: nothing moves.
+/// True once the progress was the same a few times: nothing moves.
 fn once_it_stands_still() -> impl FnMut(&Progress) -> bool {
     let mut last = Progress::default();
     let mut same = 0;
@@ -98,7 +98,7 @@ fn a_host_that_stops_in_the_middle_can_be_cancelled() {
         let mut still = once_it_stands_still();
         cancel(&mirror, |progress| {
             largest = largest.max(progress.bytes);
-            // On a slow machine it stands still before the first bytes come, too.
+            // On a slow machine it also pauses before the first bytes arrive.
             still(progress) && (largest > 0) == (most > 1000)
         });
         assert_eq!(largest > 0, most > 1000, "{most}: {largest}");
@@ -123,7 +123,7 @@ fn noisy_repository() -> Repository {
     repository
 }
 
-/// A port that passes `most` bytes of the host at `far` on and then nothing, without closing.
+/// A port that forwards `most` bytes of the host at `far` and then nothing, without closing.
 fn stalling_after(most: u64, far: u16) -> (u16, thread::JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -133,7 +133,7 @@ fn stalling_after(most: u64, far: u16) -> (u16, thread::JoinHandle<()>) {
         let (mut near_in, mut far_out) = (near.try_clone().unwrap(), far.try_clone().unwrap());
         let up = thread::spawn(move || std::io::copy(&mut near_in, &mut far_out));
         let _ = std::io::copy(&mut (&mut far).take(most), &mut near);
-        // Ends when the other side has gone.
+        // Ends when the other side has closed.
         let _ = up.join();
     });
     (port, stalling)
@@ -176,7 +176,7 @@ fn listing_and_writing_can_be_cancelled() {
     assert_eq!(last.total_bytes as u64, done.bytes);
 }
 
-/// Over plain http libgit2 would go where it is sent by itself, past the policy and the relay.
+/// Over plain http libgit2 would follow a redirect by itself, past the policy and the relay.
 #[test]
 fn a_redirect_leads_nowhere() {
     let (elsewhere, host) = silent_host();

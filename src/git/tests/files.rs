@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use super::super::{CommitId, GitError};
 use super::fixture::{Repository, Served, fetch};
 
-/// Every path below `folder` with what it is: mode and content, or a link's target.
+/// Every path below `folder` with its mode and content, or a link's target.
 fn listing(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -94,7 +94,7 @@ fn a_checkout_is_exact() {
                 );
             }
         }
-        // git archive keeps 664 and 775 by its own umask setting.
+        // git archive writes 664 and 775 by its own umask setting.
         let theirs: BTreeMap<_, _> = theirs
             .into_iter()
             .map(|(name, what)| {
@@ -184,7 +184,7 @@ fn a_checkout_takes_an_empty_folder_only() {
         matches!(missing, Err(GitError::UnknownCommit { .. })),
         "{missing:?}"
     );
-    // An id that is nowhere is no damage.
+    // An id that does not exist is no damage.
     served.fetch_and_compare();
 }
 

@@ -13,10 +13,10 @@ use super::super::{
     GitError, Mirror, MirrorOptions, Mirrors, Progress, RepoUrl, Source, UrlPolicy,
 };
 
-/// Long enough for a slow machine; nothing waits this long when all is well.
+/// Long enough for a slow machine; nothing waits this long in a test that passes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A work tree whose `.git` is what is served.
+/// A work tree whose `.git` is served.
 pub struct Repository {
     pub folder: TempDir,
 }
@@ -44,7 +44,7 @@ impl Repository {
         self.folder.path()
     }
 
-    /// Runs git in the folder, with nobody's settings.
+    /// Runs git in the folder, without the user's settings.
     pub fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .args(arguments)
@@ -67,7 +67,7 @@ impl Repository {
             .to_owned()
     }
 
-    /// git in the work tree.
+    /// Runs git in the work tree.
     pub fn app(&self, arguments: &[&str]) -> String {
         self.git(&[&["-C", "app"], arguments].concat())
     }
@@ -105,8 +105,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts `command(port)` on a free port and waits until it accepts; somebody else may take
-    /// the port in between, then another one is tried.
+    /// Starts `command(port)` on a free port and waits until it accepts; if another process takes
+    /// the port in between, the next one is tried.
     pub fn start(command: impl Fn(u16) -> Command) -> Self {
         for _ in 0..20 {
             let port = free_port();
@@ -200,7 +200,7 @@ impl Served {
         }
     }
 
-    /// Fetches, then holds branches and tags against git's own.
+    /// Fetches, then compares branches and tags with git's own.
     pub fn fetch_and_compare(&self) {
         fetch(&self.mirror).unwrap();
         let refs = self.mirror.refs().unwrap();
@@ -228,13 +228,13 @@ impl Served {
 /// The variable that names a folder to a process that measures itself.
 const MEASURED: &str = "LONGSHORE_TEST_MEASURED";
 
-/// The folder with what this process is to measure itself with; none in the process that runs all
-/// tests.
+/// The folder with the data that this process measures itself with; `None` in the process that runs
+/// all tests.
 pub fn measured() -> Option<PathBuf> {
     std::env::var_os(MEASURED).map(PathBuf::from)
 }
 
-/// Runs `test` once more, alone in a process where [`measured`] is `folder`. It has to print that it
+/// Runs `test` again, alone in a process in which [`measured`] is `folder`. It must print that it
 /// "was measured".
 pub fn measure_in_its_own_process(test: &str, folder: &Path) {
     let done = Command::new(std::env::current_exe().unwrap())
@@ -249,7 +249,7 @@ pub fn measure_in_its_own_process(test: &str, folder: &Path) {
     println!("{told}");
 }
 
-/// The most memory that this process ever had, in bytes.
+/// The peak memory of this process, in bytes.
 pub fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));

@@ -63,7 +63,7 @@ fn a_private_repository_asks_for_a_login() {
     assert_eq!(requests(&backend), before);
 }
 
-/// What is between the check and the wire: libgit2 asking as it does over https.
+/// The step between the check and the wire: libgit2 asking as it does over https.
 #[test]
 fn a_token_is_shown_once() {
     let repository = Repository::new();

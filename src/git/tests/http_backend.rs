@@ -11,7 +11,7 @@ use std::thread;
 /// A running server; ends when it is dropped.
 pub struct HttpBackend {
     pub port: u16,
-    /// How many requests came.
+    /// The number of requests received.
     pub requests: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
 }
@@ -24,7 +24,8 @@ impl Drop for HttpBackend {
 }
 
 impl HttpBackend {
-    /// Serves everything below `root`; with `login` (the base64 of `user:password`) only to it.
+    /// Serves everything below `root`; if `login` (the base64 of `user:password`) is given, only
+    /// with it.
     pub fn start(root: &Path, login: Option<&str>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,5 @@
-//! Fault 43: a million files, and files of gigabytes. Exact, or refused in time and in little memory.
+//! Fault 43: a million files, and files of gigabytes. Exact, or refused in time and in little
+//! memory.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,12 +17,12 @@ use super::fixture::{
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// What it may take above what the process had before.
+/// The memory allowed above the process's earlier peak.
 const LITTLE: u64 = 64 * MIB;
-/// How long a refusal may take, on a slow machine too.
+/// The longest time that a refusal may take, on a slow machine too.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The mirror of what a daemon of its own serves, by these limits.
+/// The mirror of a repository that a daemon of its own serves, with these limits.
 struct Fetched {
     mirror: Mirror,
     _server: Server,
@@ -53,7 +54,7 @@ impl Fetched {
         self.mirror.tree(&commit, Extent::Released, &mut unheard)
     }
 
-    /// It is refused by this limit at this count, soon, and the text says so.
+    /// Asserts that it is refused by this limit at this count, soon, and with a text that says so.
     #[track_caller]
     fn refuses(&self, revision: &str, limit: Limit, count: u64) {
         let begun = Instant::now();
@@ -71,7 +72,7 @@ impl Fetched {
     }
 }
 
-/// What a process took that does this.
+/// The memory that a process takes for this work.
 fn taken(work: impl FnOnce()) {
     let before = peak();
     work();
@@ -80,7 +81,7 @@ fn taken(work: impl FnOnce()) {
     println!("was measured: {} KiB", taken / 1024);
 }
 
-/// A commit of `count` of the same thing, in so many levels of folders.
+/// A commit of `count` copies of the same entry on each level of folders.
 fn unfolding(repository: &Repository, branch: &str, content: &[u8], counts: &[usize]) {
     let objects = git2::Repository::open(repository.work()).unwrap();
     let mut below = objects.blob(content).unwrap();
@@ -147,7 +148,7 @@ fn import(
     assert!(import.wait().unwrap().success());
 }
 
-/// What is written of them is held against git's own in the story of the command line.
+/// The written files are compared with git's own in the story of the command line.
 #[test]
 fn a_hundred_thousand_different_files_take_little_memory() {
     if let Some(root) = measured() {
@@ -171,7 +172,7 @@ fn a_hundred_thousand_different_files_take_little_memory() {
     measure_in_its_own_process(test, repository.root());
 }
 
-/// Files that are read one by one while what libgit2 has mapped of their pack would grow to all of it.
+/// Files that are read one by one, though libgit2's mapping of their pack would grow to all of it.
 #[test]
 fn two_hundred_megabytes_in_many_files_take_little_memory() {
     if let Some(root) = measured() {
@@ -205,8 +206,8 @@ fn two_hundred_megabytes_in_many_files_take_little_memory() {
     measure_in_its_own_process(test, repository.root());
 }
 
-/// A blob of five gigabytes that is a head and little more: what is to be refused is so before it is
-/// read, what is not there is found missing.
+/// A blob of five gigabytes of which only the start exists: it is refused before it is read, and
+/// missing data is found to be missing.
 #[test]
 fn a_file_past_four_gigabytes_is_measured_right() {
     let size = 5 * GIB;

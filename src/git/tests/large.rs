@@ -9,7 +9,7 @@ use super::super::{Extent, GitError, Item, Limits, Mirror, Progress};
 use super::fixture::{Repository, Served, fetch, measure_in_its_own_process, measured, peak};
 
 const MIB: u64 = 1 << 20;
-/// What reading may take above what the process had before.
+/// The memory allowed above the process's earlier peak.
 const LITTLE: u64 = 64 * MIB;
 
 fn noise(mib: u64) -> Vec<u8> {
@@ -25,7 +25,7 @@ fn noise(mib: u64) -> Vec<u8> {
     .collect()
 }
 
-/// Three versions of a file of 17 MiB, two of them differences.
+/// Three versions of a file of 17 MiB, two of them deltas.
 fn differing() -> (Repository, Vec<Vec<u8>>) {
     let repository = Repository::new();
     let mut content = noise(17);

@@ -213,7 +213,7 @@ fn a_broken_mirror_heals() {
         &|| fs::write(path.join("HEAD"), "").unwrap(),
         &|| fs::remove_dir_all(path.join("objects")).unwrap(),
         &|| fs::write(path.join("refs/heads/main"), "0".repeat(39) + "1\n").unwrap(),
-        // What a killed fetch leaves: a lock, half a pack, half a new mirror.
+        // The leftovers of a killed fetch: a lock, half a pack, half a new mirror.
         &|| {
             fs::write(path.join("refs/heads/main.lock"), "").unwrap();
             fs::write(path.join("objects/pack/pack_git2_0123"), "PACK").unwrap();

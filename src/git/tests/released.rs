@@ -1,4 +1,4 @@
-//! What is released of a commit: `export-ignore`, Git LFS, limits, names that look alike.
+//! The released files of a commit: `export-ignore`, Git LFS, limits, names that look alike.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,7 +106,7 @@ fn what_is_released_is_what_git_archive_releases() {
     assert!(into.join("tests/deep/b.sh").exists() && into.join("empty/a").exists());
 }
 
-/// What git's own command line says of each path.
+/// The answer of git's own command line for each path.
 fn git_says(folder: &Path, paths: &[String]) -> Vec<bool> {
     let mut child = Command::new("git")
         .args(["check-attr", "-z", "--stdin", "export-ignore"])
@@ -311,7 +311,7 @@ fn a_repository_past_the_limit_of_a_fetch_is_not_kept() {
     assert!(matches!(mirror.refs(), Err(GitError::NotFetched { .. })));
 }
 
-/// Ten levels of folders with ten folders each, which are one object a level: a few hundred bytes
+/// Ten levels of folders with ten folders each, which are one object per level: a few hundred bytes
 /// in the pack, ten thousand million files on the disk.
 #[test]
 fn a_tree_that_unfolds_without_end_is_refused_at_once() {

@@ -12,14 +12,14 @@ use super::super::{GitError, Mirror, Source};
 use super::fixture::{PATIENCE, Repository, Served, fetch, mirror, source};
 use super::http_backend::HttpBackend;
 
-/// Takes `main` two commits back and writes another past; the new commit.
+/// Moves `main` two commits back and writes another history; returns the new commit.
 fn force_push(repository: &Repository, text: &str) -> String {
     repository.app(&["reset", "-q", "--hard", "HEAD~2"]);
     repository.commit("b.txt", "two again");
     repository.commit("rewritten.txt", text)
 }
 
-/// Nothing but its branches and tags leads to a commit any more.
+/// Removes every reference to a commit except its branches and tags.
 fn forget(repository: &Repository) {
     repository.app(&["reflog", "expire", "--expire=now", "--all"]);
     repository.app(&["gc", "-q", "--prune=now"]);
@@ -37,7 +37,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The mirror's history of `main` and its objects are those of git's own.
+/// Asserts that the mirror's history of `main` and its objects equal git's own.
 fn is_exact(mirror: &Mirror, repository: &Repository) {
     git(mirror.path(), &["fsck", "--full", "--strict"]);
     let listed: Vec<String> = mirror
@@ -58,7 +58,7 @@ fn files(mirror: &Mirror, revision: &str) -> Result<Vec<u8>, GitError> {
     Ok(tar)
 }
 
-/// It is refused, and by its name.
+/// Asserts that it is refused, and by its name.
 #[track_caller]
 fn is_refused(mirror: &Mirror, commit: &str) {
     match files(mirror, commit) {
@@ -79,7 +79,7 @@ fn a_rewritten_branch_is_followed_and_what_it_was_is_still_there() {
     let before = repository.id("main");
     let as_it_was = files(&served.mirror, &before).unwrap();
 
-    // Pushed and force-pushed away again before anybody fetched it.
+    // Pushed and force-pushed away again before it was fetched.
     let unseen = repository.commit("unseen.txt", "nobody fetched this");
     repository.app(&["reset", "-q", "--hard", "HEAD~1"]);
     force_push(repository, "another past");
@@ -89,7 +89,7 @@ fn a_rewritten_branch_is_followed_and_what_it_was_is_still_there() {
     assert_eq!(files(&served.mirror, &before).unwrap(), as_it_was);
     is_refused(&served.mirror, &unseen);
 
-    // Rewound, then without any common past.
+    // Rewound, then without any common history.
     repository.app(&["reset", "-q", "--hard", "v0"]);
     served.fetch_and_compare();
     is_exact(&served.mirror, repository);
@@ -101,7 +101,7 @@ fn a_rewritten_branch_is_followed_and_what_it_was_is_still_there() {
     is_exact(&served.mirror, repository);
     assert_eq!(files(&served.mirror, &before).unwrap(), as_it_was);
 
-    // A mirror that begins now never sees it.
+    // A new mirror never sees it.
     let (folder, url) = (
         served.folder.path().join("new"),
         served.mirror.source.url.as_str(),
@@ -110,7 +110,7 @@ fn a_rewritten_branch_is_followed_and_what_it_was_is_still_there() {
     fetch(&new).unwrap();
     is_exact(&new, repository);
     is_refused(&new, &before);
-    // Asking for it was no damage.
+    // The request for it was no damage.
     fetch(&new).unwrap();
     is_exact(&new, repository);
 }
@@ -142,7 +142,7 @@ fn a_rewritten_branch_of_a_shallow_mirror() {
         assert_eq!(files(&shallow, &before).unwrap(), as_it_was);
         assert!(!shallow.commits(&before, 50).unwrap().is_empty());
     }
-    // The whole history of what there is now; what lies below the old one came never.
+    // The whole history of the current branch; commits only below the old one never came.
     files(&shallow, &early).unwrap();
     assert_eq!(files(&shallow, &before).unwrap(), as_it_was);
     assert!(!shallow.commits(&before, 50).unwrap().is_empty());
@@ -154,8 +154,7 @@ fn a_rewritten_branch_of_a_shallow_mirror() {
     );
 }
 
-/// A git host over http, where something happens before each of its first so many requests for a
-/// pack.
+/// A git host over http that runs `change` before each of its first `times` requests for a pack.
 fn changing(backend: u16, times: usize, change: impl Fn(usize) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -51,7 +51,7 @@ fn stays_shallow_until_it_must_not(repository: &Repository, early: &str, mirror:
     assert!((2..=3).contains(&listed), "{listed}");
     let id = mirror.resolve("early").unwrap().id;
     mirror.archive(&id, "", std::io::sink()).unwrap();
-    // Below the depth: the whole history comes, and it is told.
+    // Below the depth: the whole history is fetched, and the caller is told.
     assert!(matches!(
         mirror.resolve(early),
         Err(GitError::UnknownCommit { .. })

@@ -16,13 +16,13 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// None where there is no sshd on this machine.
+    /// `None` if there is no sshd on this machine.
     pub fn start() -> Option<Self> {
         let program = Path::new("/usr/sbin/sshd");
         if !program.exists() {
             return None;
         }
-        // As root, sshd wants the folder that its service would have made.
+        // As root, sshd needs the folder that its service would have created.
         let _ = fs::create_dir("/run/sshd");
         let folder = tempfile::tempdir().unwrap();
         let sshd = folder.path();

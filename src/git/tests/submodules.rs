@@ -7,8 +7,8 @@ use std::path::Path;
 use super::super::{Checkout, Extent, GitError, Mirror, Note, Paths, Source, UrlError};
 use super::fixture::{PATIENCE, Repository, Server, fetch, mirror, source};
 
-/// `app` with `lib` as a submodule in `vendor/lib`, by the address `written`; `lib` has `deep` in
-/// it.
+/// `app` with `lib` as a submodule in `vendor/lib`, by the address `written`; `lib` contains
+/// `deep`.
 fn nested(written: &str) -> Repository {
     let repository = Repository::new();
     let root = repository.root().to_owned();
@@ -27,7 +27,7 @@ fn nested(written: &str) -> Repository {
     repository
 }
 
-/// As `git submodule add` would, without fetching anything.
+/// Like `git submodule add`, but fetches nothing.
 fn add_submodule(repository: &Repository, into: &str, path: &str, url: &str, from: &str) {
     let commit = repository.git(&["-C", from, "rev-parse", "HEAD"]);
     let modules = repository.root().join(into).join(".gitmodules");
@@ -80,7 +80,7 @@ fn taken_along_they_are_in_their_places() {
     let read = |path: &str| fs::read_to_string(into.join(path)).unwrap();
     assert_eq!(read("vendor/lib/file"), "library");
     assert_eq!(read("vendor/lib/inner/file"), "deepest");
-    // Each repository's own attributes.
+    // Each repository has its own attributes.
     assert!(!into.join("vendor/lib/notes.md").exists());
     assert!(into.join("vendor/lib/inner/notes.md").exists());
     let told: Vec<String> = done.notes.iter().map(ToString::to_string).collect();
@@ -90,7 +90,7 @@ fn taken_along_they_are_in_their_places() {
     );
     assert!(told[1].contains("vendor/lib/inner"), "{told:?}");
 
-    // What is here already is not fetched again.
+    // Objects that are already here are not fetched again.
     drop(server);
     let id = mirror.resolve("main").unwrap().id;
     let mut tar = Vec::new();
@@ -160,7 +160,7 @@ fn what_cannot_be_found_is_told() {
 #[test]
 fn a_repository_that_is_its_own_submodule_ends() {
     let repository = Repository::new();
-    // Each commit names the one before it, deeper than anybody nests by honest means.
+    // Each commit names the one before it, nested deeper than any honest repository.
     for _ in 0..10 {
         add_submodule(&repository, "app", "again", "../../app/.git", "app");
     }
@@ -169,7 +169,7 @@ fn a_repository_that_is_its_own_submodule_ends() {
     assert!(error.to_string().contains("too deep"), "{error}");
 }
 
-/// The parent's credential goes to the parent's own host alone.
+/// The parent's credential is sent to the parent's own host alone.
 #[test]
 fn a_credential_stays_with_its_host() {
     use super::super::{GitCredential, RepoUrl};

@@ -10,7 +10,7 @@ use super::fixture::{Repository, Served, fetch, policy};
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
-/// Mirrors of one repository, told apart by their depth.
+/// Mirrors of one repository that differ in their depth.
 struct Several {
     served: Served,
     mirrors: Mirrors,
@@ -27,7 +27,7 @@ impl Several {
         Self { served, mirrors }
     }
 
-    /// One that was fetched so long ago.
+    /// A mirror that was fetched `ago`.
     fn mirror(&self, depth: u32, ago: Duration) -> Mirror {
         let mut source = self.served.mirror.source.clone();
         source.depth = std::num::NonZeroU32::new(depth);
@@ -53,7 +53,7 @@ fn only_what_nobody_has_and_nobody_used_for_long_goes() {
     let held = File::open(fetching.lock_path()).unwrap();
     held.lock().unwrap();
     let root = several.mirrors.root().to_owned();
-    // A sweep that was killed; a folder and a file of somebody's.
+    // A killed sweep; a folder and a file that are not mirrors.
     fs::create_dir_all(root.join("0123.gone/mirror.git")).unwrap();
     fs::create_dir(root.join("lost+found")).unwrap();
     fs::write(root.join("note"), "x").unwrap();
@@ -69,12 +69,12 @@ fn only_what_nobody_has_and_nobody_used_for_long_goes() {
     assert!(!root.join("0123.gone").exists());
     assert!(root.join("lost+found").exists() && root.join("note").exists());
 
-    // Not dropped: a process that another test starts just now has it open until it is that process.
+    // Not dropped: a process that another test starts at this moment keeps it open until its exec.
     held.unlock().unwrap();
     assert_eq!(sweep().unwrap(), 1);
     assert!(!is_there(&fetching));
     assert_eq!(sweep().unwrap(), 0);
-    // What was swept is only fetched anew, and a fetch counts as use.
+    // A swept mirror is only fetched again, and a fetch counts as use.
     fetch(&unused).unwrap();
     fetch(&used).unwrap();
     assert_eq!(several.mirrors.sweep(&[], MONTH).unwrap(), 0);

@@ -1,4 +1,4 @@
-//! The tables of addresses.
+//! Tables of addresses.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Repositories as they are in the world: names that are no UTF-8 or mean two things, people that nobody
-//! can parse, other encodings, other owners, shallow hosts, spaces in addresses.
+//! Repositories as found in practice: names that are not UTF-8 or are ambiguous, people that cannot
+//! be parsed, other encodings, other owners, shallow hosts, spaces in addresses.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use super::fixture::{PATIENCE, Repository, Served, Server, fetch, mirror, policy
 use super::sshd::Sshd;
 use crate::secret::Secret;
 
-/// Makes the ref with these bytes as its name, which no `&str` can hold.
+/// Creates the ref with these bytes as its name, which no `&str` can hold.
 fn update_ref(repository: &Repository, name: &[u8], arguments: &[&str]) {
     let status = Command::new("git")
         .current_dir(repository.work())
@@ -28,7 +28,7 @@ fn update_ref(repository: &Repository, name: &[u8], arguments: &[&str]) {
     assert!(status.success());
 }
 
-/// Stores `data` as a commit, however malformed, and gives its id.
+/// Stores `data` as a commit, however malformed, and returns its id.
 fn store_commit(repository: &Repository, data: &[u8]) -> String {
     let mut child = Command::new("git")
         .current_dir(repository.work())
@@ -71,7 +71,7 @@ fn names_that_are_not_utf8_are_left_out_and_told() {
         );
         assert!(served.mirror.commits("main", 5).unwrap().len() == 3);
     }
-    // As the branch that is shown first.
+    // As the host's default branch.
     served.repository.commit("new.txt", "new");
     let head = [b"ref: refs/heads/caf\xe9\n".as_slice()].concat();
     std::fs::write(served.repository.work().join(".git/HEAD"), head).unwrap();
@@ -94,7 +94,7 @@ fn names_that_are_not_utf8_are_left_out_and_told() {
         ["refs/heads/caf\u{fffd}", "refs/tags/\u{fffd}\u{fffd}"]
     );
     assert!(copy.join("new.txt").exists());
-    // Gone with the host's.
+    // Deleted as on the host.
     std::fs::write(
         served.repository.work().join(".git/HEAD"),
         "ref: refs/heads/main\n",
@@ -267,7 +267,7 @@ fn a_folder_of_another_owner_is_fetched_where_the_settings_allow_it() {
         fetch(&mirror).unwrap();
         assert_eq!(mirror.refs().unwrap().tags.len(), 2);
     }
-    // It is read where it is, too; nobody works in it.
+    // It can be read in place, too; nobody works in it.
     assert!(super::super::Mirror::in_place(&repository.work(), options.limits).is_ok());
     let refused = WorkCopy::open(&repository.work(), &options).err().unwrap();
     assert!(refused.to_string().contains("another account"), "{refused}");

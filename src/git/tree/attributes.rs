@@ -1,19 +1,19 @@
-//! `.gitattributes`, as far as releases need it: which paths are `export-ignore`, which are
-//! `export-subst`. Pure; gitattributes(5) has the rules.
+//! The part of `.gitattributes` that releases need: the paths that are `export-ignore` or
+//! `export-subst`. Pure; the rules are in gitattributes(5).
 
 use super::pattern::Pattern;
 
-/// Lines longer than this are no rules, as git has it.
+/// The longest line that is read as a rule, as in git.
 const MAX_LINE: usize = 2048;
-/// How many rules one file may have; more are not read.
+/// The most rules of one file; more are not read.
 const MAX_RULES: usize = 10_000;
 
-/// What is asked about a path.
+/// An attribute that is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attribute {
-    /// It is not released.
+    /// The path is not released.
     ExportIgnore,
-    /// `git archive` would write the commit's id into it.
+    /// `git archive` would write the commit's id into the file.
     ExportSubst,
 }
 
@@ -26,14 +26,14 @@ const ASKED: [(Attribute, &str); 2] = [
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     files: Vec<Rules>,
-    /// Those of the top; git reads no others.
+    /// The macros of the top file; git reads no others.
     macros: Macros,
 }
 
-/// The rules of one file that say something of what is asked.
+/// The rules of one file that concern these attributes.
 #[derive(Debug)]
 struct Rules {
-    /// The length of its folder's path, with the slash behind it.
+    /// The length of its folder's path, with the slash after it.
     below: usize,
     rules: Vec<Rule>,
 }
@@ -44,7 +44,7 @@ struct Rule {
     says: Vec<(Attribute, Says)>,
 }
 
-/// What a rule says of an attribute. Only `Set` counts; the others take it back.
+/// The state that a rule gives an attribute. Only `Set` counts; the others revoke it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     Set,
@@ -52,7 +52,7 @@ enum Says {
 }
 
 impl Attributes {
-    /// Goes into the folder at `path` (empty: the top) whose `.gitattributes` is `text`.
+    /// Enters the folder at `path` (empty: the top) whose `.gitattributes` is `text`.
     pub(super) fn enter(&mut self, path: &[u8], text: &[u8]) {
         if path.is_empty() {
             self.macros = Macros::read(text);
@@ -72,12 +72,12 @@ impl Attributes {
         self.files.pop();
     }
 
-    /// Whether nothing can be set, so that no path need be asked about.
+    /// True if nothing can be set, so that no path need be looked up.
     pub(super) fn is_empty(&self) -> bool {
         self.files.iter().all(|file| file.rules.is_empty())
     }
 
-    /// Whether `attribute` is set for `path`. The file of the deepest folder decides, in it the
+    /// True if `attribute` is set for `path`. The file of the deepest folder decides, and in it the
     /// last line.
     pub(super) fn has(&self, attribute: Attribute, path: &[u8], is_folder: bool) -> bool {
         self.files
@@ -98,7 +98,7 @@ impl Rules {
     }
 }
 
-/// Each `[attr]NAME` and the words behind it.
+/// Each `[attr]NAME` and the words after it.
 #[derive(Debug, Default)]
 struct Macros(Vec<(Vec<u8>, Vec<Vec<u8>>)>);
 
@@ -111,7 +111,7 @@ impl Macros {
         Self(lines(text).filter_map(definition).take(MAX_RULES).collect())
     }
 
-    /// What `word` says, macros followed a few levels deep.
+    /// Adds the states that `word` sets, following macros a few levels deep.
     fn say(&self, word: &[u8], depth: usize, says: &mut Vec<(Attribute, Says)>) {
         let (name, state) = match word {
             [b'-' | b'!', name @ ..] => (name, Says::Other),
@@ -123,7 +123,7 @@ impl Macros {
         if let Some((asked, _)) = ASKED.iter().find(|(_, known)| known.as_bytes() == name) {
             says.push((*asked, state));
         }
-        // Only a macro that is set gives what it stands for.
+        // Only a macro that is set gives its words.
         if state == Says::Set
             && depth > 0
             && let Some((_, stands_for)) = self.0.iter().rev().find(|(known, _)| known == name)
@@ -136,7 +136,7 @@ impl Macros {
 }
 
 impl Rule {
-    /// None where the line says nothing of what is asked.
+    /// `None` if the line does not concern these attributes.
     fn read(line: &[u8], macros: &Macros) -> Option<Self> {
         if line.starts_with(b"[attr]") {
             return None;
@@ -170,7 +170,7 @@ fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|word| !word.is_empty())
 }
 
-/// The pattern, which may stand in double quotes as in C, and what is behind it.
+/// The pattern, which may be in double quotes as in C, and the rest of the line.
 fn split_pattern(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     if line.first() != Some(&b'"') {
         let end = line.iter().position(u8::is_ascii_whitespace)?;

@@ -1,18 +1,18 @@
-//! Where symlinks lead. Pure.
+//! The targets of symlinks. Pure.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// How many symlinks may lead into each other, as in Linux; more lead nowhere.
+/// The most symlinks followed for one path, as in Linux; a longer chain leads nowhere.
 const MAX_LINKS: usize = 40;
-/// How many parts of paths are followed for all symlinks of a tree together. An honest tree needs a
-/// few for each; a hostile one could keep us for hours.
+/// The most path components followed for all symlinks of a tree together. An honest tree needs a
+/// few for each; a hostile one could take hours.
 const MAX_STEPS: usize = 1_000_000;
 
-/// The first symlink (from its path to its target) of a tree, in the order of names, that is refused,
-/// with the reason: following it leaves the tree, or takes too long.
+/// The first symlink (from its path to its target) of a tree, in the order of names, that is
+/// refused, with the reason: following it leaves the tree, or takes too long.
 pub fn refused_link<'a>(links: &HashMap<&'a Path, &Path>) -> Option<(&'a Path, &'static str)> {
     let mut steps = 0;
     let mut names: Vec<&Path> = links.keys().copied().collect();
@@ -28,8 +28,8 @@ pub fn refused_link<'a>(links: &HashMap<&'a Path, &Path>) -> Option<(&'a Path, &
     None
 }
 
-/// Whether following `link` ever leaves the tree, symlinks on the way followed as the system
-/// does. Judging the text alone is not enough: in `dir/up/../x`, `dir/up` may be a link to `..`.
+/// True if following `link` ever leaves the tree; symlinks on the way are followed as by the
+/// system. The text alone is not enough: in `dir/up/../x`, `dir/up` may be a link to `..`.
 fn leaves(link: &Path, links: &HashMap<&Path, &Path>, steps: &mut usize) -> bool {
     let mut here = link.parent().unwrap_or(Path::new("")).to_owned();
     let mut ahead: Vec<&[u8]> = Vec::new();
@@ -68,7 +68,7 @@ fn leaves(link: &Path, links: &HashMap<&Path, &Path>, steps: &mut usize) -> bool
     false
 }
 
-/// Puts the target's parts on the stack, the first on top. False for an absolute target.
+/// Pushes the target's components on the stack, the first on top. False for an absolute target.
 fn push_parts<'a>(target: &'a Path, ahead: &mut Vec<&'a [u8]>) -> bool {
     let bytes = target.as_os_str().as_bytes();
     ahead.extend(bytes.split(|byte| *byte == b'/').rev());

@@ -1,4 +1,4 @@
-//! `.gitmodules`: where the submodules of a tree come from. Pure.
+//! `.gitmodules`: the addresses of a tree's submodules. Pure.
 //!
 //! The file has the form of git's own configuration. libgit2 would read it, but it would also
 //! follow an `[include]` in it to any file of this machine.
@@ -12,7 +12,7 @@ use crate::git::url::RepoUrl;
 pub(super) struct Modules(HashMap<Vec<u8>, String>);
 
 impl Modules {
-    /// Reads the file; what is not understood is no submodule.
+    /// Parses the file; entries that are not understood are skipped.
     pub(super) fn read(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let mut modules = HashMap::new();
@@ -37,7 +37,7 @@ impl Modules {
         Self(modules)
     }
 
-    /// The address of the submodule in the folder `path`, as it was written.
+    /// The address of the submodule in the folder `path`, as written.
     pub(super) fn url(&self, path: &[u8]) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
@@ -51,7 +51,7 @@ fn add(modules: &mut HashMap<Vec<u8>, String>, path: Option<String>, url: Option
     }
 }
 
-/// Lines joined where one ends with a backslash; without empty ones and comments.
+/// The lines, joined if one ends with a backslash; without empty ones and comments.
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut open = false;
@@ -74,7 +74,7 @@ fn logical_lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// `submodule "NAME"]`
+/// True for `submodule "NAME"]`.
 fn is_submodule(header: &str) -> bool {
     header
         .trim()
@@ -85,7 +85,7 @@ fn is_submodule(header: &str) -> bool {
         })
 }
 
-/// A value without its quotes, escapes and comment; none where a quote is open or an escape is
+/// A value without its quotes, escapes and comment; `None` if a quote is open or an escape is
 /// unknown.
 fn value_of(text: &str) -> Option<String> {
     let mut value = String::new();
@@ -113,8 +113,8 @@ fn value_of(text: &str) -> Option<String> {
     (!quoted && !value.is_empty()).then_some(value)
 }
 
-/// The address of a submodule as written in the `.gitmodules` of the repository at `parent`;
-/// `./x` and `../x` are relative to it. None where it climbs out of the host.
+/// The address of a submodule as written in the `.gitmodules` of the repository at `parent`; `./x`
+/// and `../x` are relative to it. `None` if it climbs out of the host.
 pub(super) fn resolve(parent: &RepoUrl, written: &str) -> Option<String> {
     if !(written.starts_with("./") || written.starts_with("../")) {
         return Some(written.to_owned());

@@ -1,17 +1,17 @@
-//! Which names a file of a release may have. Pure.
+//! The file names that a release may have. Pure.
 //!
-//! Names are kept byte for byte, also with line ends, backslashes or a dash at the front. Refused
-//! is what is no name of a file, and every spelling that some file system takes for `.git`: a tool
-//! on the way would take it for a repository's own.
+//! Names are kept byte for byte, even with line ends, backslashes or a leading dash. Refused are
+//! strings that cannot name a file, and every spelling that some file system takes for `.git`: a
+//! tool on the way would take it for a repository's own.
 
 use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-/// The longest name that a file system takes, in bytes.
+/// The longest name that file systems accept, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Why `name` is refused, if it is.
+/// The reason `name` is refused, if it is.
 pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     if name.is_empty() || name == b"." || name == b".." {
         Err("not the name of a file")
@@ -26,8 +26,8 @@ pub(super) fn check(name: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// `.git` as macOS and Windows read it too: in any case, with characters that HFS+ does not see,
-/// with the ends that NTFS drops, and by its short name.
+/// True for `.git` as macOS and Windows read it too: in any case, with characters that HFS+
+/// ignores, with the suffixes that NTFS drops, and by its short name.
 fn is_dot_git(name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
     let seen: String = text
@@ -47,7 +47,7 @@ fn is_dot_git(name: &[u8]) -> bool {
     })
 }
 
-/// Code points that HFS+ leaves out when it compares names.
+/// True for code points that HFS+ ignores when it compares names.
 fn is_unseen(letter: char) -> bool {
     matches!(
         letter,
@@ -55,7 +55,7 @@ fn is_unseen(letter: char) -> bool {
     )
 }
 
-/// What a file system that folds cases and composes accents compares names by.
+/// The form in which a file system that folds cases and composes accents compares names.
 pub(super) fn folded(name: &[u8]) -> Cow<'_, [u8]> {
     let folds = |byte: &u8| byte.is_ascii_uppercase() || !byte.is_ascii();
     if !name.iter().any(folds) {

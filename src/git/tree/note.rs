@@ -1,15 +1,15 @@
-//! What whoever releases a tree should be told of it.
+//! Remarks about a tree for the person who releases it.
 
 use std::fmt;
 
-/// Something about a tree that is not wrong but may surprise.
+/// A remark about a tree that is not wrong but may surprise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// Files that hold a pointer of Git LFS in place of their content.
+    /// Files that hold a Git LFS pointer in place of their content.
     LfsPointers(Paths),
-    /// Submodules that stay empty folders, for the project leaves them out.
+    /// Submodules that stay empty folders because the project leaves them out.
     SubmodulesLeftOut(Paths),
-    /// A submodule that was put in its place.
+    /// A submodule that was included.
     Submodule {
         /// Its folder.
         path: String,
@@ -18,20 +18,20 @@ pub enum Note {
         /// The commit's full id.
         commit: String,
     },
-    /// What `.gitattributes` keeps out of releases by `export-ignore`.
+    /// The paths that `.gitattributes` excludes from releases by `export-ignore`.
     ExportIgnored(Paths),
-    /// Files whose `export-subst` is not followed.
+    /// Files whose `export-subst` is not applied.
     ExportSubst(Paths),
-    /// Names that are one name where the file system folds cases or composes accents.
+    /// Names that are equal if the file system folds cases or composes accents.
     SameName(Paths),
 }
 
 /// Some paths, of which one is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paths {
-    /// How many there are.
+    /// The number of paths.
     pub count: u64,
-    /// The first, fit for a message.
+    /// The first path, fit for a message.
     pub first: String,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// The paths of each kind of note, gathered while a tree is listed.
+/// The paths of each kind of note, collected while a tree is listed.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) left_out: Paths,

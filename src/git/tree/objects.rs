@@ -1,4 +1,4 @@
-//! What the walk reads of a repository: tree objects, and the small files that have a say in it.
+//! The objects that the walk reads: trees, and the small files that configure it.
 
 use git2::{ObjectType, Oid};
 
@@ -6,14 +6,14 @@ use super::modules::Modules;
 use crate::git::blob::Opened;
 use crate::git::error::GitError;
 
-/// The bits of a mode that say what it is the mode of.
+/// The bits of a mode that hold the file type.
 pub(super) const MODE_KIND: i32 = 0o170_000;
-/// Those of a regular file.
+/// The file type of a regular file.
 pub(super) const MODE_FILE: i32 = 0o100_000;
 /// The longest `.gitattributes` and `.gitmodules` that are read, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// One thing in a tree object.
+/// One entry of a tree object.
 pub(super) struct Item {
     pub(super) name: Vec<u8>,
     pub(super) id: Oid,
@@ -21,7 +21,7 @@ pub(super) struct Item {
     pub(super) kind: Option<ObjectType>,
 }
 
-/// What is in a tree object.
+/// The entries of a tree object.
 pub(super) fn items(opened: &Opened, tree: Oid) -> Result<Vec<Item>, GitError> {
     opened.read(0, |repository| {
         let tree = repository.find_tree(tree)?;
@@ -44,7 +44,7 @@ pub(super) fn content(opened: &Opened, id: Oid) -> Result<Vec<u8>, GitError> {
     })
 }
 
-/// The text of a file that rules are read from; nothing where it is no plain file of a plain size.
+/// The text of a configuration file; empty if it is not a regular file or is too large.
 pub(super) fn config(opened: &Opened, item: &Item) -> Result<Vec<u8>, GitError> {
     let is_file = item.kind == Some(ObjectType::Blob) && item.mode & MODE_KIND == MODE_FILE;
     if !is_file || opened.size(item.id)? > MAX_CONFIG {
@@ -53,7 +53,7 @@ pub(super) fn config(opened: &Opened, item: &Item) -> Result<Vec<u8>, GitError> 
     content(opened, item.id)
 }
 
-/// What the `.gitmodules` in the top folder says.
+/// The contents of the `.gitmodules` in the top folder.
 pub(super) fn modules(opened: &Opened, top: Oid) -> Result<Modules, GitError> {
     let items = items(opened, top)?;
     let file = items.iter().find(|item| item.name == b".gitmodules");

@@ -1,23 +1,23 @@
 //! Patterns of `.gitattributes`, as gitignore(5) describes them and git's own `wildmatch` matches
 //! them. Pure.
 
-/// Longer patterns match nothing.
+/// The longest pattern, in bytes; longer ones match nothing.
 const MAX_LENGTH: usize = 1024;
-/// How many steps one match may take; a hostile pattern matches nothing in the end.
+/// The most steps of one match; past it a pattern, which must be hostile, matches nothing.
 const MAX_STEPS: usize = 100_000;
 
-/// A pattern that was read.
+/// A parsed pattern.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     text: Vec<u8>,
-    /// It has no slash, so it is held against the last part of a path.
+    /// The pattern has no slash, so it is matched against the last component of a path.
     of_names: bool,
-    /// It ended with a slash.
+    /// The pattern ended with a slash.
     of_folders: bool,
 }
 
 impl Pattern {
-    /// None for what git takes for no pattern of attributes, such as `!a`.
+    /// `None` for a text that git does not accept as an attributes pattern, such as `!a`.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         if text.is_empty() || text.starts_with(b"!") || text.len() > MAX_LENGTH {
             return None;
@@ -35,7 +35,7 @@ impl Pattern {
         })
     }
 
-    /// Whether it matches `path`, relative to the folder that the pattern is in.
+    /// True if it matches `path`, relative to the pattern's folder.
     pub(super) fn matches(&self, path: &[u8], is_folder: bool) -> bool {
         if self.of_folders && !is_folder {
             return false;
@@ -45,8 +45,8 @@ impl Pattern {
             let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
             return matches(&self.text, last, true, &mut steps);
         }
-        // git compares what is before the first wildcard by itself, so that what is behind begins
-        // there: `a**` goes over slashes, `a?**` does not.
+        // git compares the part before the first wildcard by itself, so that the rest starts there:
+        // `a**` matches slashes, `a?**` does not.
         let plain = self.text.iter().take_while(|byte| !b"*?[\\".contains(byte));
         let (plain, pattern) = self.text.split_at(plain.count());
         match path.strip_prefix(plain) {
@@ -56,7 +56,7 @@ impl Pattern {
     }
 }
 
-/// `begins`: whether the pattern's beginning is here, or a slash before it.
+/// `begins`: true at the pattern's start and after a slash.
 fn matches(pattern: &[u8], text: &[u8], begins: bool, steps: &mut usize) -> bool {
     *steps += 1;
     if *steps > MAX_STEPS {
@@ -90,13 +90,13 @@ fn matches(pattern: &[u8], text: &[u8], begins: bool, steps: &mut usize) -> bool
     }
 }
 
-/// `*` stays within a part of the path; two or more that are a whole part go over slashes.
+/// `*` stays within a path component; two or more that are a whole component match slashes.
 fn matches_stars(pattern: &[u8], text: &[u8], begins: bool, steps: &mut usize) -> bool {
     let stars = pattern.iter().take_while(|byte| **byte == b'*').count();
     let rest = &pattern[stars..];
     let is_whole_part = stars >= 2 && begins && (rest.is_empty() || rest[0] == b'/');
     if is_whole_part {
-        // `**/` may stand for nothing at all.
+        // `**/` may match nothing at all.
         if let Some(behind) = rest.strip_prefix(b"/")
             && matches(behind, text, true, steps)
         {
@@ -115,7 +115,7 @@ fn matches_stars(pattern: &[u8], text: &[u8], begins: bool, steps: &mut usize) -
     false
 }
 
-/// What stands between `[` and `]`.
+/// The contents of `[` and `]`.
 struct Class {
     negated: bool,
     ranges: Vec<(u8, u8)>,
@@ -128,7 +128,7 @@ impl Class {
     }
 }
 
-/// The class and what is behind it; none where it does not end.
+/// The class and the rest of the pattern; `None` if it has no end.
 fn class(text: &[u8]) -> Option<(Class, &[u8])> {
     let (negated, mut at) = match text.first()? {
         b'!' | b'^' => (true, 1),

@@ -1,4 +1,4 @@
-//! Where a submodule comes from: an address like any other, held against the same policy.
+//! The source of a submodule: an address like any other, checked against the same policy.
 
 use super::modules;
 use crate::git::error::GitError;
@@ -6,15 +6,15 @@ use crate::git::mirror::{Mirror, Source};
 use crate::git::url::RepoUrl;
 use crate::git::{GitCredential, UrlError};
 
-/// How many submodules may lie in each other.
+/// The deepest nesting of submodules.
 const MAX_NESTING: usize = 8;
-/// How many submodules a tree may have.
+/// The most submodules of a tree.
 const MAX_COUNT: usize = 100;
 
 /// The mirror of a submodule of the repository of `parent`, which lies in `nesting` others; `count`
 /// are there already.
 ///
-/// The parent's credential and accepted host key go along to the parent's own host and nowhere
+/// The parent's credential and accepted host key are used for the parent's own host and nowhere
 /// else.
 pub(super) fn mirror(
     parent: &Mirror,

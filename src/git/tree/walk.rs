@@ -1,4 +1,4 @@
-//! The one walk over a commit's tree.
+//! The walk over a commit's tree.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -19,7 +19,7 @@ use crate::git::mirror::Mirror;
 use crate::git::object::CommitObject;
 use crate::git::progress::{Progress, Pulse, Report, Stage};
 
-/// How deep folders may lie in each other.
+/// The deepest nesting of folders.
 const MAX_DEPTH: usize = 256;
 /// The longest target of a symlink, in bytes (PATH_MAX).
 const MAX_TARGET: u64 = 4096;
@@ -60,14 +60,14 @@ pub(super) fn list(
     })
 }
 
-/// What the folders of one repository share while it is walked.
+/// State shared by the folders of one repository during the walk.
 struct Place<'a> {
     opened: Opened,
-    /// Its place in the tree's list.
+    /// Its index in the tree's list.
     index: usize,
-    /// Where it lies in the tree; empty for the commit's own.
+    /// Its path in the tree; empty for the commit's own.
     root: &'a Path,
-    /// How many submodules it lies in.
+    /// The number of submodules that contain it.
     nesting: usize,
     modules: Modules,
     attributes: Attributes,
@@ -78,18 +78,18 @@ struct Walk<'a> {
     extent: Extent,
     pulse: Pulse<'a>,
     limits: Limits,
-    /// The commit's own, then those of submodules.
+    /// The commit's own mirror, then those of submodules.
     mirrors: Vec<Mirror>,
     entries: Vec<Entry>,
     files: u64,
     bytes: u64,
     gathered: Gathered,
-    /// How many of what is `export-ignore` are no folders.
+    /// The number of `export-ignore` entries that are not folders.
     ignored_files: u64,
 }
 
 impl Walk<'_> {
-    /// Walks one repository; gives the commit's time.
+    /// Walks one repository; returns the commit's time.
     fn repository(
         &mut self,
         mirror: &Mirror,
@@ -179,7 +179,7 @@ impl Walk<'_> {
                 self.push(path.clone(), Kind::Folder)?;
                 self.folder(place, item.id, &path, depth + 1)?;
                 let now = (self.entries.len(), self.gathered.ignored.count);
-                // As in git, a folder of which only ignored folders were left goes too.
+                // As in git, a folder that held only ignored folders is omitted too.
                 if now.0 == before.0 && now.1 > before.1 && self.ignored_files == files {
                     self.entries.pop();
                 }
@@ -324,7 +324,7 @@ impl Walk<'_> {
     }
 }
 
-/// `path` relative to the repository that it is in.
+/// `path` relative to its repository.
 fn inside<'a>(place: &Place<'_>, path: &'a Path) -> &'a Path {
     path.strip_prefix(place.root).unwrap_or(path)
 }
@@ -333,7 +333,8 @@ fn printed(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
-/// A hostile name may be absolute or climb; joined to a path for a message it must not replace it.
+/// A name made fit for a message. A hostile name may be absolute or climb; joined to a path it must
+/// not replace it.
 fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).replace('/', "\u{2215}")
 }

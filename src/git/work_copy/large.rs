@@ -1,5 +1,5 @@
-//! The large files of a work copy. libgit2 holds a file that it writes in memory as a whole, so these
-//! are left out of what it checks out and are written here, piece by piece.
+//! The large files of a work copy. libgit2 holds each file that it writes in memory as a whole, so
+//! these are excluded from its checkout and are written here, in pieces.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, Metadata};
@@ -22,21 +22,21 @@ pub(super) struct LargeFiles<'a> {
     repository: &'a Repository,
     folder: &'a Path,
     files: &'a Tree,
-    /// The trees of the commit that is checked out, if any, and of that one.
+    /// The trees of the commit that is checked out, if any, and of the new one.
     from: Option<git2::Tree<'a>>,
     to: git2::Tree<'a>,
-    /// Those that are to be written.
+    /// The files to write.
     changed: Vec<LargeFile<'a>>,
-    /// Whether what is in their way goes.
+    /// True if obstacles are removed.
     forced: bool,
 }
 
-/// From this size on a file is one, in bytes.
+/// The size from which a file is large, in bytes.
 const LARGE: u64 = 4 << 20;
 /// The mode of a folder in a tree.
 const TREE_MODE: u32 = 0o040_000;
 
-/// One of them.
+/// A large file.
 struct LargeFile<'a> {
     entry: &'a Entry,
     path: &'a Path,
@@ -65,17 +65,17 @@ impl<'a> LargeFile<'a> {
         }
     }
 
-    /// Its mode as a tree and an index have it.
+    /// The mode as a tree and an index store it.
     fn git_mode(&self) -> u32 {
         0o100_000 | self.mode
     }
 }
 
-/// What stands in the way of a file.
+/// An obstacle at the place of a file.
 pub(super) struct InTheWay(pub(super) PathBuf);
 
 impl<'a> LargeFiles<'a> {
-    /// Those of `commit`, whose files are `files`, in the work copy in `folder`.
+    /// The large files of `commit`, whose files are `files`, in the work copy in `folder`.
     pub(super) fn of(
         repository: &'a Repository,
         folder: &'a Path,
@@ -103,19 +103,19 @@ impl<'a> LargeFiles<'a> {
         Ok(large)
     }
 
-    /// Whether there is nothing to write.
+    /// True if there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.changed.is_empty()
     }
 
-    /// What the commit that is checked out has at a path: an id and a mode.
+    /// The id and mode at a path in the commit that is checked out.
     fn before(&self, path: &Path) -> Option<(Oid, u32)> {
         let found = self.from.as_ref()?.get_path(path).ok()?;
         Some((found.id(), u32::try_from(found.filemode()).ok()?))
     }
 
-    /// Has them written as a reset does: also those that are the same in both commits and not in the work
-    /// copy, and whatever is in their way.
+    /// Selects the files to write as in a reset: also those that are the same in both commits but
+    /// not in the work copy, with any obstacles removed.
     pub(super) fn force(&mut self) {
         self.forced = true;
         let all = self.files.entries.iter().filter_map(LargeFile::of);
@@ -126,8 +126,8 @@ impl<'a> LargeFiles<'a> {
         self.changed.extend(missing);
     }
 
-    /// The first whose place has something of the person's: neither what was checked out there nor
-    /// what is to be.
+    /// The first file whose place holds something of the user's: neither the content that was
+    /// checked out there nor the new one.
     pub(super) fn in_the_way(&self) -> Option<InTheWay> {
         let is_theirs = |file: &&LargeFile<'_>| {
             let place = self.folder.join(file.path);
@@ -138,14 +138,15 @@ impl<'a> LargeFiles<'a> {
                     let id = content_of(&place);
                     id != Some(file.blob) && (id.is_none() || id != before.map(|(was, _)| was))
                 }
-                // libgit2 judges what is in a folder that goes.
+                // libgit2 checks the contents of a folder that is removed.
                 Ok(found) => {
                     let was_folder = before.is_some_and(|(_, mode)| mode == TREE_MODE);
                     !found.is_dir() || !was_folder
                 }
             }
         };
-        // A folder of the file that is none here, though nothing else was checked out there.
+        // A parent folder of the file that is not a folder here, though nothing else was checked
+        // out there.
         let is_cut_off = |file: &&LargeFile<'_>| {
             let mut parents = file.path.ancestors().skip(1);
             parents.any(|parent| {
@@ -161,8 +162,8 @@ impl<'a> LargeFiles<'a> {
         Some(InTheWay(found.path.to_owned()))
     }
 
-    /// The paths that libgit2 is to check out: what differs, but for these. With `all` also what the
-    /// person changed.
+    /// The paths that libgit2 must check out: all differences except these files. With `all`, also
+    /// the user's changes.
     pub(super) fn others(&self, all: bool) -> Result<BTreeSet<PathBuf>, git2::Error> {
         let (from, to) = (self.from.as_ref(), Some(&self.to));
         let mut diffs = vec![self.repository.diff_tree_to_tree(from, to, None)?];
@@ -185,7 +186,7 @@ impl<'a> LargeFiles<'a> {
         Ok(paths)
     }
 
-    /// Writes them and puts them into the index.
+    /// Writes the files and adds them to the index.
     pub(super) fn write(&self, progress: Report<'_>) -> Result<(), GitError> {
         let mut reader = Reader::new(self.files, progress);
         let broken = |error: git2::Error| {
@@ -197,7 +198,7 @@ impl<'a> LargeFiles<'a> {
             let at = |cause| GitError::disk(&place, cause);
             if !self.is_there(file) {
                 self.make_room(file.path).map_err(at)?;
-                // Beside the repository's own files, so that it is renamed into its place whole.
+                // Next to the repository's own files, so that it can be renamed into place whole.
                 let mut new = NamedTempFile::new_in(self.repository.path()).map_err(at)?;
                 reader.read(file.entry, &mut |piece| new.write_all(piece).map_err(at))?;
                 let mode = fs::Permissions::from_mode(file.mode);
@@ -210,7 +211,7 @@ impl<'a> LargeFiles<'a> {
         index.write().map_err(broken)
     }
 
-    /// Whether the file is there with its content and mode.
+    /// True if the file is there with its content and mode.
     fn is_there(&self, file: &LargeFile<'_>) -> bool {
         let place = self.folder.join(file.path);
         let has_mode = |found: &Metadata| found.mode() & 0o100 == file.mode & 0o100;
@@ -221,7 +222,7 @@ impl<'a> LargeFiles<'a> {
             && content_of(&place) == Some(file.blob)
     }
 
-    /// The folders that `path` lies in, the outermost first.
+    /// The parent folders of `path`, the outermost first.
     fn parents<'p>(&'p self, path: &'p Path) -> impl Iterator<Item = PathBuf> + 'p {
         let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
         parents.pop();
@@ -231,8 +232,8 @@ impl<'a> LargeFiles<'a> {
             .map(|parent| self.folder.join(parent))
     }
 
-    /// Makes the folders of `path`; never goes through a link. What libgit2 left at its place is an
-    /// empty folder, or somebody's.
+    /// Creates the folders of `path`; never goes through a link. If libgit2 left something at the
+    /// path, it is an empty folder or belongs to the user.
     fn make_room(&self, path: &Path) -> io::Result<()> {
         let make = |folder: &Path| DirBuilder::new().mode(checkout::FOLDER_MODE).create(folder);
         for parent in self.parents(path) {
@@ -265,8 +266,8 @@ fn content_of(path: &Path) -> Option<Oid> {
     Oid::hash_file(ObjectType::Blob, path).ok()
 }
 
-/// What the index has of a file: git compares times, inode and size, each cut to 32 bits, to see
-/// whether it was changed.
+/// The index entry of a file: git compares times, inode and size, each cut to 32 bits, to detect
+/// changes.
 fn index_entry(file: &LargeFile<'_>, found: &Metadata) -> IndexEntry {
     let time = |seconds: i64, nanoseconds: i64| IndexTime::new(seconds as i32, nanoseconds as u32);
     IndexEntry {
