@@ -105,6 +105,23 @@ fn git_and_ssh_libraries_stay_behind_their_wrappers() {
     only(&["ssh"], &["ssh2::"]);
 }
 
+#[test]
+fn the_guide_names_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
+    let is_file = |word: &&str| {
+        let ends = [".rs", ".js", ".json", ".md"];
+        word.contains('.') && ends.iter().any(|end| word.ends_with(end))
+    };
+    let code = guide.split('`').skip(1).step_by(2);
+    let named: Vec<_> = code.filter(is_file).collect();
+    assert!(named.len() > 50, "{named:?}");
+    for name in named {
+        let places = ["src", "docs", ""].map(|folder| root.join(folder).join(name));
+        assert!(places.iter().any(|path| path.is_file()), "{name}");
+    }
+}
+
 /// Only these modules may hold any of these words in their code.
 fn only(modules: &[&str], words: &[&str]) {
     let mut wrong = Vec::new();
