@@ -1,4 +1,4 @@
-//! The files that pages load: embedded, compressed by nobody but the server, known by their hash.
+//! The embedded files of pages, identified by their hash.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,17 +10,17 @@ use rust_embed::RustEmbed;
 use super::error::{Error, Result};
 use super::input::query;
 
-/// How long a browser may keep a file whose address names its hash, in seconds: a year.
+/// The cache lifetime of a file whose address contains its hash, in seconds: a year.
 const LONG: u32 = 365 * 24 * 60 * 60;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]
 struct Assets;
 
-/// Addresses that pages of the course use, and the files that answer there.
+/// Addresses used by pages of the course, with the files served there.
 const ALIASES: [(&str, &str); 1] = [("jquery.min.js", "vendor/jquery.min.js")];
 
-/// Each file's hash, short.
+/// Each file's abbreviated hash.
 static HASHES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     Assets::iter()
         .filter_map(|path| {
@@ -32,7 +32,7 @@ static HASHES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The address of the file `path` below `assets/`; it changes when the file does.
+/// The address of the file `path` below `assets/`; it changes with the file's content.
 pub fn address(path: &str) -> String {
     match HASHES.get(path) {
         Some(hash) => format!("/assets/{path}?v={hash}"),
@@ -41,6 +41,9 @@ pub fn address(path: &str) -> String {
 }
 
 /// `GET /assets/{path}`
+///
+/// # Errors
+/// [`Error::NoSuchAddress`] if there is no such file.
 pub async fn show(request: HttpRequest) -> Result {
     let asked = request.match_info().query("path");
     let path = ALIASES

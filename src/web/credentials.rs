@@ -1,4 +1,4 @@
-//! The pages of credentials. Secrets are written here and never shown.
+//! The pages of credentials. Secrets are write-only.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -19,6 +19,9 @@ const MENU: &str = "credentials";
 const LIST: &str = "/credentials";
 
 /// `GET /credentials`
+///
+/// # Errors
+/// Fails for a sender who is not logged in or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = paging::of_page(&request);
@@ -80,6 +83,9 @@ async fn find(visitor: &Visitor, id: CredentialId) -> Result<Credential> {
 }
 
 /// `GET /credentials/new`
+///
+/// # Errors
+/// Fails for a sender who is not an admin.
 pub async fn new(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     let defaults = context! { kind => "ssh_key" };
@@ -93,6 +99,9 @@ pub async fn new(visitor: Visitor) -> Result {
 }
 
 /// `POST /credentials/new`
+///
+/// # Errors
+/// Fails for a sender who is not an admin or a database error.
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = render::value(fields.typed());
@@ -112,6 +121,9 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
 }
 
 /// `GET /credentials/{id}/edit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn edit(visitor: Visitor, Id(id): Id<CredentialId>) -> Result {
     visitor.require(Role::Admin)?;
     let credential = find(&visitor, id).await?;
@@ -121,6 +133,9 @@ pub async fn edit(visitor: Visitor, Id(id): Id<CredentialId>) -> Result {
 }
 
 /// `POST /credentials/{id}/edit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn update(visitor: Visitor, Id(id): Id<CredentialId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = render::value(fields.typed());
@@ -147,6 +162,9 @@ pub async fn update(visitor: Visitor, Id(id): Id<CredentialId>, Form(fields): Fo
 }
 
 /// `GET /credentials/{id}/delete?page=`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn ask_delete(
     visitor: Visitor,
     Id(id): Id<CredentialId>,
@@ -166,6 +184,9 @@ pub async fn ask_delete(
 }
 
 /// `POST /credentials/{id}/delete`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn delete(visitor: Visitor, Id(id): Id<CredentialId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let credential = visitor

@@ -1,5 +1,4 @@
-//! What the pages that delete something have in common: they ask first, and lead back to the page
-//! of the list that one came from.
+//! The shared part of the deletion pages: they ask for confirmation and return to the list's page.
 
 use actix_web::HttpRequest;
 
@@ -10,8 +9,11 @@ use super::paging;
 use super::render::{self, context};
 use super::visitor::Visitor;
 
-/// Asks whether `name` is to go. `menu` names the entity's pages, such as `servers`; `blocked` is
-/// what still needs it.
+/// Asks for confirmation before `name` is deleted. `menu` is the entity's section, such as
+/// `servers`; `blocked` lists the users that prevent the deletion.
+///
+/// # Errors
+/// Fails if the template does.
 pub fn ask(
     visitor: &Visitor,
     request: &HttpRequest,
@@ -29,7 +31,10 @@ pub fn ask(
     render::found(visitor, &format!("{menu}/delete.html"), menu, context)
 }
 
-/// Leads back to the list after `name` is gone.
+/// Redirects to the list after `name` was deleted.
+///
+/// # Errors
+/// Never fails; the type is that of handlers.
 pub fn done(menu: &str, fields: &Fields, name: &str) -> Result {
     let asked = fields.line("back").unwrap_or_default();
     let list = format!("/{menu}");

@@ -1,9 +1,8 @@
-//! Which error gives which answer.
+//! Errors and their responses.
 //!
-//! Handlers return [`Error`]; `answer` is the one place that decides its status, code and text. The
-//! guard makes the response of it: JSON below `/api`, a page elsewhere, both in the
-//! reader's language. What is not the sender's fault is logged under a number that the answer
-//! names, and told to nobody else.
+//! Handlers return [`Error`]; `answer` alone decides its status, code and text. The guard turns it
+//! into a response in the reader's language: JSON below `/api`, a page elsewhere. Internal errors
+//! are logged with a number that the response shows; their details reach nobody else.
 
 use std::time::Duration;
 
@@ -29,58 +28,58 @@ mod answer;
 
 use answer::Answer;
 
-/// Why a request does not get what it asked for.
+/// Reasons for which a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request cannot be understood; the text says which part.
+    /// A malformed request; the text names the part.
     #[error("malformed: {0}")]
     Malformed(&'static str),
-    /// A parameter of the query cannot be understood or is out of bounds.
+    /// A malformed or out-of-range query parameter.
     #[error("malformed: {0}")]
     Parameter(&'static str),
-    /// The field of this name is not UTF-8.
+    /// A field, by name, that is not UTF-8.
     #[error("not UTF-8: {0}")]
     NotText(String),
-    /// The request was refused before it reached a handler.
+    /// A request rejected before it reached a handler.
     #[error("refused: {}", .0.as_str())]
     Http(Fault),
-    /// More fields came than any form has.
+    /// More fields than any form has.
     #[error("too many fields")]
     TooManyFields,
-    /// The request's `Host` may be a stranger's name for this server.
+    /// A `Host` that may be another site's name for this server.
     #[error("a Host that is not known")]
     ForeignHost,
-    /// Nobody is logged in.
+    /// No login.
     #[error("nobody is logged in")]
     NotLoggedIn,
-    /// The account's role does not allow it.
+    /// An account whose role does not allow the request.
     #[error("not allowed for this role")]
     NotAllowed,
-    /// There is nothing at this address.
+    /// An unknown address.
     #[error("no such address")]
     NoSuchAddress,
-    /// The address does not take this method.
+    /// A method that the address does not support.
     #[error("method not allowed")]
     Method,
-    /// The body did not come in time.
+    /// A body that did not arrive in time.
     #[error("the request's body did not come in time")]
     TooSlow,
-    /// The body is too large.
+    /// A body that is too large.
     #[error("the request's body is too large")]
     TooLarge,
-    /// The body is of another kind than this address takes.
+    /// A body of an unsupported content type.
     #[error("unsupported content type")]
     ContentType,
-    /// Fields are refused.
+    /// Invalid fields.
     #[error("refused fields")]
     Fields(FieldErrors),
-    /// The same was asked for too often.
+    /// Too many requests of the same kind.
     #[error("too often; try again in {} s", .retry_after.as_secs())]
     TooOften {
-        /// When it may be tried again.
+        /// The time after which the request may be repeated.
         retry_after: Duration,
     },
-    /// Too much to do at once.
+    /// Too much work at once.
     #[error(transparent)]
     Busy(#[from] Busy),
     /// See [`AuthError`].
@@ -98,12 +97,12 @@ pub enum Error {
     /// See [`VoteError`].
     #[error(transparent)]
     Vote(#[from] VoteError),
-    /// A template failed.
+    /// A failing template.
     #[error("template: {0:#}")]
     Template(#[from] minijinja::Error),
 }
 
-/// What handlers give.
+/// The result of a handler.
 pub type Result<T = HttpResponse> = std::result::Result<T, Error>;
 
 impl From<FieldErrors> for Error {
@@ -112,18 +111,18 @@ impl From<FieldErrors> for Error {
     }
 }
 
-/// Why a form is shown again.
+/// A refused form, to be shown again.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The page's status.
     pub status: StatusCode,
-    /// What is wrong with which fields.
+    /// The errors, by field.
     pub errors: FieldErrors,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// Adds `Retry-After` to the page where that belongs there.
+    /// Adds `Retry-After` to the page if the refusal has a delay.
     pub fn finish(&self, mut page: HttpResponse) -> HttpResponse {
         add_retry_after(&mut page, self.retry_after);
         page
@@ -138,7 +137,7 @@ fn add_retry_after(response: &mut HttpResponse, after: Option<Duration>) {
 }
 
 impl Error {
-    /// What is wrong with which field; none where the error is not about fields.
+    /// The errors by field; `None` if the error concerns no field.
     pub fn fields(&self) -> Option<FieldErrors> {
         if let Self::Fields(errors) = self {
             return Some(errors.clone());
@@ -154,8 +153,10 @@ impl Error {
         })
     }
 
-    /// What a form shows that is refused for this reason: its status and the errors beside its
-    /// fields. Errors that are not about the form are given back.
+    /// The refusal of a form: its status and the errors beside its fields.
+    ///
+    /// # Errors
+    /// The error itself if it does not concern the form.
     pub fn refusal(self) -> Result<Refusal> {
         let answer = self.answer();
         let errors = match self.fields() {
@@ -175,7 +176,7 @@ impl Error {
         })
     }
 
-    /// The response that `visitor` gets.
+    /// The response for `visitor`.
     pub fn respond(&self, visitor: &Visitor) -> HttpResponse {
         let mut answer = self.answer();
         if answer.status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -200,7 +201,7 @@ impl Error {
         response
     }
 
-    /// The JSON that a script gets at an address of pages.
+    /// The JSON response for a script at an address of pages.
     pub fn respond_to_script(&self, visitor: &Visitor) -> HttpResponse {
         let answer = self.answer();
         let mut response = self.json(visitor, &answer);
@@ -208,7 +209,7 @@ impl Error {
         response
     }
 
-    /// Its code and text, as a part of an answer that is no error itself.
+    /// The error's code and text, as part of another response.
     pub fn described(&self, visitor: &Visitor) -> Value {
         let answer = self.answer();
         json!({ "code": answer.code, "message": text(visitor, &answer) })
@@ -241,7 +242,7 @@ impl Error {
     }
 }
 
-/// What `{cause}` in a field's text stands for.
+/// The value of `{cause}` in a field's text.
 fn cause_of(said: Vec<(&'static str, Said)>) -> Option<Said> {
     let mut said = said.into_iter();
     said.find(|(name, _)| *name == "cause")
@@ -286,7 +287,7 @@ impl ResponseError for Error {
         self.answer().status
     }
 
-    /// The guard replaces this by [`Error::respond`], which knows the reader.
+    /// The guard replaces this response by [`Error::respond`], which knows the reader.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }

@@ -1,5 +1,5 @@
-//! What the next page says on top, once: a short-lived cookie between a change and the page that
-//! it leads to.
+//! The flash message: shown once at the top of the page that follows a change, carried by a
+//! short-lived cookie.
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use base64::Engine as _;
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::http::Head;
 
 const COOKIE: &str = "longshore_flash";
-/// A name longer than that is cut: cookies are small.
+/// The longest name, in characters; longer names are cut because cookies are small.
 const LONGEST_NAME: usize = 100;
 
-/// A text of the catalogue, `flash.KEY`, with the name of what it is about.
+/// The text `flash.KEY` of the catalogue, with the name it mentions.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Flash {
-    /// The end of the text's key.
+    /// The key, without `flash.`.
     pub key: String,
-    /// What `{name}` stands for in it.
+    /// The value of `{name}`.
     pub name: String,
 }
 
@@ -30,14 +30,14 @@ impl Flash {
         }
     }
 
-    /// What a request with these headers brings along.
+    /// The flash message in a request's headers.
     pub fn of(head: &Head<'_>) -> Option<Self> {
         let cookie = head.cookie(COOKIE)?;
         let bytes = URL_SAFE_NO_PAD.decode(cookie.as_bytes()).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// The cookie that carries it.
+    /// The cookie that carries the message for 60 seconds.
     pub fn cookie(&self) -> Cookie<'static> {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         let mut cookie = bare(URL_SAFE_NO_PAD.encode(bytes));
@@ -45,7 +45,7 @@ impl Flash {
         cookie
     }
 
-    /// The cookie that ends it, once it was shown.
+    /// The cookie that removes the message after it was shown.
     pub fn no_cookie() -> Cookie<'static> {
         let mut cookie = bare(String::new());
         cookie.make_removal();

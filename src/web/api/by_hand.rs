@@ -1,5 +1,5 @@
 //! `/api/v1/servers/{id}/exec`, `file` and `tree`, `/api/v1/known_hosts` and `/api/v1/audit`: for
-//! admins, each deed written down.
+//! admins; every action is recorded in the audit log.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -24,21 +24,21 @@ use crate::web::visitor::Visitor;
 
 /// The longest command, in characters.
 const LONGEST_COMMAND: usize = 64 << 10;
-/// How much of a command's output is given back, in bytes.
+/// The largest output of a command that is returned, in bytes.
 const OUTPUT: usize = 1 << 20;
-/// How long a command may run: at least, at most, and unless something else is asked for.
+/// The time limit of a command in seconds: least, most, default.
 const SECONDS: (u64, u64, u64) = (1, 600, 60);
 /// The longest path on a server, in characters.
 const LONGEST_PATH: usize = 4096;
 
-/// What is to be run.
+/// A command to run.
 pub struct Order {
     command: String,
     stdin: String,
     limit: Duration,
 }
 
-/// What a command printed and how it ended.
+/// A command's output and exit.
 #[derive(Default)]
 pub struct Done {
     lines: Vec<(Stream, String)>,
@@ -50,6 +50,9 @@ pub struct Done {
 
 impl Order {
     /// Reads the fields `command`, `stdin` and `seconds`.
+    ///
+    /// # Errors
+    /// [`Error::Fields`] for invalid fields.
     pub fn of(fields: &Fields) -> Result<Self> {
         let mut errors = FieldErrors::default();
         let command = fields.required("command")?;
@@ -96,14 +99,14 @@ impl Order {
 }
 
 impl Done {
-    /// Whether there is room for one more line; what there is none for is left out.
+    /// Counts a line of output; true if it still fits. Lines beyond the limit are dropped.
     fn takes(&mut self, line: &str) -> bool {
         self.bytes += line.len() + 1;
         self.truncated |= self.bytes > OUTPUT;
         !self.truncated
     }
 
-    /// As JSON.
+    /// The JSON of the result.
     pub fn shown(&self) -> Value {
         let text = |of: Stream| -> String {
             let lines = self.lines.iter().filter(|(stream, _)| *stream == of);
@@ -122,6 +125,9 @@ impl Done {
 }
 
 /// Runs a command to its end.
+///
+/// # Errors
+/// Fails for an unknown server, too much work at once or an error of the engine.
 pub async fn run(visitor: &Visitor, by: By, id: ServerId, order: Order) -> Result<Done> {
     let server = find(visitor, id).await?;
     let guard = CancelOnDrop::default();
@@ -149,8 +155,11 @@ async fn find(visitor: &Visitor, id: ServerId) -> Result<Server> {
         .await
 }
 
-/// `POST servers/{id}/exec`; with `?live=1` line by line while it runs, as JSON objects on lines of
-/// their own.
+/// `POST servers/{id}/exec`; with `?live=1` the output is streamed as one JSON object per line.
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, invalid fields, a malformed query or a
+/// database error.
 pub async fn exec(
     visitor: Visitor,
     Id(id): Id<ServerId>,
@@ -170,7 +179,7 @@ pub async fn exec(
     let send = move |app: &App, outgoing: &mut Outgoing, cancel: &Cancel| {
         let begun = Instant::now();
         let mut done = Done::default();
-        // The first byte says that it has begun, whenever the command says something.
+        // The first line is sent at once, because the command may stay silent for long.
         tell(outgoing, &json!({"begun": true}), cancel);
         let ended = order.run(app, &by, &server, cancel, &mut |stream, line| {
             if done.takes(line) {
@@ -208,7 +217,7 @@ fn tell(outgoing: &mut Outgoing, value: &Value, cancel: &Cancel) {
     }
 }
 
-/// The path on the server that the query names.
+/// The query's path on the server.
 fn path_of(request: &HttpRequest) -> Result<String> {
     let path = query(request, "path")?.unwrap_or_default();
     let mut errors = FieldErrors::default();
@@ -224,7 +233,7 @@ fn path_of(request: &HttpRequest) -> Result<String> {
     errors.or(path).map_err(Error::from)
 }
 
-/// The permission bits that the query names in octal.
+/// The query's permission bits, in octal; 644 by default.
 fn mode_of(request: &HttpRequest) -> Result<u32> {
     let Some(text) = query(request, "mode")? else {
         return Ok(0o644);
@@ -235,7 +244,7 @@ fn mode_of(request: &HttpRequest) -> Result<u32> {
         .ok_or(Error::Parameter("mode"))
 }
 
-/// The file that the query names.
+/// The query's file.
 fn file_of(request: &HttpRequest) -> Result<Place> {
     let changed = bounded(request, "changed", 0, i64::from(u32::MAX))?;
     Ok(Place::File {
@@ -248,13 +257,16 @@ fn file_of(request: &HttpRequest) -> Result<Place> {
     })
 }
 
-/// The folder that the query names.
+/// The query's folder.
 fn folder_of(request: &HttpRequest) -> Result<Place> {
     let path = path_of(request)?;
     Ok(Place::Folder { path })
 }
 
-/// `PUT servers/{id}/file?path=&mode=644&changed=`: the body is the file.
+/// `PUT servers/{id}/file?path=&mode=644&changed=`: writes the body to the file.
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a malformed query.
 pub async fn write_file(
     visitor: Visitor,
     Id(id): Id<ServerId>,
@@ -264,12 +276,18 @@ pub async fn write_file(
     write(&visitor, id, &request, body, file_of).await
 }
 
-/// `GET servers/{id}/file?path=`: the file.
+/// `GET servers/{id}/file?path=`: the file's content.
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a malformed query.
 pub async fn read_file(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
     read(&visitor, id, &request, file_of).await
 }
 
-/// `PUT servers/{id}/tree?path=`: the body is a tar archive, unpacked there.
+/// `PUT servers/{id}/tree?path=`: unpacks the body, a tar archive, in the folder.
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a malformed query.
 pub async fn write_tree(
     visitor: Visitor,
     Id(id): Id<ServerId>,
@@ -280,6 +298,9 @@ pub async fn write_tree(
 }
 
 /// `GET servers/{id}/tree?path=`: the folder as a tar archive.
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a malformed query.
 pub async fn read_tree(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
     read(&visitor, id, &request, folder_of).await
 }
@@ -333,6 +354,10 @@ fn last_name(path: &str) -> &str {
 }
 
 /// `POST known_hosts` `{"text"}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, invalid fields, an error of the engine or a database
+/// error.
 pub async fn import_known_hosts(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&["text"], &[])?;
@@ -345,6 +370,9 @@ pub async fn import_known_hosts(visitor: Visitor, Json(fields): Json) -> Result 
 }
 
 /// `GET audit?server_id=`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, a malformed query or a database error.
 pub async fn audit(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Admin)?;
     let part = ApiPage::of(&request)?;

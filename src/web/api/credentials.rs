@@ -1,4 +1,4 @@
-//! `/api/v1/credentials`: names and kinds; secrets are only ever written.
+//! `/api/v1/credentials`: names and kinds; secrets are write-only.
 
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -12,6 +12,9 @@ use crate::web::paging::ApiPage;
 use crate::web::visitor::Visitor;
 
 /// `GET credentials`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, a malformed query or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = ApiPage::of(&request)?;
@@ -25,6 +28,9 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// `POST credentials`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, invalid fields or a database error.
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
@@ -35,6 +41,9 @@ pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
 }
 
 /// `GET credentials/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id or a database error.
 pub async fn show(visitor: Visitor, Id(id): Id<CredentialId>) -> Result {
     visitor.require(Role::Viewer)?;
     let credential = visitor
@@ -44,6 +53,9 @@ pub async fn show(visitor: Visitor, Id(id): Id<CredentialId>) -> Result {
 }
 
 /// `PUT credentials/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, invalid fields or a database error.
 pub async fn update(visitor: Visitor, Id(id): Id<CredentialId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &READ_ONLY)?;
@@ -54,6 +66,9 @@ pub async fn update(visitor: Visitor, Id(id): Id<CredentialId>, Json(fields): Js
 }
 
 /// `DELETE credentials/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn delete(visitor: Visitor, Id(id): Id<CredentialId>) -> Result {
     visitor.require(Role::Admin)?;
     visitor

@@ -1,4 +1,4 @@
-//! The JSON API, a file a domain. Answers hold no secret; ids are strings, times RFC 3339.
+//! The JSON API, one file per domain. Responses hold no secrets; ids are strings, times RFC 3339.
 
 use actix_web::HttpResponse;
 use serde_json::{Value, json};
@@ -14,10 +14,10 @@ pub mod projects;
 pub mod releases;
 pub mod servers;
 
-/// What a PUT may send back as it was read, though it cannot be changed.
+/// The read-only fields that a PUT may contain; they are ignored.
 const READ_ONLY: [&str; 4] = ["id", "host_key", "created_at", "updated_at"];
 
-/// What a check found, in the reader's language where the words are ours.
+/// The JSON of a check's result, with messages in the reader's language.
 pub fn check(visitor: &Visitor, check: &Check) -> Value {
     let language = visitor.language();
     let known = check.accepted.as_deref();
@@ -50,7 +50,7 @@ pub fn check(visitor: &Visitor, check: &Check) -> Value {
     })
 }
 
-/// What was found on a server, as pairs of a label and words for a person.
+/// The findings on a server as pairs of label and text in the reader's language.
 fn details(language: Language, found: &Found) -> Vec<(String, String)> {
     let text = |key: &str, args: &[(&str, &str)]| i18n::text(language, key, args);
     let mut details = Vec::new();
@@ -97,12 +97,12 @@ fn details(language: Language, found: &Found) -> Vec<(String, String)> {
     details
 }
 
-/// The fingerprint of a pinned key, before which the key's kind may stand.
+/// The fingerprint of a pinned key, without a leading key kind.
 fn fingerprint(pinned: &str) -> &str {
     pinned.rsplit(' ').next().unwrap_or(pinned)
 }
 
-/// Done, and nothing to say.
+/// The empty response 204.
 fn nothing() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }

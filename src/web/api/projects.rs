@@ -18,12 +18,12 @@ use crate::web::input::{Id, Json, query};
 use crate::web::paging::{ApiPage, bounded};
 use crate::web::visitor::Visitor;
 
-/// How many commits are listed.
+/// The largest number of commits listed.
 const COMMITS: i64 = 50;
-/// How long names may be waited for at most, in seconds.
+/// The longest wait for branches and tags, in seconds.
 const LONGEST_WAIT: i64 = 60;
 
-/// A project as the API gives it.
+/// A project in the API.
 #[derive(Serialize)]
 struct Whole {
     #[serde(flatten)]
@@ -48,6 +48,9 @@ impl Whole {
 }
 
 /// `GET projects`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, a malformed query or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = ApiPage::of(&request)?;
@@ -68,6 +71,9 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// `POST projects`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, invalid fields or a database error.
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
@@ -78,6 +84,9 @@ pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
 }
 
 /// `GET projects/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id or a database error.
 pub async fn show(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Viewer)?;
     let whole = visitor.ask(move |app| Whole::find(app, id)).await?;
@@ -85,6 +94,9 @@ pub async fn show(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 }
 
 /// `PUT projects/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, invalid fields or a database error.
 pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &READ_ONLY)?;
@@ -95,6 +107,9 @@ pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): Json)
 }
 
 /// `DELETE projects/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Admin)?;
     visitor
@@ -104,6 +119,10 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 }
 
 /// `GET projects/{id}/refs?fetch=&wait=`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id, a malformed query or an error of the
+/// engine.
 pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let wait = bounded(&request, "wait", 0, LONGEST_WAIT)?;
@@ -123,7 +142,7 @@ pub async fn refs(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest)
     Ok(response.json(Listed::new(&visitor, known)))
 }
 
-/// Branches and tags as the API gives them.
+/// Branches and tags in the API.
 #[derive(Serialize)]
 struct Listed {
     #[serde(flatten)]
@@ -145,7 +164,11 @@ impl Listed {
     }
 }
 
-/// `GET projects/{id}/commits?ref=`, by default of the repository's own default branch.
+/// `GET projects/{id}/commits?ref=`; the repository's default branch without `ref`.
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id, a malformed query or an error of the
+/// engine.
 pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let asked = query(&request, "ref")?.filter(|asked| !asked.is_empty());
@@ -156,6 +179,9 @@ pub async fn commits(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpReque
 }
 
 /// `POST projects/{id}/check`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or an error of the engine.
 pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Admin)?;
     let check = visitor.app().engine().check_git_host(id).await?;
@@ -163,6 +189,10 @@ pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 }
 
 /// `POST projects/{id}/host_key`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, invalid fields, an error of the engine or
+/// a database error.
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&["fingerprint"], &[])?;

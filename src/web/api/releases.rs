@@ -19,6 +19,9 @@ use crate::web::say;
 use crate::web::visitor::Visitor;
 
 /// `GET releases?project_id=`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, a malformed query or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = ApiPage::of(&request)?;
@@ -35,11 +38,11 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     Ok(part.respond(page, |row| say::row(language, row)))
 }
 
-/// Queues the release that `fields` ask for.
-/// `commit` was confirmed for the branch or tag.
+/// Queues the release requested by `fields`. `commit` is the commit confirmed for the branch or
+/// tag.
 ///
 /// # Errors
-/// Those of the fields, by name, and of the engine.
+/// Invalid fields, and errors of the engine.
 pub fn submit(app: &App, fields: &Fields, commit: Option<CommitId>, by: String) -> Result<Release> {
     let wanted = release::check(fields)?;
     let order = Order {
@@ -65,6 +68,9 @@ pub fn submit(app: &App, fields: &Fields, commit: Option<CommitId>, by: String) 
 }
 
 /// `POST releases`
+///
+/// # Errors
+/// Fails for a sender who may not deploy, invalid fields, an error of the engine or a database error.
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     fields.only(&FIELDS, &[])?;
@@ -75,6 +81,9 @@ pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
 }
 
 /// `GET releases/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id or a database error.
 pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     visitor.require(Role::Viewer)?;
     let row = visitor
@@ -84,6 +93,10 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
 }
 
 /// `POST releases/{id}/cancel`
+///
+/// # Errors
+/// Fails for a sender who may not deploy, an unknown id, an error of the engine or a database
+/// error.
 pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     let release = visitor.ask(move |app| app.engine().cancel(id, &by)).await?;
@@ -91,6 +104,10 @@ pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
 }
 
 /// `POST releases/{id}/rollback`
+///
+/// # Errors
+/// Fails for a sender who may not deploy, an unknown id, an error of the engine or a database
+/// error.
 pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     let release = visitor
@@ -99,12 +116,12 @@ pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     Ok(HttpResponse::Created().json(release))
 }
 
-/// A node as the course binds it to its diagram.
+/// A node of the release's tree, in the format of the course's diagram.
 #[derive(Debug, Serialize)]
 pub struct Row<'a> {
     key: &'a str,
     parent: Option<&'a str>,
-    /// What it is called, in the reader's language; a server's first node bears the server's name.
+    /// The label in the reader's language; the server's name is part of a server's first node.
     pub text: String,
     figure: &'static str,
     color: &'static str,
@@ -153,6 +170,9 @@ fn text(language: Language, node: &Node, nodes: &[Node]) -> String {
 }
 
 /// `GET releases/{id}/tree`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id or a database error.
 pub async fn tree(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     visitor.require(Role::Viewer)?;
     let nodes = visitor
@@ -167,6 +187,9 @@ pub async fn tree(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
 }
 
 /// A node's log from byte `offset` to its present end.
+///
+/// # Errors
+/// Errors of the engine, such as an unknown release.
 pub fn whole_log(app: &App, id: ReleaseId, key: &str, offset: u64) -> Result<NodeLog> {
     let mut log = app.engine().read_log(id, key, offset)?;
     while log.more {
@@ -178,8 +201,11 @@ pub fn whole_log(app: &App, id: ReleaseId, key: &str, offset: u64) -> Result<Nod
     Ok(log)
 }
 
-/// `GET releases/{id}/nodes/{key}/log?offset=`: plain text, from the byte that `X-Log-Offset` names
-/// to the one before `X-Log-End`.
+/// `GET releases/{id}/nodes/{key}/log?offset=`: plain text from byte `X-Log-Offset` up to, but not
+/// including, byte `X-Log-End`.
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id, a malformed query or a database error.
 pub async fn log(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let key = request.match_info().query("key").to_owned();

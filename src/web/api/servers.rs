@@ -11,8 +11,8 @@ use crate::web::input::{Id, Json};
 use crate::web::paging::ApiPage;
 use crate::web::visitor::Visitor;
 
-/// A server as the API gives it: of the accepted host key its fingerprint, as checks show it, and the
-/// command that it is reached by to admins alone.
+/// A server in the API: the host key is reduced to its fingerprint, as checks show it, and only
+/// admins see the proxy command.
 fn shown(visitor: &Visitor, mut server: Server) -> Server {
     if !visitor.may(Role::Admin) {
         server.proxy_command = None;
@@ -26,6 +26,9 @@ fn shown(visitor: &Visitor, mut server: Server) -> Server {
 }
 
 /// `GET servers`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, a malformed query or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = ApiPage::of(&request)?;
@@ -36,6 +39,9 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// `POST servers`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, invalid fields or a database error.
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
@@ -44,6 +50,9 @@ pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
 }
 
 /// `GET servers/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id or a database error.
 pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Viewer)?;
     let server = visitor
@@ -53,6 +62,9 @@ pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 }
 
 /// `PUT servers/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, invalid fields or a database error.
 pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &READ_ONLY)?;
@@ -63,6 +75,9 @@ pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) 
 }
 
 /// `DELETE servers/{id}`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     visitor
@@ -72,6 +87,9 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 }
 
 /// `POST servers/{id}/check`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or an error of the engine.
 pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     let check = visitor.app().engine().check_server(id).await?;
@@ -79,6 +97,10 @@ pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 }
 
 /// `POST servers/{id}/host_key`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, invalid fields, an error of the engine or
+/// a database error.
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&["fingerprint"], &[])?;

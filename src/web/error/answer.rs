@@ -1,4 +1,4 @@
-//! The one decision: which error gives which status, code and text.
+//! The mapping of errors to status, code and text, in one place.
 
 use std::borrow::Cow;
 use std::io;
@@ -17,19 +17,19 @@ use crate::store::projects::Sharing;
 use crate::vote::VoteError;
 use crate::web::input::MOST_FIELDS;
 
-/// An error as it is answered.
+/// The response to an error.
 pub struct Answer {
-    /// Its status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// `error.CODE` is its text in the catalogues.
+    /// The text's key in the catalogues, without `error.`.
     pub code: &'static str,
-    /// What the text's placeholders stand for.
+    /// The values of the text's placeholders.
     pub args: Vec<(&'static str, String)>,
-    /// What further placeholders stand for, to be said in the reader's language.
+    /// The values of further placeholders, rendered in the reader's language.
     pub said: Vec<(&'static str, Said)>,
-    /// The field that it is about; with it the text stands beside the field of a form.
+    /// The field concerned; forms show the text beside it.
     pub field: Option<Cow<'static, str>>,
-    /// When to try again.
+    /// The time after which to retry.
     pub retry_after: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ impl Answer {
         self
     }
 
-    /// Fills a placeholder with what the engine says.
+    /// Fills a placeholder with a text of the engine.
     fn said(mut self, name: &'static str, said: impl Into<Said>) -> Self {
         self.said.push((name, said.into()));
         self
@@ -69,7 +69,7 @@ impl Answer {
 }
 
 impl Error {
-    /// The one decision.
+    /// The status, code and text of this error.
     pub fn answer(&self) -> Answer {
         use StatusCode as S;
         let new = Answer::new;
@@ -245,7 +245,7 @@ fn deploy_answer(error: &DeployError) -> Answer {
     }
 }
 
-/// Whether the fault is the path's on the server, which was asked for.
+/// True if the cause is the requested path on the server.
 fn is_of_a_path(cause: &Cause) -> bool {
     matches!(cause, Cause::RemoteFile { .. })
 }

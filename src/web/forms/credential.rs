@@ -1,4 +1,4 @@
-//! Credentials: rules and saving. Secrets go in and never come out.
+//! Credentials: validation and storage. Secrets are write-only.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::store::{CredentialId, CredentialKind};
 use crate::web::error::Result;
 use crate::web::input::Fields;
 
-/// The fields, in the form's order.
+/// The fields, in form order.
 pub const FIELDS: [&str; 7] = [
     "name",
     "kind",
@@ -27,37 +27,40 @@ const LONGEST_KEY: usize = 16 << 10;
 /// The longest password, token or passphrase, in characters.
 const LONGEST_SECRET: usize = 1024;
 
-/// Those whose key a passphrase may open.
+/// The kinds whose key may have a passphrase.
 const WITH_PASSPHRASE: [CredentialKind; 3] = [
     CredentialKind::SshKey,
     CredentialKind::SshKeyFile,
     CredentialKind::GitSshKey,
 ];
-/// Those of servers that may ask for a password as well.
+/// The kinds that may need an additional password on servers.
 const WITH_PASSWORD: [CredentialKind; 3] = [
     CredentialKind::SshKey,
     CredentialKind::SshKeyFile,
     CredentialKind::SshAgent,
 ];
 
-/// A credential's checked values, not sealed yet.
+/// A credential's validated values, not yet sealed.
 #[derive(Debug)]
 struct Checked {
     name: String,
     kind: CredentialKind,
-    /// None keeps the present one.
+    /// `None` keeps the present one.
     secret: Option<Secret<String>>,
-    /// None keeps the present one, if the secret is kept too.
+    /// `None` keeps the present one, if the secret is kept too.
     passphrase: Option<Secret<String>>,
-    /// None keeps the present one, unless it is to go.
+    /// `None` keeps the present one, unless `no_password` is set.
     password: Option<Secret<String>>,
-    /// Whether a present password that is not replaced goes.
+    /// True to remove the present password if it is not replaced.
     no_password: bool,
-    /// Of a key file.
+    /// The path of a key file.
     path: Option<String>,
 }
 
-/// Adds the credential that `fields` describe.
+/// Adds the credential described by `fields`.
+///
+/// # Errors
+/// [`FieldErrors`] for invalid fields or a name in use; errors of the vault and the database.
 pub fn create(app: &App, fields: &Fields) -> Result<Credential> {
     let checked = check(fields, None)?;
     verify(app, &checked, None)?;
@@ -67,7 +70,11 @@ pub fn create(app: &App, fields: &Fields) -> Result<Credential> {
         .map_err(|error| taken(error, fields))
 }
 
-/// Replaces the values that `fields` give. The new values hold for everything that uses it.
+/// Replaces the given values. They take effect for every user of the credential.
+///
+/// # Errors
+/// [`FieldErrors`] for invalid fields, a name in use or a changed kind in use; an unknown id;
+/// errors of the vault and the database.
 pub fn update(app: &App, id: CredentialId, fields: &Fields) -> Result<Credential> {
     let (present, used_by) = app.store().read(|conn| {
         let present = credentials::find(conn, id)?;
@@ -88,7 +95,8 @@ pub fn update(app: &App, id: CredentialId, fields: &Fields) -> Result<Credential
 }
 
 impl Checked {
-    /// What of `present` stays: all of it where neither secret nor place is another one.
+    /// The credential whose secrets are kept: `present`, if neither its kind, its secret nor its
+    /// path changes.
     fn kept<'a>(&self, present: Option<&'a Credential>) -> Option<&'a Credential> {
         present.filter(|present| {
             present.kind == self.kind && self.secret.is_none() && self.path == present.path
@@ -96,7 +104,7 @@ impl Checked {
     }
 }
 
-/// Opens the key: what is wrong with it or its passphrase is known before anything depends on it.
+/// Opens the key, so that errors in it or its passphrase are found before anything depends on it.
 fn verify(app: &App, checked: &Checked, present: Option<&Credential>) -> Result<()> {
     let kept = checked.kept(present);
     let opened = |sealed: Option<&Vec<u8>>, purpose| {
@@ -129,7 +137,7 @@ fn verify(app: &App, checked: &Checked, present: Option<&Credential>) -> Result<
     verdict.map_err(|cause| refusal(checked.kind, &cause).into())
 }
 
-/// The refused field and why.
+/// The refused field and the reason.
 fn refusal(kind: CredentialKind, cause: &Cause) -> FieldErrors {
     let key = match kind {
         CredentialKind::SshKeyFile => "path",
@@ -162,7 +170,7 @@ fn seal(app: &App, checked: Checked, present: Option<&Credential>) -> Result<Cre
         Some(passphrase) => Some(sealed(passphrase.expose(), PASSPHRASE)?),
         None => kept.and_then(|kept| kept.passphrase.clone()),
     };
-    // It is the user's and not the key's: another key leaves it.
+    // The password belongs to the user, not to the key: a new key does not remove it.
     let has_same_user = |present: &&Credential| present.kind == checked.kind;
     let password = match &checked.password {
         Some(password) => Some(sealed(password.expose(), PASSWORD)?),
@@ -196,7 +204,7 @@ fn check(
         CredentialKind::SshKeyFile | CredentialKind::SshAgent => None,
     };
     let is_secret = !matches!(kind, CredentialKind::SshKeyFile | CredentialKind::SshAgent);
-    // Another kind needs another secret.
+    // A changed kind needs a new secret.
     if is_secret && secret.is_none() && present_kind != Some(kind) {
         check.refuse("secret", "required");
     }
@@ -228,7 +236,7 @@ fn path(
     Some(path)
 }
 
-/// The text of a secret field; none where it is empty.
+/// The text of a secret field; `None` if empty.
 fn given(check: &mut Check<'_>, field: &str, longest: usize) -> Option<String> {
     let text = check.given(field).filter(|text| !text.is_empty())?;
     if text.chars().count() > longest {
@@ -239,7 +247,7 @@ fn given(check: &mut Check<'_>, field: &str, longest: usize) -> Option<String> {
 
 fn password(check: &mut Check<'_>) -> Option<String> {
     let text = given(check, "secret", LONGEST_SECRET)?;
-    // The field of the form has several lines, and what is pasted there often ends in one.
+    // The form's field has several lines, and pasted text often ends with a line break.
     let text = text.trim_end_matches(['\r', '\n']).to_owned();
     if text.chars().any(char::is_control) {
         check.refuse("secret", "invalid_characters");
@@ -260,7 +268,7 @@ fn key(check: &mut Check<'_>) -> Option<String> {
     Some(ssh::normal_key(&text)).filter(|text| text != "\n")
 }
 
-/// A secret that those of `kinds` have beside their own.
+/// An additional secret that credentials of `kinds` may have.
 fn beside(
     check: &mut Check<'_>,
     field: &str,

@@ -1,5 +1,5 @@
-//! The rules for what people and scripts enter, the same for forms and the API, and saving what
-//! passed them: nothing is saved when a field is refused.
+//! Validation of input, the same for forms and the API, and storage of valid input: nothing is
+//! saved if any field is refused.
 
 use std::str::FromStr;
 
@@ -15,26 +15,27 @@ pub mod project;
 pub mod release;
 pub mod server;
 
-/// Errors that are told of one request. Their messages cost work, and nobody reads more.
+/// The largest number of errors reported for one request: their messages cost time, and nobody
+/// reads more.
 const TOLD_ERRORS: usize = 16;
 /// The longest name or title, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// What is wrong with one field.
+/// An error of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// The field; `form` for the form as a whole.
     pub field: String,
-    /// `error.CODE` is its text in the catalogues.
+    /// The text's key in the catalogues, without `error.`.
     pub code: &'static str,
-    /// What the text's placeholders stand for.
+    /// The values of the text's placeholders.
     pub args: Vec<(&'static str, String)>,
-    /// What `{cause}` in the text stands for, said in the reader's language.
+    /// The value of `{cause}`, rendered in the reader's language.
     pub cause: Option<Said>,
 }
 
 impl FieldError {
-    /// The text for a person.
+    /// The text in `language`.
     pub fn message(&self, language: Language) -> String {
         let cause = self.cause.as_ref().map(|cause| say::said(language, cause));
         let args: Vec<(&str, &str)> = self
@@ -50,8 +51,7 @@ impl FieldError {
     }
 }
 
-/// What is wrong with which fields: one error a field, the first that was found, and of 16 fields at
-/// most.
+/// The errors of a form: the first one of each field, for at most 16 fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldErrors(Vec<FieldError>);
 
@@ -81,17 +81,17 @@ impl FieldErrors {
         }
     }
 
-    /// Whether `field` is refused.
+    /// True if `field` is refused.
     pub fn has(&self, field: &str) -> bool {
         self.0.iter().any(|error| error.field == field)
     }
 
-    /// The first error, in the form's order.
+    /// The first error, in form order.
     pub fn first(&self) -> Option<&FieldError> {
         self.0.first()
     }
 
-    /// Each field's text for a person.
+    /// The text for each refused field.
     pub fn messages(&self, language: Language) -> Vec<(String, String)> {
         self.0
             .iter()
@@ -99,7 +99,10 @@ impl FieldErrors {
             .collect()
     }
 
-    /// `value`, unless something is refused.
+    /// `value` if nothing is refused.
+    ///
+    /// # Errors
+    /// The errors, if there are any.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.0.is_empty() {
             Ok(value)
@@ -109,8 +112,8 @@ impl FieldErrors {
     }
 }
 
-/// Reads fields one by one and collects what is wrong with them. Where a field is absent, the
-/// present value stands; null and empty text count as empty.
+/// Reads fields one by one and collects their errors. An absent field keeps the present value; null
+/// and empty text count as empty.
 struct Check<'a> {
     fields: &'a Fields,
     errors: FieldErrors,
@@ -132,7 +135,7 @@ impl<'a> Check<'a> {
         self.errors.add_with(field, code, args);
     }
 
-    /// The text of `field` as it was given; none where it is absent or not text.
+    /// The text of `field` as given; `None` if it is absent or not text.
     fn given(&mut self, field: &str) -> Option<&'a str> {
         match self.fields.get(field) {
             None => None,
@@ -144,7 +147,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// One line of text without control characters, at most `longest` characters; it may be empty.
+    /// One line of text without control characters, at most `longest` characters; may be empty.
     fn line(&mut self, field: &str, present: Option<&str>, longest: usize) -> String {
         let text = match self.given(field) {
             Some(text) => text.trim_matches(' '),
@@ -158,7 +161,7 @@ impl<'a> Check<'a> {
         text.to_owned()
     }
 
-    /// [`line`](Self::line) that must not be empty.
+    /// Like [`line`](Self::line), but must not be empty.
     fn name(&mut self, field: &str, present: Option<&str>) -> String {
         let text = self.line(field, present, LONGEST_NAME);
         if is_blank(&text) {
@@ -167,7 +170,7 @@ impl<'a> Check<'a> {
         text
     }
 
-    /// A whole number from `least` to `most`; empty means `default`.
+    /// A whole number from `least` to `most`; `default` if empty.
     fn number(&mut self, field: &str, present: Option<i32>, bounds: Bounds) -> i32 {
         let default = present.unwrap_or(bounds.default);
         let Some(text) = self.given(field).map(str::trim) else {
@@ -186,7 +189,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// [`number`](Self::number) that may be left open; empty means none.
+    /// Like [`number`](Self::number), but `None` if empty.
     fn optional_number(
         &mut self,
         field: &str,
@@ -201,7 +204,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// One of a choice's names; empty or absent means the present one, else `default`.
+    /// One of a choice's names; if empty or absent, the present one or else `default`.
     fn choice<T: FromStr + Copy>(&mut self, field: &str, present: Option<T>, default: T) -> T {
         let default = present.unwrap_or(default);
         match self.given(field).map(str::trim) {
@@ -213,7 +216,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// An id, or none.
+    /// An id, or `None`.
     fn id<T: FromStr>(&mut self, field: &str, present: Option<T>) -> Option<T> {
         match self.given(field).map(str::trim) {
             None => present,
@@ -228,8 +231,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What was found: `value`, unless something is refused. The errors come in the order of
-    /// `fields`.
+    /// `value`, or the errors, in the order of `fields`, if any field is refused.
     fn finish<T>(mut self, fields: &[&str], value: T) -> Result<T, FieldErrors> {
         let place = |field: &str| fields.iter().position(|known| *known == field);
         self.errors.0.sort_by_key(|error| place(&error.field));
@@ -237,7 +239,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// What a number may be.
+/// The bounds of a number.
 struct Bounds {
     least: i32,
     most: i32,
@@ -245,7 +247,7 @@ struct Bounds {
     code: &'static str,
 }
 
-/// Gives "taken" the value that is taken.
+/// Adds the value to the error "taken".
 fn taken(error: crate::store::StoreError, fields: &Fields) -> super::error::Error {
     match error {
         crate::store::StoreError::Taken { field } => {

@@ -1,13 +1,13 @@
-//! Folders on servers.
+//! Paths of folders on servers.
 
-/// The longest folder, in characters.
+/// The longest path, in characters.
 pub const LONGEST: usize = 512;
 
-/// Folders that are no project's, and neither is anything in them.
+/// System folders that cannot hold a project at any depth.
 const SYSTEM_TREES: [&str; 10] = [
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys",
 ];
-/// Folders that are no project's; what is in them may be.
+/// System folders that cannot be a project's folder, although their subfolders can.
 const SYSTEM_FOLDERS: [&str; 13] = [
     "/",
     "/home",
@@ -24,8 +24,8 @@ const SYSTEM_FOLDERS: [&str; 13] = [
     "/var/www",
 ];
 
-/// The folder that `text` names: absolute and in its one spelling, without a slash at its end; none
-/// if it is not written so or has a character that shells or people could misread.
+/// `text` as a normal path: absolute, without `.`, `..`, empty parts or a trailing slash. `None` if
+/// it has other forms or a character that shells or people could misread.
 pub fn normal(text: &str) -> Option<&str> {
     let sound = |c: char| !c.is_control() && !matches!(c, '$' | '`' | '\\');
     if text == "/" {
@@ -37,7 +37,7 @@ pub fn normal(text: &str) -> Option<&str> {
     (plain && text.chars().all(sound)).then_some(text)
 }
 
-/// Whether the folder `path`, as [`normal`] gives it, belongs to the system.
+/// True if `path`, in [`normal`] form, belongs to the system.
 pub fn is_system(path: &str) -> bool {
     let inside = |tree: &str| {
         path.strip_prefix(tree)

@@ -1,4 +1,4 @@
-//! Projects: rules and saving.
+//! Projects: validation and storage.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::store::{credentials, servers};
 use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
-/// The fields, in the form's order.
+/// The fields, in form order.
 pub const FIELDS: [&str; 20] = [
     "title",
     "repo",
@@ -45,7 +45,7 @@ const KEEP: Bounds = Bounds {
     code: "out_of_range",
 };
 
-/// In seconds.
+/// The time limit of the health check, in seconds.
 const HEALTH_SECONDS: Bounds = Bounds {
     least: 1,
     most: 600,
@@ -53,7 +53,7 @@ const HEALTH_SECONDS: Bounds = Bounds {
     code: "out_of_range",
 };
 
-/// 0 is the whole history.
+/// The number of commits to fetch; 0 is the whole history.
 const DEPTH: Bounds = Bounds {
     least: 0,
     most: 1_000_000,
@@ -61,12 +61,18 @@ const DEPTH: Bounds = Bounds {
     code: "out_of_range",
 };
 
-/// Adds the project that `fields` describe.
+/// Adds the project described by `fields`.
+///
+/// # Errors
+/// [`FieldErrors`] for invalid fields or a title in use; database errors.
 pub fn create(app: &App, fields: &Fields) -> Result<(Project, Vec<ServerId>)> {
     save(app, fields, None)
 }
 
-/// Replaces the values that `fields` give.
+/// Replaces the given values.
+///
+/// # Errors
+/// [`FieldErrors`] for invalid fields or a title in use; an unknown id; database errors.
 pub fn update(app: &App, id: ProjectId, fields: &Fields) -> Result<(Project, Vec<ServerId>)> {
     save(app, fields, Some(id))
 }
@@ -97,14 +103,14 @@ fn save(app: &App, fields: &Fields, id: Option<ProjectId>) -> Result<(Project, V
     Ok(saved.map_err(|error| taken(error, fields))??)
 }
 
-/// What the fields are held against.
+/// The data that fields are validated against.
 struct Known<'a> {
     policy: &'a UrlPolicy,
     credentials: Vec<(CredentialId, CredentialKind)>,
     servers: Vec<ServerId>,
 }
 
-/// The values and servers that `fields` give over those of `present`.
+/// The values and servers of `fields`, with those of `present` as defaults.
 fn check(
     fields: &Fields,
     present: Option<&(Project, Vec<ServerId>)>,
@@ -251,7 +257,8 @@ fn folder(check: &mut Check<'_>, present: Option<&Project>) -> String {
 
 fn servers_of(check: &mut Check<'_>, present: &[ServerId], known: &[ServerId]) -> Vec<ServerId> {
     let texts: Vec<&str> = match check.fields.get("server_ids") {
-        // A form says nothing where no box is ticked.
+        // An absent field keeps the present servers; pages add an empty one, as browsers omit
+        // unticked boxes.
         None => return required_servers(check, present.to_vec()),
         Some(Given::Text(text)) if text.is_empty() => Vec::new(),
         Some(Given::Text(text)) => vec![text],
@@ -281,7 +288,7 @@ fn required_servers(check: &mut Check<'_>, servers: Vec<ServerId>) -> Vec<Server
     servers
 }
 
-/// A command of several lines; browsers send their ends as CR LF, which a shell would stumble over.
+/// A command of several lines. Browsers send line ends as CR LF, which a shell misreads.
 fn command(check: &mut Check<'_>, field: &str, present: Option<&str>) -> String {
     let text = match check.given(field) {
         Some(text) => text.replace("\r\n", "\n").trim().to_owned(),

@@ -1,28 +1,31 @@
-//! Releases: what is asked for.
+//! Releases: validation of a request.
 
 use super::{Check, FieldErrors};
 use crate::git::check_revision;
 use crate::store::ProjectId;
 use crate::web::input::Fields;
 
-/// The fields, in the form's order.
+/// The fields, in form order.
 pub const FIELDS: [&str; 3] = ["project_id", "ref", "commit"];
 
-/// The longest name of a branch or tag, in characters: as long as git names can be here.
+/// The longest name of a branch or tag, in characters, the limit for git names here.
 const LONGEST_REF: usize = 1023;
 
-/// What to release.
+/// A requested release.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The project.
     pub project: ProjectId,
     /// The branch, tag or commit.
     pub revision: String,
-    /// The field that named it.
+    /// The field that contained the revision.
     pub field: &'static str,
 }
 
-/// Reads what to release: a branch or tag, or a commit. Both would leave open which is meant.
+/// Reads the request: a branch or tag, or a commit, but not both, which would be ambiguous.
+///
+/// # Errors
+/// The errors by field.
 pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
     let mut check = Check::new(fields);
     let project = check.id("project_id", None);
@@ -55,7 +58,7 @@ pub fn check(fields: &Fields) -> Result<Wanted, FieldErrors> {
     check.finish(&FIELDS, wanted)
 }
 
-/// The name of a branch or tag, which may hold control characters of Unicode that git allows.
+/// The name of a branch or tag, which may contain Unicode control characters that git allows.
 fn reference(check: &mut Check<'_>) -> String {
     let name = check.given("ref").unwrap_or_default().trim_matches(' ');
     if name.chars().any(|letter| letter.is_ascii_control()) {
@@ -67,7 +70,7 @@ fn reference(check: &mut Check<'_>) -> String {
     name.to_owned()
 }
 
-/// A commit's id, in full or abbreviated.
+/// True for a commit id, in full or abbreviated to at least 4 digits.
 fn is_commit(text: &str) -> bool {
     (4..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,4 +1,4 @@
-//! Servers: rules and saving.
+//! Servers: validation and storage.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ use crate::store::{Conn, CredentialId, CredentialKind, ServerId, ServerKind, Sto
 use crate::web::error::Result;
 use crate::web::input::{Fields, Given};
 
-/// The fields, in the form's order.
+/// The fields, in form order.
 pub const FIELDS: [&str; 12] = [
     "hostname",
     "host",
@@ -31,17 +31,23 @@ pub const FIELDS: [&str; 12] = [
 /// The longest host name in the DNS, in characters (RFC 1035 section 2.3.4).
 const LONGEST_HOST: usize = 253;
 const LONGEST_USER: usize = 32;
-/// The longest address of a proxy with its login, and the longest argument of a command, in characters.
+/// The longest proxy address with its login, and the longest argument of a command, in characters.
 const LONGEST_PROXY: usize = 1024;
-/// The most arguments of a proxy command.
+/// The largest number of arguments of a proxy command.
 const MOST_ARGUMENTS: usize = 64;
 
-/// Adds the server that `fields` describe.
+/// Adds the server described by `fields`.
+///
+/// # Errors
+/// [`FieldErrors`] for invalid fields or a name in use; database errors.
 pub fn create(app: &App, fields: &Fields) -> Result<Server> {
     save(app, fields, None)
 }
 
-/// Replaces the values that `fields` give.
+/// Replaces the given values.
+///
+/// # Errors
+/// [`FieldErrors`] for invalid fields or a name in use; an unknown id; database errors.
 pub fn update(app: &App, id: ServerId, fields: &Fields) -> Result<Server> {
     save(app, fields, Some(id))
 }
@@ -73,7 +79,7 @@ fn save(app: &App, fields: &Fields, id: Option<ServerId>) -> Result<Server> {
     Ok(saved.map_err(|error| taken(error, fields))??)
 }
 
-/// What a server is reached by, other than a jump server; not sealed yet.
+/// The proxy or proxy command of a server, not yet sealed.
 #[derive(Debug, Default)]
 struct Way {
     proxy: Option<ProxyServer>,
@@ -81,8 +87,8 @@ struct Way {
 }
 
 impl Way {
-    /// The password is kept as long as the rest of the address is, unless another one is given, or an
-    /// empty one, which takes it away.
+    /// Seals the proxy's password. Without a given password, the present one is kept as long as the
+    /// rest of the address is unchanged; an empty one removes it.
     fn sealed(
         &self,
         app: &App,
@@ -105,8 +111,7 @@ impl Way {
     }
 }
 
-/// The way by the jump servers must lead somewhere, and what others are reached through must stay
-/// one that can be gone through.
+/// Checks the chain of jump servers, and that a server used as a jump server stays an SSH server.
 fn check_way(
     conn: &mut Conn,
     present: Option<&Server>,
@@ -132,7 +137,7 @@ fn check_way(
     Ok(errors.or(()))
 }
 
-/// The values that `fields` give over those of `present`.
+/// The values of `fields`, with those of `present` as defaults.
 fn check(
     fields: &Fields,
     present: Option<&Server>,
@@ -199,7 +204,7 @@ fn proxy(check: &mut Check<'_>, present: Option<&Server>) -> Option<ProxyServer>
     proxy
 }
 
-/// The command's words: a list, or text with one word a line.
+/// The command's words: a list, or text with one word per line.
 fn proxy_command(check: &mut Check<'_>, present: Option<&Server>) -> Option<Words> {
     let words: Vec<String> = match check.fields.get("proxy_command") {
         None => return present.and_then(|server| server.proxy_command.clone()),
@@ -246,7 +251,7 @@ fn host(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> St
         present.map(|server| server.host.as_str()),
         LONGEST_HOST,
     );
-    // As addresses are written where a port may follow.
+    // Brackets are accepted, as in addresses with a port.
     let host = match host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -269,14 +274,14 @@ fn host(check: &mut Check<'_>, present: Option<&Server>, kind: ServerKind) -> St
     }
 }
 
-/// An IPv6 address, with or without a zone (RFC 4007, section 11).
+/// True for an IPv6 address, with or without a zone (RFC 4007, section 11).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
     let is_zone = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_zone)
 }
 
-/// A name of the DNS or of a hosts file, also with the dot that ends a whole name, or an IP address.
+/// True for a DNS or hosts-file name, with or without a trailing dot, or an IP address.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
@@ -323,7 +328,8 @@ fn credential(
     if kind == ServerKind::Local {
         return None;
     }
-    // Without one a server can be registered and its host key accepted; logging in then fails.
+    // A server without a credential can be registered and its host key accepted; logging in then
+    // fails.
     if let Some(id) = id {
         match credentials.iter().find(|(known, _)| *known == id) {
             None => check.refuse("credential_id", "unknown_choice"),
@@ -361,7 +367,7 @@ mod tests {
         (CredentialId(2), CredentialKind::GitToken),
     ];
 
-    /// A sound server but for the fields in `json`.
+    /// A valid server except for the fields in `json`.
     fn checked(json: &str) -> std::result::Result<ServerValues, FieldErrors> {
         checked_way(json).map(|(values, _)| values)
     }
