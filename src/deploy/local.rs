@@ -1,5 +1,5 @@
-//! Commands on the platform's own machine: in their own process group, with a scrubbed environment and
-//! a time limit, and without processes left behind.
+//! Commands on the platform's own machine: in their own process group, with a scrubbed environment
+//! and a time limit that ends the whole group.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};

@@ -10,7 +10,7 @@ const PLAIN: Hook<'_> = Hook {
     login_shell: false,
 };
 
-/// A machine with a home, a folder for passing files and one to run commands in.
+/// A machine with a home, a folder for temporary files and a working directory.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -131,7 +131,7 @@ fn a_command_of_any_length_and_any_characters_runs() {
     }
 }
 
-/// As nvm's installer leaves it behind on Debian, where the file ends early for shells that are not
+/// The file as nvm's installer leaves it on Debian, where it ends early for shells that are not
 /// interactive.
 const BASHRC: &str = "case $- in *i*) ;; *) return ;; esac\nexport VERSION=20\nnvm() { echo \"nvm $1\"; }\nread x\ncd /\n";
 

@@ -1,4 +1,4 @@
-//! Everything that is said, in both languages.
+//! Every text, in both languages.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -348,7 +348,7 @@ fn steps() -> Vec<StepError> {
     errors
 }
 
-/// The keys of `said` and of all that is said within it.
+/// The keys of `said` and of the texts in its arguments.
 fn keys(said: &Said, found: &mut BTreeSet<String>) {
     found.insert(said.key.clone());
     for value in said.args.values() {
@@ -376,7 +376,7 @@ fn the_english_catalogue_says_what_the_errors_say() {
     }
 }
 
-/// Keys that are written down in the sources; so a new variant needs a sample above.
+/// Collects the keys in the sources, so that a new variant needs a sample above.
 #[test]
 fn every_key_is_in_a_sample_and_in_both_catalogues() {
     let mut sampled = BTreeSet::new();

@@ -28,7 +28,7 @@ fn sh(script: &str, input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What a script said last, in English.
+/// The last line of a script's errors, in English.
 #[track_caller]
 fn refusal(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -37,7 +37,7 @@ fn refusal(output: &Output) -> String {
     refusal.unwrap_or_else(|| panic!("{output:?}")).to_string()
 }
 
-/// A release as it lies there once it has arrived.
+/// Makes a release as it is after its arrival.
 fn place(base: &Path, id: i64) {
     let folder = base.join("releases").join(id.to_string());
     fs::create_dir_all(&folder).unwrap();
@@ -45,7 +45,7 @@ fn place(base: &Path, id: i64) {
     fs::create_dir(base.join("releases").join(format!(".{id}"))).unwrap();
 }
 
-/// What lies in `releases`.
+/// The names in `releases`.
 fn left(base: &Path) -> Vec<String> {
     let mut left: Vec<_> = fs::read_dir(base.join("releases"))
         .unwrap()
@@ -56,7 +56,7 @@ fn left(base: &Path) -> Vec<String> {
     left
 }
 
-/// Who owns also what has no owner, up to this release.
+/// An owner that also has the releases without owner up to this one.
 fn owner_of_all(unmarked_through: i64) -> Owner {
     let installation = crate::store::installation::Installation {
         name: "0123456789abcdef".to_owned(),
@@ -160,7 +160,7 @@ fn a_command_runs_in_its_folder_with_its_variables() {
     assert!(text.ends_with("/current\nit's 7\n"), "{text}");
 }
 
-/// Runs a health check by each shell that servers have; gives its exit code and what it said.
+/// Runs a health check by each shell that servers have. Returns exit codes and output.
 fn check(text: &str, seconds: i32) -> Vec<(Option<i32>, String)> {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().to_str().unwrap();
@@ -266,7 +266,7 @@ fn what_was_live_is_told_and_found_again_whatever_it_was() {
     assert_eq!(Before::read("now: releases/12"), None);
 }
 
-/// Another tool's releases, and those of an installation that began to count anew.
+/// Releases of another tool, and those of an installation whose ids began anew.
 #[test]
 fn what_is_not_ours_is_neither_counted_nor_removed() {
     let folder = tempfile::tempdir().unwrap();
@@ -300,7 +300,7 @@ fn what_is_not_ours_is_neither_counted_nor_removed() {
     );
 }
 
-/// A folder that is used by somebody else is told, and the others go all the same.
+/// A folder in use is reported, and the others are removed nevertheless.
 #[test]
 fn one_that_cannot_be_removed_is_told_and_the_next_one_goes() {
     let folder = tempfile::tempdir().unwrap();

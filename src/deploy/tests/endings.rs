@@ -1,4 +1,4 @@
-//! Releases that end early: failures, cancels, the platform's own end.
+//! Releases that end early: failures, cancels, the platform's shutdown.
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn what_was_active_at_the_end_is_interrupted_at_the_next_start() {
     let stopped = stage.find(running.id);
     assert_eq!(stopped.state, ReleaseState::Interrupted);
 
-    // A stopped engine starts nothing: what it queues is found by the next one.
+    // A stopped engine starts nothing: the next engine finds its queued releases.
     let queued = stage.submit("main").unwrap();
     let _next = open_engine(&stage.folder.path().canonicalize().unwrap(), &stage.store);
     let found = stage.find(queued.id);
@@ -159,7 +159,7 @@ fn cancel_at_any_moment_ends_the_release_and_frees_the_project() {
     assert_eq!(stage.release("main").state, ReleaseState::Succeeded);
 }
 
-/// Has the release run in the database alone, as one whose worker broke down.
+/// Makes the release run in the database only, as after a crash of its worker.
 fn abandon(stage: &Stage, id: ReleaseId) {
     let change = |state| releases::ReleaseChange {
         state: Some(state),
@@ -210,7 +210,7 @@ fn a_release_that_never_came_to_its_servers_is_interrupted_where_its_worker_is_g
 fn cancelling_what_runs_without_a_worker_ends_it() {
     let stage = Stage::new(1, |project| project.build = "false".into());
     let id = stage.release("main").id;
-    // Nobody sweeps any more.
+    // No sweep runs any more.
     assert!(stage.engine.stop(PATIENCE));
     abandon(&stage, id);
     let cancelled = stage.engine.cancel(id, "ann").unwrap();

@@ -1,8 +1,8 @@
-//! The health check on local servers, and the way back.
+//! The health check on local servers, and the automatic rollback.
 
 use super::*;
 
-/// Healthy where the restart before it wrote so.
+/// Healthy if the restart wrote so.
 const WELL: &str = "cat state; grep -q well state";
 
 fn stage(change: impl FnOnce(&mut ProjectValues)) -> Stage {
@@ -10,7 +10,7 @@ fn stage(change: impl FnOnce(&mut ProjectValues)) -> Stage {
         project.health = WELL.into();
         project.health_seconds = 2;
         project.keep = 1;
-        // The first release works, and so it does when it is gone back to.
+        // The first release works, also after the rollback to it.
         project.restart =
             "[ -e state ] || echo well > state; echo $LONGSHORE_RELEASE >> ../../log; \
              [ $(wc -l < ../../log) != 2 ] || echo ill > state"

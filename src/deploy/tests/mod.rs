@@ -109,7 +109,7 @@ fn try_open_engine(
         logs: folder.join("logs"),
         manifests: folder.join("manifests"),
         run_as,
-        // The program that these tests run in is no stage of a sandbox.
+        // The program of these tests cannot run as a stage of a sandbox.
         sandbox: crate::sandbox::Sandbox::off(),
         caches: folder.join("caches"),
         cache_bytes: 1 << 20,
@@ -182,7 +182,7 @@ impl Stage {
         })
     }
 
-    /// The release, its message in English.
+    /// The release, with its message in English.
     fn find(&self, id: ReleaseId) -> Release {
         let mut release = self.store.read(|conn| releases::find(conn, id)).unwrap();
         release.message = Message::read(&release.message).english();

@@ -1,9 +1,10 @@
-//! The checksum that `cksum` prints: CRC-32 of a content and its length, as POSIX has it. Every system has
-//! that tool. GNU's of version 9 takes 26 ms for 37 MB in 2,000 files, openssl 68 for their SHA-256, `sha256sum` 195.
+//! The checksum that `cksum` prints: CRC-32 of the content and its length, as specified by POSIX.
+//! Every system has that tool. For 37 MB in 2,000 files `cksum` of GNU coreutils 9 takes 26 ms;
+//! SHA-256 takes 68 ms with openssl and 195 ms with `sha256sum`.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-/// The checksum of a content as it comes.
+/// An incremental checksum.
 pub(super) struct Cksum {
     digest: Digest,
     length: u64,
@@ -22,9 +23,9 @@ impl Cksum {
         self.length += content.len() as u64;
     }
 
-    /// The checksum of what has come.
+    /// The checksum of the content so far.
     pub(super) fn finish(mut self) -> u32 {
-        // The length follows without its leading zeros, its last byte first.
+        // The length follows, least significant byte first, without leading zeros.
         let length = self.length.to_le_bytes();
         let zeros = self.length.leading_zeros() as usize / 8;
         self.digest.update(&length[..length.len() - zeros]);

@@ -1,4 +1,4 @@
-//! What of a release has to travel to a server that has another one. Pure.
+//! The difference between a release and the releases that a server has. Pure.
 
 use std::io::{self, Read};
 use std::mem;
@@ -8,40 +8,40 @@ use sha2::{Digest as _, Sha256};
 use super::cksum::Cksum;
 use super::manifest::{Entry, Lines, Manifest, Record, What, hex};
 
-/// The releases that a server has and that are known here.
+/// The releases that a server has, as far as their manifests are known here.
 #[derive(Clone, Copy, Default)]
 pub(super) struct There<'a> {
-    /// The one whose files may be copied.
+    /// The release whose files may be copied.
     pub(super) release: Option<&'a Manifest>,
-    /// The one whose folder may become the new release's.
+    /// The release whose folder may be recycled for the new one.
     pub(super) spare: Option<&'a Manifest>,
 }
 
-/// The way from what is there to a release: the server keeps those files of the spare (where there is
-/// none: of the release) whose records are not in `dropped`, and of those in `added` it copies the ones
-/// in `copied` from the release. The others travel.
+/// The steps from a server's releases to the new one. The server keeps the files of the recycled
+/// folder (without one: of the release) whose records are not in `dropped`. Of those in `added`, it
+/// copies the ones in `copied` from the release. The others are sent.
 pub(super) struct Delta<'a> {
     new: &'a Manifest,
-    /// In the order of their bytes, as the others.
+    /// Sorted by bytes, like the other lists.
     pub(super) dropped: Vec<Record<'a>>,
     pub(super) added: Vec<Record<'a>>,
-    /// Whether nothing of it is there: then what is added is all there is.
+    /// True if the server has no release to build on, so `added` is everything.
     pub(super) is_whole: bool,
-    /// Whether it is made of a spare.
+    /// True if it recycles a folder.
     pub(super) is_into_spare: bool,
-    /// Nothing without a spare.
+    /// Empty without a recycled folder.
     pub(super) copied: Vec<Record<'a>>,
-    /// The spare's files and links where the new release has none.
+    /// The recycled folder's files and links that are not in the new release.
     pub(super) gone: Vec<&'a [u8]>,
-    /// Whether the spare has folders that the new release has not.
+    /// True if the recycled folder has folders that are not in the new release.
     pub(super) fewer_folders: bool,
-    /// What will have changed in the spare: the lines of what is no more as it was, and after a tab those of
-    /// what has taken its place; and `.`, its end.
+    /// The changes to the recycled folder: the lines of entries that change or disappear, the new
+    /// lines after a tab each, and `.` as the end.
     pub(super) changes: Lines,
 }
 
 impl<'a> Delta<'a> {
-    /// The way to `new`.
+    /// The difference between `there` and `new`.
     pub(super) fn between(there: There<'a>, new: &'a Manifest) -> Self {
         let base = there.spare.or(there.release);
         let with_time = there.spare.is_some();
@@ -75,7 +75,7 @@ impl<'a> Delta<'a> {
                 .flatten()
                 .map(|entry| [b"\t", &*entry.line(true)].concat()),
         );
-        // The end, without which a list that could not be made would be one of nothing.
+        // The end mark tells an empty list from one that could not be made.
         let changes = Lines::of(changes.chain([b".".to_vec()]).collect());
         let is_missing = |entry: &&Entry| {
             !new.find(&entry.path)
@@ -100,18 +100,18 @@ impl<'a> Delta<'a> {
         }
     }
 
-    /// Whether the file at `path` travels.
+    /// True if the file of this record is sent.
     pub(super) fn has(&self, record: &Record<'_>) -> bool {
         self.added.binary_search(record).is_ok() && self.copied.binary_search(record).is_err()
     }
 
-    /// The files that travel.
+    /// The files to send.
     pub(super) fn sent(&self) -> Vec<Record<'a>> {
         let added = self.added.iter().filter(|record| self.has(record));
         added.copied().collect()
     }
 
-    /// The paths of what is copied, each with a zero byte, in the order that their lines have in a seal.
+    /// The paths to copy, zero-terminated, in the order of their lines in a stat index.
     pub(super) fn copied_paths(&self) -> Vec<u8> {
         let mut lines: Vec<Vec<u8>> = self
             .copied
@@ -123,8 +123,8 @@ impl<'a> Delta<'a> {
         paths.flat_map(|path| [path, b"\0"].concat()).collect()
     }
 
-    /// The checksum of what `cksum` prints of the list of the release's files at `sums` and of the files
-    /// that are added; only for names without newline.
+    /// The checksum of the output of `cksum` for the list of the release's files, named `sums`, and
+    /// for the added files. Valid only for names without newline.
     pub(super) fn cksum(&self, sums: &str) -> u32 {
         let records = self.new.records();
         let (mut list, mut printed) = (Cksum::new(), Cksum::new());
@@ -144,12 +144,12 @@ impl<'a> Delta<'a> {
         printed.finish()
     }
 
-    /// How many files travel.
+    /// The number of files to send.
     pub(super) fn travels(&self) -> usize {
         self.added.len() - self.copied.len()
     }
 
-    /// How many bytes the files that are added have.
+    /// The total size of the added files, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let size = |(_, path): &Record<'_>| match self.new.find(path) {
             Some(What::File { size, .. }) => *size,
@@ -174,7 +174,8 @@ fn sorted<'a>(files: impl IntoIterator<Item = (&'a Entry, Record<'a>)>) -> Vec<R
     records
 }
 
-/// Whether `what` is a file that `other` has at the same path; its time counts only where asked.
+/// True if `what` is a file that `other` has at the same path with the same mode and content and, for
+/// `with_time`, the same time.
 fn is_same(what: &What, path: &[u8], other: &Manifest, with_time: bool) -> bool {
     let (
         What::File {
@@ -193,16 +194,16 @@ fn is_same(what: &What, path: &[u8], other: &Manifest, with_time: bool) -> bool 
     mode == other_mode && sum == other_sum && (!with_time || time == other_time)
 }
 
-/// How a tool prints checksums.
+/// The output format of a checksum tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Print {
-    /// `sha256sum -z`: every line ends with a zero byte, names are as they are.
+    /// `sha256sum -z`: zero-terminated lines, names unescaped.
     Zero,
-    /// `sha256sum` where it does not escape names.
+    /// `sha256sum` for names that it does not escape.
     Line,
 }
 
-/// Records as a tool prints them.
+/// Records in the format of a tool, for reading.
 pub(super) struct Printed<'r, 'a> {
     print: Print,
     records: std::slice::Iter<'r, Record<'a>>,
@@ -220,7 +221,7 @@ impl<'r, 'a> Printed<'r, 'a> {
         }
     }
 
-    /// How many bytes that are.
+    /// The length of the output, in bytes.
     pub(super) fn length(records: &[Record<'_>]) -> u64 {
         // Checksum, two blanks and `./`, the end.
         records
@@ -229,7 +230,7 @@ impl<'r, 'a> Printed<'r, 'a> {
             .sum()
     }
 
-    /// The checksum of all that is printed.
+    /// The SHA-256 of the output.
     pub(super) fn sum(print: Print, records: &[Record<'_>]) -> String {
         let mut digest = Sha256::new();
         let mut printed = Printed::new(print, records);
@@ -293,7 +294,7 @@ mod tests {
                 records = base.records();
                 records.retain(|record| !delta.dropped.contains(record));
                 for (_, path) in &records {
-                    // What is kept is right as it is.
+                    // Kept files need no change.
                     let (was, is) = (mode_and_time(base, path), mode_and_time(&new, path));
                     prop_assert_eq!(was.map(|it| it.0), is.map(|it| it.0));
                     prop_assert!(was == is || spare.is_none());

@@ -1,4 +1,4 @@
-//! One server's way to a release: what is there, what travels, by which means.
+//! Negotiation with one server: its state, the pack for it, and the transfer method.
 
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,23 +15,24 @@ use crate::deploy::run::{StepFrame, bytes};
 use crate::deploy::script::folders::Left;
 use crate::store::ReleaseId;
 
-/// From this size on what came is read back for its CRC-32: by SHA-256 that was a fifth of all that a
-/// server does. Who could make a file of another content with the same CRC can write into the release anyway.
+/// The size of added files, in bytes, above which received files are read back for their CRC-32
+/// instead of SHA-256, which took a fifth of the server's whole work. An attacker who could make
+/// another file with the same CRC can write into the release anyway.
 const CKSUM_FROM: u64 = 4 << 20;
 
-/// What a server said about itself.
+/// The capabilities that a server reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// The release is there, as it was verified.
+    /// The release is there, unchanged since it was verified.
     There,
     Ready {
-        /// None: no tar.
+        /// `None`: no tar.
         codec: Option<Codec>,
         gnu: bool,
         tools: String,
-        /// What a delta can start from, and the checksum of its `sums`.
+        /// The release that a delta can start from, and the checksum of its `sums`.
         from: Option<(ReleaseId, String)>,
-        /// The same of the release whose folder can be had.
+        /// The same for the recycled folder.
         spare: Option<(ReleaseId, String)>,
     },
 }
@@ -61,7 +62,7 @@ impl Offer {
         })
     }
 
-    /// What prints checksums there: `zero` for GNU's.
+    /// The tool that prints SHA-256 checksums; `zero` for GNU `sha256sum -z`.
     pub(super) fn checksum_tool(&self) -> Option<&'static str> {
         match self {
             Self::Ready { gnu: true, .. } => Some("zero"),
@@ -76,7 +77,8 @@ impl Offer {
     }
 }
 
-/// What is sent: the line that says so with what belongs to it, the pack, and from where it starts.
+/// The answer to a server: the line with the instructions and the paths to remove, the pack, and the
+/// release it builds on.
 pub(super) struct Answer {
     pub(super) line: Vec<u8>,
     pub(super) reader: Reader,
@@ -86,7 +88,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// For a server without tar: nothing comes this way.
+    /// The answer to a server without tar: no pack.
     fn none() -> Self {
         let stream = Stream::in_memory();
         stream.end(Ok(()));
@@ -100,22 +102,22 @@ impl Answer {
     }
 }
 
-/// The terms on which servers get a pack that have the same releases and tools.
+/// The delta plan, common to servers with the same releases and tools.
 pub(super) struct Terms {
-    /// How the checksums of what travels are asked for, and their checksum.
+    /// The tool for the checksums of the received files, and the checksum of its output.
     print: &'static str,
     sum: String,
-    /// The paths that go from the spare, each with a zero byte.
+    /// The paths to remove from the recycled folder, zero-terminated.
     gone: Vec<u8>,
     fewer_folders: bool,
     travels: usize,
 }
 
-/// The releases that are there, what prints checksums, and whether `cksum` does.
+/// The server's releases, its SHA-256 tool, and true if it has `cksum`.
 pub(super) type TermsKey = ([Option<ReleaseId>; 2], Option<&'static str>, bool);
 
 impl Shipment {
-    /// `delta`: whether to start from what is there.
+    /// `delta` is true if the server may build on an earlier release.
     pub(super) fn arrival<'a>(&'a self, base: &'a str, delta: bool) -> Arrival<'a> {
         Arrival {
             base,
@@ -175,7 +177,7 @@ impl Shipment {
         })
     }
 
-    /// Found once for all servers that have the same releases and tools.
+    /// The plan, made once for all servers with the same releases and tools.
     fn terms(&self, old: &Old, gnu: bool, offer: &Offer) -> Arc<Terms> {
         let find = || {
             let delta = Delta::between(old.there(), &self.manifest);
@@ -206,10 +208,10 @@ impl Shipment {
         Arc::clone(found.entry(key).or_insert_with(find))
     }
 
-    /// Brings the release to a server. `base` is the project's folder there. Where the files of the
-    /// release that is there are not what they were, all of them travel; where the spare's are not, it
-    /// is gone with the first try. `then` is a script that the server goes on with by itself, where it
-    /// can: then that is [`Ongoing`].
+    /// Brings the release to a server. `base` is the project's folder there. If the files of the
+    /// earlier release have changed, everything is sent; if the recycled folder is unfit, the first
+    /// attempt has removed it and the second goes without. `then` is a script that the server goes on
+    /// with by itself if it can, in which case it is [`Ongoing`].
     pub(in crate::deploy) fn send(
         &self,
         destination: &Destination,
@@ -256,8 +258,8 @@ impl Shipment {
                 None => frame.line(line),
             },
         };
-        // A local command's input is copied by a thread of its own, which must not wait for an offer
-        // that may never come: there the look is a run of its own.
+        // A local command's input is copied by its own thread, which must not wait for an offer that
+        // may never come. The report is a run of its own there.
         let asked = matches!(destination, Destination::Local);
         if asked {
             frame.run(destination, &script::look_only(arrival), None, &mut listen)?;
@@ -316,12 +318,12 @@ impl Shipment {
     }
 }
 
-/// The script's input: waits for the offer, then gives the answer to it.
+/// The script's input: waits for the server's report, then gives the answer to it.
 struct Dialogue<'a> {
     shipment: &'a Shipment,
     frame: &'a StepFrame<'a>,
     heard: &'a Mutex<Option<Offer>>,
-    /// Whether the offer has been made before the script began.
+    /// True if the report was made before the script began.
     asked: bool,
     line: Cursor<Vec<u8>>,
     answer: Option<Answer>,
@@ -370,7 +372,7 @@ impl Read for Dialogue<'_> {
     }
 }
 
-/// What is known of a release that a server has.
+/// The manifest of an earlier release and the checksum of its `sums`.
 pub(super) struct Known {
     pub(super) manifest: Arc<Manifest>,
     pub(super) sums: String,

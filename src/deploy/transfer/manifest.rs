@@ -1,4 +1,4 @@
-//! What a release consists of: every path with its kind, mode, size and checksum. Pure.
+//! The manifest of a release: every path with its kind, mode, size and checksum. Pure.
 
 use std::cmp::Ordering;
 use std::io::{self, Read, Write};
@@ -16,14 +16,14 @@ pub(super) type Sum = [u8; 32];
 /// One path of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Relative to the release's folder, byte for byte.
+    /// Relative to the release's folder, as bytes.
     pub(super) path: Box<[u8]>,
     pub(super) what: What,
 }
 
 impl Entry {
-    /// What the servers' script says of it: `fPATH//MODE SIZE`, `dPATH//MODE` or `lPATH//TARGET`, which
-    /// cannot be mistaken, since no path has two slashes in a row.
+    /// The line that the server's script prints for it: `fPATH//MODE SIZE`, `dPATH//MODE` or
+    /// `lPATH//TARGET`. It is unambiguous, since no path has two slashes in a row.
     pub(super) fn line(&self, with_mode: bool) -> Vec<u8> {
         let (kind, rest) = match &self.what {
             What::Folder { mode } if with_mode => (b"d", format!("{mode:o}").into_bytes()),
@@ -38,7 +38,7 @@ impl Entry {
     }
 }
 
-/// Lines as the servers' script sorts them, each with a zero byte at its end.
+/// Zero-terminated lines, sorted as the server's script sorts them.
 pub(super) struct Lines(Vec<u8>);
 
 impl Lines {
@@ -60,7 +60,7 @@ impl Lines {
     }
 }
 
-/// What is at a path.
+/// The kind of a path, with its attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Folder {
@@ -70,11 +70,11 @@ pub(super) enum What {
         mode: u32,
         size: u64,
         sum: Sum,
-        /// What `cksum` prints of its content.
+        /// The checksum that `cksum` prints for its content.
         cksum: u32,
         /// In seconds since 1970.
         time: i64,
-        /// Its content's name in the repository, where it comes from there.
+        /// The id of its content in the repository, if it comes from there.
         blob: Option<BlobId>,
     },
     Link {
@@ -85,14 +85,14 @@ pub(super) enum What {
 /// A regular file's checksum and path, which servers keep as a line of `sha256sum`.
 pub(super) type Record<'a> = (&'a Sum, &'a [u8]);
 
-/// Every path of a release, in the order of their bytes.
+/// Every path of a release, sorted by bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
     entries: Vec<Entry>,
 }
 
 impl Manifest {
-    /// Of entries with different paths.
+    /// A manifest of entries with different paths.
     pub(super) fn of(mut entries: Vec<Entry>) -> Self {
         entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         Self { entries }
@@ -110,13 +110,13 @@ impl Manifest {
         self.entries.get(place).map(|entry| &entry.what)
     }
 
-    /// How many files and links there are.
+    /// The number of files and links.
     pub(super) fn files(&self) -> u64 {
         let is_file = |entry: &&Entry| !matches!(entry.what, What::Folder { .. });
         self.entries.iter().filter(is_file).count() as u64
     }
 
-    /// The files' sizes together, in bytes.
+    /// The total size of the files, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let sizes = self.entries.iter().map(|entry| match entry.what {
             What::File { size, .. } => size,
@@ -125,7 +125,7 @@ impl Manifest {
         sizes.sum()
     }
 
-    /// Every regular file's record, in the order of the records' bytes.
+    /// The record of every regular file, sorted by bytes.
     pub(super) fn records(&self) -> Vec<Record<'_>> {
         let mut records: Vec<Record<'_>> = self
             .entries
@@ -139,16 +139,16 @@ impl Manifest {
         records
     }
 
-    /// The checksum of what the servers' script says of the whole tree: a line a path, and nothing else
-    /// beside them. `modes`: whether the lines have modes.
+    /// The checksum of the lines that the server's script prints for the whole tree, one per path and
+    /// no others. `modes` is true if the lines have modes.
     pub(super) fn shape(&self, modes: bool) -> String {
         let lines = self.entries.iter().map(|entry| entry.line(modes));
         Lines::of(lines.collect()).sum()
     }
 
-    /// Gives files that `previous` had with the same content the time that they had there, so that a file
-    /// that nobody changed has the same time on every server, however it came there; and all others `now`,
-    /// later than what they were: web servers tell contents apart by size and time.
+    /// Sets the files' times. A file with the same content in `previous` gets its time there, so that
+    /// an unchanged file has the same time on every server, however it came there. Others get `now`,
+    /// or a later time than the file had before: web servers tell contents apart by size and time.
     pub(super) fn set_times(&mut self, previous: &Self, now: i64) {
         let mut old = previous.entries.iter().peekable();
         for entry in &mut self.entries {
@@ -167,7 +167,7 @@ impl Manifest {
         }
     }
 
-    /// Writes it for [`read`](Self::read).
+    /// Writes the format that [`read`](Self::read) reads.
     pub(super) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(FORMAT)?;
         for Entry { path, what } in &self.entries {
@@ -197,7 +197,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Reads what [`write`](Self::write) wrote. [`io::ErrorKind::InvalidData`] where it is none.
+    /// Reads the format that [`write`](Self::write) writes. Other input is
+    /// [`io::ErrorKind::InvalidData`].
     pub(super) fn read(from: &mut dyn Read) -> io::Result<Self> {
         let mut text = Vec::new();
         from.read_to_end(&mut text)?;
@@ -241,7 +242,7 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
     Some(Entry { path, what })
 }
 
-/// What stands before the next `end`, which goes with it.
+/// The bytes before the next `end`. Consumes `end` too.
 fn take<'a>(rest: &mut &'a [u8], end: u8) -> Option<&'a [u8]> {
     let at = rest.iter().position(|byte| *byte == end)?;
     let (taken, after) = rest.split_at(at);
@@ -362,7 +363,7 @@ pub(super) mod tests {
         new.set_times(&old, 20);
         let expected = [file("a", 1, 10), file("b", 2, 20), file("c", 1, 20)];
         assert_eq!(new.entries(), expected);
-        // In the very second, or by a clock that was set back: still another time.
+        // In the same second, or with a clock set back, the time still changes.
         new.set_times(&Manifest::of(vec![file("b", 1, 20)]), 20);
         let expected = [file("a", 1, 20), file("b", 2, 21), file("c", 1, 20)];
         assert_eq!(new.entries(), expected);

@@ -1,18 +1,18 @@
-//! The transfer ladder: a release's way to the servers, for each the shortest that it can go.
+//! Transfer of a release to its servers, for each by the cheapest method that it supports.
 //!
-//! A [`Shipment`] is made once a release. For each server it looks what is there and sends nothing (it
-//! is there), what changed since the release that is there, or everything: one compressed stream,
-//! packed once for all servers that need the same, into one run of one script that unpacks, takes over
-//! what did not change, verifies and renames.
+//! A [`Shipment`] is made once per release. It asks each server for the releases it has and sends
+//! nothing (the release is there), the changes since a release that is there, or everything: one
+//! compressed stream, packed once for all servers with the same needs, into one run of one script that
+//! unpacks, takes over unchanged files, verifies and renames.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `manifest`, `delta`, `cksum` | pure: what a release consists of; what has to travel; a checksum of both |
-//! | `source` | where the files come from: the mirror or the work tree |
-//! | `pack`, `stream` | the compressed tar, and one producer's bytes for many servers |
+//! | `manifest`, `delta`, `cksum` | pure: the paths of a release; the difference to another one; a checksum of both |
+//! | `source` | the files' origin: the mirror or the work tree |
+//! | `pack`, `stream` | the compressed tar; one producer's bytes for many servers |
 //! | `records` | the manifests of earlier releases |
-//! | `script`, `ladder` | the server's script (its look, and `script::make`), and the talk with it |
-//! | `sftp` | file by file, where the server has no tar or no shell |
+//! | `script`, `ladder` | the server's script (its report, and `script::make`); the negotiation with it |
+//! | `sftp` | transfer file by file, to a server without tar or without a shell |
 
 mod cksum;
 mod delta;
@@ -44,45 +44,45 @@ use super::plan::Spec;
 use super::script::folders::Owner;
 use crate::store::{ReleaseId, Unchanged};
 
-/// What came to a server, and how.
+/// The result of a transfer to one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// It was there.
+    /// The release was already there.
     Nothing,
-    /// What changed since another release.
+    /// The changes since release `from`.
     Delta {
-        /// Bytes over the line.
+        /// Bytes sent.
         bytes: u64,
-        /// How many files travelled.
+        /// The number of files sent.
         files: usize,
         from: ReleaseId,
     },
-    /// Every file.
+    /// All files.
     Everything {
-        /// Bytes over the line.
+        /// Bytes sent.
         bytes: u64,
     },
-    /// Every file, one by one.
+    /// All files, one by one.
     Singly {
-        /// The files' sizes together.
+        /// The total size of the files, in bytes.
         bytes: u64,
     },
 }
 
-/// A release on its way to its servers.
+/// A release with everything that its transfer needs.
 pub(super) struct Shipment {
     release: ReleaseId,
     manifest: Arc<Manifest>,
-    /// The checksum of all files' records.
+    /// The checksum of the records of all files.
     sums: String,
     shape: String,
     modeless: String,
-    /// Whose releases may be used and removed on the servers.
+    /// The mark of releases that may be used and removed on the servers.
     owner: Owner,
-    /// Whether every tool prints the files' names as they are.
+    /// True if every tool prints the files' names unescaped.
     plain_names: bool,
     hard_links: bool,
-    /// Whether later steps run commands on the servers.
+    /// True if later steps run commands on the servers.
     needs_shell: bool,
     records: Records,
     known: Mutex<HashMap<ReleaseId, Option<Arc<Known>>>>,
@@ -91,8 +91,8 @@ pub(super) struct Shipment {
 }
 
 impl Shipment {
-    /// Lists and checksums `source`, and keeps that list below `manifests`. `work` is a folder for
-    /// what several servers get.
+    /// Lists and checksums `source`, and stores the list below `manifests`. `work` is a folder for
+    /// packs that several servers get.
     pub(super) fn prepare(
         release: ReleaseId,
         spec: &Spec,
@@ -126,17 +126,17 @@ impl Shipment {
         })
     }
 
-    /// How many files and links it has.
+    /// The number of files and links.
     pub(super) fn files(&self) -> u64 {
         self.manifest.files()
     }
 
-    /// The files' sizes together, in bytes.
+    /// The total size of the files, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.manifest.bytes()
     }
 
-    /// What is known of an earlier release; read once for all servers.
+    /// The manifest of an earlier release, read once for all servers.
     fn known(&self, release: ReleaseId) -> Option<Arc<Known>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let read = || {

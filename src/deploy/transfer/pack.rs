@@ -1,4 +1,4 @@
-//! What travels, as one compressed tar: made once for all servers that need the same.
+//! The pack: a compressed tar, made once for all servers with the same needs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -18,15 +18,15 @@ use super::source::{Opened, Source};
 use super::stream::{Reader, Stream};
 use crate::store::ReleaseId;
 
-/// How much is compressed before it is given on.
+/// The number of compressed bytes that are passed on at once.
 const PIECE: usize = 128 << 10;
 
-/// How hard zstd tries: the time that it takes must be less than what it saves even on a fast line.
+/// The level of zstd: compression must take less time than it saves, even on a fast line.
 const ZSTD_LEVEL: i32 = 1;
 /// Level 1 of this gzip is two fifths faster than 2, but its packs of text are a third larger.
 const GZIP_LEVEL: Compression = Compression::new(2);
 
-/// What a server can unpack.
+/// The compression that a server can unpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Codec {
     Zstd,
@@ -45,7 +45,7 @@ impl Codec {
     }
 }
 
-/// What a server has that a pack may start from, with the releases' names.
+/// The releases on a server that a pack may build on, with their manifests.
 #[derive(Clone, Default)]
 pub(super) struct Old {
     pub(super) release: Option<(ReleaseId, Arc<Manifest>)>,
@@ -53,7 +53,7 @@ pub(super) struct Old {
 }
 
 impl Old {
-    /// The names of the release and the spare.
+    /// The ids of the release and the recycled folder.
     pub(super) fn ids(&self) -> [Option<ReleaseId>; 2] {
         [&self.release, &self.spare].map(|one| one.as_ref().map(|(id, _)| *id))
     }
@@ -67,15 +67,15 @@ impl Old {
     }
 }
 
-/// The codec, and the names of the old release and the spare.
+/// The codec, and the ids of the old release and the recycled folder.
 type Key = (Codec, [Option<ReleaseId>; 2]);
 
-/// The packs of one release, each made when the first server asks for it.
+/// The packs of one release, each made at the first request.
 pub(super) struct Packs {
     release: ReleaseId,
     source: Source,
     manifest: Arc<Manifest>,
-    /// Where packs for several servers lie; none: there is one server.
+    /// The folder of packs for several servers. `None`: there is one server.
     folder: Option<PathBuf>,
     made: Mutex<HashMap<Key, Stream>>,
     producers: Mutex<Vec<(Stream, JoinHandle<()>)>>,
@@ -98,12 +98,12 @@ impl Packs {
         }
     }
 
-    /// Where the files come from.
+    /// The origin of the files.
     pub(super) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// The pack for a server that has `old`; and its stream, whose length grows.
+    /// The pack for a server that has `old`, and its stream, which may still grow.
     pub(super) fn pack(&self, codec: Codec, old: Old) -> io::Result<(Reader, Stream)> {
         let Some(folder) = &self.folder else {
             let stream = Stream::in_memory();
@@ -186,8 +186,8 @@ fn compress(
     to.flush()
 }
 
-/// Writes the tar: the lists of the delta first, then below the release's name every folder and link and
-/// the files that travel.
+/// Writes the tar: first the lists of the delta, then, below the release's id, every folder and link
+/// and the files to send.
 fn write(
     release: ReleaseId,
     manifest: &Manifest,
@@ -209,7 +209,8 @@ fn write(
     ];
     if delta.is_into_spare {
         lists.push(("lists/sent", Print::Zero, &sent));
-        // The same as `sha256sum -c` reads it: to make it there would be one program more.
+        // The same in the format of `sha256sum -c`: to make it on the server would take one program
+        // more.
         lists.push(("lists/check", Print::Line, &sent));
     }
     for (name, print, records) in lists {
@@ -235,7 +236,8 @@ fn write(
         let name = folder.join(OsStr::from_bytes(path));
         match what {
             What::Folder { mode } => {
-                // What is copied there, too, is written into it before it is closed.
+                // The folder stays writable until files are copied into it, and gets its mode
+                // afterwards.
                 let mut header = header(EntryType::Directory, *mode | OPEN, 0);
                 tar.append_data(&mut header, name.join(""), io::empty())?;
             }
@@ -247,11 +249,11 @@ fn write(
     tar.finish()
 }
 
-/// The bits without which a folder's owner cannot write into it.
+/// The permission bits that a folder's owner needs to write into it.
 const OPEN: u32 = 0o700;
 
-/// The paths, each with a zero byte and the deepest first, of what has other modes than a repository gives, in a
-/// list a mode: `closed` for folders that nobody could write into, `modes` for all else.
+/// The paths, zero-terminated and deepest first, with other modes than a repository gives, in one list
+/// per mode: `closed` for folders that their owner could not write into, `modes` for all others.
 fn odd_modes(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
     let mut lists: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for Entry { path, what } in manifest.entries().iter().rev() {
@@ -303,7 +305,7 @@ fn append_file<W: Write>(
     })
 }
 
-/// Short targets are written as they are; `append_link` would tidy them (`a//b`, `d/`).
+/// Writes short targets as they are; `append_link` would normalize them (`a//b`, `d/`).
 fn append_link<W: Write>(tar: &mut Builder<W>, name: &Path, target: &[u8]) -> io::Result<()> {
     let mut header = header(EntryType::Symlink, 0o777, 0);
     match header.set_link_name_literal(target) {

@@ -1,4 +1,5 @@
-//! The manifests of a project's releases, kept on the platform: what was sent is known without asking.
+//! The manifests of a project's releases, stored on the platform, so that the content of a server's
+//! release is known from its id and checksum.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,11 +10,11 @@ use super::manifest::Manifest;
 use crate::deploy::error::StepError;
 use crate::store::{ProjectId, ReleaseId};
 
-/// How many manifests are kept beside those of the releases that servers keep: a server that was left
-/// out may have an older one, and one that went may lie there as the spare.
+/// The number of manifests kept besides those of the releases that servers keep: a server that was
+/// left out may have an older release, and a removed one may be its recycled folder.
 const SPARE: usize = 10;
 
-/// The manifests of one project, a file each.
+/// The manifests of one project, one file each.
 #[derive(Clone)]
 pub(super) struct Records {
     folder: PathBuf,
@@ -26,7 +27,7 @@ impl Records {
         }
     }
 
-    /// The manifest of a release; none where it is unknown or cannot be read any more.
+    /// The manifest of a release. `None` if it is unknown or cannot be read.
     pub(super) fn find(&self, release: ReleaseId) -> Option<Arc<Manifest>> {
         let file = File::open(self.path(release)).ok()?;
         let mut text = zstd::Decoder::new(file).ok()?;
@@ -38,7 +39,7 @@ impl Records {
         self.ids().into_iter().rev().find_map(|id| self.find(id))
     }
 
-    /// Keeps a release's manifest and forgets those that no server is likely to have any more.
+    /// Stores a release's manifest and deletes those that no server is likely to need any more.
     pub(super) fn save(
         &self,
         release: ReleaseId,

@@ -1,22 +1,24 @@
-//! The script that takes a release on a server: POSIX `sh`, one run from the look at what is there to
-//! the rename. Pure text.
+//! The script that receives a release on a server: POSIX `sh`, one run from the report of what is
+//! there to the rename. Pure text.
 //!
 //! Beside a release's folder `releases/ID` there may be its record `releases/.ID`: `sums` (checksums
-//! and paths of its files), `digest` (the checksum of `sums`) and `seal` (what is at every path, with
-//! mode, size, inode and time of the last change of every file, as it was when it had been verified;
-//! `linked`: with the time of its content instead, since a hard link changes a file too). A file whose
-//! line of the seal is still true has not been touched since. The seal ends with `~`: one that was cut
-//! off, as by a full disk, holds nothing.
+//! and paths of its files), `digest` (the checksum of `sums`) and `seal`, the stat index: every path
+//! with mode, size, inode and ctime of each file, taken after the release was verified. With hard
+//! links it is `linked`, with mtime instead of ctime, since a hard link changes a file's ctime. A file
+//! whose line in the stat index is still true has not been touched since. The index ends with `~`, so
+//! that one that was cut off, for example by a full disk, is not valid.
 //!
-//! The release that went last lies in `releases/.spare`, as `ID` with its record `.ID`. The next release
-//! is made of it, so that only what differs is written; without it the unchanged files are copied.
+//! The release that was removed last is recycled: it lies in `releases/.spare`, as `ID` with its
+//! record `.ID`. The next release is made from it, so that only the differences are written; without
+//! it the unchanged files are copied.
 //!
-//! A release is made in its part folder `releases/ID.part` (`ID.part-2` where something is in the way that cannot
-//! be removed): its folder `ID` and its record `.ID` are there, as they will be, and the `lists` of the pack.
-//! Starting a program costs a server about as much as copying twenty small files, so the scripts start few.
+//! A release is made in its part folder `releases/ID.part` (`ID.part-2` if that name is taken and
+//! cannot be removed): its folder `ID` and its record `.ID` in their final form, and the `lists` of
+//! the pack. Starting a program costs a server about as much as copying twenty small files, so the
+//! scripts start few.
 //!
-//! Folders are made for everybody to read, whatever the login's umask is. Group, setgid bit and default ACL of
-//! `releases` hold for what is made below it; the modes are the release's.
+//! Folders are made readable for everybody, regardless of the login's umask. Group, setgid bit and
+//! default ACL of `releases` apply to everything made below it; the modes are the release's.
 
 mod make;
 
@@ -27,48 +29,49 @@ use crate::deploy::script::{WAS_LIVE, head};
 use crate::ssh::quote;
 use crate::store::ReleaseId;
 
-/// What the line begins with that says what the server has; the rest follows, each after a tab.
+/// The start of the line with the server's capabilities. The fields follow, each after a tab.
 pub(super) const OFFER: &str = "longshore-offer";
 
-/// What [`take`] says on a line of its own before it goes on with what comes after the release's arrival.
+/// The line that [`take`] prints before it goes on with the script that follows the release's arrival.
 pub(super) const ARRIVED: &str = "longshore-arrived";
 
-/// What [`take`] says before it ends where nothing could be unpacked: the part folder's name follows, after a tab.
+/// The start of the line that [`take`] prints before it ends because nothing can be unpacked. The part
+/// folder's name follows, after a tab.
 pub(super) const PART: &str = "longshore-part";
 
-/// Where the list of the release's files is, as [`take`] names it to `cksum`.
+/// The path of the list of the release's files, as [`take`] gives it to `cksum`.
 pub(super) fn sums(release: ReleaseId) -> String {
     format!("../.{release}/sums")
 }
 
-/// What the script is told of the release before it runs.
+/// The facts about the release that are known before the script runs.
 pub(super) struct Arrival<'a> {
     pub(super) base: &'a str,
     pub(super) release: ReleaseId,
     /// The checksum of its `sums`.
     pub(super) sums: &'a str,
-    /// The checksum of its shape.
+    /// The checksum of its shape: of all paths with kind, mode and size.
     pub(super) shape: &'a str,
     /// The same without modes.
     pub(super) modeless: &'a str,
-    /// How many files and links it has.
+    /// The number of files and links.
     pub(super) files: u64,
-    /// Whether unchanged files may be shared with the release that is there.
+    /// True if unchanged files may be hard links to those of the earlier release.
     pub(super) hard_links: bool,
-    /// Whether what is there may be used at all.
+    /// True if an earlier release on the server may be used.
     pub(super) delta: bool,
-    /// Whose releases may be used and removed.
+    /// The mark of releases that may be used and removed.
     pub(super) owner: &'a Owner,
 }
 
 impl Arrival<'_> {
-    /// Which seal the release gets.
+    /// The name of the release's stat index.
     fn seal(&self) -> &'static str {
         if self.hard_links { "linked" } else { "seal" }
     }
 }
 
-/// What both halves begin with.
+/// The start of both halves of the script.
 fn opening(arrival: &Arrival<'_>) -> String {
     let Arrival {
         base,
@@ -103,13 +106,14 @@ touched() {{
         )
 }
 
-/// Tells whether a spare can be worked in: every folder is looked at, and every link goes, so that none leads
-/// what is done in it to another place.
+/// Defines `usable`, which tests that a recycled folder can be written. It looks at every folder and
+/// removes every link, so that no link leads a write to another place.
 const USABLE: &str = r#"links_gone() { said=$(find "$1" ! -type d ! -type f -delete 2>&1) && [ -z "$said" ]; }
 usable() { fit "$1" && links_gone "$1"; }
 "#;
 
-/// Says what is there: an [`OFFER`], with the release `from` that a delta can start from and the spare.
+/// Reports the server's state: an [`OFFER`] with the release `from` that a delta can start from, and
+/// the recycled folder.
 fn look(arrival: &Arrival<'_>) -> String {
     let mut text = String::new();
     text.push_str(&format!(
@@ -155,12 +159,12 @@ printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
     )
 }
 
-/// Says what is there and ends.
+/// Reports the server's state and ends.
 pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
     opening(arrival) + &go_on(None) + USABLE + &look(arrival)
 }
 
-/// Goes on with the script `then`, if there is one, once the release is there.
+/// Defines `go_on`, which runs the script `then`, if there is one, after the release has arrived.
 fn go_on(then: Option<&str>) -> String {
     match then {
         None => "go_on() { :; }\n".to_owned(),
@@ -168,9 +172,10 @@ fn go_on(then: Option<&str>) -> String {
     }
 }
 
-/// Says what is there, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH FOLDERS`, LENGTH bytes of
-/// paths that go from the spare, then the pack, makes it `releases/ID`, and goes on with `then`. FOLDERS:
-/// 1 where folders may go. `asked`: the look has been done before.
+/// Reports the server's state, reads a line `go CODEC GNU FROM PRINT SUM SPARE LENGTH FOLDERS`, LENGTH
+/// bytes of paths to remove from the recycled folder, and the pack; makes it `releases/ID` and goes on
+/// with `then`. FOLDERS is 1 if empty folders are to be removed. `asked` is true if the state was
+/// reported before.
 pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> String {
     let look = match asked {
         true => String::new(),
@@ -197,7 +202,7 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> St
         + "go_on\n"
 }
 
-/// Takes the part folder `part` on where its `tree` and its `lists` came by another way. `gnu` and `print`:
+/// Finishes the part folder `part`, whose tree and `lists` came by another way. `gnu` and `print` are
 /// as in the line that [`take`] reads.
 pub(super) fn finish(
     arrival: &Arrival<'_>,

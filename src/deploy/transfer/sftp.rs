@@ -1,8 +1,8 @@
-//! The last rung: where a server has no `tar`, or no shell at all, a release's files travel one by one,
+//! The last transfer method: to a server without `tar`, or without a shell, files are sent one by one
 //! by SFTP.
 //!
-//! Where there is a shell, it checks and renames what came, as after any other transfer. Where there is
-//! none, all is done by SFTP, and what came is read back for its checksums.
+//! With a shell, the script checks and renames them as after any other transfer. Without one,
+//! everything is done by SFTP, and the files are read back for their checksums.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -26,21 +26,21 @@ use crate::deploy::said::refusal::{
 use crate::ssh::{Cause, Files, Kind, NewRemoteFile};
 use crate::store::ReleaseId;
 
-/// The bit that a folder hands down to folders that are made in it, with its group.
+/// The setgid bit, which new folders inherit from their parent, together with its group.
 const SETGID: u32 = 0o2000;
 
-/// How what is there compares to the manifest.
+/// The result of comparing a tree with the manifest.
 #[derive(Debug, PartialEq, Eq)]
 enum Compared {
     Same,
-    /// But for the modes.
+    /// Only the modes differ.
     OtherModes,
-    /// At this path.
+    /// The path differs.
     Different(PathBuf),
 }
 
 impl Shipment {
-    /// Brings everything into the part folder that the server's shell has made, and lets the shell do
+    /// Sends all files into the part folder that the server's script has made, and lets the script do
     /// the rest.
     pub(super) fn fill_by_sftp(
         &self,
@@ -76,7 +76,7 @@ impl Shipment {
         Ok(Sent::Singly { bytes: sent })
     }
 
-    /// Brings everything, by SFTP alone.
+    /// Sends all files, by SFTP only.
     pub(super) fn send_by_sftp(
         &self,
         destination: &Destination,
@@ -136,7 +136,7 @@ impl Shipment {
     }
 }
 
-/// One server while files travel to it.
+/// The transfer of single files to one server.
 struct Singly<'a> {
     shipment: &'a Shipment,
     files: Files<'a>,
@@ -159,8 +159,8 @@ impl<'a> Singly<'a> {
         })
     }
 
-    /// Removes the part folder where `work` fails: left there, one that filled the disk would keep it
-    /// full. Who is stopped leaves it to the next release.
+    /// Removes the part folder if `work` fails: one that filled the disk would keep it full. After a
+    /// lost connection the next release removes it.
     fn or_remove<T>(
         &self,
         part: &Path,
@@ -177,7 +177,8 @@ impl<'a> Singly<'a> {
         })
     }
 
-    /// Moves what has the release's name out of the way: what is not ours stays, beside it.
+    /// Renames an entry with the release's name out of the way. One of another owner stays beside the
+    /// release.
     fn make_room(
         &self,
         releases: &Folder<'_>,
@@ -204,8 +205,8 @@ impl<'a> Singly<'a> {
         }
     }
 
-    /// Writes every folder, link and file below `tree`, which is there; returns how many bytes the files
-    /// have.
+    /// Writes every folder, link and file below the existing `tree`. Returns the total size of the
+    /// files, in bytes.
     fn bring(&self, tree: &Path) -> Result<u64, StepError> {
         let (entries, all) = (self.shipment.manifest.entries(), self.shipment.bytes());
         let inherited = self.files.follow(tree)?.mode & SETGID;
@@ -254,7 +255,8 @@ impl<'a> Singly<'a> {
                 }
             }
         }
-        // Last, and the deepest first: some cannot be written any more after that.
+        // Modes are set last, the deepest folders first, since some folders cannot be written
+        // afterwards.
         for Entry { path, what } in entries.iter().rev() {
             if let What::Folder { mode } = what {
                 let place = tree.join(OsStr::from_bytes(path));
@@ -276,7 +278,7 @@ impl<'a> Singly<'a> {
         Ok(())
     }
 
-    /// Whether what is below `tree` is what was sent.
+    /// Fails if the tree differs from the manifest.
     fn verify(&self, tree: &Path) -> Result<(), StepError> {
         match self.compare(tree)? {
             Compared::Same => Ok(()),
@@ -292,7 +294,7 @@ impl<'a> Singly<'a> {
         }
     }
 
-    /// Looks at everything below `tree` and reads every file.
+    /// Compares everything below `tree` and reads every file.
     fn compare(&self, tree: &Path) -> Result<Compared, StepError> {
         let manifest = &self.shipment.manifest;
         let mut folders = vec![PathBuf::new()];
@@ -341,7 +343,7 @@ impl<'a> Singly<'a> {
         })
     }
 
-    /// The checksum of a file on the server; `before`: how many bytes were read before it.
+    /// The checksum of a file on the server. `before` is the number of bytes read before it.
     fn sum(&self, path: &Path, before: u64) -> Result<Sum, StepError> {
         let mut summed = Summed {
             digest: Sha256::new(),
@@ -362,7 +364,7 @@ fn unread(cause: io::Error) -> Cause {
     Cause::Input { cause }
 }
 
-/// A content that ends with its step.
+/// Content whose reading ends with the step.
 struct Watched<'a> {
     content: &'a mut dyn Read,
     frame: &'a StepFrame<'a>,
@@ -375,7 +377,7 @@ impl Read for Watched<'_> {
     }
 }
 
-/// A checksum that ends with its step.
+/// A checksum whose computation ends with the step.
 struct Summed<'a> {
     digest: Sha256,
     frame: &'a StepFrame<'a>,

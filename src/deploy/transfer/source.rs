@@ -1,4 +1,4 @@
-//! Where a release's files come from: straight from the mirror, or from the work tree.
+//! The origin of a release's files: the mirror or the work tree.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use super::manifest::{Entry, Manifest, Sum, What};
 use crate::deploy::error::StepError;
 use crate::git::{BlobId, CommitId, Contents, Item, Mirror, Snapshot, refused_link};
 
-/// How much of a file is read at once.
+/// The number of bytes read at once.
 const PIECE: usize = 256 << 10;
 
 /// The files of one release on the platform.
@@ -30,17 +30,18 @@ pub(in crate::deploy) enum Source {
     Folder(PathBuf),
 }
 
-/// What the making of a manifest tells while it goes on.
+/// Callbacks during the making of a manifest.
 pub(in crate::deploy) struct Watch<'a> {
-    /// Called after every piece of work with the number of files; an error ends it.
+    /// Called after every piece of work with the number of files. An error ends the work.
     pub(in crate::deploy) going: &'a dyn Fn(u64) -> Result<(), StepError>,
-    /// Called with what is neither file, folder nor link and stays behind.
+    /// Called with a path that is not a file, folder or link and is left out.
     pub(in crate::deploy) left_out: &'a dyn Fn(&Path),
 }
 
 impl Source {
-    /// Lists everything. What `previous` knows of the repository's contents is not read again; what it has
-    /// not, or with another content, gets the release's time `now`, in seconds since 1970.
+    /// Lists and checksums all paths. Repository content that `previous` has is not read again. Files
+    /// that it lacks, or has with another content, get the release's time `now`, in seconds since
+    /// 1970.
     pub(super) fn manifest(
         &self,
         previous: Option<&Manifest>,
@@ -76,15 +77,15 @@ impl Source {
     }
 }
 
-/// A source while its contents are read.
+/// An open source for reading content.
 pub(super) enum Opened<'a> {
     Mirror(Box<Contents>),
     Folder(&'a Path),
 }
 
 impl Opened<'_> {
-    /// The content of the file at `path`, which has `size` bytes. A file that a process of the build
-    /// still changes is told as such.
+    /// Reads the content of the file at `path`, which has `size` bytes. A changed size is an error: a
+    /// process of the build still writes to the file.
     pub(super) fn read(
         &self,
         path: &[u8],
@@ -167,8 +168,7 @@ fn of_commit(
     Ok(Manifest::of(entries))
 }
 
-/// Lists what is in `folder` as `name/…`. A `.git` at the top stays behind, and so do sockets, pipes
-/// and devices.
+/// Lists `folder` as `name/…`. A `.git` at the top is left out, and so are sockets, pipes and devices.
 fn walk(
     folder: &Path,
     name: &Path,
@@ -185,7 +185,7 @@ fn walk(
         }
         let metadata = path.symlink_metadata().map_err(StepError::file(&path))?;
         let what = if metadata.is_dir() {
-            // Its owner always looks into it: else nobody could verify what is in it.
+            // The owner can always read a folder, since its content could not be verified otherwise.
             What::Folder {
                 mode: mode(&metadata) | 0o500,
             }
@@ -223,7 +223,7 @@ fn walk(
     Ok(())
 }
 
-/// Refuses a link that leaves the tree, as it is refused in a commit.
+/// Refuses a link that leaves the tree, as for a commit.
 fn check_links(entries: &[Entry]) -> Result<(), StepError> {
     let path = |bytes| Path::new(OsStr::from_bytes(bytes));
     let links: HashMap<&Path, &Path> = entries
@@ -242,12 +242,12 @@ fn check_links(entries: &[Entry]) -> Result<(), StepError> {
     }
 }
 
-/// Who may read, write and run it; a release brings no other bits.
+/// The permission bits (0o777); a release carries no others.
 fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode() & 0o777
 }
 
-/// The checksums of a content, read by way of `piece`; the outer error is that of `going`.
+/// The checksums of a content, read through `piece`. The outer error is that of `going`.
 fn sum_of(
     content: &mut dyn Read,
     piece: &mut [u8],

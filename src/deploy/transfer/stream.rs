@@ -1,7 +1,7 @@
 //! One producer's bytes for many servers, with bounded memory.
 //!
-//! For several servers the bytes lie in an unnamed file, which each reads at its own pace while it
-//! grows. For a single one they are in memory, a few pieces at a time, and on no disk.
+//! For several servers the bytes are in an unnamed file, which each reads at its own pace while it
+//! grows. For a single server a few pieces are in memory, and nothing is written to disk.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,18 +11,18 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How many bytes wait in memory for a single reader.
+/// The number of bytes that wait in memory for a single reader.
 const AHEAD: usize = 4 << 20;
 
-/// How long somebody waits before it looks whether the waiting is still wanted.
+/// The interval at which a waiting reader or writer checks if it is still wanted.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// A stream that is being written; clones share it.
+/// A stream that is being written. Clones share it.
 #[derive(Clone)]
 pub(super) struct Stream(Arc<Shared>);
 
 struct Shared {
-    /// None: the bytes are in memory, for one reader.
+    /// `None`: the bytes are in memory, for one reader.
     file: Option<File>,
     state: Mutex<State>,
     moved: Condvar,
@@ -33,19 +33,19 @@ struct State {
     pieces: VecDeque<Vec<u8>>,
     waiting: usize,
     written: u64,
-    /// Nobody reads any more.
+    /// True if nobody reads any more.
     abandoned: bool,
-    /// How it ended: well, or why not.
+    /// The end of the writing: success, or the reason of the failure.
     ended: Option<Result<(), String>>,
 }
 
 impl Stream {
-    /// For any number of readers, in an unnamed file of `folder`.
+    /// A stream for any number of readers, in an unnamed file in `folder`.
     pub(super) fn in_file(folder: &Path) -> io::Result<Self> {
         Ok(Self::new(Some(tempfile::tempfile_in(folder)?)))
     }
 
-    /// For a single reader.
+    /// A stream for a single reader.
     pub(super) fn in_memory() -> Self {
         Self::new(None)
     }
@@ -67,19 +67,19 @@ impl Stream {
         }
     }
 
-    /// Says how the writing ended.
+    /// Ends the writing with its result.
     pub(super) fn end(&self, result: Result<(), String>) {
         self.state().ended.get_or_insert(result);
         self.0.moved.notify_all();
     }
 
-    /// Ends the writing, as nobody wants it any more.
+    /// Ends the writing, since nobody needs it any more.
     pub(super) fn abandon(&self) {
         self.state().abandoned = true;
         self.0.moved.notify_all();
     }
 
-    /// How many bytes there are so far, and whether these are all.
+    /// The number of bytes so far; true if these are all.
     pub(super) fn length(&self) -> (u64, bool) {
         let state = self.state();
         (state.written, state.ended.is_some())
@@ -107,7 +107,7 @@ impl Write for Stream {
         match &self.0.file {
             Some(file) => {
                 let place = state.written;
-                // Readers look only at what is counted; there is one writer.
+                // Readers use counted bytes only, and there is one writer.
                 drop(state);
                 file.write_all_at(bytes, place)?;
                 state = self.state();
@@ -136,8 +136,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The next bytes; none where the stream has ended. Waits for the writer as long as `wanted`
-    /// allows, which is asked many times a second.
+    /// Reads the next bytes; 0 at the end of the stream. Waits for the writer as long as `wanted`
+    /// allows, which is called every 50 ms.
     pub(super) fn take(
         &mut self,
         buffer: &mut [u8],

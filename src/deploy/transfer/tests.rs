@@ -1,4 +1,4 @@
-//! Releases between folders of this machine, by the real script and the real tools.
+//! Releases between folders of this machine, with the real script and tools.
 
 mod place;
 mod spare;
@@ -56,7 +56,7 @@ fn a_file_that_did_not_change_keeps_its_time_however_it_came() {
     };
     let same = tree(&[("same", file("same")), ("other", file("1"))]);
     place.arrive(1, &same);
-    // Times are compared in seconds: what comes from here on has another one.
+    // Times are compared in seconds: files changed from here on have another one.
     let second = || {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -94,7 +94,7 @@ fn what_the_application_changed_is_found_and_what_it_added_stays_behind() {
         "its own files do not hinder"
     );
 
-    // Touched, but as it was: checked by its content.
+    // Touched, but unchanged: checked by content.
     let config = place.release(2).join("config");
     fs::write(&config, "ours").unwrap();
     assert_eq!(place.arrive(3, &wanted), Some(0));
@@ -187,7 +187,7 @@ fn a_cut_or_damaged_pack_leaves_no_release() {
     }
 }
 
-/// A folder with links to these tools alone.
+/// A folder with links to these tools only.
 fn only(place: &Path, tools: &[&str]) -> PathBuf {
     let folder = place.join("tools");
     fs::create_dir(&folder).unwrap();
@@ -224,7 +224,7 @@ const PLAIN_TOOLS: [&str; 20] = [
     "cat",
 ];
 
-/// Puts a script in a tool's place; `real` in it is the tool.
+/// Replaces a tool by a script, in which `real` is the tool.
 fn replace(tools: &Path, tool: &str, script: &str) {
     let path = tools.join(tool);
     let real = fs::read_link(&path).unwrap();
@@ -293,7 +293,7 @@ fn a_server_with_plain_tools_gets_everything_each_time() {
         place.folder.path(),
         &[&PLAIN_TOOLS[..], &["gzip", "sh"]].concat(),
     );
-    // What is there does not know GNU's options.
+    // These tools lack GNU's options.
     for (tool, option) in [("find", "-printf"), ("sha256sum", "-z")] {
         let script =
             format!("for word; do [ \"$word\" != {option} ] || exit 1; done\nexec $real \"$@\"");
@@ -309,7 +309,7 @@ fn a_server_with_plain_tools_gets_everything_each_time() {
         ("new\nline", file("")),
         ("l", Node::Link("c".into())),
     ]);
-    // GNU's sha256sum escapes the newline; such a tool would not.
+    // GNU sha256sum escapes the newline; such a tool would not.
     let mut plain = wanted.clone();
     plain.remove(Path::new("new\nline"));
     assert_eq!(place.arrive(1, &plain), Some(2));

@@ -1,8 +1,8 @@
-//! How a release is made on a server, in its part folder: the pieces of the script after the look.
+//! The part of the script that makes a release in its part folder, after the report.
 
 use super::Arrival;
 
-/// Makes the empty part folder, under a name that is free.
+/// Makes the empty part folder, under a free name.
 pub(super) fn prepare(arrival: &Arrival<'_>) -> String {
     let release = arrival.release;
     format!(
@@ -21,7 +21,7 @@ told=$part/lists/told
     )
 }
 
-/// How it ends where it cannot be made: what was begun goes, and who asked hears why.
+/// Handles a failure: removes everything that was begun and prints the reason.
 pub(super) const FAILING: &str = r#"fail() {
   cd "$rel"
   drop_parts
@@ -37,7 +37,7 @@ names() {
 }
 "#;
 
-/// The part folder that the release is made in: an empty one, or the spare without what does not stay.
+/// Starts the release's folder: an empty one, or the recycled one without the files to remove.
 pub(super) const BEGIN: &str = r#"if [ "$old" = - ]; then
   discard .spare || :
 else
@@ -48,7 +48,7 @@ else
 fi
 "#;
 
-/// Unpacks what comes on the input.
+/// Unpacks the script's input.
 pub(super) const UNPACK: &str = r#"case $codec in zstd) unpack='zstd -dcq' ;; gzip) unpack='gzip -dc' ;; *) unpack=cat ;; esac
 said=$( { $unpack | tar -xpof - -C "$part" 2>&1 || echo failed; } )
 case $said in *failed)
@@ -59,19 +59,19 @@ case $said in *failed)
 esac
 "#;
 
-/// Goes into the folder that is becoming the release, if the lists have come.
+/// Changes into the release's folder if the lists have arrived.
 pub(super) const ENTER: &str = r#"[ -f "$part/lists/added" ] || [ -f "$part/.$ours/sums" ] || fail incomplete 'nothing arrived'
 cd "$part/$ours"
 "#;
 
-/// Takes over from the old release what did not change. What is copied into a spare has not been touched
-/// there since it was verified, or it is checked here.
+/// Takes unchanged files over from the old release. Files that are copied into a recycled folder were
+/// not touched since they were verified, or are checked here.
 pub(super) fn keep(arrival: &Arrival<'_>) -> String {
     let how = if arrival.hard_links {
         "-l"
     } else {
-        // The modes are those of the old files, as no umask takes anything from them, and ACLs are those
-        // that the new folder gives: `--preserve=mode` would copy the old ones.
+        // Without a umask the copies have the modes of the old files, and their ACLs come from the new
+        // folder. `--preserve=mode` would copy the old ACLs.
         "--reflink=auto --preserve=timestamps"
     };
     format!(
@@ -108,9 +108,9 @@ fi
     )
 }
 
-/// Gives the folders what the old release and the pack had no say in: modes in which nothing could have been
-/// written into them, and the group and setgid bit of `releases` or else of the
-/// project's folder.
+/// Sets the folders' attributes that neither the old release nor the pack could set: modes without
+/// write permission for the owner, and the group and setgid bit of `releases` or else of the project's
+/// folder.
 pub(super) const SETTLE: &str = r#"closed() {
   for list in ../lists/closed-*; do [ ! -s "$list" ] || xargs -0 chmod "${list##*-}" -- <"$list"; done
 }
@@ -126,9 +126,9 @@ closed
 [ ! -g "$handed" ] || grouped
 "#;
 
-/// Looks at the whole tree, writes its seal, and asks whether the tree is what it is to be. In a spare
-/// only what changed is compared; where that is not right, what the application left goes, and where all
-/// is right but for times, every file is checked by its content.
+/// Writes the tree's stat index and verifies the tree against the manifest. In a recycled folder only
+/// the changes are compared. If they are wrong, files that the application left are removed; if then
+/// only times differ, the content of every file is checked.
 pub(super) fn look_over(arrival: &Arrival<'_>) -> String {
     let Arrival {
         shape,
@@ -207,7 +207,7 @@ fi
     )
 }
 
-/// Checks the content of the files that `check` lists.
+/// Checks the content of the files in the list `check`.
 pub(super) const CHECK: &str = r#"if [ $gnu = 1 ] && [ $print != cksum ] && { [ "$old" = - ] || [ $check = ../.$ours/sums ]; }; then
   said=$(sha256sum ../.$ours/sums)
   [ "${said%% *}" = "$want" ] || fail damaged 'list of files'
@@ -236,8 +236,8 @@ if [ -s $check ]; then
 fi
 "#;
 
-/// The record first: where the folder is, its record is. A release of this number that is not ours is moved
-/// aside.
+/// Publishes the release. The record moves first, so that a release's folder is never without its
+/// record. A folder of this number that belongs to somebody else is moved aside.
 pub(super) const PUBLISH: &str = r#"cd "$rel"
 if [ -e "$ours" ] || [ -L "$ours" ]; then
   if owned "$ours"; then

@@ -24,7 +24,7 @@ use crate::store::nodes::Sent;
 pub(super) struct Place {
     pub(super) folder: TempDir,
     pub(super) hard_links: bool,
-    /// What `PATH` is for the script; none: as it is.
+    /// The script's `PATH`. `None`: the inherited one.
     pub(super) tools: Option<PathBuf>,
 }
 
@@ -38,8 +38,8 @@ pub(super) enum Node {
 
 pub(super) type Tree = BTreeMap<PathBuf, Node>;
 
-/// Files have the same time whenever they are built: with the clock's, what travels would depend on
-/// whether a second ends meanwhile.
+/// Files have the same time whenever they are built. With the clock's time, the set of files to send
+/// would depend on a second that ends meanwhile.
 pub(super) fn build(root: &Path, tree: &Tree) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let _ = fs::remove_dir_all(root);
@@ -93,7 +93,7 @@ pub(super) fn tree(nodes: &[(&str, Node)]) -> Tree {
         .collect()
 }
 
-/// The installation whose releases they are.
+/// The installation that owns the releases.
 pub(super) fn owner() -> Owner {
     let installation = Installation {
         name: "0123456789abcdef".to_owned(),
@@ -129,7 +129,7 @@ impl Place {
             .flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            // The link that `current` was.
+            // A copy of the earlier link `current`.
             .filter(|name| name != ".before")
             .collect();
         names.sort();
@@ -176,8 +176,8 @@ impl Place {
         .unwrap()
     }
 
-    /// The scripts' talk for one release; `change` may damage what is sent. Gives how many files
-    /// travelled; none where the release was there.
+    /// Runs the negotiation with the script for one release. `change` may damage the input. Returns
+    /// the number of files sent; `None` if the release was there.
     pub(super) fn send(
         &self,
         shipment: &Shipment,
@@ -211,7 +211,7 @@ impl Place {
         }
     }
 
-    /// Makes a release the live one, after which none but the newest `keep` stay.
+    /// Makes a release live, and then removes all but the newest `keep`.
     pub(super) fn go_live(&self, id: i64, keep: i32) {
         let base = self.base();
         let base = base.to_str().unwrap();
@@ -236,7 +236,7 @@ impl Place {
         }
     }
 
-    /// Releases `tree` whole and well.
+    /// Releases `tree` completely and verifies it.
     #[track_caller]
     pub(super) fn arrive(&self, id: i64, wanted: &Tree) -> Option<usize> {
         build(&self.path("tree"), wanted);

@@ -1,4 +1,4 @@
-//! Releases that are made of the folder of the one that went last.
+//! Releases that recycle the folder of the one that was removed last.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::place::{Node, Place, Tree, build, file, read, refusal, tree};
 use super::trees;
 
-/// A server with release 2 live and release 1 as its spare.
+/// A server with release 2 live and release 1 as its recycled folder.
 fn with_a_spare(first: &Tree, second: &Tree) -> Place {
     let place = Place::new();
     place.arrive(1, first);
@@ -58,7 +58,8 @@ fn what_is_the_same_stays_where_it_is_and_the_rest_is_copied_or_sent() {
 #[test]
 fn what_the_application_left_in_the_spare_goes() {
     let (first, second, third) = pages();
-    // In one of them the next release has something that was no file before, so that much goes anyway.
+    // In one of them the next release has a file at a path that was none before, so a file is written
+    // anyway.
     for third in [third, first.clone()] {
         let place = with_a_spare(&first, &second);
         let spare = place.base().join("releases/.spare/1");
@@ -73,7 +74,8 @@ fn what_the_application_left_in_the_spare_goes() {
     }
 }
 
-/// Where nothing of the spare goes, too: then nobody looks for links but in the place of folders.
+/// Also if no file of the recycled folder is removed: then only links in place of folders are looked
+/// for.
 #[test]
 fn a_link_in_the_place_of_a_folder_leads_nothing_out_of_the_spare() {
     let (first, second, _) = pages();
@@ -92,7 +94,7 @@ fn a_link_in_the_place_of_a_folder_leads_nothing_out_of_the_spare() {
         symlink(&elsewhere, spare.join(folder)).unwrap();
         build(&place.path("tree"), &first);
         let shipment = place.shipment(3);
-        // The link goes. What was behind it is missed where it should have stayed.
+        // The link is removed. Files behind it are missing if they should have stayed.
         match place.send(&shipment, true, |_| {}) {
             Err(output) => assert!(refusal(&output).is_of_a_spare(), "{output:?}"),
             Ok(_) => assert_eq!(read(&place.release(3)), read(&place.path("tree"))),
@@ -104,7 +106,7 @@ fn a_link_in_the_place_of_a_folder_leads_nothing_out_of_the_spare() {
     }
 }
 
-/// They are taken over by the seal alone; where that is no longer true, by their checksum.
+/// Files are taken over by the stat index only; if it is no longer true, by their checksum.
 #[test]
 fn a_file_that_was_changed_in_the_release_is_not_copied_into_the_spare() {
     let (first, second, third) = pages();
@@ -165,7 +167,7 @@ fn a_spare_whose_owners_or_times_changed_is_checked_by_its_content() {
     assert!(refused.is_of_a_spare(), "{refused}");
 }
 
-/// As with an application that runs as a user of its own; root may write everywhere, and takes it.
+/// As with an application that runs as its own user. Root may write everywhere and uses the folder.
 #[test]
 fn a_spare_with_folders_of_somebody_else_is_done_without() {
     let (first, second, third) = pages();
@@ -205,7 +207,7 @@ fn a_record_that_was_cut_off_vouches_for_nothing() {
         fs::write(releases.join(page), "hers").unwrap();
         build(&place.path("tree"), &first);
         let shipment = place.shipment(3);
-        // Nothing was to change in the spare; and it is told as such, or as a delta.
+        // No change to the recycled folder was planned; the refusal may be about it or about a delta.
         if let Err(output) = place.send(&shipment, true, |_| {}) {
             refusal(&output);
             if place.send(&shipment, true, |_| {}).is_err() {
