@@ -1,6 +1,7 @@
-//! What an operator may set: one flat TOML file, `LONGSHORE_*` variables over it, flags over both.
+//! The operator's settings: one flat TOML file, overridden by `LONGSHORE_*` variables, overridden by
+//! flags.
 //!
-//! `docs/settings.md` shows every setting with its default.
+//! `docs/settings.md` lists every setting with its default.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ mod tests;
 /// The prefix of the variables that override the file: `LONGSHORE_LISTEN` is `listen`.
 pub const VARIABLE_PREFIX: &str = "LONGSHORE_";
 
-/// `off` lifts the bounds on counts and rates.
+/// The variable that lifts the bounds on counts and rates if it is `off`.
 const LIMITS: &str = "LONGSHORE_LIMITS";
 
 /// Variables with the prefix that are not settings.
@@ -33,149 +34,150 @@ const NOT_SETTINGS: [&str; 8] = [
     "LONGSHORE_GIT_PASSPHRASE",
 ];
 
-/// Who may read and write chat and vote rooms.
+/// Access to chat and vote rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatAccess {
-    /// Everybody who reaches the server.
+    /// Everyone who reaches the server.
     Open,
-    /// Those who are logged in.
+    /// Logged-in accounts.
     Members,
     /// Nobody.
     Off,
 }
 
-/// When a message of the log counts as accepted.
+/// The point at which a message of the log is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogSync {
-    /// When the system has it: it survives a kill -9 of the server.
+    /// Once the system has it: it survives a kill -9 of the server.
     Process,
-    /// When the disk has it: it survives a power cut too.
+    /// Once the disk has it: it survives a power cut too.
     Always,
 }
 
-/// Commands of projects on the platform's machine, confined by the kernel.
+/// The confinement of projects' commands on the platform's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildSandbox {
-    /// By the strongest means that the kernel gives.
+    /// The strongest means that the kernel offers.
     Auto,
-    /// With a file system and process ids of their own, or the platform does not start.
+    /// A file system and process ids of their own; the platform does not start without them.
     Require,
-    /// Not at all.
+    /// No confinement.
     Off,
 }
 
-/// Every setting. The field's name is the key of the file.
+/// All settings. A field's name is its key in the file.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The address and port to serve on.
     pub listen: SocketAddr,
-    /// The addresses that browsers know this server by (`https://deploy.example.com`), where a
-    /// proxy changes the `Host`. Requests from pages of other origins are refused.
+    /// The addresses at which browsers reach this server (`https://deploy.example.com`), if a proxy
+    /// changes the `Host`. Requests from pages of other origins are refused.
     pub public_urls: Vec<String>,
-    /// The reverse proxies in front of this server, as addresses or ranges (`10.0.0.0/8`): what they
-    /// say in `X-Forwarded-For` counts as the sender's address.
+    /// The reverse proxies in front of this server, as addresses or ranges (`10.0.0.0/8`): their
+    /// `X-Forwarded-For` gives the sender's address.
     pub trusted_proxies: Vec<Network>,
-    /// Who may use the chat and vote rooms.
+    /// Access to the chat and vote rooms.
     pub chat: ChatAccess,
-    /// How long a login lasts, in days.
+    /// The lifetime of a login, in days.
     pub login_days: u32,
     /// The account that build commands and platform hooks run as; none: the platform's own.
     pub run_as: Option<String>,
     /// The sandbox of build commands and platform hooks.
     pub build_sandbox: BuildSandbox,
-    /// How many bytes the build caches of all projects may have together.
+    /// The maximum size of the build caches of all projects together, in bytes.
     pub build_cache_bytes: u64,
-    /// Files and folders that sandboxes show read-only beside the system's own.
+    /// Files and folders that sandboxes show read-only in addition to the system's own.
     pub build_read_folders: Vec<PathBuf>,
-    /// Folders in which commands in sandboxes may write beside their own.
+    /// Folders in which sandboxed commands may write in addition to their own.
     pub build_write_folders: Vec<PathBuf>,
-    /// Whether repositories may be fetched over plain http (never with a token).
+    /// Allows repositories over plain http (never with a token).
     pub git_allow_http: bool,
-    /// Whether repositories may be on this machine's loopback addresses.
+    /// Allows repositories on this machine's loopback addresses.
     pub git_allow_loopback: bool,
     /// Folders below which repositories may be given as a plain path.
     pub git_local_folders: Vec<PathBuf>,
     /// A file of certificate authorities for git over https, in PEM; none: the system's.
     pub git_ca_file: Option<PathBuf>,
-    /// How long a git host may be silent, in seconds.
+    /// The maximum silence of a git host, in seconds.
     pub git_stall_seconds: u64,
-    /// How many files, folders and symlinks a commit may have.
+    /// The maximum number of files, folders and symlinks in a commit.
     pub git_files: u64,
-    /// How many bytes the files of a commit may have together.
+    /// The maximum size of all files of a commit together, in bytes.
     pub git_bytes: u64,
-    /// How many bytes one fetch of a repository may receive.
+    /// The maximum size of one fetch of a repository, in bytes.
     pub git_fetch_bytes: u64,
-    /// How many days a mirror is kept that no project has any more.
+    /// The time that a mirror without a project is kept, in days.
     pub git_mirror_days: u32,
-    /// How long connecting to a server may take, login included, in seconds.
+    /// The maximum time to connect to a server, login included, in seconds.
     pub ssh_connect_seconds: u64,
-    /// How long a transfer over SSH may stand still, in seconds.
+    /// The maximum time that an SSH transfer may stall, in seconds.
     pub ssh_idle_seconds: u64,
     /// Folders below which private keys for servers may be given as a path.
     pub ssh_key_folders: Vec<PathBuf>,
-    /// Whether the keys of the platform's own SSH agent may be used.
+    /// Allows the keys of the platform's own SSH agent.
     pub ssh_agent: bool,
-    /// How many connections to servers may be open at once.
+    /// The maximum number of open connections to servers.
     pub ssh_connections: usize,
-    /// How many connections may be opened at once at one sshd, which drops some when they are too
-    /// many (`MaxStartups`).
+    /// The maximum number of connections being opened at once to one sshd, which drops some if they are
+    /// too many (`MaxStartups`).
     pub ssh_connects_at_once: usize,
-    /// How long an unused connection is kept, in seconds.
+    /// The time after which an idle connection is closed, in seconds.
     pub ssh_rest_seconds: u64,
-    /// How many bytes may be uploaded to a server in one request.
+    /// The maximum size of an upload to a server in one request, in bytes.
     pub ssh_upload_bytes: u64,
-    /// How long it is kept what was done on servers by hand, in days.
+    /// The time that the record of remote commands and file access is kept, in days.
     pub audit_days: u32,
-    /// How long one command (a hook, the build, the restart) may run, in seconds.
+    /// The maximum run time of one command (a hook, the build, the restart), in seconds.
     pub command_seconds: u64,
-    /// How long any one step may take, in seconds.
+    /// The maximum time of any one step, in seconds.
     pub step_seconds: u64,
-    /// How many releases run at once; more wait in the queue.
+    /// The number of releases that run at once; more wait in the queue.
     pub releases_at_once: usize,
-    /// How many servers one release works on at once.
+    /// The number of servers that one release works on at once.
     pub servers_at_once: usize,
-    /// How much of a node's log is kept, in bytes.
+    /// The maximum size of a node's log, in bytes.
     pub node_log_bytes: u64,
-    /// How many messages a client's queue holds.
+    /// The number of messages in a client's queue.
     pub queue_messages: usize,
-    /// How many messages a room keeps.
+    /// The maximum number of messages that a room keeps.
     pub room_messages: u32,
-    /// How many bytes of messages a room keeps.
+    /// The maximum size of the messages that a room keeps, in bytes.
     pub room_bytes: u64,
-    /// How many days a room keeps its messages.
+    /// The time that a room keeps its messages, in days.
     pub room_days: u32,
-    /// How many clients there may be at once.
+    /// The maximum number of clients.
     pub clients: u32,
-    /// How many clients may come from one address (of IPv6: one /64).
+    /// The maximum number of clients per address (of IPv6: per /64).
     pub address_clients: u32,
-    /// How many rooms one poll may have.
+    /// The maximum number of rooms in one poll.
     pub poll_rooms: u32,
-    /// How many bytes a message may have; at most 65536.
+    /// The maximum size of a message, in bytes; at most 65536.
     pub message_bytes: u32,
-    /// How many messages a client may send in a second on the long run; a message of more than 4 KiB
+    /// The sustained number of messages that a client may send per second; a message of more than 4 KiB
     /// counts as several.
     pub client_messages_second: u32,
-    /// How many messages a client may send at once.
+    /// The number of messages that a client may send at once.
     pub client_messages_burst: u32,
-    /// How many messages all clients of one address without a login may send in a second.
+    /// The sustained number of messages that all clients of one address without a login may send per
+    /// second.
     pub address_messages_second: u32,
-    /// How many messages all clients of one address without a login may send at once.
+    /// The number of messages that all clients of one address without a login may send at once.
     pub address_messages_burst: u32,
-    /// How many connections may be open at once; fewer where the system allows fewer files.
+    /// The maximum number of open connections; fewer if the system allows fewer files.
     pub connections: u32,
-    /// How long the body of a message may take to arrive, in seconds.
+    /// The maximum time for the body of a message to arrive, in seconds.
     pub body_seconds: u64,
-    /// Within how many seconds clients are told to come back when the server ends.
+    /// The time over which clients are told to reconnect when the server shuts down, in seconds.
     pub drain_seconds: u64,
-    /// From where `/metrics` may be read without a login.
+    /// The addresses from which `/metrics` may be read without a login.
     pub metrics_from: Vec<Network>,
-    /// When a message counts as accepted.
+    /// The point at which a message is accepted.
     pub log_sync: LogSync,
-    /// The file that was read, which is no setting.
+    /// The file that was read; not a setting.
     #[serde(skip)]
     pub file: Option<PathBuf>,
 }
@@ -238,7 +240,7 @@ impl Default for Settings {
     }
 }
 
-/// Why the settings could not be read.
+/// The reason that the settings could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file could not be read.
@@ -246,7 +248,7 @@ pub enum SettingsError {
     Unreadable {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
     /// The file is not TOML.
@@ -254,7 +256,7 @@ pub enum SettingsError {
     Syntax {
         /// The file.
         path: String,
-        /// Where and why.
+        /// The position and the reason.
         cause: Box<toml::de::Error>,
     },
     /// A setting is unknown or has a value that it cannot have.
@@ -265,12 +267,12 @@ pub enum SettingsError {
     Bounds {
         /// The setting.
         name: &'static str,
-        /// What it must be.
+        /// The requirement.
         why: &'static str,
     },
 }
 
-/// TOML's errors draw a picture of several lines; who starts a server wants one.
+/// Shortens TOML's multi-line error to one line, for whoever starts a server.
 fn one_line(error: &toml::de::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim);
@@ -279,8 +281,12 @@ fn one_line(error: &toml::de::Error) -> String {
 }
 
 impl Settings {
-    /// Reads `file` (if one is given) and lays `variables` over it, of which those that begin with
+    /// Reads `file` (if one is given) and overrides it by `variables`, of which those that begin with
     /// [`VARIABLE_PREFIX`] count. A list in a variable is written as in TOML, or with commas.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if the file cannot be read or parsed, or a setting is unknown or out of
+    /// bounds.
     pub fn load(
         file: Option<&Path>,
         variables: impl Iterator<Item = (String, String)>,
@@ -288,7 +294,10 @@ impl Settings {
         Self::load_over(Self::default(), file, variables)
     }
 
-    /// [`load`](Self::load) with other defaults, as the demo has them.
+    /// [`load`](Self::load) with other defaults, such as those of the demo.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
     pub fn load_over(
         defaults: Self,
         file: Option<&Path>,
@@ -334,7 +343,7 @@ impl Settings {
         })
     }
 
-    /// Without bounds on counts and rates, for benchmarks.
+    /// Lifts the bounds on counts and rates, for benchmarks.
     fn unlimited(self) -> Self {
         Self {
             clients: u32::MAX,
@@ -348,7 +357,7 @@ impl Settings {
         }
     }
 
-    /// Settings in which no key is left out, so that each variable's type is known.
+    /// Settings with every key present, so that the type of each variable is known.
     fn with_every_key(defaults: &Self) -> Self {
         Self {
             run_as: Some(String::new()),
@@ -357,17 +366,17 @@ impl Settings {
         }
     }
 
-    /// How long a git host may be silent.
+    /// The maximum silence of a git host.
     pub fn git_stall(&self) -> Duration {
         Duration::from_secs(self.git_stall_seconds)
     }
 
-    /// How long one command may run.
+    /// The maximum run time of one command.
     pub fn command_limit(&self) -> Duration {
         Duration::from_secs(self.command_seconds)
     }
 
-    /// How long any one step may take.
+    /// The maximum time of any one step.
     pub fn step_limit(&self) -> Duration {
         Duration::from_secs(self.step_seconds)
     }
@@ -384,8 +393,8 @@ fn read_file(path: &Path) -> Result<toml::Table, SettingsError> {
     })
 }
 
-/// A variable's text as the type that its setting has; what does not fit stays text, for which
-/// reading the settings then gives the error.
+/// Parses a variable's text as the type of its setting; text that does not fit stays text, so that
+/// reading the settings reports the error.
 fn parse_variable(like: Option<&toml::Value>, text: &str) -> toml::Value {
     let literal = || -> Option<toml::Value> {
         let mut table: toml::Table = format!("value = {text}").parse().ok()?;

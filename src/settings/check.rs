@@ -1,4 +1,4 @@
-//! What the values must be beyond their types.
+//! Checks of values beyond their types.
 
 use super::{Settings, SettingsError};
 

@@ -1,4 +1,4 @@
-//! Where settings come from, and what they may be.
+//! The sources of settings and their bounds.
 
 use super::*;
 
