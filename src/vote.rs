@@ -1,8 +1,8 @@
-//! Votes: a question, its options, one ballot a voter. The rules here are pure; [`Votes`] keeps what
-//! they decide in the store and tells it to the room `vote/NAME` in the same breath.
+//! Votes: a question, its options, one ballot per voter. The rules here are pure; [`Votes`] stores
+//! their results and publishes them to the room `vote/NAME` in the same transaction.
 //!
-//! Who a voter is: the account that is logged in, else the browser by a token in its cookie, else (a
-//! program) the name that it gives itself. A ballot may be changed until the vote is closed.
+//! A voter is the logged-in account, else the browser by a token in its cookie, else (a program) the
+//! name it gives itself. A ballot may be changed until the vote is closed.
 
 mod book;
 
@@ -14,54 +14,54 @@ pub use book::{VoteError, Votes};
 use crate::names::is_blank;
 use crate::secret::fingerprint;
 
-/// The longest question, in characters.
+/// The maximum length of a question, in characters.
 pub const QUESTION_CHARS: usize = 200;
-/// The longest option, in characters.
+/// The maximum length of an option, in characters.
 pub const OPTION_CHARS: usize = 80;
-/// The fewest options.
+/// The minimum number of options.
 pub const LEAST_OPTIONS: usize = 2;
-/// The most options: more do not fit on a screen.
+/// The maximum number of options: more do not fit on a screen.
 pub const MOST_OPTIONS: usize = 10;
 
-/// Who casts a ballot or opens a vote, in the form that is stored: no token stands in it.
+/// Somebody who casts a ballot or opens a vote, in the stored form: it contains no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter(String);
 
 impl Voter {
-    /// Somebody who is logged in.
+    /// The voter of a logged-in account.
     pub fn account(name: &str) -> Voter {
         Voter(format!("account:{name}"))
     }
 
-    /// A browser, by its token.
+    /// The voter of a browser, by its token.
     pub fn browser(token: &str) -> Voter {
         Voter(format!("browser:{}", fingerprint(token)))
     }
 
-    /// A program, by the name that it gives itself.
+    /// The voter of a program, by the name it gives itself.
     pub fn program(name: &str) -> Voter {
         Voter(format!("name:{name}"))
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is an account.
+    /// True if it is an account.
     pub fn is_account(&self) -> bool {
         self.0.starts_with("account:")
     }
 }
 
-/// What is asked: within bounds, without control characters, options that differ.
+/// A question with its options: within bounds, without control characters, options distinct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     text: String,
     options: Vec<String>,
 }
 
-/// Why a question is none: the field, and the code of the text that says it.
+/// The reason that a question is invalid: the field and the code of the text that explains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {code}")]
 pub struct BadQuestion {
@@ -69,12 +69,12 @@ pub struct BadQuestion {
     pub field: &'static str,
     /// `required`, `too_long`, `invalid_characters`, `vote_options`, `vote_options_alike`.
     pub code: &'static str,
-    /// What the text's `{max}` stands for.
+    /// The value of the text's `{max}`.
     pub most: usize,
 }
 
 impl Question {
-    /// Reads a question and its options; blank ones are passed over.
+    /// Parses a question and its options; blank options are skipped.
     ///
     /// # Errors
     /// [`BadQuestion`] names the first field that is out of bounds.
@@ -103,7 +103,7 @@ impl Question {
             if !is_blank(&option) {
                 read.push(option);
             }
-            // Each is compared with all before it.
+            // Each is compared with all before it, so the number is bounded here.
             if read.len() > MOST_OPTIONS {
                 break;
             }
@@ -130,11 +130,11 @@ fn line(field: &'static str, text: &str, most: usize) -> Result<String, BadQuest
     Ok(text.to_owned())
 }
 
-/// Reads a ballot as it comes by the wire: `{"choice":2}`, `{"choice":"2"}` or plainly `2`. Which
-/// options there are is not known here.
+/// Parses a ballot as sent on the wire: `{"choice":2}`, `{"choice":"2"}` or plain `2`. The options are
+/// not known here.
 ///
 /// # Errors
-/// The field that is wrong, `content` or `choice`.
+/// The name of the invalid field, `content` or `choice`.
 pub fn read_choice(content: &str) -> Result<u32, &'static str> {
     let read: Value = serde_json::from_str(content.trim()).map_err(|_| "content")?;
     let choice = match &read {
@@ -151,12 +151,12 @@ pub fn read_choice(content: &str) -> Result<u32, &'static str> {
     number.filter(|number| *number > 0).ok_or("choice")
 }
 
-/// One option and how many ballots name it.
+/// An option and its number of ballots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counted {
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// How many ballots name it.
+    /// The number of ballots for it.
     pub count: i64,
 }
 
@@ -165,43 +165,43 @@ pub struct Counted {
 pub struct Vote {
     /// Its name, as in the room `vote/NAME`.
     pub name: String,
-    /// What is asked.
+    /// The question.
     pub question: String,
-    /// Whether ballots are taken.
+    /// True if ballots are accepted.
     pub open: bool,
-    /// In their order; a ballot's choice is the place, from 1.
+    /// In their order; a ballot's choice is the position, from 1.
     pub options: Vec<Counted>,
-    /// Grows with every change: of two states the one with the higher version is newer.
+    /// Incremented with every change: of two states the one with the higher version is newer.
     pub version: i64,
-    /// Who opened it.
+    /// The voter who opened it.
     #[serde(skip)]
     pub organiser: String,
 }
 
 impl Vote {
-    /// How many ballots there are.
+    /// The number of ballots.
     pub fn total(&self) -> i64 {
         self.options.iter().map(|option| option.count).sum()
     }
 
-    /// The option with the place `choice`, from 1.
+    /// True if there is an option at the position `choice`, from 1.
     fn has(&self, choice: u32) -> bool {
         usize::try_from(choice).is_ok_and(|choice| (1..=self.options.len()).contains(&choice))
     }
 
-    /// Whether `who` may set the question and close it: whoever opened it, and every account.
+    /// True if `who` may set the question and close the vote: the organiser, and every account.
     pub fn may_organise(&self, who: &Voter) -> bool {
         who.is_account() || self.organiser == who.as_str()
     }
 
-    /// What the room is told of a ballot: `{"version","open","counts","total"}`. Every message has all
-    /// counts, so none has to be added up.
+    /// The room's message about a ballot: `{"version","open","counts","total"}`. Every message has all
+    /// counts, so readers need not add them up.
     pub fn counts(&self) -> Value {
         let counts: Vec<i64> = self.options.iter().map(|option| option.count).collect();
         json!({"version": self.version, "open": self.open, "counts": counts, "total": self.total()})
     }
 
-    /// What the room is told of a new question: the counts' keys, `question` and `options`.
+    /// The room's message about a new question: the keys of the counts, `question` and `options`.
     pub fn whole(&self) -> Value {
         let mut whole = self.counts();
         let texts = self.options.iter().map(|option| option.text.clone());

@@ -1,4 +1,4 @@
-//! Votes kept in the store and told to their rooms, each change in one transaction with its message.
+//! Votes in the store, published to their rooms: each change in one transaction with its message.
 
 use serde_json::Value;
 
@@ -6,15 +6,15 @@ use super::{Counted, Question, Vote, Voter};
 use crate::store::votes::{self, OptionRow, VoteRow};
 use crate::store::{Conn, Moment, NewEvent, Store, StoreError};
 
-/// The most votes that are kept.
+/// The maximum number of votes kept.
 const MOST_VOTES: i64 = 1000;
-/// How many days a vote stays that nobody touches.
+/// The time that an unchanged vote is kept, in days.
 const KEPT_DAYS: i64 = 90;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 const OPEN: &str = "open";
 const CLOSED: &str = "closed";
 
-/// Why a vote does not take what it was given.
+/// The reason that a vote rejects a change.
 #[derive(Debug, thiserror::Error)]
 pub enum VoteError {
     /// There is no vote of this name.
@@ -26,18 +26,18 @@ pub enum VoteError {
     /// There is no such option.
     #[error("there is no such option")]
     NoSuchOption,
-    /// Somebody else opened it.
+    /// Somebody else opened the vote.
     #[error("somebody else opened this vote")]
     NotOrganiser,
-    /// There are as many votes as are kept.
+    /// The maximum number of votes is reached.
     #[error("there are too many votes")]
     TooMany,
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The votes of one store. Everything blocks.
+/// The votes of one store. Every call blocks.
 #[derive(Clone, Copy)]
 pub struct Votes<'a>(&'a Store);
 
@@ -47,18 +47,18 @@ impl<'a> Votes<'a> {
         Votes(store)
     }
 
-    /// The vote `name`; none where there is no such vote.
+    /// The vote `name`; none if there is no such vote.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] if the database fails.
     pub fn find(self, name: &str) -> Result<Option<Vote>, StoreError> {
         self.0.read(|conn| read(conn, name))
     }
 
-    /// The vote `name` and what `voter` chose in it, of one moment.
+    /// The vote `name` and the choice of `voter` in it, read together.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] if the database fails.
     pub fn find_with_ballot(
         self,
         name: &str,
@@ -72,21 +72,22 @@ impl<'a> Votes<'a> {
         })
     }
 
-    /// The votes that changed last, each with its number of ballots; they have no options.
+    /// The votes that changed last, each with its number of ballots; their options are left empty.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] if the database fails.
     pub fn newest(self, limit: i64) -> Result<Vec<(Vote, i64)>, StoreError> {
         let rows = self.0.read(|conn| votes::newest(conn, limit))?;
         let vote = |(row, total)| (vote(row, Vec::new()), total);
         Ok(rows.into_iter().map(vote).collect())
     }
 
-    /// Opens the vote `name` with `question`, in the place of the question and ballots it had. `who`
-    /// becomes its organiser where it is new.
+    /// Opens the vote `name` with `question`, replacing the question and ballots it had. `who` becomes
+    /// its organiser if it is new.
     ///
     /// # Errors
-    /// [`VoteError::NotOrganiser`] where it is another's, [`VoteError::TooMany`].
+    /// [`VoteError::NotOrganiser`] if it belongs to somebody else, [`VoteError::TooMany`] if no more
+    /// votes are kept, [`VoteError::Store`].
     pub fn set(self, name: &str, question: Question, who: &Voter) -> Result<Vote, VoteError> {
         self.change(name, |conn, present| {
             let now = Moment::now();
@@ -111,10 +112,10 @@ impl<'a> Votes<'a> {
         .map(|(vote, _)| vote)
     }
 
-    /// Closes the vote `name`, or opens it again with the ballots it has.
+    /// Closes the vote `name`, or reopens it with the ballots it has.
     ///
     /// # Errors
-    /// [`VoteError::Unknown`], [`VoteError::NotOrganiser`].
+    /// [`VoteError::Unknown`], [`VoteError::NotOrganiser`], [`VoteError::Store`].
     pub fn set_open(self, name: &str, open: bool, who: &Voter) -> Result<Vote, VoteError> {
         self.change(name, |conn, present| {
             let vote = present.ok_or(VoteError::Unknown)?;
@@ -130,11 +131,12 @@ impl<'a> Votes<'a> {
         .map(|(vote, _)| vote)
     }
 
-    /// Casts `voter`'s ballot for the option `choice` (from 1), instead of the one it cast before. Gives
-    /// the number of the message too that tells it.
+    /// Casts the ballot of `voter` for the option `choice` (from 1), replacing any earlier one. The
+    /// second value is the number of the message about it.
     ///
     /// # Errors
-    /// [`VoteError::Unknown`], [`VoteError::Closed`], [`VoteError::NoSuchOption`].
+    /// [`VoteError::Unknown`], [`VoteError::Closed`], [`VoteError::NoSuchOption`],
+    /// [`VoteError::Store`].
     pub fn cast(self, name: &str, voter: &Voter, choice: u32) -> Result<(Vote, i64), VoteError> {
         self.change(name, |conn, present| {
             let vote = present.ok_or(VoteError::Unknown)?;
@@ -151,18 +153,18 @@ impl<'a> Votes<'a> {
         })
     }
 
-    /// Drops votes that nobody touched for 90 days.
+    /// Deletes votes unchanged for 90 days.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] if the database fails.
     pub fn sweep(self) -> Result<(), StoreError> {
         let oldest = Moment::now().plus_seconds(-KEPT_DAYS * DAY_SECONDS);
         self.0.write(|conn| votes::sweep(conn, oldest))
     }
 
-    /// Lets `change` look at the vote and write; what it gives is told of the vote as it then is. The
-    /// message carries no sender: it would tell who chose what. Gives its number too, 0 where nothing
-    /// was told.
+    /// Lets `change` read and write the vote; the message that it returns is built from the changed
+    /// vote. The message carries no sender, which would reveal who chose what. The second value is the
+    /// message's number, 0 if there is none.
     fn change(
         self,
         name: &str,
@@ -202,7 +204,7 @@ impl<'a> Votes<'a> {
     }
 }
 
-/// What the room is told of a changed vote.
+/// Builds the room's message about a changed vote.
 type Told = fn(&Vote) -> Value;
 
 fn read(conn: &mut Conn, name: &str) -> Result<Option<Vote>, StoreError> {

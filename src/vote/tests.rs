@@ -24,7 +24,7 @@ impl Bench {
         Votes::of(&self.store)
     }
 
-    /// What room `vote/lunch` was told, oldest first.
+    /// The messages of the room `vote/lunch`, oldest first.
     fn told(&self) -> Vec<Value> {
         let told = self
             .store
@@ -187,8 +187,8 @@ fn no_token_is_stored() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// The counts that are kept are those of the last ballot of each voter, and the room's last message
-    /// says the same.
+    /// The stored counts are those of the last ballot of each voter, and the room's last message has
+    /// the same.
     #[test]
     fn counts_are_what_a_recount_gives(
         casts in proptest::collection::vec((0u32..6, 1u32..=4), 1..40)
