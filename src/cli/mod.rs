@@ -1,4 +1,4 @@
-//! The command line: a file a subcommand.
+//! The command line: one file per subcommand.
 
 mod accounts;
 mod demo;
@@ -32,7 +32,7 @@ pub struct Cli {
 enum Command {
     /// Serve an installation.
     ///
-    /// A new one prints a one-time link that makes the first account.
+    /// A new one prints a one-time link that creates the first account.
     Serve {
         #[command(flatten)]
         place: Place,
@@ -42,7 +42,7 @@ enum Command {
     },
     /// Try Longshore: a sample project and three servers, released at once.
     Demo {
-        /// The data folder; without it a fresh one that is removed at the end.
+        /// The data folder; by default a new one that is removed at the end.
         #[arg(long, value_name = "DIR", env = "LONGSHORE_DATA")]
         data: Option<PathBuf>,
         /// The address and port to serve on; port 0 takes a free one.
@@ -69,7 +69,7 @@ enum UserCommand {
     Add {
         /// The name to log in with.
         name: String,
-        /// What it may do: admin, deployer or viewer.
+        /// Its role: admin, deployer or viewer.
         #[arg(long, default_value = "viewer")]
         role: Role,
         /// Read the password from standard input (its first line).
@@ -78,7 +78,7 @@ enum UserCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Disable an account: its logins and tokens open nothing within a second.
+    /// Disable an account: its logins and tokens stop working within a second.
     Disable {
         /// The account.
         name: String,
@@ -96,7 +96,7 @@ enum UserCommand {
     Role {
         /// The account.
         name: String,
-        /// What it may do: admin, deployer or viewer.
+        /// Its new role: admin, deployer or viewer.
         role: Role,
         #[command(flatten)]
         place: Place,
@@ -105,7 +105,7 @@ enum UserCommand {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make an API token for an account and print it; it is shown this once.
+    /// Create an API token for an account and print it; it is shown only once.
     Create {
         /// The account.
         name: String,
@@ -121,10 +121,10 @@ enum TokenCommand {
     },
 }
 
-/// Which installation.
+/// The installation to work on.
 #[derive(Debug, Args)]
 struct Place {
-    /// The data folder; made if it is not there.
+    /// The data folder; created if it does not exist.
     #[arg(
         long,
         value_name = "DIR",
@@ -143,56 +143,56 @@ impl Place {
     }
 }
 
-/// The environment, without what is not UTF-8 (no setting is).
+/// The environment, without variables that are not UTF-8 (no setting is).
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Why a subcommand ended early.
+/// The reason that a subcommand failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The settings.
+    /// The settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The installation.
+    /// The installation could not be opened.
     #[error(transparent)]
     App(#[from] AppError),
-    /// An account, its password or token.
+    /// An account, its password or token was refused.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The release engine.
+    /// The release engine failed.
     #[error(transparent)]
     Deploy(#[from] DeployError),
-    /// A secret.
+    /// A secret could not be sealed or opened.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The certificates of git hosts.
+    /// The certificates of git hosts could not be trusted.
     #[error("setting git_ca_file: {0}")]
     CaFile(crate::git::GitError),
-    /// A repository, its host or a revision.
+    /// A repository, its host or a revision failed.
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
-    /// A work copy.
+    /// A work copy failed.
     #[error(transparent)]
     WorkCopy(#[from] crate::git::WorkCopyError),
-    /// The address to serve on.
+    /// The server could not listen on its address.
     #[error("{address}: {cause}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Reading or writing something.
+    /// Reading or writing failed.
     #[error("{what}: {cause}")]
     Io {
-        /// What was read or written.
+        /// The file or stream.
         what: String,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
     /// The sample repository could not be written.
@@ -206,8 +206,7 @@ impl CliError {
         move |cause| Self::Io { what, cause }
     }
 
-    /// The exit code: 2 where something was asked for that is never done, as for an option that
-    /// there is not, and else 1.
+    /// The exit code: 2 if the request itself is refused, as for an unknown option, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Git(error) if git::is_refusal(error) => 2,
@@ -218,7 +217,10 @@ impl CliError {
 }
 
 impl Cli {
-    /// Does what the command line says; how the program is to end.
+    /// Runs the subcommand and returns the exit code of the program.
+    ///
+    /// # Errors
+    /// [`CliError`] if the subcommand fails.
     pub async fn run(self) -> Result<ExitCode, CliError> {
         let done = match self.command {
             Command::Ssh(command) => return ssh::run(command).await,

@@ -12,7 +12,7 @@ pub(super) async fn run(place: &Place, listen: Option<SocketAddr>) -> Result<(),
     let mut settings = place.settings()?;
     settings.listen = listen.unwrap_or(settings.listen);
     if let Some(path) = &settings.git_ca_file {
-        // Starts the program anew where it must: nothing may be open yet.
+        // Restarts the program if it must, so nothing may be open yet.
         crate::git::trust_ca_file(path).map_err(CliError::CaFile)?;
     }
     let address = settings.listen;

@@ -1,5 +1,5 @@
-//! `longshore ssh`: commands and files on the installation's servers, from a shell. It works while
-//! the server runs, and is written down as what is done on the pages is.
+//! `longshore ssh`: commands and files on the installation's servers, from a shell. It works while the
+//! server runs, and is recorded in the audit like work on the pages.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::deploy::{By, ByHand, DeployError};
 use crate::ssh::{Cancel, Cause, Command, Exit, Stream};
 use crate::store::AuditWay;
 
-/// What ssh ends with when it is not the command that failed.
+/// The exit code of ssh for a failure other than the command's own.
 const NOT_RUN: u8 = 255;
 
-/// How often progress is shown.
+/// The time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Subcommand)]
@@ -27,7 +27,7 @@ pub(super) enum SshCommand {
     Exec {
         /// The server's name or id.
         server: String,
-        /// How long it may run, in seconds.
+        /// The time after which it is stopped, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
         limit: u64,
         /// Feed it the standard input.
@@ -35,28 +35,28 @@ pub(super) enum SshCommand {
         stdin: bool,
         #[command(flatten)]
         place: Place,
-        /// The command; its words are joined for the shell there.
+        /// The command; its words are joined for the remote shell.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Copy a file, or a folder with all that is in it, to a server; modes and times are kept.
+    /// Copy a file, or a folder with its contents, to a server; modes and times are kept.
     Put {
         /// The server's name or id.
         server: String,
-        /// The file or folder here.
+        /// The local file or folder.
         local: PathBuf,
-        /// Its path there, from the login's home folder unless it begins with a slash.
+        /// The remote path, relative to the login's home folder unless it begins with a slash.
         remote: String,
         #[command(flatten)]
         place: Place,
     },
-    /// Copy a file, or a folder with all that is in it, from a server; modes and times are kept.
+    /// Copy a file, or a folder with its contents, from a server; modes and times are kept.
     Get {
         /// The server's name or id.
         server: String,
-        /// Its path there, from the login's home folder unless it begins with a slash.
+        /// The remote path, relative to the login's home folder unless it begins with a slash.
         remote: String,
-        /// Where it goes here.
+        /// The local path to write to.
         local: PathBuf,
         #[command(flatten)]
         place: Place,
@@ -166,7 +166,8 @@ fn import(by: &By, file: &Path, place: &Place) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command's own exit code; 128 and the signal's number where a signal ended it.
+/// The exit code of the command (128 plus the number of the signal that killed it); 255 if it is
+/// unknown or the command could not be run, 130 if it was cancelled.
 fn exit_code(exit: Result<Exit, DeployError>) -> Result<ExitCode, CliError> {
     let error = match exit {
         Ok(exit) => {
@@ -187,7 +188,7 @@ fn show(stream: Stream, line: &str) -> io::Result<()> {
             let mut out = io::stdout().lock();
             writeln!(out, "{line}").and_then(|()| out.flush())
         }
-        // The login's words would be in the way of a program that reads the command's.
+        // The login's output would get in the way of a program that reads the command's.
         Stream::Err | Stream::Login => writeln!(io::stderr().lock(), "{line}"),
     }
 }
@@ -201,7 +202,7 @@ fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Shows progress now and then.
+/// Shows progress at intervals.
 struct Shown(Instant);
 
 impl Shown {
@@ -217,7 +218,7 @@ impl Shown {
     }
 }
 
-/// Who runs the command line, as far as the system tells.
+/// The user who runs the command line, as far as the system knows.
 fn whoever() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()

@@ -1,4 +1,4 @@
-//! The demo's servers: one private sshd on a loopback port, run by whoever runs the demo.
+//! The demo's servers: one private sshd on a loopback port, run by the user who runs the demo.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use crate::secret::Secret;
 use crate::ssh::{self, Timeouts, quote};
 
-/// How long the sshd may take to answer.
+/// The maximum time for the sshd to answer.
 const START: Duration = Duration::from_secs(10);
 const PLACES: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"];
-/// Where sshd wants a folder of its own when root runs it.
+/// The folder that sshd requires if root runs it.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
-/// Why there is no private sshd.
+/// The reason that there is no private sshd.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoHost {
     #[error("no sshd is installed here")]
@@ -35,7 +35,7 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> NoHost {
     move |cause| NoHost::Io { what, cause }
 }
 
-/// A running sshd; it ends with this value, and with the process however that ends.
+/// A running sshd; it ends with this value, and with the process however the process ends.
 pub(super) struct SshHost {
     child: Child,
     port: u16,
@@ -95,12 +95,12 @@ impl SshHost {
         &self.user
     }
 
-    /// The key to pin.
+    /// The host key to pin.
     pub(super) fn host_key(&self) -> &str {
         &self.host_key
     }
 
-    /// The private key that opens it.
+    /// The private key that logs in.
     pub(super) fn client_key(&self) -> &Secret<String> {
         &self.client_key
     }
@@ -113,7 +113,7 @@ impl Drop for SshHost {
 }
 
 fn end(child: &mut Child) {
-    // The end of its input ends the shell around the sshd, and the sshd with it.
+    // The end of its input ends the shell around the sshd, and so the sshd.
     drop(child.stdin.take());
     let _ = child.wait();
 }
@@ -157,8 +157,8 @@ fn free_port() -> io::Result<u16> {
         .port())
 }
 
-/// The sshd runs beside a `cat` that waits for the end of our pipe: whichever way this process
-/// ends, the pipe ends, and then the sshd does.
+/// Starts the sshd beside a `cat` that waits for the end of our pipe: whichever way this process ends,
+/// the pipe ends, and then the sshd does.
 fn spawn(program: &Path, folder: &Path, port: u16) -> Result<Child, NoHost> {
     let option = |name: &str, value: String| format!("-o {}", quote(&format!("{name}={value}")));
     let file = |name: &str| folder.join(name).display().to_string();
@@ -186,13 +186,13 @@ fn spawn(program: &Path, folder: &Path, port: u16) -> Result<Child, NoHost> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log)
-        // Ctrl-C is for the platform; it ends the sshd itself once releases have stopped.
+        // Ctrl-C is for the platform, which ends the sshd itself once releases have stopped.
         .process_group(0)
         .spawn()
         .map_err(failed("sshd"))
 }
 
-/// Waits until the sshd answers and takes its host key.
+/// Waits until the sshd answers and accepts its host key.
 fn wait_for_key(port: u16, child: &mut Child) -> Result<String, NoHost> {
     let deadline = Instant::now() + START;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

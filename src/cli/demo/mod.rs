@@ -1,7 +1,8 @@
-//! `longshore demo`: a whole installation to look at, with real parts where the machine has them.
+//! `longshore demo`: a complete installation to look at, with real parts as far as the machine has
+//! them.
 //!
-//! A sample repository, three servers behind a private sshd (or local ones, where there is no
-//! sshd), one project, and a release that begins as soon as the server answers.
+//! A sample repository, three servers behind a private sshd (or local ones if there is no sshd), one
+//! project, and a release that begins as soon as the server answers.
 
 mod host;
 mod repository;
@@ -36,7 +37,7 @@ const TITLE: &str = "shop";
 const CREDENTIAL: &str = "demo key";
 const SERVERS: [&str; 3] = ["web-1", "web-2", "web-3"];
 
-/// What a script needs to use the demo: `DATA/demo.json`.
+/// The access data for a script that uses the demo: `DATA/demo.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Handle {
     url: String,
@@ -122,7 +123,7 @@ impl Demo {
             commit: None,
             by: USER.to_owned(),
         })?;
-        // Last: an account whose password was never written down would be in the next run's way.
+        // Last, since an account whose password was never written down would block the next run.
         let handle = Handle {
             url: format!("http://{}", bound.address()),
             release_id: Some(release.id),
@@ -140,7 +141,7 @@ impl Demo {
         let text = serde_json::to_vec_pretty(handle)
             .map_err(io::Error::other)
             .map_err(CliError::io("demo.json"))?;
-        // Whoever waits for the file sees it whole.
+        // The rename shows the file complete to a script that waits for it.
         let part = path.with_extension("json.part");
         let write = || {
             let mut file = fs::OpenOptions::new()

@@ -10,7 +10,7 @@ pub(super) const BRANCH: &str = "main";
 
 /// The first commit's time, 2026-10-01 09:00 UTC, in seconds.
 const FIRST: i64 = 1_790_845_200;
-/// Between two commits, in seconds: some working hours.
+/// The time between two commits, in seconds: some working hours.
 const PAUSE: i64 = 4 * 3600 + 1234;
 
 const AUTHORS: [(&str, &str); 3] = [
@@ -19,8 +19,8 @@ const AUTHORS: [(&str, &str); 3] = [
     ("Jo Baker", "jo@shop.example"),
 ];
 
-/// One commit: its message, the file that it writes and that file's text; `>` before the branch
-/// where it goes elsewhere than to the main branch, `#` before the tag that it gets.
+/// One commit: its message, the file that it writes and the text of the file; `>` before the branch if
+/// it is not the main one, `#` before its tag.
 struct Change {
     message: &'static str,
     path: &'static str,
@@ -193,7 +193,7 @@ const CHANGES: &[Change] = &[
     ),
 ];
 
-/// Makes the bare repository at `path`; there is either all of it or none.
+/// Creates the bare repository at `path`, completely or not at all.
 pub(super) fn make(path: &Path) -> Result<(), git2::Error> {
     let part = path.with_extension("part");
     let _ = std::fs::remove_dir_all(&part);
@@ -205,7 +205,7 @@ pub(super) fn make(path: &Path) -> Result<(), git2::Error> {
     std::fs::rename(&part, path).map_err(|error| git2::Error::from_str(&error.to_string()))
 }
 
-/// The commit that `branch` is at; a branch that is new starts from the main one.
+/// The commit at the head of `branch`; a new branch starts from the main one.
 fn tip<'r>(repository: &'r Repository, branch: &str) -> Option<git2::Commit<'r>> {
     [branch, BRANCH].iter().find_map(|name| {
         repository

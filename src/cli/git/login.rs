@@ -1,5 +1,5 @@
-//! What a git host is shown. Secrets come from files, the environment or standard input, never from
-//! the command line, which everybody on the machine can read.
+//! Credentials for git hosts. Secrets come from files, the environment or standard input, never from
+//! the command line, which every user of the machine can read.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -15,7 +15,7 @@ use crate::ssh::normal_key;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Login")]
 pub(super) struct Login {
-    /// The user name, for --password-file, --key-file, or a token that wants one.
+    /// The user name, for --password-file, --key-file, or a token that needs one.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// A file with an access token, for https; `-` is standard input. Or set LONGSHORE_GIT_TOKEN.
@@ -64,7 +64,7 @@ impl Login {
     }
 }
 
-/// What is in the file, else in the variable; the line end behind it is no part of it.
+/// The content of the file, else of the variable, without the line end.
 fn secret(file: Option<&Path>, variable: &str) -> Result<Option<Secret<String>>, CliError> {
     let text = match file {
         Some(path) if path == Path::new("-") => {

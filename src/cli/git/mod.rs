@@ -1,4 +1,4 @@
-//! `longshore git`: what the platform does with repositories, by hand and by the same rules.
+//! `longshore git`: the platform's work with repositories from a shell, by the same rules.
 
 mod login;
 mod places;
@@ -27,13 +27,13 @@ pub(super) enum GitCommand {
         url: String,
         /// The folder, which has to be empty or absent.
         folder: PathBuf,
-        /// The branch, tag or commit to check out; without it what the host shows first.
+        /// The branch, tag or commit to check out; by default the host's default branch.
         #[arg(long = "ref", value_name = "REF")]
         revision: Option<String>,
         #[command(flatten)]
         access: Access,
     },
-    /// Bring a work copy up to date: fetch, then take its branch forward.
+    /// Bring a work copy up to date: fetch, then fast-forward its branch.
     Pull {
         /// The work copy.
         folder: PathBuf,
@@ -48,10 +48,10 @@ pub(super) enum GitCommand {
     Commits {
         #[command(flatten)]
         listed: Listed,
-        /// The branch, tag or commit; without it what is checked out or shown first.
+        /// The branch, tag or commit; by default what is checked out or the host's default branch.
         #[arg(long = "ref", value_name = "REF")]
         revision: Option<String>,
-        /// How many.
+        /// The number of commits.
         #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
         number: usize,
     },
@@ -67,7 +67,7 @@ pub(super) enum GitCommand {
         #[command(flatten)]
         access: Access,
     },
-    /// Take a work copy and its branch to a commit. Changes to its files are lost.
+    /// Move a work copy and its branch to a commit. Changes to its files are lost.
     Reset {
         /// The work copy.
         folder: PathBuf,
@@ -79,7 +79,7 @@ pub(super) enum GitCommand {
         #[command(flatten)]
         access: Access,
     },
-    /// Pack what is released of a commit, without what is `export-ignore`.
+    /// Pack the released files of a commit, without those marked `export-ignore`.
     Archive {
         /// The repository's address or folder.
         source: String,
@@ -94,7 +94,7 @@ pub(super) enum GitCommand {
         #[command(flatten)]
         access: Access,
     },
-    /// Show the ssh key of a git host, to be given as --host-key once somebody vouches for it.
+    /// Show the ssh key of a git host, to be given as --host-key once it is verified.
     HostKey {
         /// The repository's ssh address.
         url: String,
@@ -235,7 +235,7 @@ pub(super) fn run(command: GitCommand) -> Result<(), CliError> {
     }
 }
 
-/// What is no name at all is refused before anything is opened.
+/// Rejects text that cannot be a revision before anything is opened.
 fn checked(revision: Option<&str>) -> Result<(), GitError> {
     revision.map_or(Ok(()), check_revision)
 }
@@ -249,7 +249,7 @@ fn archive(opened: &Opened, revision: &str, prefix: &str, output: &Path) -> Resu
         return show::notes(&done.notes);
     }
     let at = || CliError::io(output.display().to_string());
-    // A file that is there already stays until the new one is whole.
+    // An existing file stays until the new one is complete.
     let mut name = output.as_os_str().to_owned();
     name.push(".part");
     let part = PathBuf::from(name);
@@ -275,7 +275,7 @@ fn archive(opened: &Opened, revision: &str, prefix: &str, output: &Path) -> Resu
             written(output, &done)
         }
         Err(error) => {
-            // What led here is what is told.
+            // The first error is the one reported.
             let _ = std::fs::remove_file(&part);
             Err(error.into())
         }
@@ -292,7 +292,7 @@ fn written(place: &Path, done: &Checkout) -> Result<(), CliError> {
     ))
 }
 
-/// Whether the error is about what was asked for, and not about what came of it.
+/// True if the error is about the request itself, not about its execution.
 pub(super) fn is_refusal(error: &GitError) -> bool {
     matches!(
         error,
@@ -306,7 +306,7 @@ pub(super) fn is_copy_refusal(error: &WorkCopyError) -> bool {
 }
 
 impl Opened {
-    /// The commit that `revision` names, the whole history fetched where it has to be.
+    /// The commit that `revision` names; fetches the whole history if needed.
     fn find(&self, revision: &str) -> Result<crate::git::Commit, GitError> {
         let mirror: &Mirror = &self.0;
         if self.1 {

@@ -1,5 +1,4 @@
-//! Where a repository is, and by which rules it may be reached: those of the settings, which the
-//! options open further.
+//! Access to repositories: the rules of the settings, extended by the options.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -33,27 +32,27 @@ pub(in crate::cli) struct Access {
     /// Trust the certificate authorities in this file (PEM), as the setting git_ca_file does.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// How long a git host may be silent, in seconds.
+    /// The maximum silence of a git host, in seconds.
     #[arg(long, value_name = "SECONDS")]
     stall_seconds: Option<u64>,
-    /// Fetch this many commits of each branch and tag only.
+    /// Fetch only this many commits of each branch and tag.
     #[arg(long, value_name = "N")]
     depth: Option<NonZeroU32>,
-    /// Take submodules along into --into and archives.
+    /// Include submodules in --into and archives.
     #[arg(long)]
     submodules: bool,
-    /// Where repositories that are named by an address are kept between two commands.
+    /// The folder that keeps repositories given by address between two commands.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
     #[command(flatten)]
     login: Login,
 }
 
-/// A repository to read; whether it lies on this disk and is read where it is.
+/// A repository to read; true if it is a folder on this disk and read in place.
 pub(super) struct Opened(pub(super) Mirror, pub(super) bool);
 
 impl Access {
-    /// The rules. May start the program anew, to trust a CA file, so nothing is read before.
+    /// The rules. May restart the program to trust a CA file, so nothing is read before.
     pub(super) fn options(&self) -> Result<MirrorOptions, CliError> {
         let mut settings = Settings::load(self.settings.as_deref(), variables())?;
         settings.git_allow_http |= self.allow_http;
@@ -79,7 +78,7 @@ impl Access {
         })
     }
 
-    /// The repository at `url`, with what opens it.
+    /// The repository at `url`, with its credential.
     pub(super) fn source(&self, url: &str, options: &MirrorOptions) -> Result<Source, CliError> {
         let url = RepoUrl::parse(url, &options.policy).map_err(crate::git::GitError::from)?;
         Ok(Source {
@@ -91,7 +90,7 @@ impl Access {
         })
     }
 
-    /// The repository that `text` names: a folder is read where it is, an address is fetched.
+    /// The repository that `text` names: a folder is read in place, an address is fetched.
     pub(super) fn open(&self, text: &str, options: &MirrorOptions) -> Result<Opened, CliError> {
         let folder = Path::new(text);
         if !text.starts_with('-') && folder.is_dir() {

@@ -1,4 +1,4 @@
-//! What `longshore git` prints: results on standard output, all else on standard error.
+//! Output of `longshore git`: results on standard output, everything else on standard error.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -9,14 +9,14 @@ use crate::cli::CliError;
 use crate::cli::accounts::say;
 use crate::git::{Commit, Note, Progress, Ref, Refs, Report, Stage};
 
-/// Runs something that tells how far it is, and shows that where somebody looks.
+/// Runs work that reports its progress, and shows it if standard error is a terminal.
 pub(super) fn progress<T, E>(work: impl FnOnce(Report<'_>) -> Result<T, E>) -> Result<T, E> {
     let mut shown = 0;
     let is_seen = io::stderr().is_terminal();
     let result = work(&mut |progress| {
         if is_seen {
             let line = described(progress);
-            // What was longer before is blotted out.
+            // The padding erases a longer line before it.
             eprint!("\r{line:shown$}");
             let _ = io::stderr().flush();
             shown = line.chars().count();
@@ -46,12 +46,12 @@ fn described(progress: &Progress) -> String {
     }
 }
 
-/// One line on standard error.
+/// Prints one line on standard error.
 pub(super) fn aside(line: &str) {
     eprintln!("{line}");
 }
 
-/// Names what is not listed.
+/// Prints the refs that are not listed.
 pub(super) fn left_out(refs: &Refs) {
     for name in &refs.left_out {
         aside(&format!("{}: left out, its name is not UTF-8", plain(name)));
@@ -77,7 +77,7 @@ pub(super) fn line(commit: &Commit) -> String {
     format!("{commit}  {date}  {}  {}", plain(author), plain(summary))
 }
 
-/// A text from outside cannot steer the terminal.
+/// Replaces control characters, so that foreign text cannot control the terminal.
 fn plain(text: &str) -> String {
     let hidden = |letter: char| letter.is_control() || ('\u{202a}'..='\u{202e}').contains(&letter);
     text.chars()
