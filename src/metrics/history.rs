@@ -1,4 +1,4 @@
-//! The last minutes: what came between one reading of the counters and the next.
+//! The last minutes: the differences between successive readings of the counters.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::hub;
 use crate::transport::Way;
 
-/// Every counter at one moment.
+/// All counters at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) at: DateTime<Utc>,
@@ -22,26 +22,26 @@ pub(super) struct Reading {
     pub(super) refused: u64,
 }
 
-/// What happened between two readings: rates a second, times in milliseconds.
+/// The activity between two readings: rates per second, times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sample {
-    /// Its number, from 1 on; without holes.
+    /// The sample's number, from 1, without holes.
     pub number: u64,
-    /// When it ended, RFC 3339.
+    /// The end of the sample, RFC 3339.
     pub at: String,
-    /// Messages published, a second.
+    /// Messages published, per second.
     pub published: f64,
-    /// Messages handed to clients, a second.
+    /// Messages handed to clients, per second.
     pub delivered: f64,
-    /// Polls, streams and sockets on the wire when it ended, by `course`, `long_poll`, …
+    /// Polls, streams and sockets open at the end, by `course`, `long_poll`, …
     pub present: BTreeMap<&'static str, u64>,
-    /// Polls, streams and sockets that began, a second.
+    /// Polls, streams and sockets that began, per second.
     pub begun: BTreeMap<&'static str, f64>,
-    /// The delivery latency's median to clients that were waiting; none where nothing was delivered.
+    /// The median delivery latency to clients that were waiting; none if nothing was delivered.
     pub p50: Option<f64>,
-    /// What 99 of 100 deliveries did not exceed.
+    /// The 99th percentile of that latency.
     pub p99: Option<f64>,
-    /// Gaps told.
+    /// Gaps reported.
     pub gaps: u64,
     /// Messages that found a queue full.
     pub overflows: u64,
@@ -69,7 +69,7 @@ impl History {
         }
     }
 
-    /// Adds what came since the last reading; the first is where counting begins.
+    /// Adds the difference to the last reading; the first reading starts the count.
     pub(super) fn take(&mut self, reading: Reading) {
         if let Some(last) = &self.last {
             self.taken += 1;
@@ -81,7 +81,7 @@ impl History {
         self.last = Some(reading);
     }
 
-    /// A number from a time before the process was started gets all there is.
+    /// The samples after `number`; a number from before the start of the process gets all samples.
     pub(super) fn after(&self, number: u64) -> Vec<Sample> {
         let number = if number > self.taken { 0 } else { number };
         let newer = self.samples.iter().filter(|s| s.number > number);

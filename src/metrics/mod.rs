@@ -1,8 +1,7 @@
-//! What the platform tells about itself: the numbers of this moment, the last minutes, and both as
-//! Prometheus text.
+//! The platform's own metrics: current numbers, the last minutes, and both as Prometheus text.
 //!
 //! The hub and the wire count in plain atomics ([`Meter`](crate::hub::Meter),
-//! [`Traffic`](crate::transport::Traffic)); nothing here stands in a message's way.
+//! [`Traffic`](crate::transport::Traffic)); nothing here delays a message.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,9 +24,9 @@ pub use history::Sample;
 use history::{History, Reading};
 use process::Process;
 
-/// How often a sample is taken.
+/// The time between samples.
 pub const STEP: Duration = Duration::from_secs(2);
-/// So many samples are kept: five minutes.
+/// The number of samples kept: five minutes.
 pub const KEPT: usize = 150;
 
 /// The handle; clones share the history.
@@ -41,7 +40,7 @@ struct Parts {
     history: Mutex<History>,
 }
 
-/// A room and how many clients it has.
+/// A room and its number of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomSize {
     /// The room's name.
@@ -51,7 +50,7 @@ pub struct RoomSize {
 }
 
 impl Metrics {
-    /// What is known of `app` and of the wire that counts in `traffic`.
+    /// Creates the metrics of `app` and of the wire that counts in `traffic`.
     pub fn new(app: App, traffic: Arc<Traffic>) -> Self {
         let metrics = Self(Arc::new(Parts {
             history: Mutex::new(History::new(KEPT)),
@@ -63,7 +62,7 @@ impl Metrics {
         metrics
     }
 
-    /// Takes a sample every [`STEP`], for ever; run it beside the server.
+    /// Takes a sample every [`STEP`], forever; run it beside the server.
     pub async fn keep_history(self) {
         let mut ticks = tokio::time::interval(STEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -90,15 +89,15 @@ impl Metrics {
         named.collect()
     }
 
-    /// What the hub holds at this moment.
+    /// The contents of the hub at this moment.
     pub fn census(&self) -> Census {
         self.0.app.hub().census()
     }
 
-    /// Everything as Prometheus text, in the OpenMetrics format. Blocking: it asks the database.
+    /// All metrics as Prometheus text, in the OpenMetrics format. Blocks on a database read.
     ///
     /// # Errors
-    /// [`StoreError`] where the database does not answer.
+    /// [`StoreError`] if the database fails.
     pub fn text(&self) -> Result<String, StoreError> {
         let releases = self.0.app.store().read(releases::count_by_state)?;
         Ok(text::text(&text::Facts {

@@ -1,11 +1,11 @@
-//! What the system says of this process. Where it says nothing, a number is missing.
+//! This process as the system reports it. A number that the system does not report is none.
 
 use std::fs;
 
-/// The unit of processor times in `/proc`, which Linux fixes for all programs.
+/// The unit of processor times in `/proc`, which Linux fixes for all programs, in ticks per second.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// The process at this moment.
+/// The state of the process at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Process {
     /// Memory in use, in bytes.
@@ -16,7 +16,7 @@ pub(super) struct Process {
     pub(super) threads: Option<u64>,
     /// Open descriptors.
     pub(super) open_fds: Option<u64>,
-    /// The most descriptors that may be open.
+    /// The maximum number of open descriptors.
     pub(super) max_fds: Option<u64>,
 }
 
@@ -28,7 +28,7 @@ impl Process {
             resident_bytes: row(&status, "VmRSS:").map(|kilobytes| kilobytes << 10),
             cpu_seconds: read("stat").and_then(|stat| cpu_seconds(&stat)),
             threads: row(&status, "Threads:"),
-            // The folder's own descriptor is one of them.
+            // The descriptor that reads the folder is one of them.
             open_fds: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|open| (open.count() as u64).saturating_sub(1)),
@@ -44,7 +44,7 @@ fn row(text: &str, name: &str) -> Option<u64> {
 }
 
 /// The times in user and in system mode of `/proc/self/stat`; the program's name before them may
-/// hold anything, but ends with the last parenthesis.
+/// contain anything, but ends with the last parenthesis.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);

@@ -1,4 +1,4 @@
-//! Prometheus text. Every name that this server tells stands here.
+//! Prometheus text. The names of all metrics are defined here.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::hub::{Census, Histogram, LATENCY_BOUNDS};
 use crate::store::LogPace;
 use crate::transport::{Code, Way};
 
-/// What is told.
+/// The values to publish.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) reading: Reading,
@@ -27,7 +27,7 @@ pub(super) struct Facts {
     pub(super) releases: Vec<(&'static str, i64)>,
 }
 
-/// The text of these facts.
+/// The Prometheus text of these values.
 pub(super) fn text(facts: &Facts) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page(page(facts))));
