@@ -1,16 +1,16 @@
-//! Commands of projects on the platform's own machine, confined by the kernel.
+//! Sandboxes for projects' commands on the platform's own machine, enforced by the kernel.
 //!
-//! A confined command starts this very program again: `unshare` and the restrictions of a process
-//! cannot be undone, so they belong to a process of their own. Three stages follow each other:
+//! A confined command starts this same program again: `unshare` and the restrictions of a process
+//! cannot be undone, so they need a process of their own. There are three stages:
 //!
 //! | stage | what it does |
 //! |---|---|
-//! | supervisor | leads the process group, makes the namespaces, ends everything when it is told to |
+//! | supervisor | leads the process group, creates the namespaces, ends everything on request |
 //! | init | the first process of the PID namespace: builds the file system, reaps, ends with the command |
-//! | command | drops privileges, takes the last restrictions and becomes the command |
+//! | command | drops privileges, applies the last restrictions and becomes the command |
 //!
-//! Where the kernel refuses namespaces, the supervisor is the reaper of what the command leaves behind,
-//! and Landlock keeps the files of others away, if the kernel has it.
+//! If the kernel refuses namespaces, the supervisor reaps the processes that the command leaves behind,
+//! and Landlock, if the kernel has it, protects the files of others.
 
 mod mounts;
 mod restrict;
@@ -25,22 +25,22 @@ use serde::{Deserialize, Serialize};
 
 pub use stage::entry;
 
-/// The word that makes the program a stage of a sandbox instead of the platform.
+/// The argument that starts the program as a stage of a sandbox instead of the platform.
 const STAGE: &str = "sandbox-stage";
-/// This program, also after its file was replaced by an update.
+/// This program, even after an update has replaced its file.
 const PROGRAM: &str = "/proc/self/exe";
-/// The first of the 65,536 user ids that root inside a sandbox of a platform that runs as root has
-/// outside. Ids from here on are used by no distribution, and systemd's containers end before.
+/// The first of the 65,536 outer user ids of a sandbox whose root is mapped, on a platform that runs as
+/// root. No distribution uses ids from here on, and systemd's containers end below.
 const FIRST_MAPPED_ID: u32 = 1_900_000_000;
-/// How many user ids a mapped sandbox has.
+/// The number of user ids of a mapped sandbox.
 const MAPPED_IDS: u32 = 65_536;
 /// The work tree inside a sandbox with a file system of its own.
 const TREE: &str = "/longshore/tree";
-/// The cache folder there.
+/// The cache folder inside such a sandbox.
 const CACHE: &str = "/longshore/cache";
 
-/// Keeps other processes of the account from reading this one's memory and environment, and the memory out
-/// of core dumps.
+/// Prevents other processes of the account from reading this one's memory and environment, and keeps
+/// the memory out of core dumps.
 ///
 /// # Errors
 /// The system refuses it.
@@ -49,7 +49,7 @@ pub fn hide_process() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(hidden)?)
 }
 
-/// The strongest means that the kernel gave.
+/// The strongest confinement that the kernel offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
@@ -58,14 +58,14 @@ pub enum Isolation {
     /// Files of others cannot be opened, and other processes can neither be traced nor signalled;
     /// they can be seen.
     Landlock,
-    /// Nothing is left behind; files and processes of the account can be read.
+    /// No process is left behind; files and processes of the account can be read.
     Supervised,
-    /// Nothing: the setting `build_sandbox` is `off`.
+    /// No confinement: the setting `build_sandbox` is `off`.
     Off,
 }
 
 impl Isolation {
-    /// True where a command cannot read what the platform's account can.
+    /// True if a command cannot read the files of the platform's account.
     pub fn confines(self) -> bool {
         matches!(self, Self::Namespaces)
     }
@@ -78,7 +78,7 @@ pub struct Identity {
     pub uid: u32,
     /// Its main group.
     pub gid: u32,
-    /// All of its groups.
+    /// All its groups.
     pub groups: Vec<u32>,
 }
 
@@ -93,26 +93,26 @@ pub struct Rooms<'a> {
     pub temporary: &'a Path,
 }
 
-/// Where the sandboxes of an installation open and close the file system.
+/// The paths that the sandboxes of an installation hide or show.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
-    /// Never to be seen: the data folder, the settings file.
+    /// Always hidden: the data folder, the settings file.
     pub hidden: Vec<PathBuf>,
-    /// To be read beside the system's own folders.
+    /// Readable in addition to the system's own folders.
     pub readable: Vec<PathBuf>,
-    /// To be written beside the command's own folders.
+    /// Writable in addition to the command's own folders.
     pub writable: Vec<PathBuf>,
 }
 
-/// What a stage is told by the one before it.
+/// The instructions of a stage to the next one.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Order {
     isolation: Isolation,
-    /// The process that must live on.
+    /// The process that must stay alive.
     parent: u32,
-    /// True where root inside is nobody outside.
+    /// True if root inside has no privileges outside.
     mapped: bool,
-    /// The platform's user and group, where root of the sandbox's user namespace stands for them.
+    /// The platform's user and group, if root of the sandbox's user namespace is mapped to them.
     outer: Option<(u32, u32)>,
     identity: Option<Identity>,
     tree: PathBuf,
@@ -123,18 +123,18 @@ struct Order {
     writable: Vec<PathBuf>,
 }
 
-/// How commands are confined here.
+/// The confinement of commands on this machine.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     isolation: Isolation,
     mapped: bool,
     paths: Paths,
-    /// Said by the kernel where it refused something stronger.
+    /// The kernel's reason for refusing something stronger.
     refusal: Option<String>,
 }
 
 impl Sandbox {
-    /// No sandbox at all.
+    /// No sandbox.
     pub fn off() -> Self {
         Self {
             isolation: Isolation::Off,
@@ -144,11 +144,11 @@ impl Sandbox {
         }
     }
 
-    /// Tries the kernel's means from the strongest on, each with a command that does nothing, in folders
+    /// Tries the kernel's means, strongest first, each with a command that does nothing, in folders
     /// below `place`.
     ///
     /// # Errors
-    /// The folders cannot be made.
+    /// The folders cannot be created.
     pub fn probe(mut paths: Paths, place: &Path) -> io::Result<Self> {
         for path in paths
             .hidden
@@ -158,7 +158,7 @@ impl Sandbox {
         {
             *path = path.canonicalize().unwrap_or_else(|_| path.clone());
         }
-        // A symlink into /run on many systems, which sandboxes do not see.
+        // On many systems a symlink into /run, which sandboxes do not show.
         paths
             .readable
             .extend(Path::new("/etc/resolv.conf").canonicalize().ok());
@@ -192,7 +192,7 @@ impl Sandbox {
         })
     }
 
-    /// The complaint of a sandbox that cannot be made.
+    /// The error of a sandbox that cannot be created.
     fn try_out(&self, folder: &Path) -> io::Result<Option<String>> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "exit 0"]).env_clear();
@@ -215,17 +215,17 @@ impl Sandbox {
         })
     }
 
-    /// The means in use.
+    /// The confinement in use.
     pub fn isolation(&self) -> Isolation {
         self.isolation
     }
 
-    /// The kernel's reason against something stronger.
+    /// The kernel's reason for refusing something stronger.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// The owner that a command's folders must have, where it is not the platform's account.
+    /// The owner that a command's folders must have, if it is not the platform's account.
     pub fn owner(&self, identity: Option<&Identity>) -> Option<(u32, u32)> {
         match identity {
             Some(identity) => Some((identity.uid, identity.gid)),
@@ -234,8 +234,8 @@ impl Sandbox {
         }
     }
 
-    /// `command` (its program, arguments and variables) as one that runs confined, in the work tree. Its
-    /// streams and its process group are the caller's to set. On [`Isolation::Off`] it is the
+    /// Wraps `command` (its program, arguments and variables) so that it runs confined in the work
+    /// tree. The caller sets its streams and its process group. With [`Isolation::Off`] it is the
     /// command itself with its folder and account.
     pub fn confine(
         &self,
@@ -295,7 +295,8 @@ impl Sandbox {
         let mut supervisor = Command::new(PROGRAM);
         supervisor
             .args([STAGE, "supervisor"])
-            // Paths that are no UTF-8 have no JSON: the stage then refuses the order, and says so.
+            // Paths that are not UTF-8 cannot be encoded as JSON: the stage then refuses the
+            // instructions with an error.
             .arg(serde_json::to_string(&order).unwrap_or_default())
             .arg(command.get_program());
         supervisor

@@ -1,4 +1,4 @@
-//! The file system of a sandbox: the system's own folders read-only, and the command's.
+//! The file system of a sandbox: the system's own folders read-only, and the command's folders.
 
 use std::fs;
 use std::io;
@@ -15,22 +15,23 @@ use rustix::process::{chroot, pivot_root};
 use super::stage::told;
 use super::{CACHE, Order, TREE};
 
-/// What of the machine a sandbox sees: programs, libraries, their configuration and data. Homes, `/run`
-/// with the sockets of services, `/srv` and folders of the administrator's own are not among them.
+/// The part of the machine that a sandbox shows: programs, libraries, their configuration and data.
+/// Homes, `/run` with the sockets of services, `/srv` and the administrator's own folders are not
+/// shown.
 pub(super) const SYSTEM: [&str; 14] = [
     "bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "var", "nix", "gnu",
     "snap", "sys",
 ];
 /// The devices that programs need.
 pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// Parts of `/proc` that root could change the machine by.
+/// Parts of `/proc` through which root could change the machine.
 const KERNEL: [&str; 4] = ["sys", "sysrq-trigger", "irq", "bus"];
-/// Where the machine's root is while the new one is built.
+/// The machine's root while the new one is built.
 const OLD: &str = "/old";
-/// Where the new root is built.
+/// The new root while it is built.
 const NEW: &str = "/new";
 
-/// Builds the file system and makes it the process's root.
+/// Builds the file system and makes it the root of the process.
 pub(super) fn build(order: &Order) -> io::Result<()> {
     step_aside()?;
     for top in SYSTEM {
@@ -41,7 +42,7 @@ pub(super) fn build(order: &Order) -> io::Result<()> {
     mount("proc", "/new/proc", "proc", plain, None).map_err(told("/proc"))?;
     seal()?;
     for name in KERNEL {
-        // Not there on every kernel.
+        // Not every kernel has all of them.
         let path = format!("/new/proc/{name}");
         let _ = bind(Path::new(&path), Path::new(&path), MountFlags::RDONLY);
     }
@@ -52,7 +53,7 @@ pub(super) fn build(order: &Order) -> io::Result<()> {
     for path in &order.hidden {
         hide(path)?;
     }
-    // Before what is shown, which may be below it.
+    // Mounted before the shown paths, which may be below.
     own(&order.temporary, "/tmp")?;
     own(&order.temporary, "/var/tmp")?;
     for path in &order.readable {
@@ -82,8 +83,8 @@ fn step_aside() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// The same where the root is a folder of a file system. It cannot be moved, and what is mounted in it may
-/// be seen outside; `/proc` is a mount of its own, which can be made private.
+/// [`step_aside`] for a root that is a folder of a file system. Such a root cannot be moved, and mounts
+/// in it may be seen outside; `/proc` is a mount of its own, which can be made private.
 fn step_aside_in_a_chroot() -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/proc", private).map_err(told("mount propagation"))?;
@@ -97,7 +98,7 @@ fn step_aside_in_a_chroot() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Makes [`NEW`] the root and lets go of everything else.
+/// Makes [`NEW`] the root and detaches everything else.
 fn enter() -> io::Result<()> {
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     mount_remount(NEW, flags, "").map_err(told("the root"))?;
@@ -124,7 +125,7 @@ fn folder(name: &str, mode: u32) -> io::Result<()> {
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(told(name))
 }
 
-/// Shows a system folder with all that is mounted in it, or the link that it is.
+/// Shows a system folder with everything mounted in it, or copies it if it is a symlink.
 fn show_system(top: &str) -> io::Result<()> {
     let (from, to) = (Path::new(OLD).join(top), Path::new(NEW).join(top));
     let Ok(found) = from.symlink_metadata() else {
@@ -140,8 +141,8 @@ fn show_system(top: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes everything mounted below the system folders read-only. A mount inside of them that the kernel
-/// does not let go (of another file system) keeps its own permissions.
+/// Makes everything mounted below the system folders read-only. A mount inside them that the kernel
+/// does not release (of another file system) keeps its own permissions.
 fn seal() -> io::Result<()> {
     let text = fs::read_to_string("/new/proc/self/mountinfo").map_err(told("mountinfo"))?;
     for line in text.lines() {
@@ -164,7 +165,7 @@ fn seal() -> io::Result<()> {
     Ok(())
 }
 
-/// The options that the kernel does not let a user namespace take away.
+/// The options that the kernel does not let a user namespace remove.
 fn kept(options: &str) -> MountFlags {
     let flag = |option: &str| match option {
         "nodev" => MountFlags::NODEV,
@@ -216,7 +217,7 @@ fn devices() -> io::Result<()> {
     folder("/dev/shm", 0o1777)
 }
 
-/// Covers what is at `path`, if it can be seen at all.
+/// Covers the contents of `path`, if they are visible at all.
 fn hide(path: &Path) -> io::Result<()> {
     let covered = below(NEW, path);
     match covered.symlink_metadata() {
@@ -229,7 +230,7 @@ fn hide(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Shows what is at `path` on the machine at the same path, if it is there.
+/// Shows `path` of the machine at the same path, if it exists.
 fn show(path: &Path, flags: MountFlags) -> io::Result<()> {
     let (from, to) = (below(OLD, path), below(NEW, path));
     let Ok(found) = from.metadata() else {
@@ -239,7 +240,7 @@ fn show(path: &Path, flags: MountFlags) -> io::Result<()> {
     bind(&from, &to, flags)
 }
 
-/// Makes a mount point, if there is none.
+/// Creates a mount point, if there is none.
 fn place(to: &Path, is_folder: bool) -> io::Result<()> {
     if to.exists() {
         return Ok(());
@@ -254,7 +255,7 @@ fn place(to: &Path, is_folder: bool) -> io::Result<()> {
     fs::write(to, "")
 }
 
-/// Gives the command a folder of its own to write in.
+/// Gives the command a writable folder of its own.
 fn own(from: &Path, to: &str) -> io::Result<()> {
     let to = below(NEW, Path::new(to));
     place(&to, true).map_err(told(to.display()))?;

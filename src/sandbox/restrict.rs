@@ -1,4 +1,4 @@
-//! What a command gives up for good: capabilities, system calls, files and sockets of others.
+//! Permanent restrictions of a command: capabilities, system calls, files and sockets of others.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,10 +15,10 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use super::mounts::{DEVICES, SYSTEM};
 use super::{Isolation, Order};
 
-/// The newest Landlock that is made use of; older kernels give what they have.
+/// The newest Landlock version used; older kernels apply what they have.
 const LANDLOCK: ABI = ABI::V6;
-/// System calls that no build needs: the kernel's keyrings, which namespaces do not divide, and the ways
-/// to the machine itself.
+/// System calls that no build needs: the kernel's keyrings, which namespaces do not separate, and
+/// access to the machine itself.
 const REFUSED_CALLS: [libc::c_long; 14] = [
     libc::SYS_add_key,
     libc::SYS_request_key,
@@ -36,7 +36,7 @@ const REFUSED_CALLS: [libc::c_long; 14] = [
     libc::SYS_swapoff,
 ];
 
-/// Takes the last restrictions, after which nothing can be taken back.
+/// Applies the last restrictions, which cannot be undone.
 pub(super) fn apply(order: &Order) -> io::Result<()> {
     if order.isolation == Isolation::Supervised {
         return Ok(());
@@ -49,11 +49,11 @@ pub(super) fn apply(order: &Order) -> io::Result<()> {
     refuse_calls()
 }
 
-/// Gives up every capability for the program that is executed next.
+/// Drops every capability for the program that is executed next.
 pub(super) fn drop_capabilities() -> io::Result<()> {
     for capability in CapabilitySet::all().iter() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
-            // Newer than this kernel; nobody's to give up.
+            // A capability that this kernel does not know cannot be dropped.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
@@ -61,8 +61,8 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Sockets and signals stay in the sandbox; where there is no file system of its own, so do files.
-/// True where the kernel enforces it.
+/// Confines sockets and signals to the sandbox, and files too if it has no file system of its own. True
+/// if the kernel enforces it.
 fn restrict_files_and_sockets(order: &Order) -> Result<bool, landlock::RulesetError> {
     let rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -86,7 +86,7 @@ fn restrict_files_and_sockets(order: &Order) -> Result<bool, landlock::RulesetEr
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// Everything of the system's that holds nothing hidden.
+/// Every system path that contains nothing hidden.
 fn readable(order: &Order) -> Vec<PathBuf> {
     let mut shown = vec![PathBuf::from("/proc")];
     for top in SYSTEM {
@@ -97,7 +97,7 @@ fn readable(order: &Order) -> Vec<PathBuf> {
     shown
 }
 
-/// `path`, or as much of its content as holds nothing hidden.
+/// Collects `path`, or as much of its contents as contains nothing hidden.
 fn around(path: &Path, hidden: &[PathBuf], shown: &mut Vec<PathBuf>) {
     if hidden.iter().any(|hidden| path.starts_with(hidden)) {
         return;
@@ -112,7 +112,7 @@ fn around(path: &Path, hidden: &[PathBuf], shown: &mut Vec<PathBuf>) {
 }
 
 fn refuse_calls() -> io::Result<()> {
-    // Where the filter's maker does not know the processor, the other restrictions stand alone.
+    // If the filter library does not know the processor, the other restrictions stand alone.
     let Ok(processor) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(());
     };

@@ -1,5 +1,5 @@
-//! The stages of a sandbox: processes of this program with one thread (and the one that waits out a
-//! command's grace).
+//! The stages of a sandbox: processes of this program with one thread (and one more during a command's
+//! grace period).
 
 use std::ffi::OsString;
 use std::io;
@@ -16,17 +16,16 @@ use signal_hook::iterator::Signals;
 
 use super::{FIRST_MAPPED_ID, Isolation, MAPPED_IDS, Order, PROGRAM, STAGE, mounts, restrict};
 
-/// The exit code of a sandbox that could not be made.
+/// The exit code of a sandbox that could not be created.
 const BROKEN: u8 = 125;
-/// The time that a command has to end after TERM, before everything in its sandbox is killed.
+/// The time that a command has to end after TERM before everything in its sandbox is killed.
 const GRACE: Duration = Duration::from_secs(3);
-/// The time within which a child takes its place in its user namespace.
+/// The maximum time for a child to enter its user namespace.
 const MAPPING: Duration = Duration::from_secs(10);
-/// The pause between two looks at it.
+/// The interval of checking for it.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// Runs a stage, if that is what the program was started for. Must be called before there is a
-/// second thread.
+/// Runs a stage, if the program was started as one. Must be called before there is a second thread.
 pub fn entry() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != STAGE {
@@ -75,21 +74,21 @@ fn supervise(order: &Order, command: &[OsString]) -> io::Result<ExitCode> {
         let end = |child, signal| {
             let _ = kill_process(child, signal);
         };
-        // The namespace's processes end with its init.
+        // The processes of the namespace end with its init.
         return follow(&mut signals, child, &end, &|| ());
     }
     let me = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(me))?;
     let child = stage("command", order, command)?.spawn()?;
     let end = |child, signal| {
-        // Until it has its session, the command has no group of its own.
+        // Before it has its session, the command has no process group of its own.
         let _ = kill_process_group(child, signal).or_else(|_| kill_process(child, signal));
     };
     follow(&mut signals, child, &end, &|| kill_descendants(me))
 }
 
-/// User, mount, PID and IPC namespaces; without the first where the platform may do without it. The
-/// ids that root of the new user namespace has outside, if one was made.
+/// Creates user, mount, PID and IPC namespaces; without the user namespace if the platform can do
+/// without it. Returns the outer ids of root in the new user namespace, if one was created.
 fn make_namespaces() -> io::Result<Option<(u32, u32)>> {
     let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
@@ -102,7 +101,7 @@ fn make_namespaces() -> io::Result<Option<(u32, u32)>> {
     Ok(Some(outer))
 }
 
-/// Maps the only ids of the own, new user namespace.
+/// Maps the only ids of this process's new user namespace.
 fn map_self(inner: (u32, u32), outer: (u32, u32)) -> io::Result<()> {
     write_map("self", "setgroups", "deny")?;
     write_map("self", "uid_map", &format!("{} {} 1", inner.0, outer.0))?;
@@ -113,7 +112,7 @@ fn write_map(process: &str, file: &'static str, text: &str) -> io::Result<()> {
     std::fs::write(Path::new("/proc").join(process).join(file), text).map_err(told(file))
 }
 
-/// Names what failed.
+/// Adds to the error the name of the operation or path that failed.
 pub(super) fn told<E: Into<io::Error>>(
     what: impl std::fmt::Display,
 ) -> impl FnOnce(E) -> io::Error {
@@ -132,14 +131,14 @@ fn init(order: &Order, command: &[OsString]) -> io::Result<ExitCode> {
         map_child(child.id())?;
     }
     let end = |_, signal: Signal| {
-        // Everybody in the namespace but its first process.
+        // Signals every process in the namespace except its init.
         let signal = nix::sys::signal::Signal::try_from(signal.as_raw()).ok();
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), signal);
     };
     follow(&mut signals, child, &end, &|| ())
 }
 
-/// Gives the child its user ids as soon as it has a user namespace.
+/// Maps user ids for the child as soon as it has a user namespace.
 fn map_child(child: u32) -> io::Result<()> {
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user"));
     let (own, name) = (namespace("self")?, child.to_string());
@@ -155,8 +154,9 @@ fn map_child(child: u32) -> io::Result<()> {
     write_map(&name, "gid_map", &map)
 }
 
-/// Waits for `child`'s end and reaps everybody else. When this process is told to end, `end` gets TERM
-/// for the child, and KILL after the grace. `finish` is called once the child has ended.
+/// Waits for the end of `child` and reaps all other processes. When this process is told to end, `end`
+/// is called with TERM for the child, and with KILL after the grace period. `finish` is called once the
+/// child has ended.
 fn follow(
     signals: &mut Signals,
     child: Child,
@@ -171,7 +171,7 @@ fn follow(
             if signal == SIGCHLD {
                 if let Some(status) = reap(child) {
                     finish();
-                    // Returning would wait for the grace's thread.
+                    // Returning would wait for the thread of the grace period.
                     std::process::exit(code_of(status));
                 }
             } else if !is_ending {
@@ -187,7 +187,7 @@ fn follow(
     })
 }
 
-/// Reaps every child that has ended; the status of `child` if it is among them.
+/// Reaps every child that has ended; returns the status of `child` if it is among them.
 fn reap(child: Pid) -> Option<ExitStatus> {
     let mut found = None;
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -203,7 +203,7 @@ fn code_of(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(signalled)
 }
 
-/// Kills every descendant: whoever loses its parent becomes a child of this process.
+/// Kills every descendant: an orphan becomes a child of this process.
 fn kill_descendants(me: Pid) {
     loop {
         let children = children_of(me);
@@ -218,14 +218,14 @@ fn kill_descendants(me: Pid) {
     }
 }
 
-/// The children, by `/proc`.
+/// The children of `parent`, from `/proc`.
 fn children_of(parent: Pid) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
     let is_child = |pid: &Pid| {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-        // The state and the parent come after the name, which may hold anything.
+        // The state and the parent come after the name, which may contain anything.
         let fields = text
             .ok()
             .and_then(|text| Some(text.rsplit_once(')')?.1.to_owned()));
@@ -244,7 +244,7 @@ fn become_command(order: &Order, command: &[OsString]) -> io::Result<ExitCode> {
     let [program, arguments @ ..] = command else {
         return Err(io::Error::other("no command"));
     };
-    // A session of its own: no terminal of the platform can be written to.
+    // A session of its own, so that the command cannot write to the platform's terminal.
     rustix::process::setsid()?;
     let folder = match order.isolation {
         Isolation::Namespaces => Path::new(super::TREE),
@@ -282,14 +282,14 @@ fn take_identity(order: &Order) -> io::Result<()> {
         return become_one(0, 0, &[]);
     }
     if let Some(outer) = order.outer {
-        // Out of the ids of the namespace's root, into the platform's own.
+        // Maps back from root of the namespace to the platform's own ids.
         unshare(CloneFlags::CLONE_NEWUSER).map_err(told("unshare"))?;
         return map_self(outer, (0, 0));
     }
     restrict::drop_capabilities()
 }
 
-/// Closes what a library of the platform left open to its children.
+/// Closes descriptors that a library of the platform left open to its children.
 fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return;
