@@ -18,14 +18,14 @@ const SCRIPT_PREFIXES: [&str; 2] = ["js.", "state."];
 /// A language that the reader may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Language {
-    /// English, code `en`; the one for readers who ask for neither.
+    /// English, code `en`; the default for readers who ask for neither.
     English,
     /// Simplified Chinese, code `zh-CN`.
     Chinese,
 }
 
 impl Language {
-    /// Every language, in the order of the switch on the page.
+    /// All languages, in the order of the switch on the page.
     pub const ALL: [Language; 2] = [Language::Chinese, Language::English];
 
     /// Chooses a language: the value of the cookie `lang` if it names one, else the best match of
@@ -59,7 +59,7 @@ impl Language {
         }
     }
 
-    /// Reads a language tag such as `zh-Hans-CN` or `en-GB`; `None` for other languages.
+    /// Parses a language tag such as `zh-Hans-CN` or `en-GB`; `None` for other languages.
     pub fn from_tag(tag: &str) -> Option<Language> {
         match tag
             .trim()
@@ -82,8 +82,8 @@ impl Language {
     }
 }
 
-/// The text of `key` in `language`, its placeholders filled from `args`. A missing key returns the
-/// key itself, a placeholder without a value stays as it is. The result is plain text, not HTML.
+/// The text of `key` in `language`, its placeholders filled from `args`. A missing key returns the key
+/// itself; a placeholder without a value stays unchanged. The result is plain text, not HTML.
 pub fn text(language: Language, key: &str, args: &[(&str, &str)]) -> String {
     match language.catalogue().get(key) {
         Some(text) => fill(text, args),
@@ -102,7 +102,7 @@ pub fn script_catalogue(language: Language) -> BTreeMap<&'static str, &'static s
         .collect()
 }
 
-/// Fills `{name}` placeholders in one pass, so that a value which itself holds `{…}` is left alone.
+/// Fills `{name}` placeholders in one pass, so that a value that contains `{…}` is left alone.
 fn fill(text: &str, args: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -123,7 +123,7 @@ fn fill(text: &str, args: &[(&str, &str)]) -> String {
 }
 
 /// An embedded catalogue that does not parse is empty (every text shows its key); the tests below
-/// keep that from being released.
+/// prevent such a release.
 fn parse(json: &str) -> Catalogue {
     serde_json::from_str(json).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Holds both catalogues against each other, and against the templates and scripts that use them.
+//! Compares the two catalogues with each other and with the templates and scripts that use them.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -91,7 +91,7 @@ fn every_key_that_only_scripts_may_use_is_used() {
     }
 }
 
-/// A key that is built (`'state.' ~ state`) must be the beginning of some key; any other must exist.
+/// A key that is built (`'state.' ~ state`) must be the prefix of some key; any other must exist.
 fn assert_known(key: &str, rest: &str, path: &Path) {
     if rest.starts_with(['~', '+']) {
         assert!(
@@ -110,7 +110,8 @@ fn assert_known(key: &str, rest: &str, path: &Path) {
     }
 }
 
-/// The single-quoted literals that follow `opening` where it begins a call, with what comes after.
+/// The single-quoted literals that follow `opening` at the start of a call, with the rest of the source
+/// after each.
 fn literals_after(source: &str, opening: &str) -> Vec<(String, String)> {
     let marker = format!("{opening}'");
     let starts_word = |at: usize| {
@@ -137,7 +138,7 @@ fn placeholders(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Our own files below `folder` with that extension; vendored ones hold no key of ours.
+/// Our own files below `folder` with that extension; vendored ones contain no keys of ours.
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
