@@ -1,17 +1,20 @@
-//! The chat and vote rooms' rules.
+//! Access rules of the chat and vote rooms.
 
 use crate::settings::ChatAccess;
 
-/// Why somebody may not use the chat.
+/// The reason for refusing access to the chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is for those who are logged in.
+    /// A login is required.
     LoginNeeded,
-    /// It is switched off.
+    /// Chat is switched off.
     Off,
 }
 
-/// Whether chat and vote rooms may be read and written, given how they are set.
+/// Checks access to chat and vote rooms under the setting `access`.
+///
+/// # Errors
+/// [`Refused`] if a login is required or chat is off.
 pub fn may_use(access: ChatAccess, logged_in: bool) -> Result<(), Refused> {
     match access {
         ChatAccess::Open => Ok(()),

@@ -1,32 +1,32 @@
 //! Longshore: a self-hosted code-deployment platform whose live flow chart is carried by HTTP long
-//! polling with one bounded queue a client.
+//! polling with one bounded queue per client.
 //!
-//! The map, from the leaves up. A module may use only what its line names; `tests` hold the table.
+//! The modules, from the leaves up. A module may use only what its line names; a test enforces it.
 //!
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`secret`] | `Secret<T>`, sealing at rest, random tokens | – |
 //! | [`http`] | the text of requests: decoding, cookies, origins, canonical paths | – |
-//! | [`names`] | names that people see | – |
-//! | [`sandbox`] | commands of projects, confined by the kernel | – |
-//! | [`proxies`] | where a request came from, behind reverse proxies | – |
-//! | [`pools`] | bounded pools of blocking threads, one for each thing that is waited for | – |
-//! | [`limits`] | how often somebody may do something | proxies |
+//! | [`names`] | names shown to people | – |
+//! | [`sandbox`] | projects' commands, confined by the kernel | – |
+//! | [`proxies`] | the client's address behind reverse proxies | – |
+//! | [`pools`] | bounded pools of blocking threads, one per kind of thing waited for | – |
+//! | [`limits`] | rate limits | proxies |
 //! | [`settings`] | one TOML file, `LONGSHORE_*` variables, flags | proxies |
 //! | [`i18n`] | the Chinese and English catalogues | – |
 //! | [`hub`] | rooms, per-client bounded queues, cursors, replay, gaps | – |
 //! | [`git`] | mirrors, fetch, refs, commits, checkout, archive | secret |
 //! | [`ssh`] | connections, host keys, exec, transfer | secret |
-//! | [`store`] | the diesel pool, schema, a file an entity with its queries | secret |
+//! | [`store`] | the diesel pool, the schema, one file per entity with its queries | secret |
 //! | [`auth`] | passwords, login sessions, roles, CSRF, tokens | store, secret, proxies, http |
-//! | [`chat`] | the chat rooms' rules and log | hub, store, settings |
+//! | [`chat`] | access rules of the chat rooms | hub, store, settings |
 //! | [`vote`] | votes: questions, ballots, counts | store, secret, names |
 //! | [`deploy`] | plan, state, worker, steps, recovery | git, ssh, store, hub, secret, pools, sandbox |
 //! | [`transport`] | the wire: long and plain polling, event streams, sockets | hub, auth, proxies, secret, http |
-//! | [`app`] | every shared handle, built once | all above but transport |
-//! | [`metrics`] | the platform's numbers: now, the last minutes, Prometheus text | app and what it uses, transport |
+//! | [`app`] | all shared handles, built once | all above but transport |
+//! | [`metrics`] | the platform's metrics: now, the last minutes, Prometheus text | app and what it uses, transport |
 //! | [`web`] | pages, forms, JSON API, errors to answers, assets | app and what it uses, transport (`/home`), metrics |
-//! | [`cli`] | a file a subcommand | app and what it uses, server |
+//! | [`cli`] | one file per subcommand | app and what it uses, server |
 //! | [`server`] | the HTTP server: workers, routes, graceful shutdown | app and what it uses, web, transport, metrics |
 
 pub mod app;

@@ -1,7 +1,7 @@
-//! How often somebody may do something: token buckets in bounded memory.
+//! Rate limits: token buckets in bounded memory.
 //!
-//! A bucket that is full again says nothing, and is dropped. What was spent is one moment a bucket:
-//! when it will be full.
+//! A full bucket carries no information and is dropped. The state of a bucket is one moment: when it
+//! will be full again.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,35 +9,36 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many buckets are kept. Where there are more senders, the newcomers share one.
+/// The maximum number of buckets. Beyond it, new senders share one.
 const CAPACITY: usize = 100_000;
-/// How long a sweep that found little to drop is not tried again.
+/// The time until another sweep after one that found little to drop.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// The bucket of those who found no place.
+/// The bucket shared by senders without one of their own.
 const NEWCOMERS: u64 = 0;
-/// A message costs one, and one more for each so many bytes.
+/// The bytes in one unit of cost: a message costs one, and one more for each full unit.
 const BYTES_OF_ONE: usize = 4096;
 
-/// So many in a second for ever, and a burst of so many at once.
+/// A sustained rate per second, and a burst allowed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// In a second, on the long run.
+    /// The sustained number per second.
     pub per_second: u32,
-    /// At once, after a rest.
+    /// The number allowed at once, after a pause.
     pub burst: u32,
 }
 
 impl Rate {
-    /// How long one takes to come back.
+    /// The time in which one unit is refilled.
     fn interval(self) -> Duration {
         Duration::from_secs(1) / self.per_second.max(1)
     }
 
-    /// When a bucket that is full at `full` is full again after `cost` more; else how long to wait
-    /// for that. What costs more than the whole burst may be done with a full bucket.
+    /// Takes `cost` from a bucket that is full at `full`: returns when it is full again, or the wait
+    /// until enough is refilled. A cost above the burst is capped to it, so it needs a full bucket.
     fn take(self, full: Option<Instant>, cost: u32, now: Instant) -> Result<Instant, Duration> {
         let full = full.map_or(now, |full| full.max(now));
-        // Faster than the clock can tell: it bounds nothing, also where another thread's `now` is later.
+        // Below the clock's resolution there is no bound; this also covers a `now` read later by
+        // another thread.
         if self.interval().is_zero() {
             return Ok(full);
         }
@@ -51,22 +52,22 @@ impl Rate {
     }
 }
 
-/// Who sends.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender<'a> {
-    /// Somebody who is logged in, wherever they are.
+    /// A logged-in account, from any address.
     Account(&'a str),
-    /// Somebody who says their name. A name is quickly changed, so the address counts too, which may
-    /// be a whole office.
+    /// A client that gives its own name. Names are easily changed, so the address is limited too, and
+    /// may be that of a whole office.
     Stranger {
-        /// What counts as one address; see [`household`](crate::proxies::household).
+        /// The address that is limited; see [`household`](crate::proxies::household).
         address: IpAddr,
-        /// The name they gave.
+        /// The given name.
         name: &'a str,
     },
 }
 
-/// Bounds how much each sender may send.
+/// Rate limits per sender.
 pub struct Rates {
     client: Rate,
     address: Rate,
@@ -75,15 +76,16 @@ pub struct Rates {
     buckets: Mutex<Buckets>,
 }
 
-/// When each bucket is full again, by the hash of its owner: an entry costs the same, however long
-/// the name.
+/// The time at which each bucket is full, by the hash of its owner: an entry has the same size, however
+/// long the name.
 struct Buckets {
     full: HashMap<u64, Instant>,
     swept: Option<Instant>,
 }
 
 impl Rates {
-    /// `client` bounds an account, or a name from an address; `address` all names of an address.
+    /// Creates the limits: `client` for an account or for a name from an address, `address` for all
+    /// names of an address.
     pub fn new(client: Rate, address: Rate) -> Self {
         Self {
             client,
@@ -97,16 +99,15 @@ impl Rates {
         }
     }
 
-    /// Lets a message of `bytes` through and counts it, or says how long to wait. What is refused is
-    /// not counted.
+    /// Admits and counts a message of `bytes` bytes. A refused message is not counted.
     ///
     /// # Errors
-    /// How long `sender` has to wait.
+    /// The time that `sender` has to wait.
     pub fn message(&self, sender: Sender<'_>, bytes: usize, now: Instant) -> Result<(), Duration> {
         let cost = u32::try_from(1 + bytes / BYTES_OF_ONE).unwrap_or(u32::MAX);
         let mut buckets = self.lock();
         let wanted = match sender {
-            // There are only as many accounts as somebody made.
+            // The number of accounts bounds these buckets.
             Sender::Account(name) => [Some((self.hasher.hash_one(name), self.client)), None],
             Sender::Stranger { address, name } => {
                 let own = self.hasher.hash_one((address, name));
@@ -136,7 +137,7 @@ impl Rates {
         buckets.full.shrink_to_fit();
     }
 
-    /// Whether there is a bucket with this key, or room for it.
+    /// True if there is a bucket with this key, or room for it.
     fn has_place(&self, buckets: &mut Buckets, key: u64, now: Instant) -> bool {
         if buckets.full.len() < self.capacity || buckets.full.contains_key(&key) {
             return true;
@@ -258,7 +259,7 @@ mod tests {
             "{}",
             rates.lock().full.len()
         );
-        // Those who have a bucket keep it.
+        // Existing buckets stay.
         assert_eq!(rates.message(stranger(0, "x"), 1, start), Ok(()));
         assert_eq!(rates.message(stranger(0, "x"), 1, start), Ok(()));
         assert!(rates.message(stranger(0, "x"), 1, start).is_err());
@@ -270,8 +271,8 @@ mod tests {
     }
 
     proptest! {
-        /// No window of time lets more through than the burst and what came back in it, and a sweep
-        /// at any moment changes nothing.
+        /// No window of time lets more through than the burst and the refill in it, and a sweep at any
+        /// moment changes nothing.
         #[test]
         fn no_window_holds_more_than_burst_and_rate(
             per_second in 1u32..50,
@@ -293,7 +294,7 @@ mod tests {
                 match answer {
                     Ok(()) => passed.push(at),
                     Err(wait) => {
-                        // The promised moment holds.
+                        // After the reported wait the message is admitted.
                         let key = plain.hasher.hash_one("a");
                         let full = plain.lock().full.get(&key).copied();
                         prop_assert!(rate.take(full, 1, now + wait).is_ok());

@@ -1,7 +1,7 @@
-//! Names and titles that people see.
+//! Names and titles shown to people.
 
-/// Ranges of characters that leave no ink (Unicode's Default_Ignorable_Code_Point, and the blanks that
-/// count as letters or symbols).
+/// Ranges of invisible characters (Unicode's Default_Ignorable_Code_Point, and the blanks that count as
+/// letters or symbols).
 const INVISIBLE: [(char, char); 19] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -24,8 +24,8 @@ const INVISIBLE: [(char, char); 19] = [
     ('\u{1d159}', '\u{1d159}'),
 ];
 
-/// Whether a reader would see nothing of `text`: it is empty, or all white space and invisible
-/// characters. Among visible ones these have their uses, as in emoji and in Persian.
+/// True if a reader would see nothing of `text`: it is empty, or all white space and invisible
+/// characters. Among visible characters these are legitimate, as in emoji and in Persian.
 pub fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || is_invisible(c))
 }

@@ -1,8 +1,8 @@
-//! Bounded pools of blocking threads, one for each kind of thing that is waited for, so that a git host
-//! or a server that says nothing costs nobody a log-in or a page.
+//! Bounded pools of blocking threads, one per kind of thing waited for, so that a git host or a server
+//! that does not answer never delays a login or a page.
 //!
-//! Each pool has threads of its own, a bound on how much waits for one, and a bound on how long. A
-//! thread counts as taken until its work has ended, whatever became of the request that asked.
+//! Each pool has threads of its own, a bound on the work that waits for one, and a bound on the wait. A
+//! thread counts as taken until its work has ended, whatever became of the request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,12 +14,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-/// How long work waits for a thread.
+/// The maximum time that work waits for a thread.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an idle thread is kept.
+/// The time that an idle thread is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Too much is going on; the same request may succeed in a moment.
+/// The server is overloaded; the same request may succeed in a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server is busy")]
 pub struct Busy;
@@ -27,34 +27,34 @@ pub struct Busy;
 /// The bounds of one pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolBounds {
-    /// How much runs at once; at least 1.
+    /// The number of threads; at least 1.
     pub threads: usize,
-    /// How much waits for a thread at most.
+    /// The maximum number of waiting callers.
     pub waiting: usize,
-    /// How long it waits at most.
+    /// The maximum time of the wait.
     pub patience: Duration,
 }
 
-/// Every pool of an installation. Clones share them.
+/// All pools of an installation. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Pools {
-    /// The database, password hashing, the data folder: what log-ins and pages are made of.
+    /// The database, password hashing and the data folder: the work of logins and pages.
     pub database: BlockingPool,
-    /// Reading mirrors on this disk, which takes seconds where a repository is large.
+    /// Reads of mirrors on this disk, which take seconds for a large repository.
     pub mirrors: BlockingPool,
-    /// Git hosts, apart from fetches, which have threads of their own.
+    /// Git hosts, except fetches, which have threads of their own.
     pub git: BlockingPool,
-    /// Servers, as they are tried and their keys are asked for.
+    /// Servers: connection tests and requests for their host keys.
     pub servers: BlockingPool,
-    /// Work on servers by hand, which may take minutes each; nothing waits for a thread.
+    /// Remote commands and files, which may take minutes each; callers do not wait for a thread.
     pub by_hand: BlockingPool,
 }
 
 impl Pools {
-    /// The pools, without a thread yet.
+    /// Creates the pools, without threads yet.
     ///
     /// # Errors
-    /// Where the system has no descriptors left.
+    /// The system has no descriptors left.
     pub fn new() -> std::io::Result<Self> {
         let pool = |name, threads, waiting| {
             let bounds = PoolBounds {
@@ -83,15 +83,15 @@ struct Inner {
     patience: Duration,
     threads: Arc<Semaphore>,
     waiting: Semaphore,
-    /// Always there until the drop. It is not driven: only its blocking threads are used.
+    /// Set until the drop. The runtime is not driven: only its blocking threads are used.
     runtime: Option<Runtime>,
 }
 
 impl BlockingPool {
-    /// A pool without a thread yet.
+    /// Creates a pool without threads yet.
     ///
     /// # Errors
-    /// Where the system has no descriptors left.
+    /// The system has no descriptors left.
     pub fn new(name: &'static str, bounds: PoolBounds) -> std::io::Result<Self> {
         let threads = bounds.threads.max(1);
         let runtime = Builder::new_current_thread()
@@ -108,11 +108,11 @@ impl BlockingPool {
         })))
     }
 
-    /// Runs `work` on one of its threads, after what asked before. Dropping the future takes back what
-    /// has not begun; what has begun goes on and keeps its thread.
+    /// Runs `work` on one of the pool's threads, in the order of requests. Dropping the future cancels
+    /// work that has not begun; work that has begun continues and keeps its thread.
     ///
     /// # Errors
-    /// [`Busy`] where too much waits already, where no thread is free in time, and where `work` panics.
+    /// [`Busy`] if too much waits already, if no thread is free in time, and if `work` panics.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -124,7 +124,7 @@ impl BlockingPool {
     /// [`run`](Self::run) for work that must have a thread now.
     ///
     /// # Errors
-    /// [`Busy`] where no thread is free.
+    /// [`Busy`] if no thread is free.
     pub fn run_now<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -156,14 +156,14 @@ impl BlockingPool {
     }
 }
 
-/// Shares of a pool: so many of one key at once, so that one that hangs leaves the others their threads.
+/// Limits of a pool's use per key, so that a key whose work hangs leaves threads to the others.
 pub struct Shares<K> {
     most: usize,
     keys: Mutex<HashMap<K, Weak<Semaphore>>>,
 }
 
 impl<K: Eq + Hash> Shares<K> {
-    /// At most `most` of one key.
+    /// Creates limits of `most` permits per key.
     pub fn new(most: usize) -> Self {
         Self {
             most,
@@ -171,10 +171,10 @@ impl<K: Eq + Hash> Shares<K> {
         }
     }
 
-    /// A share of `key`, to be held by its work.
+    /// A permit for `key`, held during its work.
     ///
     /// # Errors
-    /// [`Busy`] where none is free within 10 s.
+    /// [`Busy`] if none is free within 10 s.
     pub async fn share(&self, key: K) -> Result<OwnedSemaphorePermit, Busy> {
         let shares = self.of(key);
         let share = tokio::time::timeout(PATIENCE, shares.acquire_owned()).await;
@@ -201,7 +201,7 @@ impl fmt::Debug for BlockingPool {
 }
 
 impl Drop for Inner {
-    /// Does not wait for what runs: the last handle may go on an async thread.
+    /// Does not wait for running work: the last handle may be dropped on an async thread.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -1,5 +1,4 @@
-//! Where a request really came from, when reverse proxies stand in front of the server, and which
-//! addresses are one sender's.
+//! The client's address behind reverse proxies, and the grouping of addresses by sender.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,12 +6,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The header in which each proxy writes down whom it speaks for.
+/// The header in which each proxy adds the address it forwards for.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
-/// So many entries of it are looked at; more proxies in a row are nobody's.
+/// The maximum number of its entries examined; no real chain of proxies is longer.
 const LONGEST_CHAIN: usize = 16;
 
-/// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or one address alone.
+/// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network {
@@ -20,7 +19,7 @@ pub struct Network {
     bits: u8,
 }
 
-/// Text that is no range of addresses.
+/// Text that is not a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an address or a range of addresses such as 10.0.0.0/8")]
 pub struct BadNetwork;
@@ -69,18 +68,18 @@ impl From<Network> for String {
 }
 
 impl Network {
-    /// Every IPv4 address of this machine itself.
+    /// The IPv4 loopback addresses.
     pub const V4_LOOPBACK: Self = Self {
         address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
         bits: 8,
     };
-    /// The IPv6 address of this machine itself.
+    /// The IPv6 loopback address.
     pub const V6_LOOPBACK: Self = Self {
         address: IpAddr::V6(Ipv6Addr::LOCALHOST),
         bits: 128,
     };
 
-    /// Whether the address lies in it.
+    /// True if the address is in the range.
     pub fn has(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -96,20 +95,19 @@ impl Network {
     }
 }
 
-/// The proxies whose word counts. Without any, a request comes from the other end of its connection.
+/// The trusted proxies. Without any, the sender is the peer of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies(Vec<Network>);
 
 impl Proxies {
-    /// Believes the proxies in these ranges.
+    /// Trusts the proxies in these ranges.
     pub fn new(trusted: Vec<Network>) -> Self {
         Self(trusted)
     }
 
-    /// Where a request came from that reached this server from `peer` with these lines of
-    /// `X-Forwarded-For`: going back from the peer, the first address that is not a trusted proxy's.
-    /// What stands before it may be invented. An entry that is no address ends the way back at the
-    /// proxy that wrote it.
+    /// The sender of a request that came from `peer` with these lines of `X-Forwarded-For`: going back
+    /// from the peer, the first address that is not a trusted proxy. Entries before it may be forged.
+    /// An entry that is not an address ends the search at the proxy that wrote it.
     pub fn sender(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trust(peer) {
@@ -129,13 +127,13 @@ impl Proxies {
         sender
     }
 
-    /// Whether this is a proxy whose word counts.
+    /// True if the address is that of a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.has(address))
     }
 }
 
-/// An entry's address; some proxies write the port too.
+/// The address of an entry; some proxies add the port.
 fn entry_address(entry: &str) -> Option<IpAddr> {
     let bare = entry
         .strip_prefix('[')
@@ -147,8 +145,8 @@ fn entry_address(entry: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// The addresses that count as one sender's: one customer of a network provider has a whole /64 of
-/// IPv6 addresses.
+/// Maps an address to the one that stands for its sender: a customer of a network provider has a whole
+/// /64 of IPv6 addresses.
 pub fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -208,7 +206,7 @@ mod tests {
             (&chain, "198.51.100.1", &["203.0.113.9"], "198.51.100.1"),
             (&chain, "127.0.0.1", &[], "127.0.0.1"),
             (&chain, "::ffff:127.0.0.1", &["203.0.113.9"], "203.0.113.9"),
-            // What the sender wrote itself stands on the left.
+            // The entries that the sender wrote itself are on the left.
             (
                 &chain,
                 "127.0.0.1",
