@@ -292,7 +292,7 @@ pub enum Place {
     File {
         /// Its path.
         path: String,
-        /// The mode and the handling of an existing file, for writes.
+        /// The mode, modification time and durability of a written file.
         new: NewRemoteFile,
     },
     /// A folder with its content.

@@ -125,7 +125,7 @@ impl Keyring {
         Ok(target)
     }
 
-    /// The proxy in front of `server`. `None` for a server behind a jump server.
+    /// The proxy in front of `server`. A server behind a jump server has none.
     fn proxy(&self, server: &Server) -> Result<Option<Proxy>, DeployError> {
         if server.jump_id.is_some() {
             return Ok(None);

@@ -23,7 +23,7 @@ const GLANCE: Duration = Duration::from_millis(40);
 const DRAIN: Duration = Duration::from_secs(1);
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
-/// The same for a sandbox, which itself kills its processes after as long.
+/// The same for a sandbox, which kills its own processes 3 s after TERM.
 const SANDBOX_GRACE: Duration = Duration::from_secs(10);
 /// The longest line that is passed on whole, in bytes.
 const LONGEST_LINE: u64 = 64 << 10;

@@ -50,7 +50,7 @@ pub(super) struct Arrival<'a> {
     pub(super) release: ReleaseId,
     /// The checksum of its `sums`.
     pub(super) sums: &'a str,
-    /// The checksum of its shape: of all paths with kind, mode and size.
+    /// The checksum of its shape: of all paths with kind, mode, size and link target.
     pub(super) shape: &'a str,
     /// The same without modes.
     pub(super) modeless: &'a str,

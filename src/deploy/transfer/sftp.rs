@@ -160,7 +160,7 @@ impl<'a> Singly<'a> {
     }
 
     /// Removes the part folder if `work` fails: one that filled the disk would keep it full. After a
-    /// lost connection the next release removes it.
+    /// stop or a lost connection the next release removes it.
     fn or_remove<T>(
         &self,
         part: &Path,

@@ -137,7 +137,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads the next bytes; 0 at the end of the stream. Waits for the writer as long as `wanted`
-    /// allows, which is called every 50 ms.
+    /// allows, which is called at least every 50 ms.
     pub(super) fn take(
         &mut self,
         buffer: &mut [u8],
