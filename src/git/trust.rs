@@ -21,7 +21,8 @@ const CA_FILE_VARIABLE: &str = "SSL_CERT_FILE";
 /// do.
 ///
 /// # Errors
-/// [`GitError::Disk`] if the file cannot be read or holds no certificate, or the program cannot be replaced.
+/// [`GitError::Disk`] if the file cannot be read or holds no certificate, or the program cannot be
+/// replaced.
 pub fn trust_ca_file(path: &Path) -> Result<(), GitError> {
     let at = |cause| GitError::Disk {
         path: path.display().to_string(),

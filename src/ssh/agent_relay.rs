@@ -1,5 +1,5 @@
-//! The way to the SSH agent. libssh2 waits for an agent as long as that takes; it is led to a socket of
-//! ours, whose other end gives up in time.
+//! A relay to the SSH agent. libssh2 waits for an agent without limit, so it is given a socket of
+//! this relay, whose other end times out.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use super::Cancel;
 use super::link::{Patience, SLICE};
 
-/// The longest message of an agent, in bytes, as OpenSSH has it.
+/// The longest message of an agent, in bytes, as in OpenSSH.
 const LONGEST: usize = 256 * 1024;
 
-/// A socket of ours that stands for the agent's.
+/// A socket that stands in for the agent's.
 pub(super) struct Relay {
     folder: TempDir,
     listener: UnixListener,
@@ -30,13 +30,15 @@ impl Relay {
         Ok(Self { folder, listener })
     }
 
-    /// Where libssh2 is to connect to, once.
+    /// The socket that libssh2 connects to, once.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("agent")
     }
 
-    /// Carries questions and answers between who has connected and the agent, until he hangs up.
-    /// [`ErrorKind::TimedOut`] when the patience ends before.
+    /// Relays requests and replies between the client and the agent, until the client closes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if the patience ends first, and those of the sockets.
     pub(super) fn carry(self, agent: &Path, patience: Patience<'_>) -> io::Result<()> {
         let (asker, _) = self.listener.accept()?;
         asker.set_nonblocking(false)?;
@@ -53,7 +55,8 @@ impl Relay {
     }
 }
 
-/// An agent that takes no connections has a queue that fills: connecting would wait for ever.
+/// Connects without blocking: an agent that accepts no connections has a full queue, and connecting
+/// would wait forever.
 fn connect(agent: &Path, patience: Patience<'_>) -> io::Result<UnixStream> {
     loop {
         match mio::net::UnixStream::connect(agent) {
@@ -92,7 +95,7 @@ impl<'a> End<'a> {
         Ok(Self { stream, patience })
     }
 
-    /// A whole message with its length before it; none when the other side hangs up.
+    /// A whole message with its length prefix; `None` if the other side closed.
     fn hear(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut message = vec![0; 4];
         if !self.fill(&mut message)? {
@@ -111,7 +114,7 @@ impl<'a> End<'a> {
         }
     }
 
-    /// Whether there was so much.
+    /// Fills `buffer`; false if the other side closed first.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -135,7 +138,7 @@ impl<'a> End<'a> {
         Ok(())
     }
 
-    /// A wait that ended without anything is no failure as long as somebody wants to wait on.
+    /// Ignores the end of a wait as long as the patience lasts.
     fn bear(&self, error: io::Error) -> io::Result<()> {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {

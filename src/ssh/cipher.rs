@@ -1,28 +1,28 @@
-//! Which cipher to ask for. Pure, but for a look at the processor.
+//! The preferred cipher. Pure, except for detecting the processor's features.
 
-/// The ciphers in the order to ask for them. Where the processor has instructions for AES, AES-GCM costs
-/// both ends less than the others; every other one stays behind it, for servers that lack it.
+/// The ciphers in order of preference. If the processor has AES instructions, AES-GCM costs both
+/// ends less than the others; the others follow, for servers that lack it.
 pub(super) fn preference(supported: &[&str], has_aes: bool) -> String {
     let is_first = |cipher: &&str| has_aes && cipher.ends_with("-gcm@openssh.com");
     let (mut first, last): (Vec<&str>, Vec<&str>) = supported.iter().copied().partition(is_first);
-    // The shorter key before the longer one, which takes more rounds.
+    // The shorter key comes first, since a longer one takes more rounds.
     first.sort_unstable();
     [first, last].concat().join(",")
 }
 
-/// Whether the processor does AES by itself.
+/// True if the processor has AES instructions.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 pub(super) fn has_aes() -> bool {
     std::is_x86_feature_detected!("aes") && std::is_x86_feature_detected!("pclmulqdq")
 }
 
-/// Whether the processor does AES by itself.
+/// True if the processor has AES instructions.
 #[cfg(target_arch = "aarch64")]
 pub(super) fn has_aes() -> bool {
     std::arch::is_aarch64_feature_detected!("aes")
 }
 
-/// Whether the processor does AES by itself, which is not known of this one.
+/// False: AES instructions cannot be detected on this processor.
 #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn has_aes() -> bool {
     false

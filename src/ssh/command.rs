@@ -1,4 +1,4 @@
-//! What to run, and how it ended.
+//! A command to run, and its exit.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -7,25 +7,27 @@ use std::time::Duration;
 
 use super::follow::Underway;
 
-/// What to run.
+/// A command to run.
 pub struct Command<'a> {
-    /// Text for `sh`, of any length and in as many lines as it has.
+    /// Text for `sh`, of any length and number of lines.
     pub text: &'a str,
-    /// Whether a shell of its own runs it: `$$` is its process then, and what it does to that is done to
-    /// nobody else. Else a part of the shell that listens runs it, which starts one program less.
+    /// True if it runs in a shell of its own: `$$` is then its own process, and signals to that
+    /// reach nothing else. Else it runs in a subshell of the wrapper, which starts one program
+    /// less.
     pub own_process: bool,
-    /// What the command reads; `None`: it reads the end at once. A reader that blocks is not
-    /// interrupted by time limit or cancellation; one that waits for what the command says answers
-    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) and is asked again when something has come.
+    /// The command's input; `None`: it reads the end at once. A reader that blocks is not
+    /// interrupted by time limit or cancellation. A reader that waits for the command's output
+    /// returns [`WouldBlock`](std::io::ErrorKind::WouldBlock) and is asked again when output has
+    /// arrived.
     pub stdin: Option<&'a mut dyn Read>,
-    /// Who takes what it prints on its standard output, byte by byte; `None`: it comes line by line.
+    /// The receiver of its standard output as bytes; `None`: it is delivered line by line.
     pub stdout: Option<&'a mut dyn Write>,
-    /// When it is killed.
+    /// The time after which it is killed.
     pub time_limit: Duration,
 }
 
 impl<'a> Command<'a> {
-    /// A command that reads nothing.
+    /// A command without input.
     pub fn new(text: &'a str, time_limit: Duration) -> Self {
         Self {
             text,
@@ -36,7 +38,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// A script of ours that reads nothing.
+    /// A script of this program without input.
     pub fn script(text: &'a str, time_limit: Duration) -> Self {
         Self {
             own_process: false,
@@ -44,7 +46,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// The same command, fed with `stdin`.
+    /// The same command with `stdin` as its input.
     pub fn stdin(self, stdin: &'a mut dyn Read) -> Self {
         Self {
             stdin: Some(stdin),
@@ -52,7 +54,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// The same command, whose standard output goes to `stdout` as it is. A writer that blocks is
+    /// The same command, whose standard output goes to `stdout` unchanged. A writer that blocks is
     /// not interrupted by time limit or cancellation; one that fails ends the command.
     pub fn stdout(self, stdout: &'a mut dyn Write) -> Self {
         Self {
@@ -62,41 +64,41 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Takes a command's lines, and breaks off after the one that it was waited for.
+/// Receives a command's lines; `Break` stops after the line that was awaited.
 pub type OnLine<'a> = &'a mut dyn FnMut(Stream, &str) -> ControlFlow<()>;
 
-/// How far a command was followed.
+/// The state of a command when following it ended.
 pub enum Followed {
-    /// To its end.
+    /// The command ended.
     Ended(Exit),
-    /// To a line that was waited for.
+    /// The awaited line arrived; the command goes on.
     Underway(Box<Underway>),
 }
 
-/// Where a line of output came from.
+/// The origin of a line of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
     Out,
     /// Standard error.
     Err,
-    /// Either, from the account's login before the command began (its start-up files, say), without the
-    /// sequences that steer a terminal.
+    /// Either stream, from the account's login before the command began (its start-up files, say),
+    /// without terminal control sequences.
     Login,
 }
 
-/// How a command ended.
+/// The exit of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// Its exit code. A command that a signal killed has 128 and the signal's number, as shells
-    /// tell it, or none where only the signal is known.
+    /// The exit code. A command that a signal killed has 128 plus the signal's number, as shells
+    /// report it, or `None` if only the signal is known.
     pub code: Option<i32>,
     /// The name of the signal that killed it, without `SIG`.
     pub signal: Option<String>,
 }
 
 impl Exit {
-    /// Whether the exit code is 0.
+    /// True if the exit code is 0.
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }

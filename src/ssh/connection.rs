@@ -14,8 +14,8 @@ use super::pool::PoolHandle;
 use super::proxy::ProxyProcess;
 use super::{Cancel, Target, Timeouts};
 
-/// A logged-in connection to one server. It may move between threads but belongs to one at a
-/// time, and it does one thing at a time. After an error it may be [broken](Self::is_broken): then it
+/// A logged-in connection to one server. It may move between threads but belongs to one at a time,
+/// and it does one thing at a time. After an error it may be [broken](Self::is_broken): then it
 /// should be dropped and a new one opened.
 pub struct Connection {
     pub(super) link: Link,
@@ -24,9 +24,9 @@ pub struct Connection {
     pub(super) pool: PoolHandle,
     host_key: HostKey,
     broken: Cell<bool>,
-    /// Whether it is known that the server answers whatever request with SFTP.
+    /// True if the server is known to answer any request with SFTP.
     pub(super) files_alone: Cell<bool>,
-    /// Ends after the link, which says goodbye by way of it.
+    /// Dropped after the link, which disconnects through it.
     _process: Option<ProxyProcess>,
 }
 
@@ -40,13 +40,19 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects, checks the host key, then logs in. No credential is sent to a server whose key
-    /// is not the pinned one. A jump server on the way is connected to first, by the same rules.
+    /// Connects, checks the host key, then logs in. No credential is sent to a server whose key is
+    /// not the pinned one. A jump server on the way is connected to first, by the same rules.
+    ///
+    /// # Errors
+    /// The [`Cause`] of the step that failed: lookup, connection, handshake, host key, login.
     pub fn open(target: &Target, timeouts: &Timeouts) -> Result<Self, SshError> {
         Self::open_unless(target, timeouts, &Cancel::new())
     }
 
-    /// [`open`](Self::open), given up within 2 s of `cancel`.
+    /// [`open`](Self::open), abandoned within 2 s of `cancel`.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`Cause::Cancelled`].
     pub fn open_unless(
         target: &Target,
         timeouts: &Timeouts,
@@ -111,17 +117,17 @@ impl Connection {
         &self.host_key
     }
 
-    /// Whether an error left it in a state in which nothing more should be done with it.
+    /// True if an error left it in a state in which it must not be used any more.
     pub fn is_broken(&self) -> bool {
         self.broken.get()
     }
 
-    /// Whether nothing has come that nobody asked for.
+    /// True if no unexpected data has arrived.
     pub(super) fn is_quiet(&self) -> bool {
         self.link.is_quiet()
     }
 
-    /// Whether the server answers within `limit`: it is asked for a channel, which starts nothing.
+    /// True if the server answers within `limit`: it is asked for a channel, which starts nothing.
     pub(super) fn is_there(&self, limit: Duration) -> bool {
         let patience = Patience::until(Instant::now() + limit);
         let session = &self.link.session;
@@ -134,7 +140,7 @@ impl Connection {
                 let gone = self.link.drive(patience, || Ok(channel.wait_close()?));
                 closed.is_ok() && gone.is_ok()
             }
-            // It answers that it has no more of them, which is an answer.
+            // A refusal because of too many channels is an answer.
             Err(fault) => matches!(fault, Fault::Failed { .. }) && !fault.is_lost(),
         }
     }

@@ -1,5 +1,5 @@
-//! A stream of bytes to a server's sshd: a TCP connection, a channel through a jump server, or what a
-//! proxy carries.
+//! A byte stream to a server's sshd: a TCP connection, a channel through a jump server, or a
+//! connection through a proxy.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -20,9 +20,9 @@ use super::{Cancel, Target, Timeouts};
 /// A stream to a server's sshd.
 pub(super) struct Way {
     pub(super) socket: OwnedFd,
-    /// What is left of the time: the way to a jump server has a time of its own.
+    /// The deadline of what follows: reaching a jump server has its own time-out.
     pub(super) until: Instant,
-    /// The command that carries the stream, where it is one.
+    /// The command that carries the stream, if there is one.
     pub(super) process: Option<ProxyProcess>,
 }
 
@@ -36,7 +36,7 @@ impl Way {
     }
 }
 
-/// Reaches `target`'s sshd, by way of its jump server or proxy where it has one.
+/// Reaches `target`'s sshd, through its jump server or proxy if it has one.
 pub(super) fn dial(target: &Target, timeouts: &Timeouts, cancel: &Cancel) -> Result<Way, SshError> {
     if let Some(via) = &target.via {
         let hop = Connection::open_unless(via, timeouts, cancel)?;
@@ -65,8 +65,8 @@ pub(super) fn dial(target: &Target, timeouts: &Timeouts, cancel: &Cancel) -> Res
     way.map_err(|cause| SshError::at(host, port, cause))
 }
 
-/// All addresses of `host`. The system's resolver cannot be interrupted: it gets a thread that is
-/// left behind when it takes too long.
+/// All addresses of `host`. The system's resolver cannot be interrupted: it runs on a thread that
+/// is abandoned if it takes too long.
 pub(super) fn resolve(
     host: &str,
     port: u16,
@@ -115,8 +115,8 @@ fn time_left(until: Instant, cancel: &Cancel) -> Result<Duration, Cause> {
     }
 }
 
-/// The first address that accepts. Each gets its share of the time that is left, so that a dead
-/// one does not starve the next.
+/// Connects to the first address that accepts. Each gets its share of the remaining time, so that a
+/// dead one does not use up the time of the next.
 pub(super) fn connect(
     addresses: &[SocketAddr],
     timeouts: &Timeouts,
@@ -148,7 +148,7 @@ pub(super) fn connect(
     }
 }
 
-/// One address; the outer error is the caller's cancel.
+/// Tries one address; the outer error is a cancellation.
 fn try_address(
     address: SocketAddr,
     until: Instant,

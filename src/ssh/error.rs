@@ -1,4 +1,4 @@
-//! What can go wrong with a server, in words that a person understands.
+//! Failures at a server, worded for the user.
 
 use std::fmt;
 use std::io;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use super::{Exit, HostKey, ProxyFault};
 
-/// What [`Cause::Refused`] names where it was a command.
+/// `what` in [`Cause::Refused`] for a command.
 pub(super) const COMMAND: &str = "a command";
 
-/// The same where it was the session that a command runs in.
+/// `what` in [`Cause::Refused`] for the session that a command runs in.
 pub(super) const SESSION: &str = "another session";
 
-/// Something failed at one server.
+/// A failure at one server.
 #[derive(Debug, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct SshError {
     /// `host:port` of the server.
     pub address: String,
-    /// What failed.
+    /// The cause.
     pub cause: Cause,
 }
 
@@ -31,7 +31,7 @@ impl SshError {
         }
     }
 
-    /// Whether the server runs no commands, and may still take files.
+    /// True if the server runs no commands; it may still take files.
     pub fn is_without_shell(&self) -> bool {
         match self.cause {
             Cause::NoShell => true,
@@ -48,20 +48,20 @@ impl SshError {
     }
 }
 
-/// What a time-out interrupted.
+/// The operation that a time-out interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Looking up the address of the host's name.
     Lookup,
     /// The TCP connection.
     Connect,
-    /// The SSH handshake: the port is open, but nothing that speaks SSH answers in time.
+    /// The SSH handshake: the port is open, but no SSH server answers in time.
     Handshake,
-    /// The way on from a jump server.
+    /// The connection from a jump server onwards.
     Jump,
     /// A proxy's connection to the server.
     Proxy,
-    /// A slot of the pool, which has as many connections as it may.
+    /// Waiting for a slot of the pool, which has all the connections it may have.
     Slot,
     /// The login.
     Authentication,
@@ -87,73 +87,73 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What failed.
+/// The cause of a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// The host's name has no address.
     #[error("the host's name cannot be resolved: {reason}")]
     Unresolved {
-        /// What the resolver said.
+        /// The error of the resolver.
         reason: String,
     },
     /// No address of the host accepted a TCP connection.
     #[error("the host cannot be reached: {reason}")]
     Unreachable {
-        /// What the system said, for each address.
+        /// The error of the system, for each address.
         reason: String,
     },
     /// The server was too slow.
     #[error("timed out after {}: {phase}", seconds(*.after))]
     TimedOut {
-        /// What was under way.
+        /// The interrupted operation.
         phase: Phase,
-        /// How long was waited.
+        /// The time waited.
         after: Duration,
     },
-    /// The port answered, but no encrypted connection could be agreed on.
+    /// The port answered, but no encrypted connection could be negotiated.
     #[error(
         "the SSH handshake failed ({reason}); is this an SSH server, not too old, \
          and does it still take connections?"
     )]
     Handshake {
-        /// What libssh2 said.
+        /// The message of libssh2.
         reason: String,
     },
-    /// The server hung up before it said who it is: too many connections wait for their login
-    /// there, or it takes none from here.
+    /// The server closed before it identified itself: too many connections wait for their login
+    /// there, or it accepts none from here.
     #[error("the server turned the connection away; too many may be opened there at once")]
     TurnedAway,
-    /// The jump server was reached but has no way to the next one.
+    /// The jump server was reached but cannot reach the next one.
     #[error("the jump server opens no way to {to}: {reason}")]
     NoWayOn {
         /// `host:port` of the next one.
         to: String,
-        /// What libssh2 said.
+        /// The message of libssh2.
         reason: String,
     },
-    /// The proxy gives no connection to the server.
+    /// The proxy provides no connection to the server.
     #[error("the proxy {proxy} gives no connection: {fault}")]
     Proxy {
         /// `host:port` of the proxy, or the program of the command.
         proxy: String,
-        /// Why.
+        /// The reason.
         fault: ProxyFault,
     },
-    /// Nobody has accepted this server's key yet; no credential was sent.
+    /// No key of this server has been accepted yet; no credential was sent.
     #[error("the host key is not accepted yet: {offered}")]
     UnknownHostKey {
-        /// The key to show to a person.
+        /// The key to show to the user.
         offered: HostKey,
     },
-    /// The server shows another key than the accepted one; no credential was sent.
+    /// The server offers another key than the accepted one; no credential was sent.
     #[error(
         "the host key has changed: accepted was {pinned}, offered is {offered}; \
          either the server was reinstalled or somebody is in between"
     )]
     HostKeyChanged {
-        /// The key that a person had accepted.
+        /// The accepted key.
         pinned: String,
-        /// The key that the server shows now.
+        /// The offered key.
         offered: HostKey,
     },
     /// The server refused the credential.
@@ -166,7 +166,7 @@ pub enum Cause {
         /// The methods that the server accepts, by their SSH names, comma-separated.
         accepted: String,
     },
-    /// The credential is right, but the server wants another proof after it.
+    /// The credential is right, but the server requires another one after it.
     #[error(
         "the server took the {taken} of {user} and asks for {missing} as well (by {wanted}); \
          a credential can hold a key and a password"
@@ -181,7 +181,7 @@ pub enum Cause {
         /// The methods that it accepts next, by their SSH names, comma-separated.
         wanted: String,
     },
-    /// The server took one proof and asked for another one, which it refused.
+    /// The server accepted one credential and asked for another one, which it refused.
     #[error(
         "the server took the {taken} of {user} but refused the {refused} that it asks for as well"
     )]
@@ -190,7 +190,7 @@ pub enum Cause {
         user: String,
         /// As `tried` in [`AuthenticationFailed`](Self::AuthenticationFailed).
         taken: &'static str,
-        /// The same.
+        /// As `taken`.
         refused: &'static str,
     },
     /// The password is right but must be changed before the server lets the user in.
@@ -202,36 +202,36 @@ pub enum Cause {
     /// The key is encrypted and no passphrase was given.
     #[error("the private key is encrypted: its passphrase is missing")]
     PassphraseMissing,
-    /// The key is encrypted and the passphrase does not open it.
+    /// The key is encrypted and the passphrase does not decrypt it.
     #[error("the passphrase does not open the private key")]
     PassphraseWrong,
-    /// The text is no private key that can be used.
+    /// The text is no usable private key.
     #[error("the private key cannot be used: {reason}")]
     KeyNotUnderstood {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The key file is in no folder that the settings allow.
     #[error("the private key {} is in no folder of the setting ssh_key_folders", .path.display())]
     KeyFolder {
-        /// Where the key file is.
+        /// The path of the key file.
         path: PathBuf,
     },
     /// The settings do not allow the platform's own SSH agent.
     #[error("the SSH agent may not be used here: the setting ssh_agent is off")]
     AgentOff,
-    /// The platform's SSH agent is not there, or has nothing that helps.
+    /// The platform's SSH agent does not run, or holds no suitable key.
     #[error("the SSH agent cannot be used: {reason}")]
     Agent {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The key file could not be read.
     #[error("the private key {} cannot be read: {cause}", .path.display())]
     KeyUnreadable {
-        /// Where the key file is.
+        /// The path of the key file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
     /// The server accepts the login but runs no such command or subsystem.
@@ -239,29 +239,29 @@ pub enum Cause {
     Refused {
         /// `a command`, `another session` or `SFTP`.
         what: &'static str,
-        /// What libssh2 said.
+        /// The message of libssh2.
         reason: String,
     },
-    /// The server answers every command with SFTP: it takes files alone.
+    /// The server answers every command with SFTP: it only takes files.
     #[error("the server runs no commands: it takes files alone, by SFTP")]
     NoShell,
-    /// The account's login ended before it came to the command: an account without a login, a start-up
+    /// The account's login ended before the command began: an account without a login, a start-up
     /// file that exits, a shell that finds no `sh`.
     #[error("the login on the server ended before the command could begin ({ended}){}", words(.said))]
     LoginEnded {
-        /// How it ended.
+        /// The exit of the login.
         ended: Exit,
         /// The end of what it printed, in one line.
         said: String,
     },
-    /// The account's login did not come to the command in time.
+    /// The account's login did not reach the command in time.
     #[error(
         "the login on the server did not come to the command within {}; a start-up file of the \
          account's shell may wait for something{}",
         seconds(*.after), words(.said)
     )]
     LoginSilent {
-        /// How long was waited.
+        /// The time waited.
         after: Duration,
         /// The end of what it printed, in one line.
         said: String,
@@ -271,53 +271,54 @@ pub enum Cause {
     CommandTimedOut {
         /// Its limit.
         limit: Duration,
-        /// Whether its processes on the server are known to have been ended.
+        /// True if its processes on the server are known to have ended.
         killed: bool,
     },
     /// The command or transfer was cancelled.
     #[error("cancelled{}", fate(*.killed))]
     Cancelled {
-        /// Whether nothing of it is left running on the server.
+        /// True if nothing of it is left running on the server.
         killed: bool,
     },
-    /// What was to be fed to the command could not be read here; the command was ended.
+    /// The command's input could not be read on this machine; the command was ended.
     #[error("the command's input cannot be read: {cause}")]
     Input {
-        /// What the reader said.
+        /// The error of the reader.
         cause: io::Error,
     },
-    /// What a command prints, or a file has, could not be taken here; it was ended.
+    /// The output of a command, or the content of a file, could not be written on this machine; the
+    /// operation was ended.
     #[error("what the server sends cannot be taken: {cause}")]
     Output {
-        /// What the writer said.
+        /// The error of the writer.
         cause: io::Error,
     },
     /// A file or folder on the server.
     #[error("{path} on the server: {reason}")]
     RemoteFile {
-        /// Its path there.
+        /// Its path on the server.
         path: String,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
-    /// A file or folder here.
+    /// A file or folder on this machine.
     #[error("{}: {cause}", .path.display())]
     LocalFile {
-        /// Its path here.
+        /// Its path on this machine.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
     /// The server's disk has no room for the file.
     #[error("{path} on the server: the disk is full")]
     DiskFull {
-        /// The file's path there.
+        /// The file's path on the server.
         path: String,
     },
-    /// The connection stood and then broke; a command may still run on the server.
+    /// An established connection broke; a command may still run on the server.
     #[error("the connection was lost: {reason}")]
     ConnectionLost {
-        /// What broke it.
+        /// The reason.
         reason: String,
     },
 }
@@ -330,7 +331,7 @@ impl Cause {
         }
     }
 
-    /// Whether the server is another one than it was, or we are nobody there any more.
+    /// True if the server changed its identity, or no longer accepts the login.
     pub(super) fn is_denial(&self) -> bool {
         matches!(
             self,
@@ -343,7 +344,7 @@ impl Cause {
         )
     }
 
-    /// Whether the connection is as good after it as before.
+    /// True if the connection is still usable after it.
     pub(super) fn is_harmless(&self) -> bool {
         matches!(
             self,

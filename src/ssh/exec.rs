@@ -18,7 +18,7 @@ use super::script::REQUEST;
 /// `CHANNEL_REQUEST_DENIED`: the server starts no command.
 const REQUEST_DENIED: ErrorCode = ErrorCode::Session(-22);
 
-/// What OpenSSH says to any command where the account has `internal-sftp` alone.
+/// OpenSSH's answer to any command if the account has only `internal-sftp`.
 const SFTP_ONLY: &str = "This service allows sftp connections only.";
 
 /// `SSH_FXP_INIT` of version 3, as a packet.
@@ -32,11 +32,15 @@ impl Connection {
     ///
     /// Its output goes to `on_line` line by line while it runs: without the line's end, invalid
     /// UTF-8 replaced, a line of more than 64 KiB in pieces. The two streams are separate; their
-    /// order among each other is not kept.
+    /// relative order is not kept.
     ///
     /// At the time limit or on `cancel` its process group gets TERM and 3 s later KILL, through a
-    /// second connection. What a command leaves in the background after its own end is left
-    /// alone, and is waited for at most 1 s.
+    /// second connection. Processes that a command leaves in the background after its own end are
+    /// not killed, and are waited for at most 1 s.
+    ///
+    /// # Errors
+    /// [`Cause::CommandTimedOut`], [`Cause::Cancelled`], a command that could not be started, and a
+    /// connection that was lost. A command that fails is not an error.
     pub fn exec(
         &self,
         command: Command<'_>,
@@ -54,7 +58,10 @@ impl Connection {
         }
     }
 
-    /// [`exec`](Self::exec), but only as far as `on_line` breaks off; the command goes on meanwhile.
+    /// [`exec`](Self::exec), but only until `on_line` breaks; the command continues meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`exec`](Self::exec).
     pub fn exec_until(
         &self,
         command: Command<'_>,
@@ -66,8 +73,10 @@ impl Connection {
         run.conclude(limit, cancel)
     }
 
-    /// Follows a command that is under way to its end, as [`exec`](Self::exec) does. Its input is at its
-    /// end.
+    /// Follows a running command to its end, as [`exec`](Self::exec) does. Its input is closed.
+    ///
+    /// # Errors
+    /// Those of [`exec`](Self::exec).
     pub fn go_on(
         &self,
         mut underway: Underway,
@@ -87,8 +96,8 @@ impl Connection {
         }
     }
 
-    /// Opens a channel and requests a shell in it that reads `feed`. The feed sets out before the
-    /// server's answer, which saves the time of the way there and back.
+    /// Opens a channel and requests a shell in it that reads `feed`. The feed is sent before the
+    /// server's answer, which saves a round trip.
     pub(super) fn start(
         &self,
         feed: &mut Feed<'_>,
@@ -122,16 +131,16 @@ impl Connection {
         Ok(channel)
     }
 
-    /// Runs `text` and returns whether it succeeded; for the module's own small commands.
+    /// Runs `text` and returns true if it succeeded; for the module's own small commands.
     pub(super) fn succeeds(&self, text: &str, limit: Duration) -> Result<bool, Cause> {
         let mut unheard = |_, _: &str| ControlFlow::Continue(());
         let command = Command::script(text, limit);
         Run::start(self, command, &Cancel::new(), &mut unheard)?.succeeds(limit)
     }
 
-    /// Whether the server takes files alone, where a command's request came to an end before its begin with
-    /// the words `said`: it says so, or it answers any request with SFTP, as its answer to a greeting
-    /// shows (draft-ietf-secsh-filexfer-02 section 4).
+    /// True if the server only takes files, after a command's request ended before the command
+    /// began, with the output `said`: either it says so, or it answers any request with SFTP, as
+    /// its answer to an `SSH_FXP_INIT` shows (draft-ietf-secsh-filexfer-02 section 4).
     pub(super) fn takes_files_alone(&self, said: &str) -> bool {
         let patience = Patience::until(Instant::now() + self.timeouts.connect);
         let does = match said {

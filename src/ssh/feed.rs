@@ -1,4 +1,4 @@
-//! A running command's standard input.
+//! The standard input of a running command.
 
 use std::io::{ErrorKind, Read, Write as _};
 
@@ -7,27 +7,27 @@ use ssh2::Channel;
 use super::follow::{BUFFER, Stop};
 use super::link::{Fault, Link};
 
-/// What is still to be fed: the program that runs the command, and when that has begun, what the command
-/// reads.
+/// The input that is still to be sent: the program that runs the command, and once that has begun,
+/// the command's own input.
 pub(super) struct Feed<'a> {
     chunk: Vec<u8>,
     sent: usize,
     rest: Rest<'a>,
 }
 
-/// What comes after the chunk that is on its way.
+/// The input after the current chunk.
 enum Rest<'a> {
-    /// All of a source, once the command has begun: a shell may take more from its standard input than
-    /// the program.
+    /// All of a source, once the command has begun: before that, a shell might read more of its
+    /// standard input than the program.
     Source(&'a mut dyn Read),
-    /// Nothing but the end.
+    /// Only the end of the input.
     End,
     /// Nothing more.
     Closed,
 }
 
 impl<'a> Feed<'a> {
-    /// `program`, then all of `source`, or nothing but the end.
+    /// `program`, then all of `source`, or only the end of the input.
     pub(super) fn of(program: Vec<u8>, source: Option<&'a mut dyn Read>) -> Self {
         Self {
             chunk: program,
@@ -36,7 +36,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Nothing but the end.
+    /// Only the end of the input.
     pub(super) fn end() -> Self {
         Self::of(Vec::new(), None)
     }
@@ -49,9 +49,9 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Feeds the next piece of the program, as far as the server takes it at this moment; whether
-    /// something moved. It may go before the server has answered the request (RFC 4254 section 6.5 wants
-    /// no pause).
+    /// Sends the next piece of the program, as far as the server takes it now; true if anything was
+    /// sent. It may be sent before the server has answered the request (RFC 4254 section 6.5
+    /// requires no pause).
     pub(super) fn step_ahead(&mut self, channel: &mut Channel, link: &Link) -> Result<bool, Stop> {
         match self.sent < self.chunk.len() {
             true => self.write(channel, link),
@@ -59,8 +59,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Feeds the next piece, as far as the command takes it and the source has it at this moment;
-    /// whether something moved.
+    /// Sends the next piece, as far as the command takes it and the source has it now; true if
+    /// anything was sent.
     pub(super) fn step(
         &mut self,
         channel: &mut Channel,
@@ -105,7 +105,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// A command that has closed its input, or has ended, takes no more; that is no failure.
+    /// Ignores the failure if the command has closed its input or has ended.
     fn failed(&mut self, fault: Fault) -> Result<bool, Stop> {
         match fault {
             Fault::Blocked => Ok(false),
@@ -118,7 +118,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// Reads the source's next piece; empty at its end. `false`: it has none at this moment.
+/// Reads the source's next piece; empty at its end. False if it has none at the moment.
 fn fill(chunk: &mut Vec<u8>, source: &mut dyn Read) -> Result<bool, Stop> {
     chunk.resize(BUFFER, 0);
     loop {

@@ -1,4 +1,4 @@
-//! Following a command that runs: its output, its input, its end.
+//! Follows a running command: its output, its input, its end.
 
 use std::io::{self, Read as _, Write};
 use std::mem;
@@ -15,36 +15,36 @@ use super::link::{Fault, Patience, SLICE};
 use super::output::Output;
 use super::script::Mark;
 
-/// How long output is still read after the command has ended: a daemon that it left behind may
-/// keep the output open for ever.
+/// The time for which output is still read after the command has ended: a daemon that it left
+/// behind may keep the output open forever.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// The limit of the command that kills another one: TERM, 3 s of patience, KILL, and the way there.
+/// The time limit of the command that kills another one: TERM, 3 s, KILL, and the round trip.
 const KILL_LIMIT: Duration = Duration::from_secs(8);
 
-/// A silent server is not given up before: it is asked after a third of this, and libssh2 asks at
-/// most every 2 s.
+/// The shortest time after which a silent server is given up: it is asked after a third of this,
+/// and libssh2 asks at most every 2 s.
 const SHORTEST_IDLE: Duration = Duration::from_secs(9);
 
-/// The pieces that a stream is moved in.
+/// The buffer size of a stream, in bytes.
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// How many buffers of one stream are read before cancellation is looked at again.
+/// The number of buffers of one stream that are read before cancellation is checked again.
 const BURST: usize = 16;
 
-/// A command that goes on while nobody follows it. Who drops it lets go of it.
+/// A command that runs on while nobody follows it. Dropping this leaves it running.
 pub struct Underway {
     channel: Channel,
     out: Output,
     err: Output,
 }
 
-/// Why a command is no longer followed.
+/// The reason a command is no longer followed.
 pub(super) enum Stop {
     Reached,
     Cancelled,
     TimeLimit,
-    /// The login has not come to the command in time.
+    /// The login did not reach the command in time.
     Silent,
     Input(io::Error),
     Output(io::Error),
@@ -56,14 +56,14 @@ pub(super) struct Run<'a, 'f> {
     connection: &'a Connection,
     channel: Channel,
     feed: Feed<'f>,
-    /// Who takes the standard output, if not `on_line`.
+    /// The receiver of the standard output, if not `on_line`.
     sink: Option<&'f mut dyn Write>,
     out: Output,
     err: Output,
     on_line: OnLine<'a>,
-    /// When the wrapper must have begun.
+    /// The deadline for the start of the wrapper.
     first_word: Instant,
-    /// Whether `on_line` broke off.
+    /// True if `on_line` broke.
     reached: bool,
     buffer: Vec<u8>,
     last_sign: Instant,
@@ -122,7 +122,7 @@ impl<'a, 'f> Run<'a, 'f> {
         }
     }
 
-    /// Follows it to its end or to where `on_line` breaks off; kills it at the limit or on `cancel`.
+    /// Follows it to its end or until `on_line` breaks; kills it at the limit or on `cancel`.
     pub(super) fn conclude(
         mut self,
         limit: Duration,
@@ -197,7 +197,7 @@ impl<'a, 'f> Run<'a, 'f> {
         }
     }
 
-    /// Moves what can be moved without waiting; whether something was.
+    /// Moves all data that can be moved without waiting; true if any was.
     fn pump(&mut self) -> Result<bool, Stop> {
         let read = self.read(Stream::Out)? | self.read(Stream::Err)?;
         let has_begun = self.out.listener.has_begun;
@@ -209,8 +209,8 @@ impl<'a, 'f> Run<'a, 'f> {
         Ok(moved)
     }
 
-    /// Whether something came for one stream while libssh2 took from the socket for the other, or
-    /// for the feed: the socket will not tell of that again.
+    /// True if data arrived for one stream while libssh2 read from the socket for the other, or for
+    /// the feed: the socket will not become ready for it again.
     fn has_more(&self) -> bool {
         self.channel.read_window().available > 0
     }
@@ -237,7 +237,7 @@ impl<'a, 'f> Run<'a, 'f> {
         Ok(true)
     }
 
-    /// Waits for the server. When it is silent for long it is asked whether it is still there.
+    /// Waits for the server. After a long silence it is asked for a sign of life.
     fn wait(&mut self, deadline: Instant) -> Result<(), Stop> {
         let link = &self.connection.link;
         let idle = self.connection.timeouts.idle.max(SHORTEST_IDLE);
@@ -255,7 +255,7 @@ impl<'a, 'f> Run<'a, 'f> {
         Ok(())
     }
 
-    /// Whether nothing more can come.
+    /// True if nothing more can arrive.
     fn is_closed(&mut self) -> bool {
         self.channel.eof()
             && !matches!(
@@ -264,7 +264,7 @@ impl<'a, 'f> Run<'a, 'f> {
             )
     }
 
-    /// Whether the command itself has ended, be its output still open or not.
+    /// True if the command itself has ended, even if its output is still open.
     fn has_ended(&self) -> bool {
         self.out.listener.status.is_some()
             || self.exit_signal().is_some()
@@ -304,7 +304,7 @@ impl<'a, 'f> Run<'a, 'f> {
         }
     }
 
-    /// The end of what the login printed, its errors last.
+    /// The end of the login's output, its errors last.
     fn login_said(&self) -> String {
         let said = [self.out.last_words(), self.err.last_words()];
         let said: Vec<String> = said.into_iter().filter(|it| !it.is_empty()).collect();
@@ -312,7 +312,7 @@ impl<'a, 'f> Run<'a, 'f> {
     }
 
     fn flush(&mut self) {
-        // There is nothing left to break off from.
+        // Breaking has no effect any more.
         let on_line = &mut self.on_line;
         let mut tell = |stream, line: &str| {
             let _ = on_line(stream, line);
@@ -321,8 +321,8 @@ impl<'a, 'f> Run<'a, 'f> {
         self.err.finish(None, &mut tell);
     }
 
-    /// Ends the command's processes; whether that is known to have worked. What they still print
-    /// is delivered.
+    /// Ends the command's processes; true if that is known to have worked. Output that still
+    /// arrives is delivered.
     fn kill(&mut self) -> bool {
         if self.out.listener.victim.is_none() {
             self.drain();
@@ -341,7 +341,7 @@ impl<'a, 'f> Run<'a, 'f> {
         killed
     }
 
-    /// Reads what comes within a moment, without feeding.
+    /// Reads the output that arrives within [`DRAIN`], without feeding.
     fn drain(&mut self) {
         self.feed = Feed::closed();
         self.sink = None;
@@ -350,7 +350,7 @@ impl<'a, 'f> Run<'a, 'f> {
         while let Err(Stop::Reached) = self.follow(deadline, &nobody) {}
     }
 
-    /// Follows it to its end, which is not killed at the limit; whether that was a success.
+    /// Follows it to its end, without killing it at the limit; true if it succeeded.
     pub(super) fn succeeds(mut self, limit: Duration) -> Result<bool, Cause> {
         let ended = match self.follow(Instant::now() + limit, &Cancel::new()) {
             Ok(()) => self.exit(),

@@ -1,4 +1,4 @@
-//! Who a server is: its host key, shown to a person once and expected ever after.
+//! Host keys: the identity of a server, shown to the user once and pinned from then on.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use super::error::{Cause, SshError};
 use super::link::{Link, Patience};
 use super::{Cancel, Target, Timeouts};
 
-/// A server's public key, as much of it as is needed to know it again.
+/// A server's public key, as far as needed to recognise it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKey {
     /// `SHA256:…`, as `ssh-keygen -l` prints it.
     pub fingerprint: String,
-    /// The key's kind by its SSH name, such as `ssh-ed25519`.
+    /// The key's type by its SSH name, such as `ssh-ed25519`.
     pub kind: String,
 }
 
 impl HostKey {
-    /// The key of a server from its encoding (RFC 4253 section 6.6), which begins with the kind.
+    /// The key of a server from its encoding (RFC 4253 section 6.6), which begins with the type.
     pub(super) fn from_encoded(encoded: &[u8]) -> Self {
         let kind = encoded
             .split_first_chunk()
@@ -36,9 +36,9 @@ impl HostKey {
         }
     }
 
-    /// What to keep when a person accepts this key: kind and fingerprint, `ssh-ed25519 SHA256:…`.
-    /// The kind is asked for first at later connections, so that a server with several keys does
-    /// not look changed.
+    /// The text to keep when the user accepts this key: type and fingerprint, `ssh-ed25519
+    /// SHA256:…`. Later connections ask for this type first, so that a server with several keys
+    /// does not appear changed.
     pub fn pin(&self) -> String {
         format!("{} {}", self.kind, self.fingerprint)
     }
@@ -55,7 +55,11 @@ impl fmt::Display for HostKey {
     }
 }
 
-/// The key that the server at `host` and `port` shows now, to be shown to a person. Nobody logs in.
+/// The current key of the server at `host` and `port`, to be shown to the user. No login takes
+/// place.
+///
+/// # Errors
+/// Those of connecting and of the handshake.
 pub fn host_key(host: &str, port: u16, timeouts: &Timeouts) -> Result<HostKey, SshError> {
     offered_key(
         &Target {
@@ -71,8 +75,11 @@ pub fn host_key(host: &str, port: u16, timeouts: &Timeouts) -> Result<HostKey, S
     )
 }
 
-/// The key that `target` shows now, whatever is pinned. Nobody logs in there; on its jump servers,
-/// whose keys must be the pinned ones, somebody does.
+/// The current key of `target`, regardless of the pin. No login takes place there, but on its jump
+/// servers, whose keys must be the pinned ones.
+///
+/// # Errors
+/// Those of connecting and of the handshake, and those of the jump servers' logins.
 pub fn offered_key(target: &Target, timeouts: &Timeouts) -> Result<HostKey, SshError> {
     let Way {
         socket,
@@ -100,8 +107,8 @@ pub(super) fn check(pinned: Option<&str>, offered: HostKey) -> Result<(), Cause>
     }
 }
 
-/// The host key algorithms in the order to ask for them: those of the pinned key's kind first,
-/// the others after them, so that a server that lost that key is seen as changed.
+/// The host key algorithms in order of preference: those of the pinned key's type first, then the
+/// others, so that a server that lost that key is detected as changed.
 pub(super) fn preference(pinned: &str, supported: &[&str]) -> Option<String> {
     let kind = split(pinned).0?;
     let signs_for_pinned = |algorithm: &str| match kind {

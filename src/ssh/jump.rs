@@ -1,9 +1,9 @@
-//! The way through a jump server: a channel of its connection, joined to one end of a pair of
-//! sockets, over whose other end the next SSH connection runs as over any socket.
+//! The connection through a jump server: a channel of its connection, joined to one end of a socket
+//! pair; the next SSH connection runs over the other end as over any socket.
 //!
-//! The jump server's connection belongs to a thread that carries bytes between the two; it ends
-//! with either side. So that one slow stream holds up no other, each stream has a connection of its
-//! own to the jump server.
+//! The jump server's connection belongs to a thread that copies bytes between the two; it ends with
+//! either side. Each stream has a connection of its own to the jump server, so that a slow stream
+//! delays no other.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -21,13 +21,13 @@ use super::{Cancel, Target};
 
 const BUFFER: usize = 64 * 1024;
 
-/// How many buffers go one way before the other way has its turn.
+/// The number of buffers copied in one direction before the other has its turn.
 const BURST: usize = 16;
 
-/// How often a jump server is asked for a sign of life while nothing goes through it.
+/// The interval at which an idle jump server is asked for a sign of life.
 const QUESTION: Duration = Duration::from_secs(15);
 
-/// Asks `hop` for a channel to `target`; what it gives speaks with `target`'s sshd.
+/// Opens a channel of `hop` to `target` and returns a socket connected to `target`'s sshd.
 pub(super) fn through(
     hop: Connection,
     target: &Target,
@@ -82,14 +82,14 @@ fn start(hop: Connection, channel: Channel) -> Result<OwnedFd, SshError> {
     })
 }
 
-/// What was read and not yet written.
+/// Data that was read and not yet written.
 struct Pending {
     buffer: Vec<u8>,
     from: usize,
     to: usize,
 }
 
-/// What a turn of carrying came to.
+/// The result of one round of copying.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Moved,
@@ -110,7 +110,7 @@ impl Pending {
         self.from == self.to
     }
 
-    /// Carries from `source` to `sink` what goes without waiting.
+    /// Copies from `source` to `sink` without waiting.
     fn carry(&mut self, source: &mut dyn Read, sink: &mut dyn Write) -> Turn {
         for turn in 0..BURST {
             if self.is_empty() {
@@ -147,13 +147,13 @@ struct Bridge {
 impl Bridge {
     fn run(mut self) {
         let mut last_moved = Instant::now();
-        // What one way reads from the connection may be what the other way waits for: only when
-        // neither moved twice running is there nothing to do.
+        // Reading from the connection for one direction may fetch the data that the other waits
+        // for, so both must stand still twice in a row before a wait.
         let mut still = 0;
         loop {
             let up = self.up.carry(&mut &self.far, &mut self.channel);
             let down = match self.down.carry(&mut self.channel, &mut &self.far) {
-                // libssh2 also reads nothing where nothing is there yet.
+                // libssh2 also reads 0 bytes if none are there yet.
                 Turn::Ended if self.channel_is_open() => Turn::Blocked,
                 turn => turn,
             };
@@ -176,7 +176,7 @@ impl Bridge {
         !self.channel.eof()
     }
 
-    /// Waits for either side, and asks the jump server whether it is still there.
+    /// Waits for either side, and asks the jump server for a sign of life if nothing moves.
     fn wait(&mut self, last_moved: &mut Instant) -> Result<(), Fault> {
         let longest = match self.up.is_empty() {
             true => QUESTION,

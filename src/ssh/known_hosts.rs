@@ -1,4 +1,4 @@
-//! `known_hosts` files: host keys that a person has accepted elsewhere (sshd(8), "SSH_KNOWN_HOSTS
+//! `known_hosts` files: host keys that a user has accepted elsewhere (sshd(8), "SSH_KNOWN_HOSTS
 //! FILE FORMAT").
 
 use base64::Engine as _;
@@ -10,13 +10,13 @@ use ssh_key::known_hosts::HostPatterns;
 
 use super::host_key::HostKey;
 
-/// More lines are not read.
+/// The most lines that are read.
 pub const MOST_LINES: usize = 5_000;
 
-/// The port that is not named beside a host.
+/// The port that is omitted after a host.
 const PLAIN_PORT: u16 = 22;
 
-/// The kinds of keys that can be pinned, the one to pin first.
+/// The types of keys that can be pinned, in order of preference.
 const KINDS: [&str; 5] = [
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -39,27 +39,27 @@ struct Entry {
     key: HostKey,
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct KnownHosts {
     entries: Vec<Entry>,
-    /// The numbers of the lines, from 1, that could not be read.
+    /// The numbers of the lines, from 1, that could not be parsed.
     pub unread: Vec<usize>,
 }
 
-/// What a file says of one host.
+/// The keys of one host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Its keys that are not revoked, the one to pin first.
+    /// Its keys that are not revoked, in order of preference.
     pub keys: Vec<HostKey>,
     /// Its keys that must never be accepted.
     pub revoked: Vec<HostKey>,
-    /// Whether an authority is named that may certify its keys. Certificates are not used here.
+    /// True if an authority is named that may certify its keys. Certificates are not supported.
     pub authority: bool,
 }
 
 impl KnownHosts {
-    /// Reads a file's text; of more than [`MOST_LINES`] lines the first.
+    /// Parses a file's text, at most its first [`MOST_LINES`] lines.
     pub fn read(text: &str) -> Self {
         let mut read = Self::default();
         for (index, line) in text.lines().take(MOST_LINES).enumerate() {
@@ -75,8 +75,8 @@ impl KnownHosts {
         read
     }
 
-    /// What it says of the sshd at `host` and `port`. A key that is revoked anywhere for this host
-    /// is none of its keys.
+    /// The keys of the sshd at `host` and `port`. A key that is revoked anywhere for this host is
+    /// not among its keys.
     pub fn of(&self, host: &str, port: u16) -> Known {
         let host = host.to_lowercase();
         let name = match port {
@@ -131,7 +131,7 @@ fn entry(line: &str) -> Option<Entry> {
     (key.kind == kind).then_some(Entry { marker, hosts, key })
 }
 
-/// Whether the patterns name `name`, a host in lower case, in brackets and with its port where that
+/// True if the patterns match `name`, a host in lower case, in brackets and with its port if that
 /// is not 22.
 fn names(hosts: &HostPatterns, name: &str) -> bool {
     match hosts {
@@ -152,7 +152,7 @@ fn names(hosts: &HostPatterns, name: &str) -> bool {
     }
 }
 
-/// HMAC-SHA1, as OpenSSH hides names; 20 bytes, or none where the system's OpenSSL has it not.
+/// HMAC-SHA1, as OpenSSH hashes names; 20 bytes, or `None` if the system's OpenSSL lacks it.
 fn hashed(salt: &[u8], name: &str) -> Option<[u8; 20]> {
     let key = PKey::hmac(salt).ok()?;
     let mut signer = Signer::new(MessageDigest::sha1(), &key).ok()?;
@@ -163,10 +163,10 @@ fn hashed(salt: &[u8], name: &str) -> Option<[u8; 20]> {
         .ok()
 }
 
-/// Whether `name` is what `pattern` says, in which `*` stands for any characters and `?` for one.
+/// True if `name` matches `pattern`, in which `*` matches any characters and `?` one.
 fn fits(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut from) = (0, 0);
-    // Where to go on when the last star must take one character more.
+    // The positions to go back to when the last star must match one character more.
     let mut retry: Option<(usize, usize)> = None;
     while from < name.len() {
         match pattern.get(at) {

@@ -1,9 +1,9 @@
-//! Bytes into lines of text.
+//! Splits bytes into lines of text.
 
-/// A longer line is delivered in pieces of at most this many bytes.
+/// The longest line, in bytes; a longer one is delivered in pieces.
 pub(super) const LONGEST_LINE: usize = 64 * 1024;
 
-/// Cuts a stream of bytes into lines. Bytes that are no UTF-8 become `U+FFFD`; a line's end is
+/// Splits a stream of bytes into lines. Bytes that are not UTF-8 become `U+FFFD`; a line's end is
 /// `\n` or `\r\n` and is not delivered.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -30,7 +30,7 @@ impl Lines {
         }
     }
 
-    /// Delivers what is left without a line's end.
+    /// Delivers the rest, which has no line's end.
     pub(super) fn finish(&mut self, on_line: &mut dyn FnMut(&str)) {
         if !self.pending.is_empty() {
             deliver(&self.pending, on_line);
@@ -51,7 +51,7 @@ fn deliver(line: &[u8], on_line: &mut dyn FnMut(&str)) {
     on_line(&String::from_utf8_lossy(line));
 }
 
-/// The last place up to `at` where a UTF-8 character starts, so that no character is cut in two.
+/// The last position up to `at` at which a UTF-8 character starts, so that no character is split.
 fn character_start(bytes: &[u8], at: usize) -> usize {
     (at.saturating_sub(3)..=at)
         .rev()

@@ -1,6 +1,6 @@
-//! One connection that speaks SSH, driven without blocking.
+//! One SSH connection, driven without blocking.
 //!
-//! libssh2 says `EAGAIN` when it must wait for the socket; [`Link::drive`] waits and repeats the
+//! libssh2 returns `EAGAIN` when it must wait for the socket; [`Link::drive`] waits and repeats the
 //! call until it is done, until its patience ends or until it is cancelled.
 
 use std::cell::RefCell;
@@ -19,24 +19,24 @@ use super::error::{Cause, Phase};
 use super::host_key::{self, HostKey};
 use super::{Cancel, Timeouts};
 
-/// What sshd says instead where it has too many connections that are not logged in yet.
+/// The message of an sshd that has too many connections that are not logged in yet.
 const TOO_MANY: &[u8] = b"Exceeded MaxStartups";
 
-/// The longest wait before cancellation and time limits are looked at again.
+/// The longest wait before cancellation and time limits are checked again.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// How long a cancelled call may go on, so that it ends between two packets and the connection
-/// stays usable to clear up.
+/// The time for which a cancelled call may continue, so that it ends between two packets and the
+/// connection stays usable for the clean-up.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 
-/// libssh2 asks no more often for a sign of life, in seconds.
+/// The shortest interval at which libssh2 asks for a sign of life, in seconds.
 const SHORTEST_QUESTION: u32 = 2;
 
-/// libssh2 closes what is dropped by blocking; this bounds it.
+/// The time limit of libssh2's blocking close on drop.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a refused channel is asked for again: sshd may count the one just closed a moment
-/// longer against its `MaxSessions`.
+/// The time for which a refused channel is requested again: sshd may count a channel that was just
+/// closed a moment longer against its `MaxSessions`.
 const CHANNEL_GRACE: Duration = Duration::from_secs(1);
 
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
@@ -54,16 +54,16 @@ const SOCKET_CODES: [ErrorCode; 4] = [
     ErrorCode::Session(-45),
 ];
 
-/// Why a call on the connection did not succeed.
+/// The reason a call on the connection failed.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// It would have to wait; only seen inside of this module and of `exec`.
+    /// It would have to wait; only seen inside this module and `exec`.
     Blocked,
     /// The caller cancelled it.
     Cancelled,
     /// Its patience ended.
     TimedOut,
-    /// libssh2 or the server refused; `code` where it is known.
+    /// libssh2 or the server refused; `code` if it is known.
     Failed {
         code: Option<ErrorCode>,
         reason: String,
@@ -95,7 +95,7 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
-    /// The cause, where the fault is not about what was asked for but about the connection.
+    /// The cause, if the fault concerns the connection and not the requested operation.
     pub(super) fn general(self, phase: Phase, after: Duration) -> Cause {
         match self {
             Self::Cancelled => Cause::Cancelled { killed: true },
@@ -104,7 +104,7 @@ impl Fault {
         }
     }
 
-    /// Whether the connection itself broke.
+    /// True if the connection itself broke.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Self::Failed { code: Some(code), .. } if SOCKET_CODES.contains(code))
     }
@@ -116,7 +116,7 @@ impl Fault {
         }
     }
 
-    /// The connection is of no use any more.
+    /// A fault after which the connection is unusable.
     pub(super) fn lost(reason: &str) -> Self {
         Self::Failed {
             code: Some(SOCKET_RECV),
@@ -132,14 +132,14 @@ impl Fault {
     }
 }
 
-/// How long a call may take.
+/// The time limits of a call.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Patience<'a> {
-    /// The end of it all.
+    /// The deadline of the whole call.
     pub(super) until: Option<Instant>,
     /// The longest time without any packet from or to the server.
     pub(super) idle: Option<Duration>,
-    /// Who may end it before.
+    /// The flag that can end it earlier.
     pub(super) cancel: Option<&'a Cancel>,
 }
 
@@ -160,8 +160,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Shakes hands over `socket`. `pinned` decides which host key is asked for; whether it is the
-    /// right one is the caller's to check.
+    /// Performs the handshake over `socket`. `pinned` decides which host key is requested; the
+    /// caller must check the key that is offered.
     pub(super) fn open(
         socket: OwnedFd,
         timeouts: &Timeouts,
@@ -202,7 +202,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Lets [`wait`](Self::wait) end when something happens on another socket, too.
+    /// Makes [`wait`](Self::wait) also end when something happens on another socket.
     pub(super) fn also_watch(&self, socket: RawFd) -> io::Result<()> {
         self.poll.borrow().0.registry().register(
             &mut SourceFd(&socket),
@@ -211,8 +211,8 @@ impl Link {
         )
     }
 
-    /// Whether the server hangs up before it has said who it is, as sshd does when it has too many
-    /// connections that are not logged in yet. Only looks at what came, and takes nothing.
+    /// True if the server closes before it identifies itself, as sshd does when it has too many
+    /// connections that are not logged in yet. Peeks at the data and consumes none.
     fn is_turned_away(&self) -> Result<bool, Fault> {
         let mut first = [0; TOO_MANY.len()];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -225,8 +225,7 @@ impl Link {
         Ok(said.is_empty() || said == TOO_MANY)
     }
 
-    /// Whether nothing has come that nobody asked for, and the other end is still there as far as
-    /// is known here.
+    /// True if no unexpected data has arrived, and the other end has not closed as far as is known.
     pub(super) fn is_quiet(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = rustix::net::recv(&self.socket, &mut [0], flags);
@@ -262,7 +261,7 @@ impl Link {
         }
     }
 
-    /// Repeats `call` until it no longer says that it would block.
+    /// Repeats `call` until it no longer blocks.
     pub(super) fn drive<T>(
         &self,
         patience: Patience<'_>,
@@ -315,12 +314,13 @@ impl Link {
         }
     }
 
-    /// Waits until something happens on the socket, at most for `longest`; whether it did.
+    /// Waits until something happens on the socket, at most for `longest`; true if something did.
     ///
-    /// The readiness is edge-triggered: only to be called after libssh2 said that it would block.
+    /// The readiness is edge-triggered: call it only after libssh2 returned `EAGAIN`.
     pub(super) fn wait(&self, longest: Duration) -> bool {
-        // The server may hold its next packet back until the last one is acknowledged, which the system
-        // puts off for 40 ms where nothing else is to be sent. What is no TCP socket has no such thing.
+        // The server may hold its next packet back until the last one is acknowledged, which the
+        // system delays by 40 ms if nothing else is to be sent. Sockets other than TCP have no such
+        // option.
         let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
         let (poll, events) = &mut *self.poll.borrow_mut();
         match poll.poll(events, Some(longest)) {
@@ -329,8 +329,8 @@ impl Link {
         }
     }
 
-    /// Whether libssh2, which has just said that it would block, waits for the server alone: nothing is half
-    /// sent.
+    /// True if libssh2, which has just returned `EAGAIN`, only waits for the server: no packet is
+    /// half sent.
     pub(super) fn has_sent(&self) -> bool {
         matches!(
             self.session.block_directions(),
@@ -338,13 +338,13 @@ impl Link {
         )
     }
 
-    /// Lets what is dropped not wait for a server that does not answer.
+    /// Makes a drop not wait for a server that does not answer.
     pub(super) fn hurry(&self) {
         self.session.set_timeout(SLICE.as_millis() as u32);
     }
 
-    /// Asks the server for a sign of life, unless a packet is only half sent: another one must
-    /// not come between.
+    /// Asks the server for a sign of life, unless a packet is half sent: another one must not come
+    /// between.
     pub(super) fn ask_for_sign(&self) -> Result<(), Fault> {
         let directions = self.session.block_directions();
         if matches!(
@@ -358,7 +358,7 @@ impl Link {
         Ok(())
     }
 
-    /// What came by way of `io::Error` has lost libssh2's code.
+    /// Adds libssh2's code to a fault that lost it on the way through `io::Error`.
     pub(super) fn with_code(&self, fault: Fault) -> Fault {
         match fault {
             Fault::Failed { code: None, reason } => Fault::Failed {
@@ -378,8 +378,8 @@ impl Drop for Link {
                 .session
                 .disconnect(Some(DisconnectCode::ByApplication), "", None)?)
         });
-        // With the socket shut, what libssh2 still wants to send while it frees its parts fails
-        // at once.
+        // With the socket shut down, any data that libssh2 still sends while it frees its parts
+        // fails at once.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
         self.session.set_blocking(true);
     }

@@ -1,4 +1,4 @@
-//! The login: each proof in its turn, until the server lets the user in.
+//! The login: one credential after another, until the server lets the user in.
 
 use std::io;
 use std::path::Path;
@@ -14,31 +14,31 @@ use super::private_key::{self, Opened};
 use super::{Cancel, Credential};
 use crate::secret::Secret;
 
-/// `AUTHENTICATION_FAILED`: the server does not want this one.
+/// `AUTHENTICATION_FAILED`: the server refuses this key.
 const UNWANTED: ErrorCode = ErrorCode::Session(-18);
 
-/// `PUBLICKEY_UNVERIFIED`: it wants the key, but what the key signed does not let the user in, or not
+/// `PUBLICKEY_UNVERIFIED`: it accepts the key, but its signature does not let the user in, or not
 /// alone.
 const UNVERIFIED: ErrorCode = ErrorCode::Session(-19);
 
-/// `METHOD_NONE`: the server has named its signatures, and the key makes none of them.
+/// `METHOD_NONE`: the server named its signature algorithms, and the key supports none of them.
 const NO_SIGNATURE: ErrorCode = ErrorCode::Session(-17);
 
 const PASSWORD_EXPIRED: ErrorCode = ErrorCode::Session(-15);
 
-/// How an RSA key signs where SHA-512 is refused.
+/// The signature algorithm of an RSA key if SHA-512 is refused.
 const OTHER_RSA: &str = "rsa-sha2-256";
 
-/// What an RSA key's encoding begins with, after the length.
+/// The start of an RSA key's encoding, after the length.
 const RSA: &[u8] = b"ssh-rsa";
 
-/// The methods by which a password is told, the plainer one first.
+/// The methods that send a password, the simpler one first.
 const BY_PASSWORD: [&str; 2] = ["password", "keyboard-interactive"];
 
-/// The method by which a key is shown.
+/// The method that uses a key.
 const BY_KEY: [&str; 1] = ["publickey"];
 
-/// Logs `user` in. Keys are looked at before anything is sent to the server.
+/// Logs `user` in. Keys are parsed before anything is sent to the server.
 pub(super) fn log_in(
     link: &Link,
     user: &str,
@@ -84,14 +84,14 @@ pub(super) fn log_in(
     Ok(())
 }
 
-/// A credential, or a part of one, ready to be shown.
+/// A credential, or a part of one, ready to be sent.
 enum Proof<'a> {
     Password(&'a Secret<String>),
     Key(Opened, Option<&'a Secret<String>>),
     Agent(&'a Path),
 }
 
-/// What an error calls each kind of proof.
+/// The names of the proofs in error messages.
 const PASSWORD: &str = "password";
 const KEY: &str = "key";
 const AGENT: &str = "key of the SSH agent";
@@ -142,13 +142,13 @@ fn offers(accepted: &str, method: &str) -> bool {
     accepted.split(',').any(|offered| offered == method)
 }
 
-/// What the server says to a proof.
+/// The server's answer to a proof.
 enum Answer {
     /// The user is in.
     LetIn,
-    /// It holds, and another one is wanted by one of these methods.
+    /// The proof is accepted, and another one is required by one of these methods.
     Taken { wanted: String },
-    /// It does not hold.
+    /// The proof is refused.
     Refused,
 }
 
@@ -230,8 +230,8 @@ impl Login<'_> {
         }
     }
 
-    /// OpenSSH tells which signatures it knows, not which of them it takes: what an RSA key signs is
-    /// tried in both ways.
+    /// OpenSSH lists the signature algorithms it knows, not those it accepts, so an RSA key tries
+    /// both.
     fn prefer_other_rsa(&self) -> Result<(), Cause> {
         let session = &self.link.session;
         session
@@ -287,7 +287,7 @@ impl Login<'_> {
             return Err(unusable("it holds no key"));
         }
         let is_rsa = |key: &&PublicKey| key.blob().get(4..).is_some_and(|it| it.starts_with(RSA));
-        // Servers bear few tries: each key has its first before one has its second.
+        // Servers allow few attempts: every key has its first attempt before any has its second.
         let again = identities.iter().filter(is_rsa);
         for (turn, identity) in identities.iter().chain(again).enumerate() {
             if turn == identities.len() {
@@ -301,7 +301,7 @@ impl Login<'_> {
                 Ok(answer) => return Ok(answer),
                 // The agent does not sign with it.
                 Err(fault @ Fault::Failed { .. }) if !fault.is_lost() => {}
-                // Servers hang up after some keys that they do not know.
+                // Servers close after some unknown keys.
                 Err(fault) if fault.is_lost() => break,
                 Err(fault) => return Err(self.failed(fault)),
             }
@@ -309,7 +309,7 @@ impl Login<'_> {
         Ok(Answer::Refused)
     }
 
-    /// The agent did not answer while somebody waited.
+    /// The cause if the agent did not answer in time.
     fn late(&self) -> Cause {
         match self.patience.cancel.is_some_and(Cancel::is_cancelled) {
             true => Cause::Cancelled { killed: true },
@@ -317,7 +317,7 @@ impl Login<'_> {
         }
     }
 
-    /// Asks by trying to log in with no credential at all, as RFC 4252 section 5.2 has it.
+    /// Asks by a login without any credential, as in RFC 4252 section 5.2.
     fn accepted_methods(&self) -> Result<String, Cause> {
         self.link
             .drive(self.patience, || {
@@ -326,8 +326,8 @@ impl Login<'_> {
             .map_err(|fault| self.failed(fault))
     }
 
-    /// libssh2 tells no proof that was taken from one that was refused; but where one was taken, the
-    /// server accepts other methods than before.
+    /// libssh2 does not distinguish an accepted proof from a refused one; but after an accepted one
+    /// the server offers other methods than before.
     fn taken_or_refused(&self, accepted: &str) -> Answer {
         match self.accepted_methods() {
             Ok(wanted) if wanted != accepted && !wanted.is_empty() => Answer::Taken { wanted },
@@ -376,7 +376,7 @@ fn unusable(reason: &(impl ToString + ?Sized)) -> Cause {
     }
 }
 
-/// Answers the first hidden question with the password and no other: a second one is about
+/// Answers the first hidden question with the password and no other: a second one asks for
 /// something else, such as a code.
 struct Answers<'a> {
     password: Option<&'a Secret<String>>,

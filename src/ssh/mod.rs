@@ -1,13 +1,13 @@
 //! The SSH wrapper: connections, host keys, credentials, exec, transfer.
 //!
 //! One [`Connection`] is one TCP connection with one login. It blocks, belongs to one thread at a
-//! time, and does one thing at a time: a server that hangs costs the thread that waits for it and
-//! nothing else. Callers run it on their bounded pool of blocking threads.
+//! time, and does one thing at a time: a server that hangs blocks only the thread that waits for
+//! it. Callers run it on their bounded pool of blocking threads.
 //!
 //! libssh2 itself is driven without blocking (see `link`), because its own time-outs count whole
 //! seconds of one call, are off by default, and cannot be cancelled.
 //!
-//! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. No secret is in it.
+//! Every error is an [`SshError`]: the address, and a [`Cause`] to match on. It holds no secret.
 
 mod agent_relay;
 mod cipher;
@@ -59,36 +59,35 @@ pub use script::quote;
 pub use sftp::{Files, Kind, RemoteFile};
 pub use sftp_content::NewRemoteFile;
 
-/// Where to connect, as whom, and which host key is expected there.
+/// The address, login and host key of a server.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// A name or an address, without port.
     pub host: String,
-    /// The TCP port, mostly 22.
+    /// The TCP port, usually 22.
     pub port: u16,
     /// The login name.
     pub user: String,
-    /// What proves that we may log in.
+    /// The credential.
     pub credential: Credential,
-    /// The key that a person has accepted for this server: [`HostKey::pin`], or a bare
-    /// `SHA256:…` fingerprint. `None`: nobody has, and [`Connection::open`] refuses.
+    /// The accepted host key: [`HostKey::pin`], or a bare `SHA256:…` fingerprint. `None`: no key
+    /// was accepted yet, and [`Connection::open`] refuses.
     pub host_key: Option<String>,
-    /// The jump server that it is reached through, which may have one of its own. Names are looked
-    /// up where the last jump server is.
+    /// The jump server on the way, which may have a jump server of its own. Names are resolved by
+    /// the last jump server.
     pub via: Option<Box<Target>>,
-    /// What carries the connection, where there is no jump server.
+    /// The proxy on the way, if there is no jump server.
     pub proxy: Option<Proxy>,
 }
 
-/// How long to wait for a server.
+/// Time-outs for a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection to stand: name lookup, TCP, handshake and login together. Each jump server on
-    /// the way has this time too.
+    /// The time to connect: name lookup, TCP, handshake and login together. Each jump server on the
+    /// way has this time too.
     pub connect: Duration,
-    /// For a server that gives no sign of life while something is under way. A command may be
-    /// silent for longer: the server is asked for a sign of life meanwhile, and given up after this
-    /// time but not before 9 s.
+    /// The time without a sign of life during an operation. A command may be silent for longer: the
+    /// server is then asked for a sign of life, and given up after this time, but not before 9 s.
     pub idle: Duration,
 }
 
@@ -102,7 +101,7 @@ impl Default for Timeouts {
     }
 }
 
-/// A flag that asks what is under way to stop. Clones share it; once set it stays set.
+/// A flag that stops an operation. Clones share it; once set it stays set.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<Flag>);
 
@@ -112,7 +111,7 @@ struct Flag {
     above: Option<Cancel>,
 }
 
-/// Sets its flag when it is dropped: with the request that it belongs to.
+/// Sets its flag when it is dropped, with the request that it belongs to.
 #[derive(Debug, Default)]
 pub struct CancelOnDrop(pub Cancel);
 
@@ -128,7 +127,7 @@ impl Cancel {
         Self::default()
     }
 
-    /// A flag for a part of what this one is for: it counts as set when this one is.
+    /// A flag for a part of this one's operation: it counts as set when this one is.
     pub fn part(&self) -> Self {
         Self(Arc::new(Flag {
             set: AtomicBool::new(false),
@@ -136,12 +135,12 @@ impl Cancel {
         }))
     }
 
-    /// Sets the flag; what it was given to stops within 2 s.
+    /// Sets the flag; the operation stops within 2 s.
     pub fn cancel(&self) {
         self.0.set.store(true, Ordering::Release);
     }
 
-    /// Whether the flag is set.
+    /// True if the flag is set.
     pub fn is_cancelled(&self) -> bool {
         let above = self.0.above.as_ref();
         self.0.set.load(Ordering::Acquire) || above.is_some_and(Self::is_cancelled)

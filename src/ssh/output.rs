@@ -1,4 +1,4 @@
-//! One of a command's streams on its way to whoever listens: the login's words apart from the command's.
+//! One output stream of a command: separates the login's output from the command's.
 
 use std::io::{self, Write};
 use std::mem;
@@ -7,13 +7,13 @@ use super::command::Stream;
 use super::lines::Lines;
 use super::script::{Listener, Mark, Origin};
 
-/// How much of what a login prints is passed on, in bytes: one that never ends must not fill a log.
+/// The most bytes of a login's output that are passed on: endless output must not fill a log.
 const LOGIN_TEXT: usize = 16 << 10;
 
-/// How much of it an error repeats, in characters.
+/// The most characters of it that an error repeats.
 const LAST_WORDS: usize = 300;
 
-/// Takes a command's lines.
+/// Receives a command's lines.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(Stream, &str);
 
 /// One stream.
@@ -38,7 +38,7 @@ impl Output {
         }
     }
 
-    /// Takes bytes in. What the command prints goes to `sink` as it is, if there is one.
+    /// Processes bytes. The command's output goes to `sink` unchanged, if there is one.
     ///
     /// # Errors
     /// Those of the sink.
@@ -72,7 +72,7 @@ impl Output {
         taken
     }
 
-    /// Passes on what was held back at the stream's end.
+    /// Passes on the held-back bytes at the stream's end.
     pub(super) fn finish(&mut self, sink: Option<&mut (dyn Write + '_)>, tell: Tell<'_>) {
         let mut rest = Vec::new();
         self.listener
@@ -86,7 +86,7 @@ impl Output {
                         .feed(&bytes, &mut |line| heard.push(line.to_owned()));
                     heard.iter().for_each(|line| self.hear_login(line, tell));
                 }
-                // All that matters came before the command's end.
+                // All significant output came before the command's end.
                 (Origin::Command, Some(sink)) => drop(sink.write_all(&bytes)),
                 (Origin::Command, None) => {
                     let stream = self.stream;
@@ -99,7 +99,7 @@ impl Output {
         self.lines.finish(&mut |line| tell(stream, line));
     }
 
-    /// The end of what the login printed, in one line.
+    /// The end of the login's output, in one line.
     pub(super) fn last_words(&self) -> String {
         let skipped = self.last_words.chars().count().saturating_sub(LAST_WORDS);
         self.last_words.chars().skip(skipped).collect()
@@ -129,7 +129,7 @@ impl Output {
     }
 }
 
-/// `line` without control characters and the sequences that steer a terminal (ECMA-48 section 5.4, and
+/// `line` without control characters and terminal control sequences (ECMA-48 section 5.4, and
 /// xterm's operating system commands: titles).
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());

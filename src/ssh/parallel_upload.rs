@@ -1,9 +1,9 @@
-//! One large file to a server over several connections at once. One connection is one lock and so one
-//! core here, one process there, and one window of bytes under way.
+//! Uploads one large file over several connections at once. One connection has one lock and so uses
+//! one core here, one process there, and one window of bytes in flight.
 //!
-//! Each connection writes shares of the same new file. The first is the caller's: it makes the file, waits
-//! for the others and seals it. The extra ones take part from the moment they are connected, and the upload
-//! goes on without them where the server or the pool has none, or when they are lost.
+//! Each connection writes shares of the same new file. The first is the caller's: it creates the
+//! file, waits for the others and finishes it. The extra ones take part once they are connected,
+//! and the upload goes on without them if the server or the pool has none, or when they are lost.
 
 mod shares;
 #[cfg(test)]
@@ -27,10 +27,10 @@ use super::link::{Fault, SLICE};
 use super::sftp::Files;
 use super::sftp_content::{Halt, NewRemoteFile, Source};
 
-/// From this length on, in bytes, a file is worth another login.
+/// The length in bytes from which a file is worth another login.
 pub(super) const LARGE: u64 = 32 << 20;
 
-/// Beyond this time for an answer the windows are the bound, not the cores.
+/// The answer time beyond which the windows are the bottleneck, not the cores.
 const NEAR: Duration = Duration::from_millis(5);
 
 /// The fewest and the most connections of one upload.
@@ -46,7 +46,7 @@ struct Upload<'a> {
     unreadable: Unreadable<'a>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Ends the extra connections' work.
+    /// Stops the extra connections.
     halt: Cancel,
 }
 
@@ -58,8 +58,8 @@ struct State {
 }
 
 impl Files<'_> {
-    /// [`write`](Self::write) for a file of this machine of `length` bytes, which others may lengthen
-    /// meanwhile but not shorten. The memory needed does not depend on its length.
+    /// [`write`](Self::write) for a local file of `length` bytes. Other processes may lengthen it
+    /// meanwhile but not shorten it. The memory needed does not depend on its length.
     ///
     /// # Errors
     /// Those of [`write`](Self::write).
@@ -127,7 +127,8 @@ impl Upload<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries shares on the first connection, until all has arrived; takes over what others have lost.
+    /// Carries shares on the first connection until everything has arrived; takes over shares that
+    /// others lost.
     fn carry_all(
         &self,
         files: &Files<'_>,
@@ -158,7 +159,7 @@ impl Upload<'_> {
         let open = |sftp: &ssh2::Sftp| {
             Ok(sftp.open_mode(self.path, OpenFlags::WRITE, 0o600, OpenType::File)?)
         };
-        // Behind one address there may be several machines, and the file is on one of them.
+        // One address may belong to several machines, and only one of them has the file.
         let Ok(mut place) = files.at(self.path, open) else {
             return;
         };
@@ -167,7 +168,8 @@ impl Upload<'_> {
             .and_then(|()| files.drive(|_| Ok(place.close()?)).map_err(Halt::There));
         match carried {
             Ok(()) => {}
-            // The server has let go of it as well: nothing more of it can arrive after the others'.
+            // The server has dropped the connection as well, so no late data can overwrite that of
+            // others.
             Err(Halt::There(fault)) if fault.is_lost() => connection.mark_broken(),
             Err(halt) => {
                 connection.mark_broken();
@@ -214,7 +216,7 @@ impl Upload<'_> {
     }
 }
 
-/// The share that a connection carries. Its drop gives back what has not arrived.
+/// The share that a connection carries. Dropping it gives back the part that has not arrived.
 struct Share<'a> {
     upload: &'a Upload<'a>,
     heed: &'a mut dyn FnMut(),

@@ -1,10 +1,10 @@
-//! A bounded pool of connections, which releases share.
+//! A bounded pool of connections, shared by releases.
 //!
-//! A lease belongs to one thread and returns its connection when it is dropped, unless that is broken.
-//! Idle connections are probed now and then, and closed after a time. Only so many are opened at once at
-//! one sshd, which drops connections that are not logged in yet when it has too many (`MaxStartups`); a
-//! dropped one is opened again after a random pause. A host that hangs costs those who wait for it and
-//! nobody else.
+//! A lease belongs to one thread and returns its connection when it is dropped, unless that is
+//! broken. Idle connections are probed regularly, and closed after a time. The number being opened
+//! at once at one sshd is limited, since sshd drops connections that are not logged in yet when it
+//! has too many (`MaxStartups`); a dropped one is opened again after a random pause. A host that
+//! hangs delays only the callers that wait for it.
 
 mod extra_connections;
 mod slots;
@@ -109,7 +109,7 @@ impl Pool {
         let inner = Arc::downgrade(&pool.0);
         let tick = (options.idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(5));
         let maintainer = thread::Builder::new().name("ssh-pool".to_owned());
-        // Without the thread every reuse probes, and the bounds hold.
+        // Without the thread every reuse probes, and the limits still hold.
         if let Err(error) = maintainer.spawn(move || maintain(&inner, &ended, tick)) {
             tracing::warn!(%error, "idle connections are not maintained");
         }
@@ -132,7 +132,7 @@ impl Pool {
         self.acquire(&request, target, timeouts, wait, Slots::acquire)
     }
 
-    /// Opens a connection to `target` even where one is idle: a test of the login.
+    /// Opens a connection to `target` even if one is idle, to test the login.
     ///
     /// # Errors
     /// Those of [`lease`](Self::lease).
@@ -246,7 +246,7 @@ impl Pool {
                     opening.outcome = OpenOutcome::TurnedAway;
                 }
                 if error.cause.is_denial() {
-                    // The server has become another one: what was opened before ends with the old one.
+                    // The server's identity changed: earlier connections belong to the old server.
                     let stale = self.0.lock().take_idle(request.key);
                     drop(stale);
                 }
@@ -285,11 +285,11 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// A connection of the pool; the drop returns it, or closes it where it is broken.
+/// A connection of the pool; dropping it returns the connection, or closes a broken one.
 pub struct Leased {
     pool: Pool,
     key: Key,
-    /// Always there until the drop.
+    /// Present until the drop.
     connection: Option<Connection>,
 }
 
@@ -321,7 +321,7 @@ impl Drop for Leased {
             Some(connection) if is_fit(&connection) => (Some(connection), None),
             connection => (None, connection),
         };
-        // Closing takes a moment, and the slot is free after that, not before.
+        // Closing takes a moment, and the slot is free only after that.
         drop(unfit);
         self.pool.0.lock().release(self.key, fit, Instant::now());
         self.pool.0.changed.notify_all();
@@ -363,8 +363,8 @@ fn sleep_unless(pause: Duration, cancel: &Cancel) {
     }
 }
 
-/// The request for a connection to `target`. Its key is a digest of everything that makes a connection
-/// unfit for another user, and shows none of it.
+/// The request for a connection to `target`. Its key is a digest of everything that makes a
+/// connection unfit for another user, and reveals none of it.
 fn request(target: &Target) -> Request {
     let mut digest = Sha256::new();
     let mut addresses = Vec::new();
@@ -395,7 +395,7 @@ fn request(target: &Target) -> Request {
     }
 }
 
-/// Three parts of each single proof.
+/// Three parts for each single credential.
 fn parts(credential: &Credential) -> Vec<&[u8]> {
     match credential {
         Credential::Password(password) => vec![b"password", password.expose().as_bytes(), b""],

@@ -1,6 +1,5 @@
-//! Private keys, opened before anything depends on them: what libssh2 says of one that it cannot
-//! use is the same for a damaged key, an unknown kind and a wrong passphrase, and comes only at a
-//! login.
+//! Private keys, checked before they are needed: libssh2's error for an unusable key is the same
+//! for a damaged key, an unknown type and a wrong passphrase, and comes only at a login.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -16,23 +15,23 @@ use ssh_key::{Algorithm, Kdf};
 use super::error::Cause;
 use crate::secret::Secret;
 
-/// The longest key text that is looked at, in bytes.
+/// The longest key text that is parsed, in bytes.
 pub(super) const LONGEST: usize = 64 * 1024;
 
-/// More rounds of its key derivation than any sane key has; each costs a few milliseconds.
+/// The most rounds of a key's derivation; no sane key has more, and each costs a few milliseconds.
 const MOST_ROUNDS: u32 = 2_000;
 
-/// A private key as libssh2 takes it, looked at but not opened with its passphrase.
+/// A private key as libssh2 takes it, parsed but not decrypted.
 pub(super) struct Opened {
     /// The text: plain line ends, one at its end.
     pub(super) text: Secret<String>,
-    /// Whether its passphrase is needed.
+    /// True if its passphrase is needed.
     pub(super) encrypted: bool,
-    /// Whether it may be an RSA key, which can sign in more than one way.
+    /// True if it may be an RSA key, which can sign in more than one way.
     pub(super) may_be_rsa: bool,
 }
 
-/// Whether `key` is a private key that a server can be reached with and `passphrase` opens it.
+/// Checks that `key` is a usable private key and that `passphrase` decrypts it.
 ///
 /// # Errors
 /// [`Cause::PassphraseMissing`], [`Cause::PassphraseWrong`], or [`Cause::KeyNotUnderstood`] with
@@ -56,8 +55,8 @@ pub fn check_key(key: &Secret<String>, passphrase: Option<&Secret<String>>) -> R
     }
 }
 
-/// [`check_key`] for a login: deriving a key from a passphrase takes as long as the rest of the
-/// login, and libssh2 does it anyway.
+/// [`check_key`] for a login, without decrypting the key: deriving the key from a passphrase takes
+/// as long as the rest of the login, and libssh2 does it anyway.
 pub(super) fn look_at(
     key: &Secret<String>,
     passphrase: Option<&Secret<String>>,
@@ -88,8 +87,8 @@ fn normal(key: &Secret<String>) -> String {
     normal_key(key.expose())
 }
 
-/// The text of a key as its readers want it: plain line ends, one at its end, and nothing of what an
-/// editor, a clipboard or a web form puts around lines (a byte order mark, spaces, tabs).
+/// The text of a key in normal form: plain line ends, one at its end, and without the characters
+/// that an editor, a clipboard or a web form puts around lines (a byte order mark, spaces, tabs).
 pub fn normal_key(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let is_blank = |letter: char| letter.is_whitespace() || letter == '\u{feff}';
@@ -118,17 +117,20 @@ pub(super) fn read(path: &Path) -> Result<Secret<String>, Cause> {
     Ok(Secret::new(text))
 }
 
-/// The folders that key files of the platform's own may be in.
+/// The folders that may hold key files of the platform.
 #[derive(Debug, Clone, Default)]
 pub struct KeyFolders(Vec<PathBuf>);
 
 impl KeyFolders {
-    /// Below these absolute folders; none: no key file at all.
+    /// These absolute folders and those below them; if empty, no key file is allowed.
     pub fn new(folders: Vec<PathBuf>) -> Self {
         Self(folders)
     }
 
-    /// The file that `path` leads to, symlinks followed, if it is below one of the folders.
+    /// The file that `path` leads to, symlinks resolved, if it is below one of the folders.
+    ///
+    /// # Errors
+    /// [`Cause::KeyFolder`] if it is not, and [`Cause::KeyUnreadable`].
     pub fn find(&self, path: &Path) -> Result<PathBuf, Cause> {
         let plain = path
             .components()
@@ -136,7 +138,7 @@ impl KeyFolders {
         let refused = || Cause::KeyFolder {
             path: path.to_owned(),
         };
-        // A path that is not allowed is not looked at either: whether it exists is not told.
+        // A path that is not allowed is not opened either, so that its existence is not revealed.
         if !plain || !self.0.iter().any(|folder| path.starts_with(folder)) {
             return Err(refused());
         }
@@ -157,7 +159,10 @@ impl KeyFolders {
     }
 }
 
-/// Whether the key file at `path`, which the folders allow, is one that `passphrase` opens.
+/// Checks that the key file at `path` is allowed by the folders and that `passphrase` decrypts it.
+///
+/// # Errors
+/// Those of [`KeyFolders::find`] and [`check_key`].
 pub fn check_key_file(
     folders: &KeyFolders,
     path: &Path,
@@ -177,7 +182,8 @@ fn unusable(label: &str) -> Cause {
     not_understood(&format!("keys of the kind {label} cannot be used"))
 }
 
-/// What the key's `BEGIN` line calls it; refuses what is no private key with words that help.
+/// The name of the key in its `BEGIN` line; refuses a text that is no private key, with a helpful
+/// reason.
 fn label(text: &str) -> Result<&str, Cause> {
     if text.len() > LONGEST {
         return Err(not_understood("it is longer than any key"));
@@ -208,7 +214,7 @@ fn label(text: &str) -> Result<&str, Cause> {
     }
 }
 
-/// A key in OpenSSH's own format (its `PROTOCOL.key`), of a kind that can be used.
+/// A key in OpenSSH's own format (its `PROTOCOL.key`), of a usable type.
 fn openssh(text: &str) -> Result<ssh_key::PrivateKey, Cause> {
     let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
     let key = STANDARD
@@ -233,14 +239,14 @@ fn is_encrypted_pem(text: &str, label: &str) -> bool {
     label == "ENCRYPTED PRIVATE KEY" || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// PEM and PKCS #8.
+/// Checks a key in PEM or PKCS #8 format.
 fn open_pem(text: &str, label: &str, passphrase: Option<&str>) -> Result<(), Cause> {
     let encrypted = is_encrypted_pem(text, label);
     let passphrase = match encrypted {
         true => passphrase.ok_or(Cause::PassphraseMissing)?,
         false => "",
     };
-    // With a passphrase given, OpenSSL never asks the terminal for one.
+    // With a passphrase given, OpenSSL never asks for one on the terminal.
     let key = PKey::private_key_from_pem_passphrase(text.as_bytes(), passphrase.as_bytes())
         .map_err(|_| match encrypted {
             true => Cause::PassphraseWrong,
@@ -298,7 +304,7 @@ mod tests {
         assert!(reason(&of("DSA PRIVATE KEY")).contains("DSA"));
     }
 
-    /// Each kind of key in each of the formats that people have them in.
+    /// Each type of key in each of the common formats.
     fn keys(folder: &Path, passphrase: &str) -> Vec<(String, PathBuf)> {
         let mut keys = Vec::new();
         for kind in ["ed25519", "rsa", "ecdsa"] {

@@ -1,5 +1,6 @@
-//! Proxies on the way to a server's sshd: SOCKS 5 (RFC 1928, RFC 1929), HTTP CONNECT (RFC 9110 section
-//! 9.3.6), and a command whose input and output are the connection, as ssh(1) has its `ProxyCommand`.
+//! Proxies on the way to a server's sshd: SOCKS 5 (RFC 1928, RFC 1929), HTTP CONNECT (RFC 9110
+//! section 9.3.6), and a command whose input and output are the connection, like ssh(1)'s
+//! `ProxyCommand`.
 
 use std::fmt;
 use std::net::TcpStream;
@@ -24,7 +25,7 @@ use talk::Talk;
 /// The longest user name and password of a proxy, in bytes (RFC 1929 section 2).
 const LONGEST_LOGIN: usize = 255;
 
-/// What a server's sshd is reached by, instead of a connection of our own.
+/// The means of reaching a server's sshd, instead of a direct connection.
 #[derive(Clone, Debug)]
 pub enum Proxy {
     /// A proxy server.
@@ -33,14 +34,14 @@ pub enum Proxy {
     Command(ProxyCommand),
 }
 
-/// Which proxies there are.
+/// The protocol of a proxy server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
-    /// SOCKS 5; names are looked up here.
+    /// SOCKS 5; names are resolved here.
     Socks5,
-    /// SOCKS 5; names are looked up by the proxy.
+    /// SOCKS 5; names are resolved by the proxy.
     Socks5h,
-    /// HTTP CONNECT; names are looked up by the proxy.
+    /// HTTP CONNECT; names are resolved by the proxy.
     Http,
 }
 
@@ -57,7 +58,7 @@ impl Scheme {
     }
 }
 
-/// A proxy server and who we are there.
+/// A proxy server and the login for it.
 #[derive(Clone, Debug)]
 pub struct ProxyServer {
     scheme: Scheme,
@@ -67,18 +68,18 @@ pub struct ProxyServer {
     password: Option<Secret<String>>,
 }
 
-/// The text is no proxy's address.
+/// The text is not a proxy's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a proxy is socks5://, socks5h:// or http:// with [user:password@]host[:port]")]
 pub struct BadProxy;
 
 impl ProxyServer {
-    /// Reads `scheme://[user[:password]@]host[:port]`; user and password are percent-decoded.
+    /// Parses `scheme://[user[:password]@]host[:port]`; user and password are percent-decoded.
     ///
     /// # Errors
-    /// [`BadProxy`] for other schemes, for a path or query, and for a login that no proxy takes.
+    /// [`BadProxy`] for other schemes, for a path or query, and for a login that no proxy accepts.
     pub fn parse(text: &str) -> Result<Self, BadProxy> {
-        // The parser would leave some of these out.
+        // The parser would drop some of these.
         if text
             .chars()
             .any(|letter| letter.is_control() || letter.is_whitespace())
@@ -101,7 +102,7 @@ impl ProxyServer {
         }
         let user = decoded(url.username())?;
         let password = match url.password() {
-            // The parser takes an empty one for none.
+            // The parser treats an empty one as none.
             None if has_empty_password(text) => Some(String::new()),
             password => password.map(decoded).transpose()?,
         };
@@ -123,7 +124,7 @@ impl ProxyServer {
         })
     }
 
-    /// The address without the password, to be shown and kept; [`parse`](Self::parse) reads it.
+    /// The address without the password, to be shown and stored; [`parse`](Self::parse) reads it.
     pub fn address(&self) -> String {
         let encoded = |user: &String| {
             let user: String = url::form_urlencoded::byte_serialize(user.as_bytes()).collect();
@@ -133,7 +134,7 @@ impl ProxyServer {
         format!("{}://{user}{}", self.scheme.name(), self.place())
     }
 
-    /// The password; an empty one says that there is none, where one was before.
+    /// The password; an empty one means that none is set, where one was before.
     pub fn password(&self) -> Option<&Secret<String>> {
         self.password.as_ref()
     }
@@ -150,14 +151,14 @@ impl ProxyServer {
         super::SshError::address(&self.host, self.port)
     }
 
-    /// The user's name and password, as the proxy is told them.
+    /// The user's name and password, as sent to the proxy.
     fn login(&self) -> Option<(&str, &str)> {
         let user = self.user.as_deref()?;
         let password = self.password.as_ref();
         Some((user, password.map_or("", |password| password.expose())))
     }
 
-    /// A connection to `host` and `port` by way of this proxy.
+    /// A connection to `host` and `port` through this proxy.
     pub(super) fn reach(
         &self,
         (host, port): (&str, u16),
@@ -190,7 +191,7 @@ impl ProxyServer {
             .map_err(|fault| self.failed(fault))
     }
 
-    /// A fault on the way to the proxy is the proxy's.
+    /// Attributes a fault on the way to the proxy to the proxy.
     fn blamed(&self, cause: Cause, after: Duration) -> Cause {
         let fault = match cause {
             Cause::Unresolved { reason } => ProxyFault::Unresolved { reason },
@@ -220,7 +221,7 @@ impl ProxyServer {
         }
     }
 
-    /// Whatever makes a connection by it unfit for another use.
+    /// Everything that makes a connection through it unfit for another use.
     fn parts(&self) -> Vec<Vec<u8>> {
         let password = self
             .password
@@ -235,7 +236,7 @@ impl ProxyServer {
 }
 
 impl Proxy {
-    /// Whatever makes a connection by it unfit for another use, as parts of a key.
+    /// Everything that makes a connection through it unfit for another use, as parts of a key.
     pub(super) fn parts(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Server(server) => server.parts(),
@@ -250,7 +251,7 @@ fn has_empty_password(text: &str) -> bool {
 }
 
 fn decoded(text: &str) -> Result<String, BadProxy> {
-    // A plus is itself here, unlike in a form.
+    // A plus is literal here, unlike in a form.
     let pair = format!("x={}", text.replace('+', "%2B"));
     let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
     let decoded = decoded.map_or(String::new(), |(_, value)| value.into_owned());
@@ -261,51 +262,51 @@ fn decoded(text: &str) -> Result<String, BadProxy> {
     is_sound.then_some(decoded).ok_or(BadProxy)
 }
 
-/// Why a proxy did not give a connection.
+/// The reason a proxy provided no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyFault {
     /// Its name has no address.
     #[error("its name cannot be resolved: {reason}")]
     Unresolved {
-        /// What the resolver said.
+        /// The error of the resolver.
         reason: String,
     },
-    /// It takes no connection.
+    /// It accepts no connection.
     #[error("it cannot be reached: {reason}")]
     Unreachable {
-        /// What the system said, for each address.
+        /// The error of the system, for each address.
         reason: String,
     },
-    /// It hung up in the middle.
+    /// It closed the connection before its answer was complete.
     #[error("it hung up")]
     HungUp,
-    /// It answers in another language.
+    /// Its answer is of another protocol.
     #[error("what answers there is no such proxy")]
     Garbage,
-    /// It asks for a login, and none is given.
+    /// It requires a login, and none is given.
     #[error("it asks for a user and a password")]
     LoginNeeded,
-    /// It does not take the login.
+    /// It refuses the login.
     #[error("it refused the user or the password")]
     LoginRefused,
     /// It opens no connection to the server.
     #[error("it opens no connection to the server: {reason}")]
     Refused {
-        /// What it said.
+        /// Its message.
         reason: String,
     },
     /// The command could not be started.
     #[error("the command could not be started: {reason}")]
     Start {
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
     /// The command ended.
     #[error("the command ended with {ended}: {said}")]
     Ended {
-        /// How.
+        /// The command's exit.
         ended: Exit,
-        /// The last that it said on its standard error.
+        /// The last line of its standard error.
         said: String,
     },
 }

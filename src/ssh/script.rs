@@ -1,25 +1,28 @@
-//! The text that goes to the server's shell, and what that text tells back.
+//! The text sent to the server's shell, and the parsing of the lines that it prints.
 //!
-//! The exec request is one word, [`REQUEST`]: it means the same to every login shell, be it csh, fish
-//! or a restricted one. That `sh` reads a program from its standard input, as one line that is made so
-//! that no end of it does anything by itself: a login that reads from the standard input may take the
-//! beginning away, and then nothing runs. The empty lines before it are for logins that read a line.
+//! The exec request is one word, [`REQUEST`]: it means the same to every login shell, including
+//! csh, fish and restricted ones. That `sh` reads a program from its standard input. The program is
+//! one line, made so that no suffix of it does anything by itself: a login that reads from the
+//! standard input may consume its start, and then nothing runs. The empty lines before it are for
+//! logins that read a line.
 //!
-//! The program wraps the command, because SSH alone does not tell enough. It makes sure that the
-//! command has a process group of its own, tells its number (so that the whole group can be killed),
-//! and tells the exit status (libssh2 cannot tell status 0 from none yet, and a daemon that keeps the
-//! command's output open delays the end of the channel for ever). Both are lines on the command's own
-//! output that begin with a random mark, as a line on its standard error does: what comes before them
-//! is the login's. The mark's halves travel apart, so that a login that prints what it reads, or a shell
-//! that prints what it runs, does not print it by chance.
+//! The program wraps the command, because SSH alone reports too little. It ensures that the command
+//! has a process group of its own, reports its number (so that the whole group can be killed), and
+//! reports the exit status (libssh2 cannot distinguish status 0 from none yet, and a daemon that
+//! keeps the command's output open delays the end of the channel forever). Both are lines on the
+//! command's own output that begin with a random mark, as does a line on its standard error: the
+//! bytes before them are the login's. The two halves of the mark are sent separately, so that a
+//! login that echoes its input, or a shell that prints the commands it runs, does not print it by
+//! chance.
 
-/// The request that starts a program: what sshd gives to the account's login shell.
+/// The request that starts a program, as sshd passes it to the account's login shell.
 pub(super) const REQUEST: &str = "sh";
 
-/// The lines for logins that read some: to them somebody only ever presses Enter.
+/// The number of empty lines for logins that read some: they only ever see Enter pressed.
 const PADDING: usize = 16;
 
-/// The longest text that is handed to a program as an argument, in bytes: Linux takes 128 KiB in one.
+/// The longest text that is passed to a program as an argument, in bytes: Linux allows 128 KiB in
+/// one.
 const ARGUMENT: usize = 100 << 10;
 
 /// Quotes `text` for a POSIX shell: whatever it contains, the shell sees one word.
@@ -27,19 +30,19 @@ pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Begin: the mark, `g` (a process group) or `p` (only a process), its number. `$1` is this text, `$2`
-/// and `$3` the mark's halves, `$4` the command, `$5` the letter.
+/// Begin: the mark, `g` (a process group) or `p` (only a process), its number. `$1` is this text,
+/// `$2` and `$3` the mark's halves, `$4` the command, `$5` the letter.
 const BEGIN: &str =
     r#"printf '%s%s %s %s\n' "$2" "$3" "$5" "$$"; printf '%s%s err\n' "$2" "$3" >&2; "#;
 
 /// End: the mark, `exit` and the status.
 const END: &str = r#"; set -- "$2" "$3" "$?"; printf '%s%s exit %s\n' "$@"; exit "$3""#;
 
-/// The command as a process of its own, or in a part of the shell that is there.
+/// The command in a process of its own, or in a subshell of the existing shell.
 const RUN: [&str; 2] = [r#"sh -c "$4""#, r#"(eval "$4")"#];
 
-/// OpenSSH starts every command as the leader of a group; elsewhere, and below a login shell that stays,
-/// `setsid` makes it one.
+/// OpenSSH starts every command as the leader of a group; elsewhere, and below a login shell that
+/// does not exec, `setsid` makes it one.
 const START: &str = r#"if kill -0 "-$$" 2>/dev/null; then eval "$1"; elif command -v setsid >/dev/null 2>&1; then exec setsid sh -c "$1" sh "$@"; fi; "#;
 
 /// The same for a text that is too long for `setsid`'s arguments.
@@ -61,8 +64,8 @@ impl Mark {
         self.0.concat()
     }
 
-    /// The input of the [`REQUEST`], which makes it run `command`: as a process of its own, where
-    /// `own_process` says so and its length allows it.
+    /// The input of the [`REQUEST`], which makes it run `command`: in a process of its own, if
+    /// `own_process` is set and its length allows it.
     pub(super) fn wrap(&self, command: &str, own_process: bool) -> Vec<u8> {
         let is_long = command.len() > ARGUMENT;
         let run = RUN[usize::from(is_long || !own_process)];
@@ -78,8 +81,9 @@ impl Mark {
     }
 }
 
-/// Writes `text` as `printf %b` reads it, without what could end the quotes that it stands in, a command
-/// or a line. Its last byte is none that `printf` or a shell might take for the beginning of something.
+/// Writes `text` for `printf %b`, without characters that could end the surrounding quotes, a
+/// command or a line. Its last byte is none that `printf` or a shell might take for the start of a
+/// sequence.
 fn encode(text: &str, line: &mut String) {
     for byte in text.bytes() {
         match byte {
@@ -93,7 +97,7 @@ fn encode(text: &str, line: &mut String) {
     }
 }
 
-/// Whom a signal reaches.
+/// The target of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Victim {
     Group(u32),
@@ -101,9 +105,10 @@ pub(super) enum Victim {
 }
 
 impl Victim {
-    /// TERM, at most 3 s of patience (also by a `sleep` that knows whole seconds alone), KILL. Ends
-    /// with status 0 if nobody is left, or got KILL. Where nobody reaps orphans (in a container, say),
-    /// the dead still seem to be there: `ps` tells them, if it is there itself.
+    /// TERM, at most 3 s of waiting (even with a `sleep` that only takes whole seconds), KILL.
+    /// Exits with status 0 if no process is left, or the rest got KILL. If orphans are not reaped (in a
+    /// container, say), dead processes still seem to exist: `ps` shows their state, if it is
+    /// installed.
     pub(super) fn kill_script(self) -> String {
         let (who, column, number) = match self {
             Self::Group(number) => (format!("-{number}"), "pgid", number),
@@ -121,7 +126,7 @@ impl Victim {
     }
 }
 
-/// Who printed something.
+/// The source of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The account's login, before the command began.
@@ -129,17 +134,17 @@ pub(super) enum Origin {
     Command,
 }
 
-/// Takes the wrapper's lines out of one of a command's streams.
+/// Removes the wrapper's lines from one of a command's streams.
 pub(super) struct Listener {
     mark: Vec<u8>,
     held: Vec<u8>,
-    /// Whether the wrapper has begun on this stream.
+    /// True if the wrapper has begun on this stream.
     pub(super) has_begun: bool,
-    /// Who is to be killed; known when the wrapper has begun.
+    /// The target of a kill; known when the wrapper has begun.
     pub(super) victim: Option<Victim>,
-    /// The command's exit status as its shell told it.
+    /// The command's exit status as its shell reported it.
     pub(super) status: Option<i32>,
-    /// Whether nothing more of the wrapper's is to come.
+    /// True if no more lines of the wrapper will come.
     is_over: bool,
 }
 
@@ -155,8 +160,8 @@ impl Listener {
         }
     }
 
-    /// Passes `bytes` on, without the wrapper's lines. What may be the beginning of a mark is held
-    /// back until more is known.
+    /// Passes `bytes` on, without the wrapper's lines. Bytes that may be the start of a mark are
+    /// held back until more arrive.
     pub(super) fn feed(&mut self, bytes: &[u8], pass: &mut dyn FnMut(Origin, &[u8])) {
         if self.is_over {
             return pass(Origin::Command, bytes);
@@ -181,7 +186,7 @@ impl Listener {
         self.held.drain(..ready);
     }
 
-    /// Passes on what was held back.
+    /// Passes on the bytes that were held back.
     pub(super) fn finish(&mut self, pass: &mut dyn FnMut(Origin, &[u8])) {
         pass(self.origin(), &self.held);
         self.held.clear();
@@ -223,7 +228,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     None
 }
 
-/// How many bytes at the end of `text` may be the beginning of `wanted`.
+/// The number of bytes at the end of `text` that may be the start of `wanted`.
 fn possible_start(text: &[u8], wanted: &[u8]) -> usize {
     (1..wanted.len().min(text.len() + 1))
         .rev()
@@ -238,7 +243,7 @@ mod tests {
     use std::io::Read as _;
     use std::process::{Command, Stdio};
 
-    /// The login's words, the command's, and what the wrapper told.
+    /// The login's output, the command's, and the values that the wrapper reported.
     fn hear(chunks: &[&str]) -> ([String; 2], Option<Victim>, Option<i32>) {
         let mut listener = Listener::new(&Mark(["mark".into(), "er".into()]));
         let mut passed = [Vec::new(), Vec::new()];
@@ -253,7 +258,7 @@ mod tests {
         (passed, listener.victim, listener.status)
     }
 
-    /// Feeds a shell that leads a group of its own; what it printed.
+    /// Feeds a shell that leads a group of its own; returns its output.
     fn run(shell: &[&str], input: &[u8]) -> String {
         let mut child = Command::new("setsid")
             .args(shell)
@@ -262,7 +267,7 @@ mod tests {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // A shell that has ended takes no more.
+        // A shell that has ended reads no more.
         let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input);
         String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
     }
@@ -316,7 +321,7 @@ mod tests {
         assert_eq!((passed[1].as_str(), status), ("ran\n", Some(0)));
     }
 
-    /// As a login does that reads from its standard input what was not meant for it.
+    /// Like a login that reads from its standard input bytes that were not meant for it.
     #[test]
     fn no_end_of_a_program_does_anything_by_itself() {
         let folder = tempfile::tempdir().unwrap();
@@ -339,7 +344,7 @@ mod tests {
         assert!(made.exists());
     }
 
-    /// As in a container, where nobody reaps what ended.
+    /// As in a container in which dead processes are not reaped.
     #[test]
     fn the_dead_are_not_waited_for() {
         for victim in [Victim::Group, Victim::Process] {
@@ -360,7 +365,7 @@ mod tests {
         }
     }
 
-    /// Where `sleep` knows whole seconds alone, those of a second's parts make one.
+    /// With a `sleep` that only takes whole seconds, the fractions of a second become one second.
     #[test]
     fn whole_seconds_are_no_more_patience() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A server's files by SFTP, one channel for as many of them as somebody works on.
+//! A server's files by SFTP, over one channel for all operations.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,13 +16,13 @@ const PERMISSION_DENIED: ErrorCode = ErrorCode::SFTP(3);
 const UNSUPPORTED: ErrorCode = ErrorCode::SFTP(8);
 const NO_SPACE: [ErrorCode; 2] = [ErrorCode::SFTP(14), ErrorCode::SFTP(15)];
 
-/// What libssh2 says at a folder's end.
+/// libssh2's error at a folder's end.
 const NO_MORE_FILES: ErrorCode = ErrorCode::Session(-16);
 
-/// What everybody may do with a folder that is made for others to read.
+/// The mode of a folder that others must be able to read.
 const READABLE: u32 = 0o755;
 
-/// What is at a path.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A folder.
@@ -35,16 +35,16 @@ pub enum Kind {
     Other,
 }
 
-/// Something on a server.
+/// A file, folder or link on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// What it is.
+    /// The type.
     pub kind: Kind,
     /// Its length in bytes.
     pub length: u64,
     /// Its permission bits.
     pub mode: u32,
-    /// When it was last changed, in seconds since 1970.
+    /// The modification time, in seconds since 1970.
     pub changed: u64,
 }
 
@@ -63,24 +63,27 @@ impl RemoteFile {
         }
     }
 
-    /// Whether it is a folder.
+    /// True for a folder.
     pub fn is_folder(&self) -> bool {
         self.kind == Kind::Folder
     }
 }
 
-/// The SFTP subsystem of one connection, closed with the drop: a server that allows one channel at a
-/// time runs no command meanwhile. Paths are relative to the login's home folder unless they begin
-/// with `/`. Everything ends within 2 s of the cancel that it was opened with.
+/// The SFTP subsystem of one connection, closed on drop: a server that allows one channel at a time
+/// runs no command meanwhile. Paths are relative to the login's home folder unless they begin with
+/// `/`. Every operation ends within 2 s of the cancel that it was opened with.
 pub struct Files<'a> {
     pub(super) connection: &'a Connection,
     pub(super) cancel: &'a Cancel,
-    /// None while another channel, where the server allows one alone, does what libssh2 cannot.
+    /// `None` while another channel does what libssh2 cannot, on a server that allows one channel.
     sftp: Option<Sftp>,
 }
 
 impl Connection {
-    /// Opens the server's files. [`Cause::Refused`] where there is no SFTP.
+    /// Opens the server's files.
+    ///
+    /// # Errors
+    /// [`Cause::Refused`] if the server has no SFTP, and those of the connection.
     pub fn files<'a>(&'a self, cancel: &'a Cancel) -> Result<Files<'a>, SshError> {
         let mut files = Files {
             connection: self,
@@ -98,7 +101,8 @@ impl Files<'_> {
         let opened = link.drive_opening(self.patience(), || Ok(link.session.sftp()?));
         self.sftp = Some(opened.map_err(|fault| {
             self.connection.failed(match fault {
-                // libssh2 also says so when only the channel was closed, not the connection.
+                // libssh2 also returns this code if only the channel was closed, not the
+                // connection.
                 Fault::Failed { ref reason, .. }
                     if !fault.is_lost() || reason.contains("SFTP subsystem") =>
                 {
@@ -113,7 +117,10 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// What is at `path` itself; none where there is nothing.
+    /// The entry at `path` itself; `None` if there is none.
+    ///
+    /// # Errors
+    /// A refusal by the server, and those of the connection.
     pub fn look(&self, path: &Path) -> Result<Option<RemoteFile>, SshError> {
         match self.drive(|sftp| Ok(sftp.lstat(path)?)) {
             Ok(found) => Ok(Some(RemoteFile::of(&found))),
@@ -122,14 +129,19 @@ impl Files<'_> {
         }
     }
 
-    /// What is at `path`, links followed.
+    /// The entry at `path`, links followed.
+    ///
+    /// # Errors
+    /// A path that does not exist, a refusal by the server, and those of the connection.
     pub fn follow(&self, path: &Path) -> Result<RemoteFile, SshError> {
         let found = self.at(path, |sftp| Ok(sftp.stat(path)?))?;
         Ok(RemoteFile::of(&found))
     }
 
-    /// What is in a folder, by name. A name that would lead elsewhere is the server's fault and left
-    /// out.
+    /// The entries of a folder, by name. A name that would lead outside is omitted.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed, and those of the connection.
     pub fn list(&self, folder: &Path) -> Result<Vec<(PathBuf, RemoteFile)>, SshError> {
         let mut opened = self.at(folder, |sftp| Ok(sftp.opendir(folder)?))?;
         let mut entries = Vec::new();
@@ -147,12 +159,18 @@ impl Files<'_> {
         Ok(entries)
     }
 
-    /// Where the link at `path` leads.
+    /// The target of the link at `path`.
+    ///
+    /// # Errors
+    /// A path that is no link, and those of the connection.
     pub fn link_target(&self, path: &Path) -> Result<PathBuf, SshError> {
         self.at(path, |sftp| Ok(sftp.readlink(path)?))
     }
 
-    /// Makes a folder where there is none yet.
+    /// Creates a folder if it does not exist.
+    ///
+    /// # Errors
+    /// A folder that cannot be created, and those of the connection.
     pub fn make_folder(&self, path: &Path) -> Result<(), SshError> {
         let made = self.drive(|sftp| Ok(sftp.mkdir(path, 0o755)?));
         let Err(fault) = made else { return Ok(()) };
@@ -162,8 +180,11 @@ impl Files<'_> {
         }
     }
 
-    /// Makes a folder and those above it where there are none yet, for everybody to read, whatever the
-    /// server's umask is.
+    /// Creates a folder and its parents if they do not exist, readable for everybody, regardless of
+    /// the server's umask.
+    ///
+    /// # Errors
+    /// A folder that cannot be created, and those of the connection.
     pub fn make_folders(&self, path: &Path) -> Result<(), SshError> {
         match self.drive(|sftp| Ok(sftp.stat(path)?)) {
             Ok(there) if there.is_dir() => return Ok(()),
@@ -181,27 +202,36 @@ impl Files<'_> {
         }
     }
 
-    /// The path without links, as the server knows it.
+    /// The path with links resolved, as the server reports it.
     ///
     /// # Errors
-    /// [`Cause::RemoteFile`] where nothing is there.
+    /// [`Cause::RemoteFile`] if it does not exist.
     pub fn real(&self, path: &Path) -> Result<PathBuf, SshError> {
         self.at(path, |sftp| Ok(sftp.realpath(path)?))
     }
 
-    /// Makes a link at `path` that leads to `target`.
+    /// Creates a link at `path` that leads to `target`.
+    ///
+    /// # Errors
+    /// A link that cannot be created, and those of the connection.
     pub fn make_link(&self, path: &Path, target: &Path) -> Result<(), SshError> {
-        // OpenSSH takes the two names in the other order than the protocol has them, and so does
-        // everybody: the first one is where it leads.
+        // OpenSSH takes the two names in the reverse order of the protocol, and so do all others:
+        // the target comes first.
         self.at(path, |sftp| Ok(sftp.symlink(target, path)?))
     }
 
-    /// Says who may do what with the file or folder at `path`.
+    /// Sets the permission bits of the file or folder at `path`.
+    ///
+    /// # Errors
+    /// A refusal by the server, and those of the connection.
     pub fn set_mode(&self, path: &Path, mode: u32) -> Result<(), SshError> {
         self.set(path, &attributes(Some(mode), None))
     }
 
-    /// Says when the file at `path` was last changed, in seconds since 1970.
+    /// Sets the modification time of the file at `path`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// A refusal by the server, and those of the connection.
     pub fn set_changed(&self, path: &Path, changed: u64) -> Result<(), SshError> {
         self.set(path, &attributes(None, Some(changed)))
     }
@@ -211,16 +241,26 @@ impl Files<'_> {
     }
 
     /// Removes the file or link at `path`.
+    ///
+    /// # Errors
+    /// A refusal by the server, and those of the connection.
     pub fn remove(&self, path: &Path) -> Result<(), SshError> {
         self.at(path, |sftp| Ok(sftp.unlink(path)?))
     }
 
-    /// Renames what is at `from` to `to`, where nothing is yet.
+    /// Renames `from` to `to`, which must not exist.
+    ///
+    /// # Errors
+    /// A refusal by the server, and those of the connection.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), SshError> {
         self.at(to, |sftp| Ok(sftp.rename(from, to, None)?))
     }
 
-    /// Renames what is at `from` over what is at `to`, in one step; whether the server can do that.
+    /// Renames `from` to `to` in one step, replacing what is there; false if the server cannot do
+    /// that.
+    ///
+    /// # Errors
+    /// A refusal by the server, and those of the connection.
     pub fn replace(&mut self, from: &Path, to: &Path) -> Result<bool, SshError> {
         let link = &self.connection.link;
         let session = &link.session;
@@ -245,8 +285,11 @@ impl Files<'_> {
         }
     }
 
-    /// The room on the disk of the folder `path` in bytes, where the server tells it; none where no file
-    /// can be made there, which is tried with one that is removed again.
+    /// The free space on the disk of the folder `path` in bytes, if the server reports it; `None`
+    /// if no file can be created there, which is tested with one that is removed again.
+    ///
+    /// # Errors
+    /// A test file that cannot be removed, and those of the connection.
     pub fn try_folder(&self, path: &Path) -> Result<Option<Option<u64>>, SshError> {
         let place = path.join(format!(".longshore-{:08x}", rand::random::<u32>()));
         let Ok(mut file) = self.create(&place) else {
@@ -269,7 +312,7 @@ impl Files<'_> {
         }
     }
 
-    /// A call that is about `path`.
+    /// Runs a call that is about `path`.
     pub(super) fn at<T>(
         &self,
         path: &Path,
@@ -313,7 +356,7 @@ impl Files<'_> {
         self.connection.failed(cause)
     }
 
-    /// What a fault says of `path`, or of the connection.
+    /// The cause for a fault that concerns `path` or the connection.
     pub(super) fn cause(&self, fault: Fault, path: &Path) -> Cause {
         let path = path.display().to_string();
         let reason = match fault.code() {
@@ -329,7 +372,7 @@ impl Files<'_> {
     }
 }
 
-/// The two times go together: who sets one sets both.
+/// SFTP sets the two times together, so a new modification time also sets the access time.
 pub(super) fn attributes(mode: Option<u32>, changed: Option<u64>) -> FileStat {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH);
     FileStat {
@@ -342,7 +385,7 @@ pub(super) fn attributes(mode: Option<u32>, changed: Option<u64>) -> FileStat {
     }
 }
 
-/// Whether it is one name, which leads nowhere else.
+/// True if it is a single name, which cannot lead elsewhere.
 fn is_plain(name: &Path) -> bool {
     let mut parts = name.components();
     matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()

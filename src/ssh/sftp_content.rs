@@ -1,4 +1,4 @@
-//! What is in a server's files: written and read by SFTP.
+//! The content of a server's files: written and read by SFTP.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -9,47 +9,48 @@ use super::error::{Cause, SshError};
 use super::link::Fault;
 use super::sftp::{Files, NO_SUCH_FILE, attributes};
 
-/// libssh2 has as much under way as one read asks for: small ones are slow.
+/// The size of a large read, in bytes. libssh2 keeps as many bytes in flight as one read asks for,
+/// so small reads are slow.
 const CHUNK: usize = 1024 * 1024;
 
-/// How many written bytes are under way at once: what OpenSSH's window of a channel holds.
+/// The most written bytes in flight: the size of OpenSSH's channel window.
 const UNDER_WAY: usize = 2 * CHUNK;
 
-/// What a small file is read or written at once: whoever asks for more has room for that made, and has
-/// the server asked for it, file after file.
+/// The initial buffer of a file, in bytes. A larger one would be allocated, and requested from the
+/// server, for every small file.
 const SMALL: usize = 32 * 1024;
 
-/// How a new file is to be.
+/// The attributes of a new file.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRemoteFile {
     /// Its permission bits.
     pub mode: u32,
-    /// When it was last changed, in seconds since 1970; none: now.
+    /// The modification time, in seconds since 1970; `None`: now.
     pub changed: Option<u64>,
-    /// Whether it is to be on the disk before it counts as written, where the server can.
+    /// True if it must be flushed to disk before it counts as written, if the server can do that.
     pub synced: bool,
 }
 
-/// What is written to a server's file, from where the file stands on.
+/// The content written to a server's file, from the file's current position.
 pub(super) trait Source {
-    /// Reads what comes next; 0: there is no more.
+    /// Reads the next bytes; 0 at the end.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// The server has so many bytes more.
+    /// Reports that this many more bytes have arrived.
     fn arrived(&mut self, count: usize) -> Result<(), Halt>;
 }
 
-/// Why writing ended before its source did.
+/// The reason writing ended before the end of its source.
 pub(super) enum Halt {
     /// The source could not be read.
     Here(io::Error),
     /// The server or the connection failed.
     There(Fault),
-    /// The source wants no more of it written.
+    /// The source needs no more of it written.
     Unwanted,
 }
 
-/// A stream, and who hears how much of it has arrived.
+/// A stream, and the callback for the bytes that have arrived.
 struct Stream<'a> {
     source: &'a mut dyn Read,
     arrived: u64,
@@ -69,9 +70,13 @@ impl Source for Stream<'_> {
 }
 
 impl Files<'_> {
-    /// Writes all that `source` has to the new file `path`; returns how many bytes that were.
-    /// `progress` gets the bytes written so far, `unreadable` makes the cause of what `source` says.
-    /// After a failure some of it may be there.
+    /// Writes all of `source` to the new file `path`; returns the number of bytes. `progress` gets
+    /// the bytes written so far; `unreadable` converts an error of `source`. After a failure a part
+    /// of the file may remain.
+    ///
+    /// # Errors
+    /// Those of `source`, [`Cause::DiskFull`], a file that cannot be created or written, and those
+    /// of the connection.
     pub fn write(
         &self,
         path: &Path,
@@ -93,7 +98,8 @@ impl Files<'_> {
         Ok(arrived)
     }
 
-    /// Writes all that `source` has from where `place` stands on; the server has it all then.
+    /// Writes all of `source` from the current position of `place`; returns when the server has all
+    /// of it.
     pub(super) fn pour(&self, place: &mut ssh2::File, source: &mut dyn Source) -> Result<(), Halt> {
         let (mut buffer, mut from) = (vec![0; SMALL], 0);
         let mut to = fill_chunk(source, &mut buffer).map_err(Halt::Here)?;
@@ -102,7 +108,8 @@ impl Files<'_> {
             buffer.resize(2 * UNDER_WAY, 0);
         }
         loop {
-            // What has arrived is made up for at once, so that the line does not run dry.
+            // The window is refilled as soon as bytes have arrived, so that the connection never
+            // runs idle.
             if !ended {
                 if from + UNDER_WAY > buffer.len() {
                     buffer.copy_within(from..to, 0);
@@ -124,7 +131,7 @@ impl Files<'_> {
         }
     }
 
-    /// What ended the writing of `path`.
+    /// The error for writing `path` that ended early.
     pub(super) fn halted(
         &self,
         halt: Halt,
@@ -152,7 +159,7 @@ impl Files<'_> {
             })
     }
 
-    /// A server of SFTP's version 3 has no word for a full disk; its free room tells.
+    /// SFTP version 3 has no code for a full disk; the free space on the disk reveals it.
     fn writing_failed(&self, fault: Fault, file: &mut ssh2::File, path: &Path) -> Cause {
         let server_refused = matches!(fault.code(), Some(ErrorCode::SFTP(_)))
             || matches!(fault.code(), Some(ErrorCode::Session(-31)));
@@ -167,7 +174,7 @@ impl Files<'_> {
         self.cause(fault, path)
     }
 
-    /// Mode, time, sync, close.
+    /// Sets mode and time, syncs and closes.
     pub(super) fn seal(
         &self,
         mut place: ssh2::File,
@@ -187,8 +194,11 @@ impl Files<'_> {
         self.at(path, |_| Ok(place.close()?))
     }
 
-    /// Reads the regular file `path` into `sink`; returns how many bytes that were. `unwritable` makes
-    /// the cause of what `sink` says.
+    /// Reads the regular file `path` into `sink`; returns the number of bytes. `unwritable`
+    /// converts an error of `sink`.
+    ///
+    /// # Errors
+    /// Those of `sink`, a file that cannot be read, and those of the connection.
     pub fn read(
         &self,
         path: &Path,
@@ -208,7 +218,7 @@ impl Files<'_> {
             sink.write_all(&chunk[..length]).map_err(untaken)?;
             received += length as u64;
             progress(received);
-            // libssh2 asks for four times as much as there is room for.
+            // libssh2 asks for four times the buffer's size.
             if chunk.len() < CHUNK {
                 chunk.resize(2 * chunk.len(), 0);
             }

@@ -1,20 +1,21 @@
-//! Whole folders removed by SFTP.
+//! Removes whole folders by SFTP.
 
 use std::path::Path;
 
 use super::error::{Cause, SshError};
 use super::sftp::{Files, RemoteFile};
 
-/// The bits without which a folder's owner can neither list nor change it.
+/// The mode bits without which a folder's owner can neither list nor change it.
 const OPEN: u32 = 0o700;
 
 impl Files<'_> {
-    /// Removes a folder with all that is in it, or whatever else is at `path`; links are not followed.
-    /// Folders that their owner cannot write into are opened first. A folder on which something is mounted
-    /// stays as it is, with what is in it: such a one cannot be renamed, and each is before it is emptied.
+    /// Removes a folder with all its contents, or whatever else is at `path`; links are not
+    /// followed. Folders that their owner cannot write into are opened first. A folder on which
+    /// something is mounted stays as it is, with its contents: a mount point cannot be renamed, and
+    /// each folder is renamed before it is emptied.
     ///
     /// # Errors
-    /// Those of the connection; and what was in the way first, once all else is gone.
+    /// Those of the connection; and the first obstacle, once all else is removed.
     pub fn remove_all(&self, path: &Path) -> Result<(), SshError> {
         match self.look(path)? {
             None => Ok(()),
@@ -50,7 +51,7 @@ impl Files<'_> {
     }
 }
 
-/// An error that is about one path; others end the removal.
+/// Returns an error that concerns one path; others end the removal.
 fn passable(error: SshError) -> Result<SshError, SshError> {
     match error.cause {
         Cause::RemoteFile { .. } => Ok(error),

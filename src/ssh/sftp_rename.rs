@@ -1,5 +1,5 @@
-//! OpenSSH's rename that replaces what is there (`posix-rename@openssh.com`), which the binding to
-//! libssh2 does not reach: four packets of SFTP, spoken over a channel of their own.
+//! OpenSSH's replacing rename (`posix-rename@openssh.com`), which the binding to libssh2 does not
+//! offer: four SFTP packets, over a channel of their own.
 
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -11,10 +11,10 @@ use super::link::{Fault, Link, Patience};
 
 const EXTENSION: &[u8] = b"posix-rename@openssh.com";
 
-/// The version of SFTP that everybody speaks.
+/// The version of SFTP that all servers support.
 const VERSION: u32 = 3;
 
-/// The kinds of packets.
+/// The types of packets.
 const INIT: u8 = 1;
 const VERSION_TOLD: u8 = 2;
 const STATUS: u8 = 101;
@@ -23,13 +23,13 @@ const EXTENDED: u8 = 200;
 /// The number of the only request.
 const REQUEST: u32 = 1;
 
-/// A longer answer than any that is due, in bytes.
+/// The longest answer that is accepted, in bytes.
 const LONGEST: usize = 64 * 1024;
 
 const UNSUPPORTED: i32 = 8;
 
-/// Renames `from` to `to`, whatever is there, over `channel`, which is new. The fault has SFTP's code 8
-/// where the server has no such thing.
+/// Renames `from` to `to`, replacing what is there, over `channel`, which is new. The fault has
+/// SFTP's code 8 if the server lacks the extension.
 pub(super) fn posix_rename(
     link: &Link,
     patience: Patience<'_>,
@@ -52,7 +52,7 @@ fn refused(code: i32) -> Fault {
     Fault::from(ssh2::Error::from_errno(ErrorCode::SFTP(code)))
 }
 
-/// Whether the server's first packet has the extension among its pairs of a name and a value.
+/// True if the server's first packet lists the extension among its pairs of a name and a value.
 fn offers(told: &[u8]) -> bool {
     let mut rest = told.get(4..).unwrap_or_default();
     let mut texts = Vec::new();
@@ -99,8 +99,8 @@ impl Talk<'_> {
         }
     }
 
-    /// Waits until the server has closed it, too: dropbear 2022.83 may never answer on a channel that is
-    /// opened while another one ends there.
+    /// Also waits until the server has closed it: dropbear 2022.83 may never answer on a channel
+    /// that is opened while another one ends.
     fn end(&mut self) -> Result<(), Fault> {
         let channel = &mut self.channel;
         self.link.drive(self.patience, || Ok(channel.close()?))?;
@@ -121,7 +121,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// The rest of the next packet, which must be of this kind.
+    /// The rest of the next packet, which must be of this type.
     fn hear(&mut self, kind: u8) -> Result<Vec<u8>, Fault> {
         let mut head = [0; 5];
         self.fill(&mut head)?;

@@ -9,7 +9,7 @@ use super::error::SshError;
 use super::sftp::{Files, Kind};
 use super::transfer::here;
 
-/// Deeper in each other folders do not lie; a link that leads back is not followed anyway.
+/// The deepest nesting of folders; links, which might lead back, are not followed anyway.
 const DEEPEST: usize = 100;
 
 impl Files<'_> {

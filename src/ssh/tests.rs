@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::ssh::Timeouts;
 
-/// For servers on a machine that is busy.
+/// Time-outs for servers on a busy machine.
 const PATIENT: Timeouts = Timeouts {
     connect: Duration::from_secs(60),
     idle: Duration::from_secs(60),

@@ -15,13 +15,16 @@ use super::parallel_upload::LARGE;
 use super::sftp::{Files, Kind, RemoteFile};
 use super::sftp_content::NewRemoteFile;
 
-/// How long clearing up after a failure may take.
+/// The time limit for clearing up after a failure.
 const CLEAR_UP: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Copies the file `local` to `remote` (relative to the login's home folder unless it begins
-    /// with `/`). See [`upload_from`](Self::upload_from). A large file goes over further connections
-    /// as well, where the server and the pool have some.
+    /// with `/`). See [`upload_from`](Self::upload_from). A large file also uses extra connections,
+    /// if the server and the pool have some.
+    ///
+    /// # Errors
+    /// Those of [`upload_from`](Self::upload_from), and [`Cause::LocalFile`].
     pub fn put_file(
         &self,
         local: &Path,
@@ -32,11 +35,16 @@ impl Connection {
         self.files(cancel)?.put(local, Path::new(remote), progress)
     }
 
-    /// Writes all that `source` has to the file `remote`; returns how many bytes that were.
+    /// Writes all of `source` to the file `remote`; returns the number of bytes.
     ///
-    /// The file is written beside its place, under its name with `.part` at the end, and renamed when
-    /// it is whole; an older file is replaced in one step where the server can. `progress` gets the
-    /// bytes written so far. A `.part` is removed after a failure, unless the connection was lost.
+    /// The file is written next to its final place, under its name with `.part` at the end, and
+    /// renamed when it is whole; an older file is replaced in one step if the server can do that.
+    /// `progress` gets the bytes written so far. A `.part` is removed after a failure, unless the
+    /// connection was lost.
+    ///
+    /// # Errors
+    /// Those of `source`, a server without SFTP or that refuses the file, [`Cause::DiskFull`], and
+    /// those of the connection.
     pub fn upload_from(
         &self,
         source: &mut dyn Read,
@@ -51,8 +59,11 @@ impl Connection {
         })
     }
 
-    /// Copies the file `remote` to `local`; returns its length in bytes. It appears under its name when
-    /// it is whole. `progress` gets the bytes read so far.
+    /// Copies the file `remote` to `local`; returns its length in bytes. It appears under its name
+    /// when it is whole. `progress` gets the bytes read so far.
+    ///
+    /// # Errors
+    /// A file that cannot be read there or written here, and those of the connection.
     pub fn get_file(
         &self,
         remote: &str,
@@ -63,7 +74,10 @@ impl Connection {
         self.files(cancel)?.get(Path::new(remote), local, progress)
     }
 
-    /// Reads the file `remote` into `sink`; returns how many bytes that were.
+    /// Reads the file `remote` into `sink`; returns the number of bytes.
+    ///
+    /// # Errors
+    /// Those of `sink`, a file that cannot be read, and those of the connection.
     pub fn read_file(
         &self,
         remote: &str,
@@ -77,13 +91,16 @@ impl Connection {
         files.read(remote, sink, progress, &|cause| Cause::Output { cause })
     }
 
-    /// What is at `remote`, links followed.
+    /// The entry at `remote`, links followed.
+    ///
+    /// # Errors
+    /// Those of [`Files::follow`], and a server without SFTP.
     pub fn remote_file(&self, remote: &str, cancel: &Cancel) -> Result<RemoteFile, SshError> {
         self.files(cancel)?.follow(Path::new(remote))
     }
 }
 
-/// A file or folder of this machine that something is wrong with.
+/// The cause for an error of a local file or folder.
 pub(super) fn here(path: &Path) -> impl Fn(io::Error) -> Cause {
     move |cause| Cause::LocalFile {
         path: path.to_owned(),
@@ -92,7 +109,7 @@ pub(super) fn here(path: &Path) -> impl Fn(io::Error) -> Cause {
 }
 
 impl Files<'_> {
-    /// Copies a file of this machine to the server, with mode and time.
+    /// Copies a local file to the server, with mode and time.
     pub(super) fn put(
         &mut self,
         local: &Path,
@@ -114,7 +131,7 @@ impl Files<'_> {
         })
     }
 
-    /// Has a file written beside its place, and gives it its name when it is whole.
+    /// Has a file written next to its final place, and renames it when it is whole.
     fn bring(
         &mut self,
         remote: &Path,
@@ -132,7 +149,7 @@ impl Files<'_> {
         brought
     }
 
-    /// Gives the whole file its name. SFTP's own rename refuses to replace a file.
+    /// Renames the whole file. SFTP's own rename refuses to replace a file.
     fn settle(&mut self, part: &Path, remote: &Path) -> Result<(), SshError> {
         let Err(refused) = self.rename(part, remote) else {
             return Ok(());
@@ -179,7 +196,7 @@ impl Files<'_> {
         Ok(received)
     }
 
-    /// What is at `path`, which must be a regular file or lead to one.
+    /// The entry at `path`, which must be a regular file or lead to one.
     fn regular(&self, path: &Path) -> Result<RemoteFile, SshError> {
         let about = self.follow(path)?;
         match about.kind {

@@ -1,5 +1,5 @@
 //! Whole folders to and from a server, as one tar stream through `tar` there: modes, times and
-//! links are kept, owners are not. Where there is no shell or no `tar`, file by file.
+//! links are kept, owners are not. Without a shell or `tar`, file by file.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -13,18 +13,21 @@ use super::error::{Cause, SshError};
 use super::script::quote;
 use super::transfer::here;
 
-/// A server that gives no sign of life ends it before.
+/// The time limit of a transfer; a server that gives no sign of life ends it earlier.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a server may take to say whether it has `tar`.
+/// The time limit for detecting `tar` on a server.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// How many bytes of what the server's tar complains about are told.
+/// The most bytes of the messages of the server's tar that are reported.
 const COMPLAINT: usize = 500;
 
 impl Connection {
-    /// Unpacks the tar stream that `source` gives into the folder `remote`, which is made where it
-    /// is not there. `progress` gets the bytes sent so far, which are returned.
+    /// Unpacks the tar stream `source` into the folder `remote`, which is created if it does not
+    /// exist. `progress` gets the bytes sent so far; returns their number.
+    ///
+    /// # Errors
+    /// Those of `source`, a `tar` that fails on the server, and those of [`exec`](Self::exec).
     pub fn send_tar(
         &self,
         remote: &str,
@@ -44,8 +47,10 @@ impl Connection {
         Ok(source.count)
     }
 
-    /// Gives the folder `remote`, packed as a tar stream, to `sink`; returns how many bytes that
-    /// were.
+    /// Writes the folder `remote` to `sink`, packed as a tar stream; returns the number of bytes.
+    ///
+    /// # Errors
+    /// Those of `sink`, a `tar` that fails on the server, and those of [`exec`](Self::exec).
     pub fn receive_tar(
         &self,
         remote: &str,
@@ -86,7 +91,7 @@ impl Connection {
         })
     }
 
-    /// Whether the server has a shell and `tar`.
+    /// True if the server has a shell and `tar`.
     fn has_tar(&self, cancel: &Cancel) -> Result<bool, SshError> {
         let mut said = String::new();
         let asked = Command::script("command -v tar", ANSWER);
@@ -102,7 +107,10 @@ impl Connection {
         }
     }
 
-    /// Copies the folder `local` and all that is in it to `remote`.
+    /// Copies the folder `local` and all its contents to `remote`.
+    ///
+    /// # Errors
+    /// A local file that cannot be read, a failure on the server, and those of the connection.
     pub fn put_tree(
         &self,
         local: &Path,
@@ -125,7 +133,7 @@ impl Connection {
                 tar.into_inner()?.flush()
             });
             let sent = self.send_tar(remote, &mut source, cancel, progress);
-            // Whoever still packs hears that nobody reads any more.
+            // Ends the packing thread, whose reader is gone.
             drop(source);
             match (packing.join(), sent) {
                 (_, Err(error)) => Err(error),
@@ -136,8 +144,11 @@ impl Connection {
         })
     }
 
-    /// Copies the folder `remote` and all that is in it to `local`, which is made where it is not
-    /// there. Nothing is written outside of `local`, whatever the server sends.
+    /// Copies the folder `remote` and all its contents to `local`, which is created if it does not
+    /// exist. Nothing is written outside of `local`, whatever the server sends.
+    ///
+    /// # Errors
+    /// A local file that cannot be written, a failure on the server, and those of the connection.
     pub fn get_tree(
         &self,
         remote: &str,
@@ -172,7 +183,7 @@ fn unpack(mut source: io::PipeReader, local: &Path) -> io::Result<()> {
     tar.set_preserve_mtime(true);
     tar.set_overwrite(true);
     tar.unpack(local)?;
-    // What comes after the archive's end is padding; the other end must not be cut off in it.
+    // The bytes after the archive's end are padding; the other end must not be cut off in it.
     io::copy(&mut source, &mut io::sink()).map(drop)
 }
 
@@ -184,7 +195,7 @@ fn plain(path: &str) -> String {
     }
 }
 
-/// Counts what passes.
+/// Counts the bytes that pass.
 struct Counted<'a, T: ?Sized> {
     inner: &'a mut T,
     count: u64,

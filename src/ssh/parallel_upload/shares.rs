@@ -2,17 +2,18 @@
 
 use std::ops::Range;
 
-/// The smallest and the largest piece that is cut from what is left, in bytes. Large ones keep a
-/// connection busy; they get smaller towards the end, so that all connections end at about the same time.
+/// The smallest and the largest piece that is cut from the rest, in bytes. Large ones keep a
+/// connection busy; they get smaller towards the end, so that all connections end at about the same
+/// time.
 const PIECE: (u64, u64) = (1 << 20, 16 << 20);
 
-/// The parts of a file that are still to be carried. A share is given back with the part of it that was
-/// not carried.
+/// The parts of a file that are still to be carried. A share is given back with the part of it that
+/// was not carried.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// Not taken yet.
+    /// The part that was never taken.
     left: Range<u64>,
-    /// Given back.
+    /// Parts that were given back.
     back: Vec<Range<u64>>,
     /// The number of shares under way.
     out: usize,
@@ -30,14 +31,15 @@ impl Shares {
         }
     }
 
-    /// The next share; none where there is nothing to take at this moment.
+    /// The next share; `None` if there is nothing to take at this moment.
     pub(super) fn take(&mut self) -> Option<Range<u64>> {
         let share = self.back.pop().or_else(|| self.cut())?;
         self.out += 1;
         Some(share)
     }
 
-    /// Lengthens a share that ends at `end` by what follows, if nobody has taken that; its new end.
+    /// Extends a share that ends at `end` by the next piece, if that is not taken; returns its new
+    /// end.
     pub(super) fn lengthen(&mut self, end: u64) -> u64 {
         if end == self.left.start {
             self.cut().map_or(end, |piece| piece.end)
@@ -54,12 +56,12 @@ impl Shares {
         }
     }
 
-    /// True where there is nothing to take at this moment.
+    /// True if there is nothing to take at this moment.
     pub(super) fn is_taken(&self) -> bool {
         self.left.is_empty() && self.back.is_empty()
     }
 
-    /// True where all of it was carried.
+    /// True if all of it was carried.
     pub(super) fn is_carried(&self) -> bool {
         self.is_taken() && self.out == 0
     }

@@ -1,5 +1,5 @@
-//! The shares against a model: in whatever order connections take, lengthen, finish and fail, every byte is
-//! carried exactly once, and the end is told when all are.
+//! The shares against a model: in whatever order connections take, lengthen, finish and fail, every
+//! byte is carried exactly once, and the end is reported when all are.
 
 use proptest::prelude::*;
 
@@ -9,10 +9,10 @@ use super::shares::Shares;
 #[derive(Debug, Clone)]
 enum Deed {
     Take,
-    /// It carries so many bytes of its share.
+    /// Carries this many bytes of its share.
     Carry(usize, u64),
     Lengthen(usize),
-    /// It gives its share back, finished or not.
+    /// Gives its share back, finished or not.
     GiveBack(usize),
 }
 
@@ -25,7 +25,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// A share that is out: from where it is to be carried, and its end.
+/// A share that is out: the position to continue from, and its end.
 type Out = (u64, u64);
 
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Carried {
         }
     }
 
-    /// Whether they are the whole file, each byte once.
+    /// True if they are the whole file, each byte once.
     fn make_up(mut self, length: u64) -> bool {
         self.0.sort_unstable();
         let end = self
@@ -85,7 +85,7 @@ proptest! {
             }
             prop_assert!(!shares.is_carried() || out.is_empty());
         }
-        // Those that are left finish, and one connection carries what nobody has.
+        // The remaining shares are finished, and one connection carries the rest.
         for (at, end) in out {
             carried.note(at, end);
             shares.give_back(end..end);

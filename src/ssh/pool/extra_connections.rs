@@ -35,8 +35,8 @@ impl Deref for ExtraConnection {
 }
 
 impl PoolHandle {
-    /// Opens one more connection to `target`, given up within 2 s of `cancel`. `longest` bounds the
-    /// wait for a slot.
+    /// Opens one more connection to `target`, abandoned within 2 s of `cancel`. `longest` bounds
+    /// the wait for a slot.
     fn open(
         &self,
         target: &Target,
@@ -58,8 +58,8 @@ impl PoolHandle {
 }
 
 impl Connection {
-    /// Does `work` on an extra connection to the same server, within the bounds of its pool. `longest`
-    /// bounds the wait for a slot.
+    /// Runs `work` on an extra connection to the same server, within the bounds of its pool.
+    /// `longest` bounds the wait for a slot.
     ///
     /// # Errors
     /// Those of the connection and of `work`.
@@ -78,9 +78,9 @@ impl Connection {
         done
     }
 
-    /// Starts to open up to `count` extra connections to the same server, one after the other and until
-    /// `enough` is set; each is sent when it is connected. The first refusal ends it, and nothing waits
-    /// for a slot.
+    /// Starts to open up to `count` extra connections to the same server, one after the other and
+    /// until `enough` is set; each is sent when it is connected. The first refusal stops it. It
+    /// never waits for a slot.
     pub(in crate::ssh) fn open_extra(
         &self,
         count: usize,

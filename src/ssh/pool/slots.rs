@@ -1,10 +1,11 @@
-//! The slots of a pool: idle connections, connections in use, and the permission to open one. Pure: it
-//! opens and closes nothing and reads no clock.
+//! The slots of a pool: idle connections, connections in use, and the permission to open one. Pure:
+//! it opens and closes nothing and reads no clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Identifies interchangeable connections: everything that makes one unfit for another user is in it.
+/// Identifies interchangeable connections: a digest of everything that makes one unfit for another
+/// user.
 pub(super) type Key = [u8; 32];
 
 /// `host:port` of an sshd.
@@ -21,7 +22,7 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
 }
 
-/// A request for a connection of this key, which is opened by way of these sshds.
+/// A request for a connection of this key, opened through these sshds.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) key: Key,
@@ -46,7 +47,7 @@ pub(super) enum OpenOutcome {
     Connected,
     /// The sshd refuses more connections that are not logged in yet.
     TurnedAway,
-    /// No connection.
+    /// The connection was not opened.
     Failed,
 }
 
@@ -57,7 +58,7 @@ struct Idle<C> {
     probed_at: Instant,
 }
 
-/// Connections being opened at one sshd, and how many of them it bears.
+/// The number of connections being opened at one sshd, and the most it tolerates.
 struct HostLimit {
     opening: usize,
     most: usize,
@@ -91,7 +92,7 @@ impl<C> Slots<C> {
     /// Answers a request. After [`Grant::Open`] the caller reports the outcome by
     /// [`finish_open`](Self::finish_open); a connection in use is returned by [`release`](Self::release).
     pub(super) fn acquire(&mut self, request: &Request, now: Instant) -> Grant<C> {
-        // The shortest idle is the likeliest to be alive.
+        // The connection that was idle for the shortest time is the likeliest to be alive.
         let found = self.idle.iter().rposition(|idle| {
             idle.key == request.key && now.duration_since(idle.since) < self.bounds.idle
         });
@@ -131,8 +132,8 @@ impl<C> Slots<C> {
         })
     }
 
-    /// Reports the outcome of opening a connection. An sshd that turns one away gets half as many at
-    /// once, and one more for each that connects.
+    /// Reports the outcome of opening a connection. The limit of an sshd that turns one away is
+    /// halved, and grows by one for each that connects.
     pub(super) fn finish_open(&mut self, request: &Request, outcome: OpenOutcome) {
         let most = self.bounds.opening;
         for address in &request.addresses {
@@ -165,7 +166,8 @@ impl<C> Slots<C> {
         }
     }
 
-    /// Removes the idle connections of this key, to be closed: they were opened with what holds no longer.
+    /// Removes the idle connections of this key, to be closed: they were opened under conditions
+    /// that no longer hold.
     pub(super) fn take_idle(&mut self, key: Key) -> Vec<C> {
         self.drain(|idle| idle.key == key)
     }
@@ -202,7 +204,7 @@ impl<C> Slots<C> {
         })
     }
 
-    /// Puts a probed connection back, idle since it was before.
+    /// Returns a probed connection, with the idle time it had before.
     pub(super) fn finish_probe(&mut self, probe: Probe<C>, now: Instant) {
         self.in_use = self.in_use.saturating_sub(1);
         let index = self.idle.partition_point(|idle| idle.since <= probe.since);
@@ -215,7 +217,7 @@ impl<C> Slots<C> {
         self.idle.insert(index, idle);
     }
 
-    /// Counts a probed connection that was dead.
+    /// Discards a probed connection that was dead.
     pub(super) fn lose_probed(&mut self) {
         self.in_use = self.in_use.saturating_sub(1);
     }

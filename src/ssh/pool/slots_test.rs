@@ -1,5 +1,5 @@
-//! The slots against a model: in any order of calls there are never more connections than allowed, none
-//! is in use twice, none that is broken or too old is reused, and each fits its request.
+//! The slots against a model: in any order of calls there are never more connections than allowed,
+//! none is in use twice, none that is broken or too old is reused, and each fits its request.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::slots::{Bounds, Grant, OpenOutcome, Probe, Request, Slots};
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Three servers; the third is reached by way of the first.
+/// Three servers; the third is reached through the first.
 fn request(number: u8) -> Request {
     let address = |number: u8| format!("host{number}:22");
     let mut addresses = vec![address(number)];
@@ -204,7 +204,7 @@ proptest! {
         for call in calls {
             world.act(call);
         }
-        // Nobody is locked out for good once all is over.
+        // Nobody is locked out forever after all connections are returned.
         while !world.opening.is_empty() {
             world.opened(0, 2);
         }

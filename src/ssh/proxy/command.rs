@@ -16,31 +16,31 @@ use super::ProxyFault;
 use crate::ssh::Exit;
 use crate::ssh::error::Cause;
 
-/// How much of the last that a command says is kept, in bytes.
+/// The most bytes of a command's last output that are kept.
 const SAID: usize = 300;
-/// How long is waited for a command's end that has closed the connection.
+/// The time to wait for the exit of a command that has closed the connection.
 const LAST_WORD: Duration = Duration::from_millis(500);
-/// How long a command that is told to end may take before it is killed.
+/// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often its end is looked for.
+/// The interval at which its exit is checked.
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// Starts a proxy command by the rules of this machine.
 pub trait Launcher: Send + Sync {
-    /// Starts `arguments`, the first of which is the program: as the leader of a process group of its
-    /// own, `stream` its input and output, and its standard error a pipe.
+    /// Starts `arguments`, the first of which is the program: as the leader of a process group of
+    /// its own, with `stream` as its input and output, and a pipe as its standard error.
     ///
     /// # Errors
-    /// Where the program cannot be started.
+    /// A program that cannot be started.
     fn launch(&self, arguments: &[String], stream: OwnedFd) -> io::Result<Child>;
 }
 
-/// A command, and what starts it.
+/// A command, and its launcher.
 #[derive(Clone)]
 pub struct ProxyCommand {
-    /// The program and its arguments, with the tokens of [`check_argument`]. No shell reads them.
+    /// The program and its arguments, with the tokens of [`check_argument`]. No shell parses them.
     pub arguments: Vec<String>,
-    /// What starts it.
+    /// Starts the command.
     pub launcher: Arc<dyn Launcher>,
 }
 
@@ -53,8 +53,8 @@ impl fmt::Debug for ProxyCommand {
     }
 }
 
-/// Whether every `%` of an argument begins a token: `%h` (the server's host), `%n` (the same), `%p` (its
-/// port), `%r` (the login name), `%%`.
+/// True if every `%` of an argument begins a token: `%h` (the server's host), `%n` (the same), `%p`
+/// (its port), `%r` (the login name), `%%`.
 pub fn check_argument(argument: &str) -> bool {
     let mut letters = argument.chars();
     while let Some(letter) = letters.next() {
@@ -83,7 +83,7 @@ fn expanded(argument: &str, (host, port, user): (&str, u16, &str)) -> String {
 }
 
 impl ProxyCommand {
-    /// Starts it for a server; gives our end of the connection, and the process behind it.
+    /// Starts it for a server; returns this program's end of the connection, and the process.
     pub(in crate::ssh) fn start(
         &self,
         server: (&str, u16, &str),
@@ -120,7 +120,7 @@ impl ProxyCommand {
     }
 }
 
-/// Keeps the last that `stderr` says, until its end.
+/// Keeps the last bytes of `stderr`, until its end.
 fn listen(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) -> Option<JoinHandle<()>> {
     let listening = thread::Builder::new().name("ssh-proxy".to_owned());
     let heard = listening.spawn(move || {
@@ -140,7 +140,7 @@ fn listen(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) -> Option<JoinHand
 /// A running proxy command; its process group ends when this is dropped.
 pub(in crate::ssh) struct ProxyProcess {
     program: String,
-    /// Always there until the drop.
+    /// Present until the drop.
     child: Option<Child>,
     said: Arc<Mutex<Vec<u8>>>,
     /// Ends when the command has closed its standard error.
@@ -148,8 +148,8 @@ pub(in crate::ssh) struct ProxyProcess {
 }
 
 impl ProxyProcess {
-    /// What became of the connection, in the light of what the command says of it: one that ended with
-    /// an error is the cause.
+    /// Refines the cause of a failed connection: if the command exited with an error, that is the
+    /// cause.
     pub(in crate::ssh) fn blame(&mut self, cause: Cause) -> Cause {
         let may_be_its_own = matches!(
             cause,
@@ -200,7 +200,7 @@ impl ProxyProcess {
 }
 
 impl Drop for ProxyProcess {
-    /// Does not wait for it: it may take its time.
+    /// Does not wait for the exit, which may take a while.
     fn drop(&mut self) {
         let Some(child) = self.child.take() else {
             return;
@@ -214,7 +214,7 @@ impl Drop for ProxyProcess {
     }
 }
 
-/// Ends the command's whole process group: TERM, some patience, KILL.
+/// Ends the command's whole process group: TERM, [`GRACE`], KILL.
 fn end(mut child: Child) {
     let group = Pid::from_child(&child);
     let is_there = || rustix::process::test_kill_process_group(group).is_ok();

@@ -7,11 +7,11 @@ use super::ProxyFault;
 use super::talk::{Fault, Talk};
 use crate::ssh::SshError;
 
-/// The largest head of an answer, in bytes.
+/// The longest head of an answer, in bytes.
 const HEAD: usize = 16 << 10;
 /// The most lines of a head.
 const LINES: usize = 64;
-/// How much of what a proxy says is repeated, in characters.
+/// The most characters of a proxy's message that are repeated.
 const QUOTE: usize = 100;
 
 /// Asks the proxy for a connection to `goal`.
@@ -36,7 +36,7 @@ pub(super) fn connect(
     }
     match answer.code {
         Some(200..=299) => Ok(()),
-        // Some refuse a wrong login as a web server does.
+        // Some proxies refuse a wrong login with the status of a web server.
         Some(401 | 407) if login.is_empty() => Err(ProxyFault::LoginNeeded.into()),
         Some(401 | 407) => Err(ProxyFault::LoginRefused.into()),
         Some(code) => {
@@ -48,7 +48,7 @@ pub(super) fn connect(
     }
 }
 
-/// The head of the answer and no byte more: what follows is the server's.
+/// Reads the head of the answer and no byte more: the rest is the server's.
 fn head(talk: &mut Talk<'_>) -> Result<Vec<u8>, Fault> {
     const SIGN: &[u8] = b"HTTP/";
     let mut head = Vec::new();

@@ -17,7 +17,7 @@ const IPV4: u8 = 1;
 const NAME: u8 = 3;
 const IPV6: u8 = 4;
 
-/// Where the proxy is to connect to.
+/// The destination that the proxy connects to.
 pub(super) enum Goal {
     Address(SocketAddr),
     Name(String, u16),
@@ -31,7 +31,7 @@ impl Goal {
         }
     }
 
-    /// Section 5 of RFC 1928.
+    /// The address in the form of RFC 1928 section 5.
     fn encoded(&self) -> Result<Vec<u8>, Fault> {
         let (mut bytes, port) = match self {
             Self::Address(SocketAddr::V4(address)) => (
@@ -86,7 +86,7 @@ pub(super) fn connect(
         let reason = refusal(code);
         return Err(ProxyFault::Refused { reason }.into());
     }
-    // The address that it connected from, and a port: of no use here.
+    // The address that it connected from, and a port, are not used.
     let rest = match kind {
         IPV4 => 4,
         IPV6 => 16,
@@ -110,7 +110,7 @@ fn log_in(talk: &mut Talk<'_>, (user, password): (&str, &str)) -> Result<(), Fau
     talk.send(&parts.concat())?;
     let mut verdict = [0; 2];
     match talk.receive(&mut verdict) {
-        // Some hang up instead of saying no.
+        // Some proxies close instead of answering.
         Err(Fault::Proxy(ProxyFault::HungUp)) => Err(ProxyFault::LoginRefused.into()),
         Err(fault) => Err(fault),
         Ok(()) if verdict == [LOGIN_VERSION, 0] => Ok(()),
@@ -118,7 +118,7 @@ fn log_in(talk: &mut Talk<'_>, (user, password): (&str, &str)) -> Result<(), Fau
     }
 }
 
-/// Section 6 of RFC 1928.
+/// The error of a reply code (RFC 1928 section 6).
 fn refusal(code: u8) -> String {
     match code {
         1 => "general failure",

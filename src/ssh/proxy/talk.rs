@@ -1,4 +1,4 @@
-//! A talk with a proxy on a socket that does not block: with an end in time, and a cancel.
+//! A conversation with a proxy on a non-blocking socket, with a deadline and a cancel.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,11 +11,11 @@ use crate::ssh::Cancel;
 use crate::ssh::error::{Cause, Phase};
 use crate::ssh::link::SLICE;
 
-/// Why a talk came to nothing.
+/// The reason a conversation failed.
 pub(super) enum Fault {
-    /// The proxy's own.
+    /// A fault of the proxy.
     Proxy(ProxyFault),
-    /// Time or the caller ended it.
+    /// A time-out or a cancellation.
     Other(Cause),
 }
 
@@ -25,12 +25,12 @@ impl From<ProxyFault> for Fault {
     }
 }
 
-/// How long a talk may take.
+/// The time limits of a conversation.
 #[derive(Clone, Copy)]
 pub(super) struct Wait<'a> {
     pub(super) until: Instant,
     pub(super) cancel: &'a Cancel,
-    /// The whole time for connecting, as it is told.
+    /// The whole time for connecting, for error messages.
     pub(super) connect: Duration,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    /// On `socket`, which must not block.
+    /// Starts on `socket`, which must not block.
     pub(super) fn new(socket: TcpStream, wait: Wait<'a>) -> Result<Self, Fault> {
         let mut socket = mio::net::TcpStream::from_std(socket);
         let registered = Poll::new().and_then(|poll| {
@@ -58,7 +58,7 @@ impl<'a> Talk<'a> {
         })
     }
 
-    /// The socket, on which the proxy carries bytes to the server from here on.
+    /// The socket, on which the proxy carries bytes to the server from now on.
     pub(super) fn into_socket(mut self) -> Result<TcpStream, Fault> {
         let given_back = self.poll.registry().deregister(&mut self.socket);
         given_back.map_err(broken)?;
@@ -76,7 +76,7 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// Fills `bytes` and takes no byte more: what follows may be the server's.
+    /// Fills `bytes` and consumes no byte more: the rest may be the server's.
     pub(super) fn receive(&mut self, bytes: &mut [u8]) -> Result<(), Fault> {
         let mut filled = 0;
         while filled < bytes.len() {
@@ -89,7 +89,7 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// Waits where the socket would block.
+    /// Waits if the socket would block.
     fn after(&mut self, error: &io::Error) -> Result<(), Fault> {
         match error.kind() {
             io::ErrorKind::WouldBlock => {}
@@ -106,7 +106,7 @@ impl<'a> Talk<'a> {
                 after: self.wait.connect,
             }));
         }
-        // A wait that a signal ends is a short one.
+        // A wait that a signal interrupts is only shorter.
         let _ = self.poll.poll(&mut self.events, Some(left.min(SLICE)));
         Ok(())
     }

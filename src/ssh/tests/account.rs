@@ -1,4 +1,4 @@
-//! Accounts for the tests, as root alone can make them.
+//! Accounts for the tests, which only root can create.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::sshd::wait_until;
 
-/// The password of each.
+/// The password of each account.
 pub(super) const PASSWORD: &str = "correct horse";
 
 /// A throw-away account with [`PASSWORD`].
@@ -20,7 +20,7 @@ impl Account {
         Self::at_home(name, Path::new("/tmp"))
     }
 
-    /// One whose home is `home`.
+    /// An account whose home is `home`.
     pub(super) fn at_home(name: &str, home: &Path) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
@@ -29,7 +29,7 @@ impl Account {
             name: format!("ls{name}{}", std::process::id()),
         };
         let home = home.to_str().unwrap();
-        // The user data base is locked while another test changes it.
+        // The user database is locked while another test changes it.
         wait_until("useradd gets its lock", || {
             quietly(
                 "useradd",

@@ -103,8 +103,8 @@ fn more_keys_than_the_server_tries_are_a_refusal() {
     );
 }
 
-/// An agent that hangs costs its time-out, and a cancel ends the wait; whether it takes connections, takes
-/// questions or none at all.
+/// An agent that hangs costs its time-out, and a cancel ends the wait, at whatever stage it hangs:
+/// before it accepts connections, before it reads requests, or after.
 #[test]
 fn an_agent_that_never_answers_is_given_up() {
     let sshd = Sshd::start();
@@ -141,7 +141,7 @@ fn an_agent_that_never_answers_is_given_up() {
     }
 }
 
-/// Connections to a listener that takes none, until no more fit.
+/// Fills the queue of a listener that accepts nothing, and returns the connections.
 fn fill(listener: &UnixListener, socket: &Path) -> Vec<mio::net::UnixStream> {
     rustix::net::listen(listener, 0).unwrap();
     let mut held = Vec::new();

@@ -1,4 +1,4 @@
-//! What a command prints, reads and returns.
+//! The output, input and exit of commands.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,8 +10,7 @@ use crate::ssh::{Cancel, Cause, Command, Connection, Exit, Followed, Stream, Und
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A command's lines and its end.
-/// Runs `text` and gives its lines. The login of this machine's account may print what it likes.
+/// Runs `text` and returns its lines and its exit, without the output of this machine's login.
 pub(super) fn exec(connection: &Connection, text: &str) -> (Exit, Vec<(Stream, String)>) {
     let (exit, mut lines) = exec_with_login(connection, text);
     lines.retain(|(stream, _)| *stream != Stream::Login);
@@ -130,7 +129,7 @@ fn what_the_login_prints_before_is_told_apart() {
     let chatty = Sshd::with(&["ed25519"], forced);
     let command = "echo hello; echo no >&2; exit 3";
     let (exit, mut lines) = exec_with_login(&chatty.connect(), command);
-    // Of the account's own login nothing is expected, and nothing refused.
+    // The account's own login may print anything or nothing.
     lines.retain(|(stream, line)| {
         *stream != Stream::Login || ["oh", "welcome"].contains(&line.as_str())
     });
@@ -273,7 +272,7 @@ fn input_that_cannot_be_read_ends_the_command() {
     assert!(error.to_string().contains("the archive is gone"));
 }
 
-/// A command that is followed to its line `half`, and what it said until then.
+/// A command that is followed to its line `half`, and its output until then.
 fn followed_to_half(connection: &Connection, text: &str) -> (Underway, Vec<String>) {
     let mut lines = Vec::new();
     let mut on_line = |_, line: &str| {

@@ -1,5 +1,5 @@
-//! How a command is ended: by its limit, by its caller, by the network, and how its daemons are
-//! left alone.
+//! The end of a command: by its limit, by its caller, by the network; and its daemons, which are
+//! not killed.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::ssh::{Cancel, Cause, Command, Connection, Timeouts};
 
 const LONG: Duration = Duration::from_secs(120);
 
-/// Whether the process runs; one that is dead but not yet reaped does not.
+/// True if the process runs; one that is dead but not yet reaped does not.
 fn is_running(process: &str) -> bool {
     std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).is_ok_and(|stat| {
         !stat
@@ -27,7 +27,8 @@ fn is_running(process: &str) -> bool {
     })
 }
 
-/// A line that is a process's number. A login's shell may have its own say before the command's.
+/// A line that is a process's number. A login's shell may print lines of its own before the
+/// command's.
 fn number(line: &str) -> Option<String> {
     line.parse::<u32>().ok().map(|_| line.to_owned())
 }
@@ -181,7 +182,7 @@ fn a_silent_command_on_a_living_server_is_not_given_up() {
     assert!(exec(&connection, "sleep 11").0.success());
 }
 
-/// Passes bytes on to the sshd until it is told to swallow them.
+/// A proxy that forwards bytes to the sshd until it is told to swallow them.
 fn swallowing_proxy(port: u16) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let proxy = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Jump servers: each hop by its own rules, and the stream behind them as good as any.
+//! Jump servers: each hop by its own rules, and the stream through them is as good as any.
 
 use super::PATIENT;
 use std::fs;

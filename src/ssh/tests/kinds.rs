@@ -1,4 +1,4 @@
-//! Servers of other kinds and other minds than the usual sshd.
+//! Servers other than the usual sshd, or with an unusual configuration.
 
 use super::PATIENT;
 use std::fs;
@@ -68,7 +68,7 @@ fn a_chroot_of_files_alone_is_seen_from_its_own_root() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    // sshd wants every folder above to be root's alone; /tmp is not.
+    // sshd requires every parent folder to be writable by root alone; /tmp is not.
     let root = tempfile::Builder::new()
         .prefix("longshore-chroot")
         .tempdir_in("/var/lib")
@@ -122,7 +122,7 @@ fn a_server_that_speaks_sha1_alone_is_told_to_be_too_old() {
     assert!(error.to_string().contains("too old"), "{error}");
 }
 
-/// The other server, of routers and small systems.
+/// Dropbear, the sshd of routers and small systems.
 struct Dropbear {
     daemon: Child,
     port: u16,
@@ -198,7 +198,7 @@ impl Drop for Dropbear {
     }
 }
 
-/// A folder, an account at home there, and the key that it lets in.
+/// A folder, an account whose home it is, and the key that it accepts.
 fn at_home(name: &str) -> Option<(tempfile::TempDir, Account, Credential)> {
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();

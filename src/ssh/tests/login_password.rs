@@ -1,5 +1,5 @@
 //! Passwords. sshd can check one only as root and for an account that exists: as root the tests
-//! make an account and delete it again, else they try wrong passwords alone.
+//! create an account and delete it again, else they try wrong passwords alone.
 
 use super::PATIENT;
 use super::account::{Account, PASSWORD};

@@ -36,7 +36,7 @@ impl Upload {
         }
     }
 
-    /// Waits until so many connections are logged in.
+    /// Waits until this many connections are logged in.
     fn wait_for(&self, logins: usize) {
         wait_until("another connection stands", || self.logins() >= logins);
     }
@@ -49,7 +49,7 @@ impl Upload {
         self.folder.path().join("file")
     }
 
-    /// Uploads it; `heed` sees the bytes that have arrived.
+    /// Uploads it; `heed` receives the bytes that have arrived.
     fn put(&self, cancel: &Cancel, mut heed: impl FnMut(u64)) -> Result<(), SshError> {
         let connection = self.sshd.connect();
         let mut seen = Vec::new();

@@ -72,7 +72,7 @@ fn what_makes_another_login_is_never_used_again() {
         matches!(cause, Cause::AuthenticationFailed { .. }),
         "{cause}"
     );
-    // As would be a second proof that this server does not ask for.
+    // A second credential that this server does not ask for also gets a connection of its own.
     let mut both = target.clone();
     let password = Secret::new("x".into());
     both.credential = both.credential.and_password(Some(password));
@@ -165,7 +165,7 @@ fn thirty_at_once_get_through_an_sshd_that_turns_some_away() {
                 scope.spawn(|| {
                     start.wait();
                     let leased = lease(&pool, &target);
-                    // Nobody's connection is another's: each is held until all have one.
+                    // No connection is shared: each is held until all have one.
                     all.fetch_add(1, Ordering::AcqRel);
                     wait_until("all have one", || all.load(Ordering::Acquire) == 30);
                     assert!(exec(&leased, "true").0.success());
@@ -271,7 +271,7 @@ fn a_cancel_ends_a_connect_that_hangs() {
     assert!(start.elapsed() < Duration::from_secs(4));
 }
 
-/// What ends a command has a turn like any other connection, and gives up where there is none.
+/// The connection that kills a command takes a slot like any other, and gives up if there is none.
 #[test]
 fn the_connection_that_kills_a_command_is_one_of_the_pool() {
     for (most, can_kill) in [(2, true), (1, false)] {

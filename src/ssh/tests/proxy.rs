@@ -1,4 +1,5 @@
-//! Proxies on the way: real ones, and each fault of theirs, which ends within the time for connecting.
+//! Proxies on the way: real ones, and each of their faults, which ends within the time for
+//! connecting.
 
 use super::PATIENT;
 use std::io::{self, Read, Write};
@@ -39,7 +40,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// As an operator ends it: squid, killed, leaves memory behind.
+    /// Ends it as an operator does: a killed squid leaves memory behind.
     fn drop(&mut self) {
         let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let patience = Instant::now() + Duration::from_secs(5);
@@ -67,7 +68,7 @@ fn http(port: u16, folder: &Path, more: &str) -> Running {
     )
 }
 
-/// As root it changes to an account of its own, to which the folder belongs then.
+/// As root it switches to an account of its own, which then owns the folder.
 fn squid(port: u16, folder: &Path) -> Running {
     let folder = folder.join("squid");
     std::fs::create_dir(&folder).unwrap();
@@ -80,7 +81,7 @@ fn squid(port: u16, folder: &Path) -> Running {
          pinger_enable off\nshutdown_lifetime 0 seconds\n"
     );
     std::fs::write(&config, text).unwrap();
-    // Each has a name of its own, by which it shares memory with nobody else's.
+    // Each has a name of its own, so that it shares memory with no other.
     let name = format!("ls{port}");
     let mut command = Command::new("squid");
     Running::on(port, command.args(["-N", "-n", &name, "-f"]).arg(config))
@@ -118,7 +119,7 @@ const SHORT: Timeouts = Timeouts {
     idle: Duration::from_secs(5),
 };
 
-/// The cause, found within the time for connecting and some.
+/// The cause, which must be found within little more than the time for connecting.
 #[track_caller]
 fn refused(target: &Target) -> Cause {
     let begun = Instant::now();
@@ -235,7 +236,7 @@ fn connections_by_different_proxies_are_not_taken_for_each_other() {
     ));
 }
 
-/// A proxy that does as `talk` does with each connection.
+/// A proxy that runs `talk` on each connection.
 fn proxy_that(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -249,7 +250,7 @@ fn proxy_that(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     port
 }
 
-/// Reads what comes and says nothing, until the other side goes.
+/// Reads and sends nothing, until the other side closes.
 fn hears(mut stream: TcpStream) {
     let _ = io::copy(&mut stream, &mut io::sink());
 }
@@ -274,7 +275,7 @@ fn a_proxys_faults_are_its_own_and_in_time() {
     assert!(matches!(fault(&unknown), ProxyFault::Unresolved { .. }));
 
     let silent = proxy_that(hears);
-    // The methods are agreed on; then nothing comes any more.
+    // The methods are agreed on; then nothing more arrives.
     let halfway = proxy_that(|stream| hears(after_reading(stream, &[5, 0])));
     // One byte a second of an endless head.
     let slow = proxy_that(|stream| {
@@ -309,7 +310,7 @@ fn a_proxys_faults_are_its_own_and_in_time() {
         assert_eq!(fault(&target), ProxyFault::Garbage);
     }
 
-    // It agrees, and what answers then is no sshd.
+    // It agrees, but no sshd answers then.
     let other = proxy_that(|stream| {
         hears(after_reading(
             stream,
@@ -370,12 +371,12 @@ fn a_commands_faults_are_its_own_and_nothing_is_left_of_it() {
         }
         other => panic!("{other}"),
     }
-    // An end without an error is the server's hanging up, as it is without a command.
+    // An exit without an error is reported as the server's close, as without a command.
     assert!(matches!(refused(&shell("exit 0")), Cause::TurnedAway));
 
     let mark = sshd.folder().join("pids");
     let place = mark.display();
-    // Neither TERM nor the end of its input moves it, and it has a child.
+    // It ignores TERM and the end of its input, and it has a child.
     let stubborn = format!("trap '' TERM; sleep 300 & echo $$ $! > {place}; wait");
     assert!(matches!(refused(&shell(&stubborn)), Cause::TimedOut { .. }));
     let pids = std::fs::read_to_string(&mark).unwrap();
@@ -410,7 +411,7 @@ fn a_command_that_dies_midway_breaks_the_connection_and_no_more() {
     assert_eq!(exec(&again, "exit 4").0.code, Some(4));
 }
 
-/// A zombie that nobody has reaped yet is dead for our purpose.
+/// A zombie that is not reaped yet counts as dead.
 fn is_alive(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
         .is_ok_and(|stat| !stat.contains(") Z "))

@@ -85,7 +85,7 @@ fn a_server_that_cannot_replace_says_so_and_changes_nothing() {
     assert!(!files.replace(&at("new"), &at("old")).unwrap());
     assert!(files.rename(&at("new"), &at("old")).is_err());
     assert_eq!(fs::read_to_string(at("old")).unwrap(), "old");
-    // A file that somebody puts there by hand still is.
+    // An upload still replaces it.
     drop(files);
     let remote = at("old");
     connection

@@ -1,5 +1,5 @@
-//! Accounts as they are found in the world: their login shells, and what the start-up files of these
-//! print, read and do. Only root can make them.
+//! Accounts as found in practice: their login shells, and start-up files that print, read and run
+//! things. Only root can create them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,7 +14,7 @@ use crate::ssh::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Text that a shell other than `sh` reads otherwise, or line by line.
+/// Text that a shell other than `sh` parses differently, or line by line.
 const TEXT: &str = r#"x='a\\b' y="it's"
 if [ "$x" = 'a\\b' ]; then
   printf '%s\n' "$x $y `echo q` #$#"
@@ -23,10 +23,10 @@ cat
 exit 3
 "#;
 
-/// What [`TEXT`] prints.
+/// The output of [`TEXT`].
 const PRINTED: &str = r"a\\b it's q #0";
 
-/// Somebody's account on a machine.
+/// An account with a home folder.
 struct Somebody {
     home: tempfile::TempDir,
     account: Account,
@@ -34,7 +34,7 @@ struct Somebody {
 }
 
 impl Somebody {
-    /// `None` unless run as root. `files` are those of the home, with their content.
+    /// `None` unless run as root. `files` are the files of the home, with their content.
     fn with(name: &str, shell: &str, files: &[(&str, &str)]) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let at = |name: &str| home.path().join(name);
@@ -94,7 +94,7 @@ fn run(connection: &Connection, text: &str) -> Result<(Exit, Vec<(Stream, String
     Ok((exit, lines))
 }
 
-/// Runs commands and moves trees on an account; gives what its login printed, once.
+/// Runs commands and moves trees on an account; returns its login's output, once.
 #[track_caller]
 fn works(name: &str, shell: &str, files: &[(&str, &str)]) -> Vec<String> {
     let Some(somebody) = Somebody::with(name, shell, files) else {
@@ -129,7 +129,7 @@ fn works(name: &str, shell: &str, files: &[(&str, &str)]) -> Vec<String> {
     of(Stream::Login)
 }
 
-/// A command is ended at its limit, with all that it started.
+/// Checks that a command is ended at its limit, with all that it started.
 #[track_caller]
 fn ends(connection: &Connection, shell: &str) {
     let mut started = Vec::new();

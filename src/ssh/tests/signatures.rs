@@ -1,4 +1,5 @@
-//! What users' keys sign with, where a server takes little: keys in memory, in files and in the agent.
+//! The signature algorithms of users' keys on a server that accepts few: keys in memory, in files
+//! and in the agent.
 
 use super::PATIENT;
 use std::path::Path;
@@ -7,7 +8,7 @@ use super::agent::Agent;
 use super::sshd::{Sshd, make_key, read_secret};
 use crate::ssh::{Cause, Connection, Credential, SshError};
 
-/// An sshd that takes these signatures alone, and an agent.
+/// An sshd that accepts only these signature algorithms, and an agent.
 fn taking(algorithms: &str, options: &str) -> (Sshd, Agent) {
     let config = format!("PubkeyAcceptedAlgorithms {algorithms}\n{options}");
     let sshd = Sshd::with(&["ed25519"], &config);
@@ -56,7 +57,8 @@ fn a_server_that_takes_one_signature_alone_gets_it() {
     }
 }
 
-/// Keys that do not fit come first in the agent, and the one that does has its second try in time.
+/// Keys that do not fit come first in the agent, and the one that does has its second attempt in
+/// time.
 #[test]
 fn an_agents_keys_have_their_second_try_after_each_had_its_first() {
     let (sshd, agent) = taking("rsa-sha2-256", "MaxAuthTries 6");

@@ -1,4 +1,4 @@
-//! Hosts from which nothing comes back: packets to them are dropped.
+//! Hosts that do not answer: packets to them are dropped.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -8,7 +8,7 @@ use super::exec::exec;
 use super::sshd::Sshd;
 use crate::ssh::{Cancel, Cause, Phase, Pool, Timeouts};
 
-/// A port whose queue of connections is full: the system drops what asks for one more.
+/// A port whose queue of connections is full: the system drops further requests.
 struct Blackhole {
     listener: TcpListener,
     _held: Vec<TcpStream>,

@@ -24,13 +24,13 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// One with an ed25519 host key, that lets the present user in with [`key`](Self::key).
+    /// Starts one with an ed25519 host key that accepts [`key`](Self::key) for the present user.
     pub(crate) fn start() -> Self {
         Self::with(&["ed25519"], "")
     }
 
-    /// One with these kinds of host keys and these lines of configuration before the usual ones
-    /// (sshd takes the first value of an option).
+    /// Starts one with these types of host keys and these lines of configuration before the usual
+    /// ones (sshd takes the first value of an option).
     pub(crate) fn with(host_keys: &[&str], config: &str) -> Self {
         assert!(
             Path::new(SSHD).exists(),
@@ -66,12 +66,12 @@ impl Sshd {
         self.folder.path()
     }
 
-    /// The private key that is let in.
+    /// The private key that is accepted.
     pub(crate) fn key(&self) -> PathBuf {
         self.folder().join("key")
     }
 
-    /// Lets another key in too.
+    /// Accepts another key too.
     pub(crate) fn authorize(&self, key: &Path) {
         let public = fs::read(public_half(key)).unwrap();
         let mut authorized = fs::OpenOptions::new()
@@ -81,7 +81,7 @@ impl Sshd {
         authorized.write_all(&public).unwrap();
     }
 
-    /// The pin of its host key of this kind, as ssh-keygen tells the fingerprint.
+    /// The pin of its host key of this type, with the fingerprint from ssh-keygen.
     pub(crate) fn pin(&self, kind: &str) -> String {
         let public = public_half(&self.folder().join(format!("host_{kind}")));
         let listed = run("ssh-keygen", &["-l", "-f", public.to_str().unwrap()]);
@@ -90,7 +90,7 @@ impl Sshd {
         format!("{name} {}", listed.split(' ').nth(1).unwrap())
     }
 
-    /// How to log in as the present user, the host key accepted.
+    /// The target for a login as the present user, with the host key accepted.
     pub(crate) fn target(&self) -> Target {
         self.target_with(Credential::KeyFile {
             path: self.key(),
@@ -116,19 +116,19 @@ impl Sshd {
         Connection::open(&self.target(), &PATIENT).unwrap()
     }
 
-    /// How many connections it has that are logged in: each has a process of its own.
+    /// The number of connections that are logged in: each has a process of its own.
     pub(crate) fn connections(&self) -> usize {
         self.children().len()
     }
 
-    /// Ends each connection as a machine does that goes away, but not the sshd.
+    /// Kills each connection, as when a machine disappears, but not the sshd.
     pub(crate) fn kill_connections(&self) {
         for child in self.children() {
             run("kill", &["-KILL", &child]);
         }
     }
 
-    /// Ends the connection that came last.
+    /// Kills the newest connection.
     pub(crate) fn kill_newest_connection(&self) {
         if let Some(child) = self.children().last() {
             run("kill", &["-KILL", child]);
@@ -179,7 +179,7 @@ pub(crate) fn read_secret(path: &Path) -> Secret<String> {
     Secret::new(fs::read_to_string(path).unwrap())
 }
 
-/// Runs a program that must succeed; what it printed.
+/// Runs a program that must succeed; returns its output.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
@@ -211,14 +211,14 @@ pub(super) fn free_port() -> Option<u16> {
     Some(listener.local_addr().ok()?.port())
 }
 
-/// `None` when somebody else took the port meanwhile.
+/// `None` if another process took the port meanwhile.
 fn launch(folder: &Path, host_keys: &[&str], config: &str, port: u16) -> Option<Child> {
     let at = |name: &str| folder.join(name).display().to_string();
     let host_keys: String = host_keys
         .iter()
         .map(|kind| format!("HostKey {}\n", at(&format!("host_{kind}"))))
         .collect();
-    // The one option that must not be there twice.
+    // The only option that must not be given twice.
     let sftp = match config.contains("Subsystem") {
         true => "",
         false => "Subsystem sftp internal-sftp\n",

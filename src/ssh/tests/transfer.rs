@@ -18,7 +18,7 @@ pub(super) fn random(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A new file of this mode.
+/// A new file with this mode.
 pub(super) fn new(mode: u32) -> NewRemoteFile {
     NewRemoteFile {
         mode,
@@ -260,7 +260,7 @@ fn a_server_without_sftp_says_so() {
     );
 }
 
-/// A file system of a few megabytes; only root may make one.
+/// A file system of a few megabytes; only root can create one.
 pub(super) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {

@@ -16,7 +16,7 @@ fn age(path: &Path) {
     fs::File::open(path).unwrap().set_times(times).unwrap();
 }
 
-/// A tree as somebody may have it.
+/// A realistic tree.
 fn make(folder: &Path) {
     fs::create_dir_all(folder.join("deep/er")).unwrap();
     fs::write(folder.join("it's 发布\n"), "odd name").unwrap();

@@ -1,4 +1,4 @@
-//! Servers that ask for one proof after another. As root alone, see `login_password`.
+//! Servers that ask for several credentials in turn. As root alone, see `login_password`.
 
 use super::PATIENT;
 use super::account::{Account, PASSWORD};
@@ -126,7 +126,7 @@ fn a_wrong_second_proof_is_told_from_a_wrong_first_one() {
     }
 }
 
-/// One of many servers that share a credential must not learn the password of the others.
+/// A server that shares a credential with others must not learn the password for the others.
 #[test]
 fn a_server_that_refuses_the_key_is_not_told_the_password() {
     let Some(account) = Account::create("t") else {
