@@ -1,8 +1,8 @@
-//! What happens to every request before its handler and to every answer after it.
+//! The middleware of every request and response.
 //!
-//! The sender is recognized, requests from other sites' pages are refused, and so are changes by a
-//! login cookie without the CSRF token. Bodies are read here, whole and bounded, since the token may
-//! be a form's field. Errors become answers, and every answer gets its security headers.
+//! It recognizes the sender and refuses requests from other sites' pages, and changes by a login
+//! cookie without the CSRF token. It reads bodies whole and bounded, since the token may be a
+//! form's field. Errors become responses, and every response gets its security headers.
 
 use std::time::Duration;
 
@@ -21,29 +21,32 @@ use super::visitor::Visitor;
 use crate::auth::{AuthError, head_of};
 use crate::http::{Fault, NotUtf8, canonical_path};
 
-/// The largest body of a known sender, in bytes; what is in it is bounded field by field.
+/// The largest body of a recognized sender, in bytes; handlers bound each field.
 pub const BODY_LIMIT: usize = 2 << 20;
-/// The largest body of an unknown sender.
+/// The largest body of an unknown sender, in bytes.
 pub const STRANGERS_BODY_LIMIT: usize = 64 << 10;
-/// How much of a body that is too large is still read, so that its sender hears the answer
-/// instead of a connection reset.
+/// The largest excess of a body that is read and discarded, in bytes, so that the sender receives
+/// the response instead of a connection reset.
 const DISCARD_LIMIT: usize = 16 << 20;
-/// How long a body may take to come.
+/// The time limit for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// A login needs no token: it is how one gets one.
+/// The path that needs no CSRF token: a login is the way to get one.
 const WITHOUT_CSRF: &str = "/login";
 const CSRF_HEADER: &str = "x-csrf-token";
-/// Every method that some address takes.
+/// Every method that some address supports.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
-/// The form's field of the same purpose.
+/// The form field of the CSRF token.
 pub const CSRF_FIELD: &str = "csrf";
 
 const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; object-src 'none'; base-uri 'none'; \
                       frame-ancestors 'none'; form-action 'self'";
 
-/// See the module.
+/// Runs the middleware around the handler; see the module documentation.
+///
+/// # Errors
+/// Errors of the framework; those of Longshore become responses.
 pub async fn guard(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -77,7 +80,7 @@ pub async fn guard(
     Ok(response)
 }
 
-/// Lets a request through, or says why not.
+/// Admits a request, or returns the reason for its refusal.
 async fn admit(visitor: &Visitor, request: &mut ServiceRequest) -> Result<()> {
     canonical_path(request.path()).map_err(|NotUtf8| Error::NotText("path".to_owned()))?;
     let is_safe = request.method().is_safe();
@@ -117,8 +120,8 @@ async fn admit(visitor: &Visitor, request: &mut ServiceRequest) -> Result<()> {
     Ok(())
 }
 
-/// Whether the body goes on to a server as it comes: its handler reads and bounds it, and the token
-/// must be a header. The server has made the path canonical before: the router sees what is seen here.
+/// True if the body is streamed to a server: its handler reads and bounds it, and the CSRF token
+/// must be in a header. The path is canonical here, so that the router sees the same one.
 fn is_upload(request: &ServiceRequest) -> bool {
     let path = request.path().trim_end_matches('/');
     let rest = path.strip_prefix("/api/v1/servers/");
@@ -131,7 +134,8 @@ async fn read_body(request: &mut ServiceRequest, limit: usize) -> Result<Bytes> 
     if encoded.is_some_and(|encoding| encoding != "identity") {
         return Err(Error::ContentType);
     }
-    // A client that waits for a `100` has not begun to send: it is told at once.
+    // A client that waits for `100 Continue` has not sent its body, so it gets the response at
+    // once.
     if request.headers().contains_key(header::EXPECT) && announced(request) > limit as u64 {
         return Err(Error::TooLarge);
     }
@@ -156,14 +160,14 @@ async fn read_body(request: &mut ServiceRequest, limit: usize) -> Result<Bytes> 
     Ok(body.freeze())
 }
 
-/// The `Content-Length`; 0 where there is none.
+/// The `Content-Length`, or 0.
 fn announced(request: &ServiceRequest) -> u64 {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     length.unwrap_or_default()
 }
 
-/// Puts the answer that its reader understands in the place of a bare error.
+/// Replaces a bare error by a response that its reader understands.
 fn answer_errors(
     visitor: &Visitor,
     response: ServiceResponse<BoxBody>,
@@ -188,8 +192,7 @@ fn answer_errors(
     }
 }
 
-/// Names the methods that this server knows, where the answer is that another one was asked for
-/// (RFC 9110 §15.5.6).
+/// Adds the supported methods to a response 405 (RFC 9110 §15.5.6).
 fn with_methods(mut response: HttpResponse) -> HttpResponse {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let methods = HeaderValue::from_static(METHODS);

@@ -1,5 +1,5 @@
-//! What a browser keeps of somebody who need not log in: a token that makes it one voter, and the name
-//! that its person gave last.
+//! Cookies of a visitor without a login: a token that identifies the browser as one voter, and the
+//! last name its user entered.
 
 use std::borrow::Cow;
 
@@ -12,30 +12,30 @@ use crate::secret::{Secret, new_token};
 
 const TOKEN: &str = "longshore_guest";
 const NAME: &str = "longshore_name";
-/// How long a browser keeps the token.
+/// The lifetime of the token's cookie.
 const LIFE: Duration = Duration::days(365);
 /// A token's length, in characters.
 const TOKEN_CHARS: usize = 43;
 
-/// The token that `request` brings along.
+/// The token of `request`.
 pub fn token(request: &HttpRequest) -> Option<Secret<String>> {
     let token = head_of(request).cookie(TOKEN)?;
     let is_token = token.len() == TOKEN_CHARS && token.is_ascii();
     is_token.then(|| Secret::new(token.into_owned()))
 }
 
-/// The same, made where there is none; [`keep_token`] gives it to the browser.
+/// The token of `request`, or a new one, which [`keep_token`] must give to the browser.
 pub fn token_or_new(request: &HttpRequest) -> Secret<String> {
     token(request).unwrap_or_else(new_token)
 }
 
-/// The name that the browser's person gave last. `chat.js` writes the cookie: the answers of the course's
-/// contract set none but its own.
+/// The last name entered in this browser. `chat.js` writes this cookie, because responses under the
+/// course's contract set only that contract's own.
 pub fn name(request: &HttpRequest) -> Option<String> {
     head_of(request).cookie(NAME).map(Cow::into_owned)
 }
 
-/// Lets the browser keep `token`.
+/// Stores `token` in the browser.
 pub fn keep_token(visitor: &Visitor, token: &Secret<String>, response: &mut HttpResponse) {
     let urls = &visitor.app().settings().public_urls;
     let cookie = Cookie::build(TOKEN, token.expose().clone())

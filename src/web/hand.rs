@@ -1,5 +1,5 @@
-//! Servers worked on by hand, over HTTP: commands with their output while they run, files and trees
-//! as streams. Who goes away cancels what he asked for; nothing is kept in memory whole.
+//! Streams of remote commands and files over HTTP: output while a command runs, files and trees in
+//! pieces. A closed connection cancels the work; nothing is kept in memory whole.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -17,13 +17,17 @@ use crate::deploy::DeployError;
 use crate::pools::Busy;
 use crate::ssh::{Cancel, CancelOnDrop};
 
-/// How many pieces of a stream are under way between its two ends.
+/// The number of pieces of a stream in transit.
 const PIECES: usize = 8;
 
-/// How long an upload may stand still.
+/// The time limit without data in an upload.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Does blocking work that may take minutes, apart from the pages' own: few at once, none waits.
+/// Runs blocking work that may take minutes, on a pool apart from that of the pages: a few at once,
+/// none queued.
+///
+/// # Errors
+/// [`Error::Busy`] if too much runs already.
 pub async fn work<T: Send + 'static>(
     visitor: &Visitor,
     work: impl FnOnce(&App) -> T + Send + 'static,
@@ -33,13 +37,13 @@ pub async fn work<T: Send + 'static>(
     working.await.map_err(|_| Error::from(Busy))
 }
 
-/// A piece of what a person sends; only a stream that has its end is whole.
+/// A piece of an upload; a stream without `End` is incomplete.
 enum Piece {
     Bytes(Bytes),
     End,
 }
 
-/// What a person sends, for a thread that reads.
+/// An upload, for a thread that reads.
 struct Incoming {
     pieces: Receiver<Piece>,
     rest: Bytes,
@@ -61,7 +65,10 @@ impl Read for Incoming {
     }
 }
 
-/// Gives a request's body, of at most `limit` bytes, to `receive`, which runs on a thread.
+/// Passes a request's body, of at most `limit` bytes, to `receive`, which runs on a thread.
+///
+/// # Errors
+/// A body that is too large, too slow or malformed; too much work at once; errors of `receive`.
 pub async fn take_in<T: Send + 'static>(
     visitor: &Visitor,
     request: &HttpRequest,
@@ -78,7 +85,8 @@ pub async fn take_in<T: Send + 'static>(
     if told.is_some_and(|length| length > limit) {
         return Err(Error::TooLarge);
     }
-    // A client that waits for a `100` asks first and sends then; nothing is begun for a question.
+    // A client that waits for `100 Continue` sends its body only then, so no work starts before the
+    // first byte.
     let mut body = Box::pin(body.peekable());
     if tokio::time::timeout(PATIENCE, body.as_mut().peek())
         .await
@@ -98,7 +106,7 @@ pub async fn take_in<T: Send + 'static>(
         receive(app, &mut incoming, &cancel)
     });
     let (received, fed) = tokio::join!(received, feed(body, sender, limit));
-    // What the body is refused for is the reason of what became of it.
+    // A refused body is the cause of the error of `receive`, so it is reported first.
     fed?;
     Ok(received??)
 }
@@ -123,14 +131,14 @@ async fn feed(
             }
         }
         let is_end = matches!(piece, Piece::End);
-        // Nobody takes it any more where the other end has failed, which says why.
+        // A closed channel means that `receive` has failed; its error tells why.
         if pieces.send(piece).await.is_err() || is_end {
             return Ok(());
         }
     }
 }
 
-/// What a thread sends to a person.
+/// A download, for a thread that writes.
 pub struct Outgoing(Sender<std::result::Result<Bytes, Error>>);
 
 impl Write for Outgoing {
@@ -147,8 +155,11 @@ impl Write for Outgoing {
     }
 }
 
-/// Answers with what `send` writes, as it comes. What goes wrong before the first byte is an answer
-/// of its own; after it, the answer breaks off.
+/// Streams the output of `send` as the response. An error before the first byte becomes a response
+/// of its own; a later one aborts the stream.
+///
+/// # Errors
+/// Too much work at once; an error of `send` before its first byte.
 pub async fn give_out(
     visitor: &Visitor,
     content_type: &str,

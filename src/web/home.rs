@@ -1,4 +1,4 @@
-//! The chat pages: the course's room and rooms with names of their own.
+//! The chat pages: the course's room and named rooms.
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, web};
@@ -15,10 +15,13 @@ use crate::pools::Busy;
 use crate::store::{Event, StoreError, events};
 use crate::transport::course;
 
-/// How many messages somebody sees who comes in.
+/// The number of messages shown on entering.
 const LAST: i64 = 50;
 
-/// Whether `visitor` may use chats and votes as they are set.
+/// Checks that `visitor` may use chats and votes under the present settings.
+///
+/// # Errors
+/// A missing login, the feature being off, or a foreign `Host` of a visitor without a login.
 pub fn check_access(visitor: &Visitor) -> Result<()> {
     let access = visitor.app().settings().chat;
     chat::may_use(access, visitor.identity().is_some()).map_err(|refused| match refused {
@@ -31,8 +34,11 @@ pub fn check_access(visitor: &Visitor) -> Result<()> {
     }
 }
 
-/// `GET /home/?name=`: a client's chat page, which starts from now; without a name it asks for one.
-/// With `room=NAME` it is the page of that room.
+/// `GET /home/?name=`: a client's chat page, which starts from now; without a name, a form that
+/// asks for one. `room=NAME` selects another room.
+///
+/// # Errors
+/// Access denied, a malformed query, too much work at once or a database error.
 pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
     check_access(&visitor)?;
     let asked = query(&request, "room")?.unwrap_or_default();
@@ -49,7 +55,10 @@ pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
     enter(&visitor, &request, &room, &name).await
 }
 
-/// `GET /chat/{name}`: the page of the room `chat/NAME`. An account comes in by its own name.
+/// `GET /chat/{name}`: the page of the room `chat/NAME`. An account enters under its own name.
+///
+/// # Errors
+/// Access denied, an unknown room, a malformed query or a database error.
 pub async fn room(visitor: Visitor, request: HttpRequest, path: web::Path<String>) -> Result {
     check_access(&visitor)?;
     let room = room_of(&path).ok_or(Error::NoSuchAddress)?;
@@ -58,7 +67,7 @@ pub async fn room(visitor: Visitor, request: HttpRequest, path: web::Path<String
     enter(&visitor, &request, &room, &name.unwrap_or_default()).await
 }
 
-/// The room that a person calls `name`; the course's where it is empty.
+/// The room of this name; the course's room if empty.
 fn room_of(name: &str) -> Option<RoomName> {
     match name {
         "" | "chat" => Some(RoomName::chat()),
@@ -73,7 +82,7 @@ struct Asking<'a> {
     name_is_bad: bool,
 }
 
-/// Asks for a name, and where to.
+/// Shows the form that asks for a name and a room.
 fn ask(visitor: &Visitor, request: &HttpRequest, asking: Asking<'_>) -> Result {
     let status = match asking.room_is_bad || asking.name_is_bad {
         false => StatusCode::OK,
@@ -105,10 +114,10 @@ async fn enter(visitor: &Visitor, request: &HttpRequest, room: &RoomName, name: 
         None => Some(course::enter(hub, account.clone(), name).map_err(|_| Busy)?),
         Some(_) => None,
     };
-    // Before the snapshot: what comes after it is polled.
+    // Taken before the snapshot, so that later messages are polled.
     let cursor = hub.now().to_string();
     let here = hub.presence(room);
-    // Whoever comes back by the same browser is no second person.
+    // A return in the same browser is not a second person.
     let is_own = guest::name(request).as_deref() == Some(name);
     let is_taken = account.is_none() && !is_own && here.has_guest(name);
     let of = room.as_str().to_owned();
@@ -138,7 +147,7 @@ async fn enter(visitor: &Visitor, request: &HttpRequest, room: &RoomName, name: 
     Ok(page)
 }
 
-/// The log's rows as the wire has them.
+/// Messages of the log in wire format.
 fn messages(events: Vec<Event>) -> Result<Vec<Value>> {
     let message = |event: Event| {
         let data: Value =

@@ -1,4 +1,4 @@
-//! What was sent: the fields of a form or of a JSON object, in one shape.
+//! Request input: the fields of a form or of a JSON object, in one representation.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,24 +16,24 @@ use super::forms::FieldErrors;
 use super::visitor::Visitor;
 use crate::http::{NotUtf8, pairs};
 
-/// The fields of a form that are never shown again.
+/// The fields that a form never shows again.
 const UNSHOWN: [&str; 5] = ["csrf", "secret", "passphrase", "password", "password_again"];
-/// The most fields of a form or JSON object: twice what the largest has.
+/// The largest number of fields of a form or JSON object: twice that of the largest form.
 pub const MOST_FIELDS: usize = 64;
-/// The most values of a form, where a field may have several.
+/// The largest number of values of a form, counting repeated fields.
 const MOST_VALUES: usize = 10_000;
 
-/// The body of a request, which the guard has read.
+/// The body of a request, read by the guard.
 pub struct Body(pub Bytes);
 
 /// One field's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// Text, or a number or `true` or `false` as it is written.
+    /// Text; numbers, `true` and `false` in their JSON spelling.
     Text(String),
-    /// Several of them.
+    /// Several texts.
     List(Vec<String>),
-    /// JSON that is neither.
+    /// JSON of another kind.
     Other,
 }
 
@@ -41,7 +41,7 @@ pub enum Given {
 #[derive(Clone, Default)]
 pub struct Fields(BTreeMap<String, Given>);
 
-/// Their values may be secrets.
+/// Prints only the names, because values may be secrets.
 impl fmt::Debug for Fields {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.0.keys()).finish()
@@ -49,7 +49,10 @@ impl fmt::Debug for Fields {
 }
 
 impl Fields {
-    /// The fields of a form as browsers send it by default.
+    /// The fields of a URL-encoded form.
+    ///
+    /// # Errors
+    /// A wrong content type, text that is not UTF-8, or too many fields.
     pub fn from_form(content_type: &str, body: &[u8]) -> Result<Self> {
         if content_type != "application/x-www-form-urlencoded"
             && !(content_type.is_empty() && body.is_empty())
@@ -75,6 +78,9 @@ impl Fields {
     }
 
     /// The fields of a JSON object.
+    ///
+    /// # Errors
+    /// A wrong content type, malformed JSON, or too many fields.
     pub fn from_json(content_type: &str, body: &[u8]) -> Result<Self> {
         let is_json = content_type == "application/json"
             || (content_type.starts_with("application/") && content_type.ends_with("+json"));
@@ -85,12 +91,12 @@ impl Fields {
         fields.map(Self).ok_or(Error::TooManyFields)
     }
 
-    /// What was given for `name`.
+    /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&Given> {
         self.0.get(name)
     }
 
-    /// The text given for `name`, if it is one.
+    /// The value of `name`, if it is a single text.
     pub fn line(&self, name: &str) -> Option<String> {
         match self.get(name) {
             Some(Given::Text(text)) => Some(text.clone()),
@@ -98,7 +104,10 @@ impl Fields {
         }
     }
 
-    /// The text given for `name`, which must not be empty.
+    /// The value of `name`, which must be a non-empty text.
+    ///
+    /// # Errors
+    /// [`Error::Fields`] if it is missing or empty.
     pub fn required(&self, name: &str) -> Result<String> {
         self.line(name)
             .filter(|text| !text.is_empty())
@@ -109,7 +118,7 @@ impl Fields {
             })
     }
 
-    /// Lets `name` be given as empty where it was not given at all.
+    /// Adds an empty `name` if it is absent.
     pub fn or_empty(&mut self, name: &str) {
         self.0
             .entry(name.to_owned())
@@ -117,6 +126,9 @@ impl Fields {
     }
 
     /// Refuses fields that are neither in `known` nor in `ignored`.
+    ///
+    /// # Errors
+    /// [`Error::Fields`] for each unknown field.
     pub fn only(&self, known: &[&str], ignored: &[&str]) -> Result<()> {
         let mut errors = FieldErrors::default();
         for name in self.0.keys() {
@@ -127,7 +139,7 @@ impl Fields {
         errors.or(()).map_err(Error::from)
     }
 
-    /// What a refused form shows again.
+    /// The values that a refused form shows again.
     pub fn typed(&self) -> BTreeMap<&str, minijinja::Value> {
         self.0
             .iter()
@@ -145,8 +157,8 @@ impl Fields {
     }
 }
 
-/// A JSON object's fields; none where there are more than [`MOST_FIELDS`]. Those are read over, so
-/// that they cost no more than their bytes.
+/// A JSON object's fields, or `None` beyond [`MOST_FIELDS`]. The rest is skipped, at no cost but
+/// reading its bytes.
 struct Object(Option<BTreeMap<String, Given>>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -211,7 +223,7 @@ fn body_of(
     read: impl FnOnce(&str, &[u8]) -> Result<Fields>,
 ) -> Result<Fields> {
     let extensions = request.extensions();
-    // A stranger is asked to log in before being told what is wrong with the body.
+    // An API request without a login gets 401 before any error about its body.
     let known = extensions
         .get::<Visitor>()
         .is_some_and(|visitor| visitor.identity().is_some() || !visitor.is_api());
@@ -248,7 +260,7 @@ impl FromRequest for Json {
     }
 }
 
-/// The address's part `{id}`. What is not an id at all is not found.
+/// The path parameter `{id}`. A malformed id is treated as an unknown address.
 pub struct Id<T>(pub T);
 
 impl<T: FromStr> FromRequest for Id<T> {
@@ -263,10 +275,10 @@ impl<T: FromStr> FromRequest for Id<T> {
     }
 }
 
-/// The part of the query that asks for `name`: the first.
+/// The first value of `name` in the query.
 ///
 /// # Errors
-/// [`Error::Parameter`] where it is not UTF-8.
+/// [`Error::Parameter`] if the value is not UTF-8.
 pub fn query(request: &HttpRequest, name: &'static str) -> Result<Option<String>> {
     pairs(request.query_string().as_bytes())
         .find(|pair| pair.name.as_deref() == Ok(name))
@@ -277,7 +289,7 @@ pub fn query(request: &HttpRequest, name: &'static str) -> Result<Option<String>
         .transpose()
 }
 
-/// `text` if it is an address on this server: redirects lead nowhere else.
+/// `text` if it is an address on this server, so that redirects stay here.
 pub fn local_address(text: &str) -> Option<&str> {
     let second = text.as_bytes().get(1);
     let fits = text.starts_with('/')

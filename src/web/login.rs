@@ -1,4 +1,4 @@
-//! Logging in and out, one-time links, and the reader's language and theme.
+//! Login, logout, one-time links, and the reader's language and theme.
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::http::StatusCode;
@@ -14,10 +14,10 @@ use crate::auth::{AuthError, Login};
 use crate::i18n::Language;
 use crate::secret::Secret;
 
-/// How long a browser keeps a choice of language or theme.
+/// The lifetime of the language and theme cookies.
 const CHOICE_LIFE: Duration = Duration::days(365);
 
-/// Where to go after a login: a page of ours, and not the login page again.
+/// The address after a login: a local page other than the login and logout pages, or else `/`.
 fn next(asked: Option<String>) -> String {
     asked
         .as_deref()
@@ -28,18 +28,24 @@ fn next(asked: Option<String>) -> String {
 }
 
 /// `GET /login`
+///
+/// # Errors
+/// A malformed query or a database error.
 pub async fn show(visitor: Visitor, request: HttpRequest) -> Result {
     let next = next(query(&request, "next")?);
     if visitor.identity().is_some() {
         return Ok(render::redirect(&next));
     }
-    // Whoever comes before the first account is made needs the link, not a password.
+    // Before the first account exists, a visitor needs the set-up link instead of a password.
     let is_new = visitor.ask(|app| app.auth().needs_setup()).await?;
     let context = context! { values => context! {}, errors => context! {}, next, is_new };
     render::found(&visitor, "login.html", "", context)
 }
 
 /// `POST /login`
+///
+/// # Errors
+/// Errors that do not concern the form, such as those of the database.
 pub async fn log_in(visitor: Visitor, request: HttpRequest, Form(fields): Form) -> Result {
     let next = next(fields.line("next"));
     let name = fields.line("name").unwrap_or_default();
@@ -48,7 +54,7 @@ pub async fn log_in(visitor: Visitor, request: HttpRequest, Form(fields): Form) 
     let proof = visitor.proof().clone();
     let entered = visitor
         .ask(move |app| {
-            // Only a test without a connection has no address.
+            // Only tests without a connection have no address.
             let address = address.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
             app.auth().log_in(&name, &password, address, &proof)
         })
@@ -77,6 +83,9 @@ fn entered_to(visitor: &Visitor, login: &Login, address: &str) -> HttpResponse {
 }
 
 /// `POST /logout`
+///
+/// # Errors
+/// Database errors.
 pub async fn log_out(visitor: Visitor) -> Result {
     let proof = visitor.proof().clone();
     visitor.ask(move |app| app.auth().log_out(&proof)).await?;
@@ -88,6 +97,9 @@ pub async fn log_out(visitor: Visitor) -> Result {
 }
 
 /// `GET /enter/{link}`
+///
+/// # Errors
+/// [`AuthError::LinkExpired`] or a database error.
 pub async fn enter(visitor: Visitor, request: HttpRequest) -> Result {
     let link = request.match_info().query("link").to_owned();
     let proof = visitor.proof().clone();
@@ -96,7 +108,7 @@ pub async fn enter(visitor: Visitor, request: HttpRequest) -> Result {
         .await
     {
         Ok(login) => Ok(entered_to(&visitor, &login, "/")),
-        // A reload of the link, or a second click on it, by somebody who is inside already.
+        // A reload or a second click on the link by a visitor who is logged in.
         Err(Error::Auth(AuthError::LinkExpired)) if visitor.identity().is_some() => {
             Ok(render::redirect("/"))
         }
@@ -105,6 +117,9 @@ pub async fn enter(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// `GET /setup/{link}`
+///
+/// # Errors
+/// [`AuthError::LinkExpired`] or a database error.
 pub async fn show_setup(visitor: Visitor, request: HttpRequest) -> Result {
     let link = request.match_info().query("link").to_owned();
     if !visitor
@@ -118,6 +133,9 @@ pub async fn show_setup(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// `POST /setup/{link}`
+///
+/// # Errors
+/// [`AuthError::AlreadySetUp`], or errors that do not concern the form.
 pub async fn set_up(visitor: Visitor, request: HttpRequest, Form(fields): Form) -> Result {
     let link = request.match_info().query("link").to_owned();
     let name = fields.line("name").unwrap_or_default();
@@ -158,6 +176,9 @@ fn setup_page(
 }
 
 /// `POST /preferences`
+///
+/// # Errors
+/// Never fails; the type is that of handlers.
 pub async fn prefer(Form(fields): Form) -> Result {
     let next = fields.line("next").unwrap_or_default();
     let mut response = render::redirect(local_address(&next).unwrap_or("/"));
@@ -165,7 +186,7 @@ pub async fn prefer(Form(fields): Form) -> Result {
         let cookie = Cookie::build(name, value)
             .path("/")
             .same_site(SameSite::Lax)
-            // theme.js writes it too.
+            // theme.js writes this cookie too.
             .http_only(name != "theme")
             .max_age(CHOICE_LIFE)
             .finish();

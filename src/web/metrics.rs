@@ -1,8 +1,8 @@
-//! The platform's numbers: for Prometheus, and for the admin's page.
+//! The platform's metrics, for Prometheus and for the admin's page.
 //!
-//! The page asks for its numbers once a [`STEP`](crate::metrics::STEP) while somebody looks, and does
-//! not subscribe to a room: what shows whether the push works must not depend on it, and numbers of
-//! a moment want neither log nor replay.
+//! The page requests its numbers once per [`STEP`](crate::metrics::STEP) while it is visible. It
+//! does not subscribe to a room: a display of the push service's health must not depend on that
+//! service, and momentary numbers need neither log nor replay.
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde_json::json;
@@ -16,11 +16,14 @@ use crate::metrics::{KEPT, Metrics, STEP};
 use crate::store::Role;
 use crate::transport::Way;
 
-/// The format that Prometheus reads.
+/// The content type of the OpenMetrics format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The most rooms that are shown.
+/// The largest number of rooms shown.
 const ROOMS: usize = 10;
-/// `GET /metrics`: for an admin, and for the addresses of the setting `metrics_from`.
+/// `GET /metrics`: for admins, and for the addresses in the setting `metrics_from`.
+///
+/// # Errors
+/// Fails for any other sender and for too much work at once.
 pub async fn text(visitor: Visitor, request: HttpRequest, metrics: web::Data<Metrics>) -> Result {
     if !comes_from_there(&visitor, &request) {
         visitor.require(Role::Admin)?;
@@ -31,10 +34,10 @@ pub async fn text(visitor: Visitor, request: HttpRequest, metrics: web::Data<Met
         .body(text))
 }
 
-/// Whether the request comes from an address of the setting. Behind a reverse proxy on the same
-/// machine everybody's connection is from loopback: a forwarded request counts only where a trusted
-/// proxy says whose it is. Nor does one count whose `Host` may be a stranger's name: a browser on
-/// this machine sends it for that stranger's page.
+/// True if the request comes from an address in the setting. Behind a reverse proxy on the same
+/// machine every connection comes from loopback, so a forwarded request counts only if a trusted
+/// proxy names its sender. A request with a foreign `Host` does not count either: a browser on this
+/// machine may send it for another site's page.
 fn comes_from_there(visitor: &Visitor, request: &HttpRequest) -> bool {
     let auth = visitor.app().auth();
     let Some(peer) = request.peer_addr() else {
@@ -52,6 +55,9 @@ fn comes_from_there(visitor: &Visitor, request: &HttpRequest) -> bool {
 }
 
 /// `GET /admin/push`: the page.
+///
+/// # Errors
+/// Fails for a sender who is not an admin.
 pub async fn page(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     let ways = Way::ALL.map(Way::as_str);
@@ -64,7 +70,10 @@ pub async fn page(visitor: Visitor) -> Result {
     )
 }
 
-/// `GET /api/v1/push?after=NUMBER`: the samples after that one, and what is there at this moment.
+/// `GET /api/v1/push?after=NUMBER`: the samples after that number, and the present state.
+///
+/// # Errors
+/// Fails for a sender who is not an admin or for a malformed query.
 pub async fn live(visitor: Visitor, request: HttpRequest, metrics: web::Data<Metrics>) -> Result {
     visitor.require(Role::Admin)?;
     let after = match query(&request, "after")? {

@@ -1,19 +1,18 @@
-//! Pages, forms, the JSON API and assets: how people and scripts reach the platform over HTTP.
+//! Pages, forms, the JSON API and assets: the HTTP interface for people and scripts.
 //!
-//! A handler authorises, validates, makes one call and responds. Everything around that is in one
-//! place each:
+//! A handler authorises, validates, makes one call and responds. Everything else has one place:
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
 //! | `routes` | every address |
-//! | `guard` | what happens to every request: who sent it, from where, what its answer carries |
-//! | `visitor` | who looks, in which language |
-//! | `input` | what was sent: the fields of a form or of a JSON object |
-//! | `forms` | the rules for those fields, the same for forms and API, and saving what they give |
-//! | `hand` | streams to and from servers that are worked on by hand |
-//! | `error` | which error gives which answer |
-//! | `render`, `flash`, `assets` | templates, what the next page says on top, embedded files |
-//! | `api` | the JSON API, a file a domain; the pages are beside it, a file a domain too |
+//! | `guard` | the middleware of every request: sender, origin, body and response headers |
+//! | `visitor` | the sender of a request, the language and preferences |
+//! | `input` | the fields of a form or of a JSON object |
+//! | `forms` | validation of those fields, the same for forms and API, and storage of their values |
+//! | `hand` | streams to and from servers, for remote commands and files |
+//! | `error` | errors and their responses |
+//! | `render`, `flash`, `assets` | templates, flash messages, embedded files |
+//! | `api` | the JSON API, one file per domain; the pages are beside it, also one file per domain |
 //!
 //! The server gives every worker the [`App`](crate::app::App) as `web::Data`.
 
@@ -47,8 +46,8 @@ mod visitor;
 mod votes;
 mod work;
 
-/// Adds every route of this module, and an answer for every address that nobody knows: whoever
-/// serves more must add it before.
+/// Adds every route of this module, and a response for unknown addresses, so further routes must be
+/// added before.
 pub fn configure(config: &mut ServiceConfig) {
     config.service(
         scope("")

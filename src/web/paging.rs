@@ -1,4 +1,4 @@
-//! Which part of a list is asked for, and what a list's foot shows.
+//! Pages of lists, and the navigation below a list.
 
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -8,10 +8,10 @@ use super::input::query;
 use super::render;
 use crate::store::{Page, PageRequest};
 
-/// How many rows a page's list shows.
+/// The number of rows of a list on a page.
 const ROWS: i64 = 20;
 
-/// The part of a list that a page shows: `?page=`, where nonsense means the first.
+/// The requested page of a list, `?page=`; the first if malformed.
 pub fn of_page(request: &HttpRequest) -> PageRequest {
     let page = query(request, "page")
         .ok()
@@ -20,7 +20,7 @@ pub fn of_page(request: &HttpRequest) -> PageRequest {
     PageRequest::new(page.unwrap_or(1), ROWS)
 }
 
-/// The page number that an address asks for, to come back to.
+/// The requested page number, for links back.
 pub fn number(request: &HttpRequest) -> i64 {
     let page = query(request, "page")
         .ok()
@@ -29,7 +29,7 @@ pub fn number(request: &HttpRequest) -> i64 {
     page.unwrap_or(1).max(1)
 }
 
-/// What a list's foot shows, where the list lies at `address`.
+/// The values of the navigation below the list at `address`.
 pub fn pager<T>(page: &Page<T>, address: &str) -> minijinja::Value {
     render::context! {
         page => page.page,
@@ -39,7 +39,7 @@ pub fn pager<T>(page: &Page<T>, address: &str) -> minijinja::Value {
     }
 }
 
-/// `?page=&limit=` of the API; without them everything up to the largest page.
+/// The API's `?page=&limit=`; by default the largest page.
 #[derive(Clone, Copy)]
 pub struct ApiPage {
     page: i64,
@@ -47,7 +47,10 @@ pub struct ApiPage {
 }
 
 impl ApiPage {
-    /// Reads the query; numbers out of bounds are malformed.
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for numbers out of bounds.
     pub fn of(request: &HttpRequest) -> Result<Self> {
         Ok(Self {
             page: bounded(request, "page", 1, i64::MAX / PageRequest::LARGEST)?.unwrap_or(1),
@@ -56,13 +59,13 @@ impl ApiPage {
         })
     }
 
-    /// For the store.
+    /// The request for the store.
     pub fn request(self) -> PageRequest {
         PageRequest::new(self.page, self.limit)
     }
 
-    /// The rows as a bare array; a page past the last is empty. `X-Total-Count` says how many rows
-    /// there are over all pages.
+    /// The rows as a bare array; empty past the last page. `X-Total-Count` is the number of rows
+    /// over all pages.
     pub fn respond<T, R: Serialize>(self, page: Page<T>, row: impl FnMut(T) -> R) -> HttpResponse {
         let rows: Vec<R> = if page.page == self.page {
             page.items.into_iter().map(row).collect()
@@ -75,7 +78,10 @@ impl ApiPage {
     }
 }
 
-/// A number of the query within bounds.
+/// A number in the query, within bounds.
+///
+/// # Errors
+/// [`Error::Parameter`] if it is malformed or out of bounds.
 pub fn bounded(
     request: &HttpRequest,
     name: &'static str,

@@ -20,6 +20,9 @@ const MENU: &str = "projects";
 const LIST: &str = "/projects";
 
 /// `GET /projects`
+///
+/// # Errors
+/// Fails for a sender who is not logged in or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = paging::of_page(&request);
@@ -59,7 +62,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 /// A project with its servers.
 type Whole = (Project, Vec<ServerId>);
 
-/// What a project's form shows.
+/// The content of a project's form.
 struct Shown {
     status: StatusCode,
     values: Value,
@@ -140,6 +143,9 @@ async fn find(visitor: &Visitor, id: ProjectId) -> Result<Whole> {
 }
 
 /// `GET /projects/new`
+///
+/// # Errors
+/// Fails for a sender who is not an admin.
 pub async fn new(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     let defaults = context! { env => "test", keep => "5", submodules => "false", depth => "0", health_seconds => "30", unchanged => "copy", hooks_stop => "true", login_shell => "false" };
@@ -147,6 +153,9 @@ pub async fn new(visitor: Visitor) -> Result {
 }
 
 /// `POST /projects/new`
+///
+/// # Errors
+/// Fails for a sender who is not an admin or a database error.
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = render::value(fields.typed());
@@ -166,6 +175,9 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
 }
 
 /// `GET /projects/{id}/edit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn edit(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Admin)?;
     let whole = find(&visitor, id).await?;
@@ -173,9 +185,12 @@ pub async fn edit(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 }
 
 /// `POST /projects/{id}/edit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Form(mut fields): Form) -> Result {
     visitor.require(Role::Admin)?;
-    // A browser sends nothing for boxes of which none is ticked.
+    // Browsers omit a group of boxes if none is ticked.
     fields.or_empty("server_ids");
     let typed = render::value(fields.typed());
     match visitor
@@ -195,6 +210,9 @@ pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Form(mut fields): F
 }
 
 /// `GET /projects/{id}/delete?page=`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn ask_delete(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRequest) -> Result {
     visitor.require(Role::Admin)?;
     let (project, active) = visitor
@@ -211,6 +229,9 @@ pub async fn ask_delete(visitor: Visitor, Id(id): Id<ProjectId>, request: HttpRe
 }
 
 /// `POST /projects/{id}/delete`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let project = visitor
@@ -226,6 +247,10 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form)
 }
 
 /// `POST /projects/{id}/check`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, an error of the engine or a database
+/// error.
 pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
     visitor.require(Role::Admin)?;
     let whole = find(&visitor, id).await?;
@@ -236,6 +261,9 @@ pub async fn check(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 }
 
 /// `POST /projects/{id}/host_key`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or an error of the engine.
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ProjectId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let fingerprint = fields.line("fingerprint").unwrap_or_default();

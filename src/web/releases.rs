@@ -1,4 +1,4 @@
-//! The pages of releases. What changes a production project is asked for twice: see [`confirm`].
+//! The pages of releases. Changes to a production project need confirmation: see [`confirm`].
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -21,20 +21,20 @@ use crate::store::{ReleaseId, Role, nodes, projects};
 const MENU: &str = "releases";
 const LIST: &str = "/releases";
 
-/// How many branches and tags the plain form knows.
+/// The number of branches and tags offered by the plain form.
 const KNOWN: usize = 21;
 mod confirm;
 
 use confirm::Confirmed;
 
-/// How many characters of a commit's id are shown.
+/// The number of characters of an abbreviated commit id.
 const SHORT: usize = 8;
 
 fn short(commit: &str) -> &str {
     commit.get(..SHORT).unwrap_or(commit)
 }
 
-/// A release as the templates take it.
+/// A release in the format of the templates.
 fn shown(language: Language, row: &ReleaseRow) -> Value {
     let release = &row.release;
     let seconds = match (release.started_at, release.finished_at) {
@@ -42,7 +42,7 @@ fn shown(language: Language, row: &ReleaseRow) -> Value {
         _ => None,
     };
     let commit = release.commit_id.as_deref();
-    // Where the commit itself was asked for, it is not said twice.
+    // A commit that was requested by its id is not shown twice.
     let (asked, short) = match commit.map(short) {
         Some(short) if commit == Some(release.revision.as_str()) => (short, None),
         short => (release.revision.as_str(), short),
@@ -72,10 +72,13 @@ fn shown(language: Language, row: &ReleaseRow) -> Value {
 }
 
 /// `GET /` and `GET /releases`
+///
+/// # Errors
+/// Fails for a sender who is not logged in or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = paging::of_page(&request);
-    // The cursor is older than the list, so that no change falls between the two.
+    // The cursor is older than the list, so that no change is missed between the two.
     let cursor = visitor.app().hub().now().to_string();
     let (page, has_projects) = visitor
         .ask(move |app| {
@@ -97,7 +100,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 async fn form(visitor: &Visitor, status: StatusCode, values: Value, errors: Value) -> Result {
-    // The cursor is older than what is known, so that no change falls between the two.
+    // The cursor is older than the known refs, so that no change is missed between the two.
     let cursor = visitor.app().hub().now().to_string();
     let projects = visitor.ask(|app| app.store().read(projects::all)).await?;
     let known = known_refs(visitor, &values).await;
@@ -116,7 +119,7 @@ async fn form(visitor: &Visitor, status: StatusCode, values: Value, errors: Valu
     render::page(visitor, status, "releases/new.html", MENU, context)
 }
 
-/// The chosen project's branches and tags as they are known here, for readers without scripts.
+/// The cached branches and tags of the chosen project, for readers without scripts.
 async fn known_refs(visitor: &Visitor, values: &Value) -> Option<Value> {
     let project = values.get_attr("project_id").ok()?.to_string();
     let engine = visitor.app().engine();
@@ -128,6 +131,9 @@ async fn known_refs(visitor: &Visitor, values: &Value) -> Option<Value> {
 }
 
 /// `GET /releases/new?project=`
+///
+/// # Errors
+/// Fails for a sender who may not deploy or a malformed query.
 pub async fn new(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Deployer)?;
     let project_id = query(&request, "project")?.unwrap_or_default();
@@ -136,6 +142,9 @@ pub async fn new(visitor: Visitor, request: HttpRequest) -> Result {
 }
 
 /// `POST /releases`
+///
+/// # Errors
+/// Fails for a sender who may not deploy or a database error.
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     let typed = render::value(fields.typed());
@@ -160,15 +169,19 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     }
 }
 
-/// To the release's page, which itself says how far it is.
+/// A redirect to the release's page, which shows its state.
 fn to_release(id: ReleaseId) -> actix_web::HttpResponse {
     render::redirect(&format!("{LIST}/{id}"))
 }
 
 /// `GET /releases/{id}?node=`
+///
+/// # Errors
+/// Fails for a sender who is not logged in, an unknown id, a malformed query, an error of the
+/// engine or a database error.
 pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
-    // The cursor is older than the snapshot, so that no change falls between the two.
+    // The cursor is older than the snapshot, so that no change is missed between the two.
     let cursor = visitor.app().hub().now().to_string();
     let (row, nodes, target) = visitor
         .ask(move |app| {
@@ -225,6 +238,10 @@ pub async fn show(visitor: Visitor, Id(id): Id<ReleaseId>, request: HttpRequest)
 }
 
 /// `POST /releases/{id}/cancel`
+///
+/// # Errors
+/// Fails for a sender who may not deploy, an unknown id, an error of the engine or a database
+/// error.
 pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     visitor.ask(move |app| app.engine().cancel(id, &by)).await?;
@@ -233,6 +250,10 @@ pub async fn cancel(visitor: Visitor, Id(id): Id<ReleaseId>) -> Result {
 }
 
 /// `POST /releases/{id}/rollback`
+///
+/// # Errors
+/// Fails for a sender who may not deploy, an unknown id, an error of the engine or a database
+/// error.
 pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>, Form(fields): Form) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     if Confirmed::read(&fields) == Confirmed::No
@@ -246,7 +267,11 @@ pub async fn roll_back(visitor: Visitor, Id(id): Id<ReleaseId>, Form(fields): Fo
     Ok(to_release(release.id))
 }
 
-/// `POST /releases/{id}/again`: the same commit once more.
+/// `POST /releases/{id}/again`: deploys the same commit again.
+///
+/// # Errors
+/// Fails for a sender who may not deploy, an unknown id, an error of the engine or a database
+/// error.
 pub async fn again(visitor: Visitor, Id(id): Id<ReleaseId>, Form(fields): Form) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     if Confirmed::read(&fields) == Confirmed::No

@@ -21,12 +21,12 @@ use crate::i18n::{self, Language};
 #[folder = "templates/"]
 struct Templates;
 
-/// What templates take of anything that serializes.
+/// Converts any serializable value for templates.
 pub fn value(of: impl Serialize) -> Value {
     Value::from(Serde(of))
 }
 
-/// A template's variables: `context! { name => value, name, ..rest }`, of anything that serializes.
+/// A template's variables: `context! { name => value, name, ..rest }`, of any serializable values.
 macro_rules! context {
     (@ $key:ident $value:expr) => { $value };
     (@ $key:ident) => { $key };
@@ -41,7 +41,7 @@ macro_rules! context {
 }
 pub(super) use context;
 
-/// One environment a language, so that macros know the reader's language without being told.
+/// One environment per language, so that macros know the reader's language.
 static ENVIRONMENTS: LazyLock<Vec<(Language, Environment<'static>)>> = LazyLock::new(|| {
     Language::ALL
         .iter()
@@ -78,7 +78,10 @@ fn environment(language: Language) -> Environment<'static> {
     environment
 }
 
-/// The page of `template` for `visitor`, with the menu's entry `menu` marked.
+/// The page of `template` for `visitor`, with the menu entry `menu` marked.
+///
+/// # Errors
+/// [`Error::Template`] if the template fails.
 pub fn page(
     visitor: &Visitor,
     status: StatusCode,
@@ -110,7 +113,10 @@ pub fn page(
     Ok(response.content_type("text/html; charset=utf-8").body(html))
 }
 
-/// [`page`] for a reader who gets what was asked for.
+/// Like [`page`], with the status 200.
+///
+/// # Errors
+/// [`Error::Template`] if the template fails.
 pub fn found(visitor: &Visitor, template: &str, menu: &str, context: Value) -> Result {
     page(visitor, StatusCode::OK, template, menu, context)
 }
@@ -123,7 +129,7 @@ fn flash_context(language: Language, flash: &Flash) -> Value {
     }
 }
 
-/// A form's errors as templates take them.
+/// A form's errors in the format of templates.
 pub fn errors(visitor: &Visitor, errors: &FieldErrors) -> Value {
     let messages = errors.messages(visitor.language());
     value(
@@ -133,14 +139,14 @@ pub fn errors(visitor: &Visitor, errors: &FieldErrors) -> Value {
     )
 }
 
-/// Sends the browser on to `address` of this server, by GET.
+/// Redirects to `address` on this server, with GET (303).
 pub fn redirect(address: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, address))
         .finish()
 }
 
-/// [`redirect`] to a page that says on top what was done.
+/// Like [`redirect`], with a flash message.
 pub fn redirect_saying(address: &str, flash: &Flash) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, address))

@@ -1,4 +1,4 @@
-//! Every address of pages and API. Each answers with and without a slash at its end.
+//! Every address of pages and API, each with and without a trailing slash.
 
 use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{self, ServiceConfig, delete, post, put};
@@ -8,12 +8,12 @@ use super::api;
 use super::error::{Error, Result};
 use super::{assets, credentials, home, login, metrics, projects, releases, servers, votes, work};
 
-/// A resource at `path`, which is written without a slash at its end.
+/// A resource at `path`, given without a trailing slash.
 fn at(path: &str) -> Resource {
     web::resource([path.to_owned(), format!("{path}/")])
 }
 
-/// A route for reading, which is also asked by `HEAD`.
+/// A route for GET and HEAD.
 fn get() -> Route {
     web::route().guard(Any(Get()).or(Head()))
 }
@@ -22,7 +22,7 @@ async fn nothing_here() -> Result {
     Err(Error::NoSuchAddress)
 }
 
-/// Adds them all.
+/// Adds all routes.
 pub fn configure(config: &mut ServiceConfig) {
     config
         .service(web::resource("/assets/{path:.*}").route(get().to(assets::show)))
@@ -32,7 +32,7 @@ pub fn configure(config: &mut ServiceConfig) {
                 .route(post().to(login::log_in)),
         )
         .service(at("/logout").route(post().to(login::log_out)))
-        // Using a link up must not happen by a HEAD request, as previews of links send it.
+        // GET only: HEAD requests, sent by link previews, must not use a link up.
         .service(at("/enter/{link}").route(web::get().to(login::enter)))
         .service(
             at("/setup/{link}")
@@ -120,7 +120,7 @@ fn pages(config: &mut ServiceConfig) {
         });
 }
 
-/// The pages of an entity, which lie at the same places for each.
+/// The pages of an entity; their paths are the same for each entity.
 struct Entity<'a> {
     config: &'a mut ServiceConfig,
     base: &'static str,

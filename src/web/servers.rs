@@ -21,6 +21,9 @@ const MENU: &str = "servers";
 const LIST: &str = "/servers";
 
 /// `GET /servers`
+///
+/// # Errors
+/// Fails for a sender who is not logged in or a database error.
 pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Viewer)?;
     let part = paging::of_page(&request);
@@ -53,7 +56,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
     render::found(&visitor, "servers/list.html", MENU, context)
 }
 
-/// A saved server as its form shows it.
+/// A saved server in the format of its form.
 fn saved(server: &Server) -> Value {
     let words = server
         .proxy_command
@@ -62,13 +65,13 @@ fn saved(server: &Server) -> Value {
     context! { proxy_command => words, ..render::value(server) }
 }
 
-/// What was typed, without the password of a proxy.
+/// The values entered, without the proxy's password.
 fn typed(fields: &Fields) -> Value {
     let proxy = fields
         .line("proxy")
         .map(|text| match ProxyServer::parse(&text) {
             Ok(proxy) => proxy.address(),
-            // What cannot be read may have a password anywhere before the @.
+            // In a malformed address the password may be anywhere before the `@`.
             Err(_) => match text.rsplit_once('@') {
                 Some((_, host)) => host.to_owned(),
                 None => text,
@@ -85,7 +88,7 @@ fn host_key_state(server: &Server) -> &'static str {
     }
 }
 
-/// What a server's form shows.
+/// The content of a server's form.
 struct Shown {
     status: StatusCode,
     values: Value,
@@ -161,6 +164,9 @@ async fn find(visitor: &Visitor, id: ServerId) -> Result<Server> {
 }
 
 /// `GET /servers/new`
+///
+/// # Errors
+/// Fails for a sender who is not an admin.
 pub async fn new(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     let defaults = context! { kind => "ssh", port => "22", root => "/" };
@@ -168,6 +174,9 @@ pub async fn new(visitor: Visitor) -> Result {
 }
 
 /// `POST /servers/new`
+///
+/// # Errors
+/// Fails for a sender who is not an admin or a database error.
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = typed(&fields);
@@ -187,6 +196,9 @@ pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
 }
 
 /// `GET /servers/{id}/edit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn edit(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     let server = find(&visitor, id).await?;
@@ -194,6 +206,9 @@ pub async fn edit(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 }
 
 /// `POST /servers/{id}/edit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = typed(&fields);
@@ -214,6 +229,9 @@ pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) 
 }
 
 /// `GET /servers/{id}/delete?page=`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn ask_delete(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
     visitor.require(Role::Admin)?;
     let (server, blocked) = visitor
@@ -229,6 +247,9 @@ pub async fn ask_delete(visitor: Visitor, Id(id): Id<ServerId>, request: HttpReq
 }
 
 /// `POST /servers/{id}/delete`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let server = visitor
@@ -244,6 +265,10 @@ pub async fn delete(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) 
 }
 
 /// `POST /servers/{id}/check`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id, an error of the engine or a database
+/// error.
 pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     let server = find(&visitor, id).await?;
@@ -254,6 +279,9 @@ pub async fn check(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 }
 
 /// `POST /servers/{id}/host_key`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or an error of the engine.
 pub async fn accept_key(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let by = visitor.by(AuditWay::Page)?;

@@ -1,4 +1,4 @@
-//! Who looks: the account, the language and the choices that a request brings.
+//! The context of a request: its account, language and preferences.
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
@@ -17,12 +17,12 @@ use crate::i18n::Language;
 use crate::pools::BlockingPool;
 use crate::store::{AuditWay, Role};
 
-/// Where the JSON API lies.
+/// The path of the JSON API.
 pub const API: &str = "/api";
-/// What monitoring reads; a program too.
+/// The path of the metrics, also read by programs.
 const METRICS: &str = "/metrics";
 
-/// The sender of a request; the guard puts it there, handlers take it as an argument.
+/// The sender of a request; stored by the guard, an argument of handlers.
 #[derive(Clone)]
 pub struct Visitor(Rc<Inner>);
 
@@ -40,11 +40,15 @@ struct Inner {
 }
 
 impl Visitor {
-    /// Recognizes the sender of `request`; an error comes with what is known without the database.
+    /// Recognizes the sender of `request`. With an error, the visitor holds everything known
+    /// without the database.
+    ///
+    /// # Errors
+    /// In the second value: too much work at once, or a database error.
     pub async fn recognize(request: &HttpRequest) -> (Self, Result<()>) {
         let app = app_of(request);
         let head = head_of(request);
-        // Files are for everybody: they cost no look into the database.
+        // Assets need no login, so they cost no database query.
         let proof = match request.path().starts_with("/assets/") {
             true => Proof::None,
             false => Proof::of(&head),
@@ -107,22 +111,22 @@ impl Visitor {
         self.0.path.split('?').next().unwrap_or_default()
     }
 
-    /// What the request shows to prove who sent it.
+    /// The credentials of the request.
     pub fn proof(&self) -> &Proof {
         &self.0.proof
     }
 
-    /// Who it is, if that is known.
+    /// The account, if recognized.
     pub fn identity(&self) -> Option<&Identity> {
         self.0.identity.as_ref()
     }
 
-    /// What the page before left to say.
+    /// The flash message from the previous page.
     pub fn flash(&self) -> Option<&Flash> {
         self.0.flash.as_ref()
     }
 
-    /// Whether answers are JSON.
+    /// True if responses are JSON.
     pub fn is_api(&self) -> bool {
         let is_below = |base| {
             let rest = self.0.path.strip_prefix(base);
@@ -131,25 +135,27 @@ impl Visitor {
         is_below(API) || is_below(METRICS)
     }
 
-    /// Whether the request's `Host` is a name that a stranger may have given this server, so that
-    /// what is open to everybody here is not open to it; see
-    /// [`Sites::know_host`](crate::http::Sites::know_host).
+    /// True if the request's `Host` may be another site's name for this server. Such a request gets
+    /// nothing that is open to everybody; see [`Sites::know_host`](crate::http::Sites::know_host).
     pub fn has_foreign_host(&self) -> bool {
         self.0.foreign_host
     }
 
-    /// Whether the same request can be made again by opening its address.
+    /// True if opening the address repeats the request.
     pub fn may_come_back(&self) -> bool {
         self.0.is_get
     }
 
-    /// The login page that leads back here.
+    /// The login page, which leads back to this address.
     pub fn login_address(&self) -> String {
         let next: String = url::form_urlencoded::byte_serialize(self.0.path.as_bytes()).collect();
         format!("/login?next={next}")
     }
 
-    /// The sender's account, which must have `role` or more.
+    /// The sender's account, which needs `role` or higher.
+    ///
+    /// # Errors
+    /// [`Error::NotLoggedIn`] or [`Error::NotAllowed`].
     pub fn require(&self, role: Role) -> Result<&Identity> {
         let identity = self.identity().ok_or(Error::NotLoggedIn)?;
         if identity.may(role) {
@@ -159,7 +165,10 @@ impl Visitor {
         }
     }
 
-    /// The sender as the audit names it, come by `way`.
+    /// The sender as named in the audit log, with the way of the request.
+    ///
+    /// # Errors
+    /// [`Error::NotLoggedIn`].
     pub fn by(&self, way: AuditWay) -> Result<By> {
         let identity = self.identity().ok_or(Error::NotLoggedIn)?;
         Ok(By {
@@ -168,12 +177,15 @@ impl Visitor {
         })
     }
 
-    /// Whether the sender may do what needs `role`.
+    /// True if the sender has `role` or higher.
     pub fn may(&self, role: Role) -> bool {
         self.identity().is_some_and(|identity| identity.may(role))
     }
 
-    /// Does blocking work of this machine's own on the pool for it.
+    /// Runs blocking work on the database pool.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the pool is full; errors of `work`.
     pub async fn ask<T, E>(
         &self,
         work: impl FnOnce(&App) -> std::result::Result<T, E> + Send + 'static,
@@ -186,7 +198,10 @@ impl Visitor {
         self.ask_in(&self.0.app.pools().database, work).await
     }
 
-    /// [`ask`](Self::ask) on the threads of `pool`: work that waits for somebody else's network.
+    /// Like [`ask`](Self::ask), on `pool`, for work that waits for other machines.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the pool is full; errors of `work`.
     pub async fn ask_in<T, E>(
         &self,
         pool: &BlockingPool,

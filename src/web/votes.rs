@@ -1,4 +1,4 @@
-//! The vote pages: what is asked, live bars, and the organiser's controls.
+//! The vote pages: question, live bars, and the organiser's controls.
 
 use std::time::Instant;
 
@@ -21,12 +21,15 @@ use crate::proxies::household;
 use crate::secret::{Secret, fingerprint};
 use crate::vote::{Question, Vote, Voter, Votes, read_choice};
 
-/// How many votes the list shows.
+/// The number of votes in the list.
 const LISTED: i64 = 50;
-/// How much of a browser's fingerprint its client's name shows.
+/// The length of the browser's fingerprint in its client name, in characters.
 const CLIENT_CHARS: usize = 10;
 
-/// `GET /vote`: the votes there are, and a form for a new one.
+/// `GET /vote`: the list of votes, and a form for a new one.
+///
+/// # Errors
+/// Access denied or a database error.
 pub async fn list(visitor: Visitor) -> Result {
     check_access(&visitor)?;
     show_list(&visitor, &Fields::default(), None).await
@@ -62,7 +65,10 @@ fn errors(visitor: &Visitor, refused: Option<&Refusal>) -> minijinja::Value {
     }
 }
 
-/// `POST /vote`: opens a vote under the name that the form gives.
+/// `POST /vote`: opens a vote under the form's name.
+///
+/// # Errors
+/// Access denied, or errors that do not concern the form.
 pub async fn open(visitor: Visitor, request: HttpRequest, Form(fields): Form) -> Result {
     check_access(&visitor)?;
     let name = fields.line("name").unwrap_or_default().trim().to_owned();
@@ -76,7 +82,10 @@ pub async fn open(visitor: Visitor, request: HttpRequest, Form(fields): Form) ->
     }
 }
 
-/// `GET /vote/{name}`: the big-screen page; where there is no such vote, the form for it.
+/// `GET /vote/{name}`: the big-screen page, or the form for a new vote of that name.
+///
+/// # Errors
+/// Access denied, an invalid name or a database error.
 pub async fn show(visitor: Visitor, request: HttpRequest, path: web::Path<String>) -> Result {
     check_access(&visitor)?;
     let room = named(&path)?;
@@ -104,20 +113,20 @@ struct Show<'a> {
     token: &'a Secret<String>,
 }
 
-/// The vote as this visitor sees it.
+/// The vote in the view of this visitor.
 struct State {
     voter: Voter,
     vote: Option<Vote>,
     choice: Option<i32>,
     here: usize,
-    /// What the page's script gets.
+    /// The data for the page's script.
     data: serde_json::Value,
 }
 
 impl Show<'_> {
     async fn state(&self) -> Result<State> {
         let hub = self.visitor.app().hub();
-        // Before the snapshot: what comes after it is polled.
+        // Taken before the snapshot, so that later messages are polled.
         let cursor = hub.now().to_string();
         let name = self.room.rest().unwrap_or_default().to_owned();
         let voter = voter_of(self.visitor, Some(self.token)).ok_or(Error::NotLoggedIn)?;
@@ -170,7 +179,8 @@ impl Show<'_> {
         )
     }
 
-    /// The name of this browser's client: the same in all its tabs, so that they are one person.
+    /// The name of this browser's client, the same in all its tabs, so that they count as one
+    /// person.
     fn client(&self) -> String {
         let mark: String = fingerprint(self.token.expose())
             .chars()
@@ -179,7 +189,7 @@ impl Show<'_> {
         format!("vote-{mark}")
     }
 
-    /// The address that people type who see it on a screen.
+    /// The address for people to type from a screen.
     fn shown_address(&self, name: &str) -> String {
         let public = self.visitor.app().settings().public_urls.first().cloned();
         let host = match public {
@@ -190,7 +200,7 @@ impl Show<'_> {
     }
 }
 
-/// The options with what the bars need.
+/// The options with the values for the bars.
 fn rows(vote: &Vote, choice: Option<i32>) -> Vec<serde_json::Value> {
     let (total, most) = (vote.total(), vote.options.iter().map(|o| o.count).max());
     (1..)
@@ -206,7 +216,11 @@ fn rows(vote: &Vote, choice: Option<i32>) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// `POST /vote/{name}`: a ballot.
+/// `POST /vote/{name}`: casts a ballot.
+///
+/// # Errors
+/// Access denied, an invalid ballot, too many ballots or a database error, unless a script asks,
+/// which gets the error as JSON.
 pub async fn cast(
     visitor: Visitor,
     request: HttpRequest,
@@ -247,7 +261,7 @@ async fn take_ballot(
     Ok((vote, choice))
 }
 
-/// A ballot counts as a message of its voter, as on the wire.
+/// A ballot counts as a message in the rate limit, as on the wire.
 fn check_rate(
     visitor: &Visitor,
     request: &HttpRequest,
@@ -260,7 +274,7 @@ fn check_rate(
             address: household(address),
             name: token.expose(),
         },
-        // Only a test without a connection has no address.
+        // Only tests without a connection have no address.
         (None, _, _) => return Ok(()),
     };
     app.rates()
@@ -268,7 +282,10 @@ fn check_rate(
         .map_err(|retry_after| Error::TooOften { retry_after })
 }
 
-/// `POST /vote/{name}/question`: asks something, or something else.
+/// `POST /vote/{name}/question`: sets or replaces the question.
+///
+/// # Errors
+/// Access denied, or errors that do not concern the form.
 pub async fn set(
     visitor: Visitor,
     request: HttpRequest,
@@ -320,12 +337,18 @@ async fn set_question(
     Ok(response)
 }
 
-/// `POST /vote/{name}/close`: takes no more ballots.
+/// `POST /vote/{name}/close`: ends voting.
+///
+/// # Errors
+/// Access denied, an unknown vote, a sender who is not its organiser or a database error.
 pub async fn close(visitor: Visitor, request: HttpRequest, path: web::Path<String>) -> Result {
     set_open(visitor, request, path, false).await
 }
 
-/// `POST /vote/{name}/reopen`: takes ballots again.
+/// `POST /vote/{name}/reopen`: resumes voting.
+///
+/// # Errors
+/// Access denied, an unknown vote, a sender who is not its organiser or a database error.
 pub async fn reopen(visitor: Visitor, request: HttpRequest, path: web::Path<String>) -> Result {
     set_open(visitor, request, path, true).await
 }
@@ -347,7 +370,7 @@ async fn set_open(
     Ok(render::redirect(&to))
 }
 
-/// The account, else the browser with its token.
+/// The account, or else the browser with its token.
 fn voter_of(visitor: &Visitor, token: Option<&Secret<String>>) -> Option<Voter> {
     match visitor.identity() {
         Some(identity) => Some(Voter::account(&identity.name)),
@@ -360,7 +383,7 @@ fn named(name: &str) -> Result<RoomName> {
     RoomName::parse(&format!("vote/{name}")).map_err(|_| Error::NoSuchAddress)
 }
 
-/// Reads a question and its options, one a line.
+/// Reads a question and its options, one per line.
 fn question(fields: &Fields) -> std::result::Result<Question, FieldErrors> {
     let text = fields.line("question").unwrap_or_default();
     let options: Vec<String> = match fields.get("options") {

@@ -1,4 +1,4 @@
-//! The pages for work on servers by hand: commands and files, `known_hosts` files, and what was done.
+//! The pages for remote commands and files, `known_hosts` imports, and the audit log.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -18,10 +18,10 @@ use crate::store::servers::{self, Server};
 use crate::store::{AuditWay, PageRequest, Role, ServerId};
 
 const MENU: &str = "servers";
-/// How many of a server's last deeds its page shows.
+/// The number of a server's latest audit entries on its page.
 const LAST: i64 = 20;
 
-/// What a server's page shows beside the forms.
+/// The content of a server's page besides the forms.
 #[derive(Default)]
 struct Shown {
     values: Value,
@@ -64,12 +64,18 @@ fn entries(visitor: &Visitor, entries: Vec<Entry>) -> Vec<Value> {
 }
 
 /// `GET /servers/{id}/work`
+///
+/// # Errors
+/// Fails for a sender who is not an admin or an unknown id.
 pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     page(&visitor, id, StatusCode::OK, Shown::default()).await
 }
 
-/// `POST /servers/{id}/work`: runs a command and shows what it printed after its end.
+/// `POST /servers/{id}/work`: runs a command to its end and shows its output.
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an unknown id or an error of the engine.
 pub async fn run(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let values = render::value(fields.typed());
@@ -103,12 +109,18 @@ pub async fn run(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> 
 }
 
 /// `GET /servers/known_hosts`
+///
+/// # Errors
+/// Fails for a sender who is not an admin.
 pub async fn known_hosts(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     import_page(&visitor, StatusCode::OK, None, &FieldErrors::default())
 }
 
 /// `POST /servers/known_hosts`
+///
+/// # Errors
+/// Fails for a sender who is not an admin, an error of the engine or a database error.
 pub async fn import(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let by = visitor.by(AuditWay::Page)?;
@@ -145,6 +157,9 @@ fn import_page(
 }
 
 /// `GET /audit`
+///
+/// # Errors
+/// Fails for a sender who is not an admin or a database error.
 pub async fn audit_list(visitor: Visitor, request: HttpRequest) -> Result {
     visitor.require(Role::Admin)?;
     let part = paging::of_page(&request);

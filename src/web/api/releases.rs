@@ -70,7 +70,8 @@ pub fn submit(app: &App, fields: &Fields, commit: Option<CommitId>, by: String) 
 /// `POST releases`
 ///
 /// # Errors
-/// Fails for a sender who may not deploy, invalid fields, an error of the engine or a database error.
+/// Fails for a sender who may not deploy, invalid fields, an error of the engine or a database
+/// error.
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     let by = visitor.require(Role::Deployer)?.name.clone();
     fields.only(&FIELDS, &[])?;

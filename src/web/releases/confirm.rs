@@ -1,5 +1,5 @@
-//! The question before a production project changes: which servers, from which commit to which, and how
-//! many commits lie between. A page of its own, so that it is asked without scripts as well.
+//! The confirmation before a production project changes: the servers, the old and new commit, and
+//! the number of commits between them. It is a separate page, so that it works without scripts.
 
 use actix_web::http::StatusCode;
 use minijinja::Value;
@@ -14,18 +14,18 @@ use crate::web::input::Fields;
 use crate::web::render::{self, context};
 use crate::web::visitor::Visitor;
 
-/// The field that carries the answer: a commit's full id where one was shown, else `yes`.
+/// The field with the answer: a commit's full id if one was shown, otherwise `yes`.
 const FIELD: &str = "confirmed";
 const YES: &str = "yes";
 
-/// The answer to the question, if it was asked.
+/// The answer to the confirmation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confirmed {
     /// Not asked yet.
     No,
-    /// Confirmed, where no commit was known.
+    /// Confirmed without a known commit.
     Yes,
-    /// Confirmed, with this commit.
+    /// Confirmed for this commit.
     Commit(CommitId),
 }
 
@@ -56,13 +56,13 @@ impl From<Wanted> for Change {
     }
 }
 
-/// Projects of this environment ask before they change.
+/// True if projects of this environment need confirmation.
 pub(super) fn is_asked(environment: Environment) -> bool {
     environment == Environment::Prod
 }
 
-/// The question that `change` leads to, if it does to one. What cannot be previewed is refused by
-/// whatever carries it out.
+/// The preview to confirm before `change`, if any. A change that cannot be previewed is refused by
+/// its execution.
 pub(super) async fn ask_first(visitor: &Visitor, change: Change) -> Result<Option<Preview>> {
     let preview = visitor
         .ask(move |app| Ok::<_, crate::web::error::Error>(app.engine().preview(&change).ok()))
@@ -70,7 +70,7 @@ pub(super) async fn ask_first(visitor: &Visitor, change: Change) -> Result<Optio
     Ok(preview.filter(|preview| is_asked(preview.project.env)))
 }
 
-/// The page that asks; its answer goes to `action`, together with what was typed.
+/// The confirmation page; its form is sent to `action` with the values that were entered.
 pub(super) fn page(
     visitor: &Visitor,
     preview: &Preview,

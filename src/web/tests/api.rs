@@ -1,6 +1,6 @@
 use super::*;
 
-/// No test's secrets stand in any answer.
+/// Secrets of the tests that must not be in any response.
 const SECRETS: [&str; 3] = ["hunter2-password", "open-sesame", "ghp_secret"];
 
 #[track_caller]
@@ -50,7 +50,7 @@ async fn servers_are_made_read_changed_and_deleted() {
         (&changed["port"], &changed["user"]),
         (&json!(2222), &json!("deploy"))
     );
-    // What was read can be sent back as it is.
+    // A body can be sent back as it was read.
     ann.put(&format!("servers/{id}"), changed).await.expect(200);
 
     let number = id.parse().unwrap();

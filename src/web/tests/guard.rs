@@ -213,7 +213,7 @@ async fn pages_of_other_sites_change_nothing() {
         let answer = browser.send(request).await;
         assert_eq!(answer.status.as_u16(), status, "{name} {value}");
     }
-    // Without a cookie there is nothing to abuse, but another site's page is still not welcome.
+    // Without a cookie there is nothing to abuse, but another site's page is refused nevertheless.
     let stranger = TestRequest::post().uri("/preferences").set_form(&form);
     test.send(stranger).await.expect(303);
     let foreign = TestRequest::post()

@@ -116,7 +116,7 @@ async fn links_work_once() {
     browser.get(&path).await.expect(303);
     browser.get("/").await.expect(200);
     test.get(&path).await.expect(404);
-    // Whoever is inside already is not shown an error for a second click.
+    // A second click by a visitor who is logged in is not an error.
     browser.get(&path).await.expect(303);
 }
 

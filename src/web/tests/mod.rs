@@ -1,5 +1,5 @@
-//! The module as a whole, in process: every test has an application of its own on a fresh data
-//! folder, and a browser or a script that talks to it. No release runs: the engine is not started.
+//! The room as a whole, in process: every test has its own application on a fresh data folder, and
+//! a browser or script that talks to it. No release runs, since the engine is not started.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl TestApp {
         Self::with(|_| {})
     }
 
-    /// One with other settings than the usual ones.
+    /// An application with changed settings.
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             chat: ChatAccess::Open,
@@ -111,7 +111,7 @@ impl TestApp {
         }
     }
 
-    /// A browser in which nobody is logged in.
+    /// A browser without a login.
     fn browser(&self) -> Browser<'_> {
         Browser {
             test: self,
@@ -132,7 +132,7 @@ impl TestApp {
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -179,7 +179,7 @@ impl Answer {
         self.cookies.iter().find(|cookie| cookie.name() == name)
     }
 
-    /// The form's token.
+    /// The form's CSRF token.
     fn csrf(&self) -> String {
         let start = self.body.find("name=\"csrf\" value=\"").unwrap() + 19;
         self.body[start..].split('"').next().unwrap().to_owned()
@@ -219,14 +219,14 @@ impl Script<'_> {
         self.send(Method::DELETE, path, None).await
     }
 
-    /// Adds a local server and gives its id.
+    /// Adds a local server and returns its id.
     async fn server(&self, hostname: &str) -> String {
         let server = json!({"hostname": hostname, "kind": "local", "root": "/tmp"});
         let added = self.post("servers", server).await.expect(201).json();
         added["id"].as_str().unwrap().to_owned()
     }
 
-    /// Adds a project on a server of its own and gives its id.
+    /// Adds a project on a server of its own and returns its id.
     async fn project(&self, title: &str) -> String {
         let server = self.server(&format!("server of {title}")).await;
         let project = json!({
@@ -238,7 +238,7 @@ impl Script<'_> {
     }
 }
 
-/// A browser: it keeps cookies, says where its forms come from and fills in their token.
+/// A browser: keeps cookies, sends the origin of its forms and fills in their token.
 struct Browser<'a> {
     test: &'a TestApp,
     cookies: BTreeMap<String, String>,

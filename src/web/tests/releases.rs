@@ -220,7 +220,7 @@ async fn a_production_release_asks_first_and_takes_only_a_plain_answer() {
     let made = browser.post("/releases", &answered).await.expect(303);
     assert_eq!(made.header("location"), "/releases/1");
     browser.post("/releases/1/cancel", &[]).await.expect(303);
-    // Once more, with the commit that a page showed.
+    // Again, with the commit that a page showed.
     let asked = browser.post("/releases/1/again", &[]).await.expect(200);
     assert!(asked.body.contains("id=\"release-confirm\""));
     let commit = "0123456789abcdef0123456789abcdef01234567";

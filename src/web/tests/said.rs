@@ -1,4 +1,4 @@
-//! What the engine says, in the reader's language.
+//! Texts of the engine in the reader's language.
 
 use super::*;
 use crate::store::releases::ReleaseChange;
@@ -18,7 +18,7 @@ impl Script<'_> {
     }
 }
 
-/// Ends release 1 as the engine does when a step fails on a server.
+/// Ends release 1 as the engine does after a failed step on a server.
 fn fail(app: &App) {
     let id = ReleaseId(1);
     let causes = format!(

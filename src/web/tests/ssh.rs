@@ -1,4 +1,4 @@
-//! Credentials and servers as the forms and the API take them.
+//! Credentials and servers in forms and the API.
 
 use super::*;
 use crate::ssh::tests::sshd::{make_key, run};
@@ -36,7 +36,7 @@ async fn a_wrong_passphrase_is_refused_when_the_key_is_saved() {
         }
         let made = ann.post("credentials", values(PASSPHRASE)).await;
         let id = made.expect(201).json()["id"].as_str().unwrap().to_owned();
-        // The kept key is opened too.
+        // The kept key is verified too.
         let path = format!("credentials/{id}");
         let refused = ann.put(&path, json!({"passphrase": "barley"})).await;
         assert_eq!(refused.expect(422).error().0, "passphrase_wrong");
@@ -125,7 +125,7 @@ async fn the_password_beside_a_key_is_sealed_kept_and_removed() {
     };
     assert!(!sealed().unwrap().windows(5).any(|part| part == b"horse"));
     opens(PASSWORD);
-    // Another key, and what a script has read and gives back, leave it; another one replaces it.
+    // A new key, or a script's unchanged values, keep the password; a new password replaces it.
     for change in [
         json!({"secret": key("b")}),
         made.json(),
