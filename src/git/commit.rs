@@ -53,7 +53,7 @@ impl Serialize for CommitId {
 /// A commit, in the form in which the API and the pages show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Commit {
-    /// The short id, as long as it must be to be unique.
+    /// The shortest unique prefix of the id, of seven digits or more.
     pub commit: String,
     /// The author's name.
     pub author: String,
