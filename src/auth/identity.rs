@@ -1,4 +1,4 @@
-//! What a request shows to prove who it is, and who that turned out to be.
+//! Credentials of requests, and the identities they prove.
 
 use subtle::ConstantTimeEq as _;
 
@@ -10,21 +10,22 @@ use crate::store::{Role, UserId};
 /// The cookie that carries a login session's token.
 pub const SESSION_COOKIE: &str = "longshore_session";
 
-/// What a request shows. A request with `Authorization: Bearer` is not let in by its cookie: the
-/// header is what its sender meant. Other schemes are not ours, and the cookie counts beside them.
+/// The credentials of a request. A request with `Authorization: Bearer` is not authenticated by its
+/// cookie, since its sender chose the header. Other schemes are ignored, so the cookie still counts
+/// beside them.
 #[derive(Clone, Debug, Default)]
 pub enum Proof {
-    /// Nothing.
+    /// No credentials.
     #[default]
     None,
     /// A login session's token.
     Cookie(Secret<String>),
-    /// An API token, or whatever stood behind `Bearer`: what is malformed opens nothing.
+    /// An API token, or any other value of `Bearer`; a malformed one is rejected.
     Bearer(Secret<String>),
 }
 
 impl Proof {
-    /// What a request with these headers shows.
+    /// The credentials in a request's headers.
     pub fn of(head: &Head<'_>) -> Self {
         if let Some(token) = head.bearer() {
             return Self::Bearer(Secret::new(token.to_owned()));
@@ -36,27 +37,27 @@ impl Proof {
     }
 }
 
-/// How somebody proved who they are.
+/// The way an identity was proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// By a login cookie, as browsers do: changes need the CSRF token.
+    /// A login cookie of a browser: changes need the CSRF token.
     Cookie,
-    /// By an API token.
+    /// An API token.
     Token,
 }
 
-/// Somebody who is known.
+/// An authenticated sender.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The account.
+    /// The account's id.
     pub user_id: UserId,
     /// The account's name.
     pub name: String,
-    /// What it may do.
+    /// The account's role.
     pub role: Role,
-    /// What the forms of this login carry; none for API tokens.
+    /// The CSRF token of this login's forms; none for API tokens.
     pub csrf: Option<String>,
-    /// How it was proved.
+    /// The way it was proved.
     pub via: Via,
 }
 
@@ -71,12 +72,12 @@ impl Identity {
         }
     }
 
-    /// Whether this may do what needs the role `needed`.
+    /// True if the role is `needed` or higher.
     pub fn may(&self, needed: Role) -> bool {
         self.role <= needed
     }
 
-    /// Whether a change may go on with this CSRF token. With an API token it needs none.
+    /// True if a change is allowed with this CSRF token. API tokens need none.
     pub fn accepts_csrf(&self, given: Option<&str>) -> bool {
         match (&self.via, &self.csrf) {
             (Via::Token, _) => true,

@@ -1,9 +1,9 @@
-//! Who showed which proof a moment ago, so that thousands of pollers who are logged in do not ask the
-//! database at every poll.
+//! The cache of recently authenticated requests, so that thousands of pollers with a login do not
+//! query the database at every poll.
 //!
-//! What takes a right away in this process calls [`Known::forget`] after its commit, and nothing that
-//! was looked up before counts any more, not even what is still being looked up. What another process
-//! takes away (the command line works on the same database) is seen after [`FRESH`] at the latest.
+//! Every write of this process that revokes a right calls [`Known::forget`] after its commit, which
+//! invalidates all earlier lookups, including those in progress. Rights revoked by another process
+//! (the command line works on the same database) take effect after at most [`FRESH`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use super::{Identity, Proof};
 use crate::secret::fingerprint;
 
-/// How long what was looked up counts.
+/// The lifetime of a cached lookup.
 pub const FRESH: Duration = Duration::from_secs(1);
-/// So many proofs are kept; then it begins anew.
+/// The largest number of cached identities; the cache is cleared beyond it.
 const CAPACITY: usize = 50_000;
 
-/// The kind of a proof and its fingerprint: a session's token is no API token.
+/// The proof's kind and fingerprint: true for a session's cookie, false for an API token.
 type Key = (bool, String);
 
-/// See the module.
+/// See the module documentation.
 #[derive(Default)]
 pub(super) struct Known {
     generation: AtomicU64,
@@ -33,7 +33,7 @@ struct Kept {
     look: Look,
 }
 
-/// The moment before a look into the database.
+/// The state of the cache before a database lookup.
 #[derive(Clone, Copy)]
 pub(super) struct Look {
     generation: u64,
@@ -41,7 +41,7 @@ pub(super) struct Look {
 }
 
 impl Known {
-    /// To be called before the database is asked.
+    /// Marks the start of a lookup; called before the database is queried.
     pub(super) fn look(&self) -> Look {
         Look {
             generation: self.generation(),
@@ -49,7 +49,7 @@ impl Known {
         }
     }
 
-    /// Keeps what `look` found for `proof`; where it found nobody, nobody is known any more.
+    /// Caches the result of `look` for `proof`; removes the entry if nobody was found.
     pub(super) fn keep(&self, proof: &Proof, look: Look, found: Option<&Identity>) {
         let Some(key) = key(proof) else { return };
         let mut kept = self.lock();
@@ -63,7 +63,7 @@ impl Known {
         kept.insert(key, Kept { identity, look });
     }
 
-    /// Who showed `proof` a moment before `now`; none where that is not known.
+    /// The identity of `proof`, if cached and fresh at `now`.
     pub(super) fn get(&self, proof: &Proof, now: Instant) -> Option<Identity> {
         let key = key(proof)?;
         let kept = self.lock();
@@ -72,7 +72,8 @@ impl Known {
         (is_fresh && look.generation == self.generation()).then(|| identity.clone())
     }
 
-    /// A right was taken away: to be called after the commit and before anybody is told.
+    /// Invalidates all entries after a right was revoked; called after the commit and before
+    /// anybody is notified.
     pub(super) fn forget(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! Slows down those who guess passwords.
+//! Rate limit for password guesses.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,28 +7,31 @@ use std::time::{Duration, Instant};
 
 use crate::proxies::household;
 
-/// So many failures of one account from one address are allowed within [`WINDOW`].
+/// The number of failures of one account from one address allowed within [`WINDOW`].
 const FAILURES: usize = 5;
-/// So many failures from one address, whatever the account, so that a guesser who goes through
-/// names instead of passwords is slowed down too.
+/// The number of failures from one address allowed for all accounts together, which also slows down
+/// guessing of names.
 const FAILURES_OF_ADDRESS: usize = 50;
-/// How long a failure counts.
+/// The time for which a failure counts.
 const WINDOW: Duration = Duration::from_secs(5 * 60);
-/// So many pairs of account and address are remembered.
+/// The largest number of remembered pairs of account and address.
 const CAPACITY: usize = 10_000;
 
-/// Whom the failures are counted for; no name: the address as a whole.
+/// The counted account and address; without a name, the address as a whole.
 type Key = (Option<Box<str>>, IpAddr);
 
-/// Counts failed logins, in bounded memory.
+/// Counter of failed logins, in bounded memory.
 #[derive(Default)]
 pub struct LoginLimiter {
-    /// The times of the failures that still count, oldest first, none empty.
+    /// The times of the failures that still count, oldest first; no list is empty.
     failures: Mutex<HashMap<Key, Vec<Instant>>>,
 }
 
 impl LoginLimiter {
-    /// Whether another attempt is allowed; else how long not, at least one second.
+    /// Checks that another attempt is allowed.
+    ///
+    /// # Errors
+    /// The time to wait, at least one second.
     pub fn check(&self, name: &str, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut failures = self.lock();
         for (key, allowed) in keys(name, address) {
@@ -60,7 +63,7 @@ impl LoginLimiter {
         }
     }
 
-    /// Forgets the failures of an account whose owner has just logged in from there.
+    /// Clears the failures of an account that has just logged in from `address`.
     pub fn forget(&self, name: &str, address: IpAddr) {
         let [(key, _), _] = keys(name, address);
         self.lock().remove(&key);
@@ -80,8 +83,8 @@ fn keys(name: &str, address: IpAddr) -> [(Key, usize); 2] {
     ]
 }
 
-/// Drops what no longer counts, else the entries with the fewest failures: a guesser must not be
-/// able to push out the entry that holds them back by inventing names.
+/// Drops expired entries, or else those with the fewest failures, so that a guesser cannot displace
+/// an entry by inventing names.
 fn make_room(failures: &mut HashMap<Key, Vec<Instant>>, now: Instant) {
     failures.retain(|_, times| {
         times

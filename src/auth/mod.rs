@@ -1,9 +1,9 @@
-//! Who is it, and may they: passwords, login sessions, roles, CSRF and API tokens.
+//! Authentication and authorization: passwords, login sessions, roles, CSRF and API tokens.
 //!
-//! [`Auth`] is the one handle. A request's [`Proof`] (a login cookie or a bearer token) becomes an
-//! [`Identity`]; [`Auth::check_source`] refuses changes that a page of another site asks for.
-//! Everything that reaches the database or hashes a password blocks: async code calls it on the
-//! blocking pool.
+//! [`Auth`] is the only handle. A request's [`Proof`] (a login cookie or a bearer token) becomes an
+//! [`Identity`]; [`Auth::check_source`] refuses changes requested by another site's page. Every
+//! function that uses the database or hashes a password blocks: async code calls it on the blocking
+//! pool.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,33 +34,33 @@ pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 use known::Known;
 use limiter::LoginLimiter;
 
-/// How long a one-time link can be used.
+/// The lifetime of a one-time link.
 pub const LINK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest account name, in characters.
 pub const LONGEST_NAME: usize = 64;
 
-/// What an operator may choose about logins.
+/// Settings of logins.
 #[derive(Clone, Debug)]
 pub struct AuthOptions {
-    /// How long a login lasts, in days.
+    /// The lifetime of a login, in days.
     pub login_days: u32,
-    /// The addresses that browsers know this server by, beside the `Host` of a request.
+    /// The addresses under which browsers know this server, besides the `Host` of a request.
     pub public_urls: Vec<String>,
     /// The reverse proxies in front of this server.
     pub proxies: Proxies,
 }
 
-/// A login that has just begun.
+/// A new login.
 #[derive(Debug)]
 pub struct Login {
-    /// What the cookie carries.
+    /// The cookie's token.
     pub token: Secret<String>,
-    /// Whose it is.
+    /// The account.
     pub user: User,
 }
 
-/// The handle; clones share the limiter.
+/// The handle; clones share the limiter and the cache.
 #[derive(Clone)]
 pub struct Auth(Arc<Inner>);
 
@@ -68,7 +68,7 @@ struct Inner {
     store: Store,
     login_days: u32,
     sites: Sites,
-    /// Whether cookies are for https alone: where browsers come over https.
+    /// True if cookies are sent only over https, which is the case if browsers use https.
     secure: bool,
     proxies: Proxies,
     limiter: LoginLimiter,
@@ -77,7 +77,7 @@ struct Inner {
 }
 
 impl Auth {
-    /// Accounts and logins in `store`.
+    /// A handle for the accounts and logins in `store`.
     pub fn new(store: Store, options: &AuthOptions) -> Self {
         let machine = rustix::system::uname();
         let sites = Sites::new(
@@ -100,7 +100,8 @@ impl Auth {
     /// Adds an account.
     ///
     /// # Errors
-    /// [`AuthError::BadName`], [`AuthError::BadPassword`], or `Taken` of the store.
+    /// [`AuthError::BadName`], [`AuthError::BadPassword`] or
+    /// [`StoreError::Taken`](crate::store::StoreError::Taken); database errors.
     pub fn add_user(&self, name: &str, password: &Secret<String>, role: Role) -> Result<User> {
         let hash = self.new_hash(name, password)?;
         Ok(self
@@ -109,7 +110,10 @@ impl Auth {
             .write(|conn| users::add(conn, name, &hash, role))?)
     }
 
-    /// Makes a token for the API; it may do what its account may. It cannot be shown again.
+    /// Creates an API token with the rights of its account. It cannot be shown again.
+    ///
+    /// # Errors
+    /// [`AuthError::UnknownUser`]; database errors.
     pub fn create_token(&self, user_name: &str) -> Result<Secret<String>> {
         let user = self.user(user_name)?;
         let token = new_token();
@@ -120,18 +124,28 @@ impl Auth {
         Ok(token)
     }
 
-    /// The token of a one-time link that logs an account in; see [`login_path`].
+    /// Creates a one-time link that logs an account in and returns its token; see [`login_path`].
+    ///
+    /// # Errors
+    /// [`AuthError::UnknownUser`]; database errors.
     pub fn login_link(&self, user_name: &str) -> Result<Secret<String>> {
         let user = self.user(user_name)?;
         self.add_link(Some(user.id))
     }
 
-    /// The token of a one-time link under which the first account is made; see [`setup_path`].
+    /// Creates a one-time link for making the first account and returns its token; see
+    /// [`setup_path`].
+    ///
+    /// # Errors
+    /// Database errors.
     pub fn setup_link(&self) -> Result<Secret<String>> {
         self.add_link(None)
     }
 
-    /// Whether there is no account yet.
+    /// True if no account exists.
+    ///
+    /// # Errors
+    /// Database errors.
     pub fn needs_setup(&self) -> Result<bool> {
         Ok(self.0.store.read(users::none)?)
     }
@@ -156,11 +170,11 @@ impl Auth {
         Ok(token)
     }
 
-    /// Logs in with a password, coming from `address`. The session in `old`, if any, ends, so that
-    /// a token known before the login is worth nothing after it.
+    /// Logs in with a password, from `address`. Ends the session in `old`, if any, so that a token
+    /// known before the login is worthless after it.
     ///
     /// # Errors
-    /// [`AuthError::LoginFailed`], [`AuthError::TooManyAttempts`].
+    /// [`AuthError::LoginFailed`], [`AuthError::TooManyAttempts`]; database errors.
     pub fn log_in(
         &self,
         name: &str,
@@ -170,7 +184,7 @@ impl Auth {
     ) -> Result<Login> {
         let limited = |retry_after| AuthError::TooManyAttempts { retry_after };
         let limiter = &self.0.limiter;
-        // Whoever has failed too often while waiting for a turn costs no hash.
+        // The check comes before hashing, so that a client limited while waiting costs no hash.
         let turn = self.0.hashing.take();
         limiter
             .check(name, address, Instant::now())
@@ -181,8 +195,8 @@ impl Auth {
         let is_account = user.is_some();
         let right = password::verify(password, hash);
         drop(turn);
-        // Attempts sent side by side all pass the first check; only as many as are allowed may
-        // learn whether they were right.
+        // Concurrent attempts all pass the first check; only the allowed number of them may learn
+        // their result.
         limiter
             .check(name, address, Instant::now())
             .map_err(limited)?;
@@ -197,7 +211,8 @@ impl Auth {
                 Ok(login)
             }
             None => {
-                // What was typed in the name's place may be a password: only a name that is one is told.
+                // The name field may contain a password typed by mistake, so only names of accounts
+                // are logged.
                 match is_account {
                     true => tracing::warn!(account = name, %address, "login failed"),
                     false => tracing::warn!(%address, "login failed: no such account"),
@@ -208,7 +223,10 @@ impl Auth {
         }
     }
 
-    /// Logs in by a one-time link, which is used up.
+    /// Logs in by a one-time link and uses it up.
+    ///
+    /// # Errors
+    /// [`AuthError::LinkExpired`]; database errors.
     pub fn enter(&self, link: &str, old: &Proof) -> Result<Login> {
         self.taking(|conn| {
             let Some(Some(user)) = logins::take_link(conn, &fingerprint(link))? else {
@@ -220,7 +238,10 @@ impl Auth {
         .ok_or(AuthError::LinkExpired)
     }
 
-    /// Whether a set-up link can still be used.
+    /// True if a set-up link can still be used.
+    ///
+    /// # Errors
+    /// Database errors.
     pub fn setup_is_open(&self, link: &str) -> Result<bool> {
         let print = fingerprint(link);
         Ok(self
@@ -229,7 +250,11 @@ impl Auth {
             .read(|conn| Ok(logins::setup_link_is_open(conn, &print)? && users::none(conn)?))?)
     }
 
-    /// Makes the first account, an admin, and logs it in. The link is used up.
+    /// Creates the first account, an admin, and logs it in. Uses the link up.
+    ///
+    /// # Errors
+    /// [`AuthError::LinkExpired`], [`AuthError::AlreadySetUp`], [`AuthError::BadName`] or
+    /// [`AuthError::BadPassword`]; database errors.
     pub fn set_up(&self, link: &str, name: &str, password: &Secret<String>) -> Result<Login> {
         if !self.setup_is_open(link)? {
             return Err(match self.needs_setup()? {
@@ -251,12 +276,15 @@ impl Auth {
         })?
     }
 
-    /// Ends the session that `proof` shows.
+    /// Ends the session of `proof`.
+    ///
+    /// # Errors
+    /// Database errors.
     pub fn log_out(&self, proof: &Proof) -> Result<()> {
         self.taking(|conn| self.close(conn, proof))
     }
 
-    /// A write that takes a right away, or may.
+    /// A write that may revoke a right; invalidates the cache afterwards.
     fn taking<T>(&self, queries: impl FnOnce(&mut Conn) -> crate::store::Result<T>) -> Result<T> {
         let done = self.0.store.write(queries);
         self.0.known.forget();
@@ -288,7 +316,10 @@ impl Auth {
         i64::from(self.0.login_days) * 24 * 60 * 60
     }
 
-    /// Who shows `proof`; none for a proof that is unknown, expired, or of a disabled account.
+    /// The identity of `proof`; `None` if the proof is unknown or expired, or its account disabled.
+    ///
+    /// # Errors
+    /// Database errors.
     pub fn who(&self, proof: &Proof) -> Result<Option<Identity>> {
         let look = self.0.known.look();
         let found = match proof {
@@ -308,18 +339,18 @@ impl Auth {
         Ok(found)
     }
 
-    /// Who shows `proof`, where that was found out at most a second ago and nobody has lost a right in
-    /// this process since; else ask [`who`](Self::who). Does not block: for the polls of the wire.
+    /// The cached identity of `proof`: looked up at most a second ago, with no right revoked in
+    /// this process since. Otherwise use [`who`](Self::who). Does not block: used by polls.
     pub fn known(&self, proof: &Proof) -> Option<Identity> {
         self.0.known.get(proof, Instant::now())
     }
 
-    /// The reverse proxies whose word about a request's origin counts.
+    /// The reverse proxies that are trusted to name a request's sender.
     pub fn proxies(&self) -> &Proxies {
         &self.0.proxies
     }
 
-    /// Where a request came from, as far as that can be trusted; none where it has no connection.
+    /// The address of a request's sender, as far as it can be trusted; `None` without a connection.
     pub fn sender(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
         let forwarded = head_of(request).forwarded_for();
@@ -331,8 +362,8 @@ impl Auth {
         &self.0.sites
     }
 
-    /// Refuses a change that another site's page asks for, and one by a login cookie that does not
-    /// tell where it comes from. Requests that change nothing pass: links from everywhere lead here.
+    /// Refuses a change requested by another site's page, and one by a login cookie without a
+    /// stated origin. Safe requests pass, because links may come from anywhere.
     ///
     /// # Errors
     /// [`AuthError::ForeignSource`].
@@ -346,7 +377,7 @@ impl Auth {
         }
     }
 
-    /// The cookie that keeps `login`.
+    /// The cookie for `login`.
     pub fn cookie(&self, login: &Login) -> Cookie<'static> {
         let mut cookie = self.bare_cookie(login.token.expose().clone());
         cookie.set_max_age(actix_web::cookie::time::Duration::seconds(
@@ -355,14 +386,14 @@ impl Auth {
         cookie
     }
 
-    /// The cookie that takes a login away.
+    /// The cookie that removes a login.
     pub fn no_cookie(&self) -> Cookie<'static> {
         let mut cookie = self.bare_cookie(String::new());
         cookie.make_removal();
         cookie
     }
 
-    /// The hash for a new account, whose name and password are checked first.
+    /// Checks a new account's name and password and returns the password's hash.
     fn new_hash(&self, name: &str, password: &Secret<String>) -> Result<String> {
         let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
         if name.is_empty() || name.chars().count() > LONGEST_NAME || !name.chars().all(fits) {
@@ -383,7 +414,7 @@ impl Auth {
     }
 }
 
-/// What the headers of `request` show of its sender.
+/// The headers of `request`, parsed.
 pub fn head_of(request: &HttpRequest) -> Head<'_> {
     let headers = request.headers().iter();
     Head::of(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))

@@ -1,4 +1,4 @@
-//! Passwords: which are refused, and how they are kept.
+//! Passwords: rules for new ones, and their hashing.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -11,19 +11,19 @@ use crate::secret::Secret;
 
 /// The shortest password, in characters.
 pub const SHORTEST_PASSWORD: usize = 8;
-/// The longest password, in characters; longer ones would only cost time.
+/// The longest password, in characters; hashing longer ones only costs time.
 pub const LONGEST_PASSWORD: usize = 256;
 
-/// argon2id's costs: memory in KiB, passes, lanes.
+/// The costs of argon2id: memory in KiB, passes, parallel lanes.
 const MEMORY: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// A hash of nobody's password, so that a login for an unknown name takes as long as any other.
+/// A hash that matches no account, so that a login with an unknown name takes as long as any other.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bG9uZ3Nob3Jlbm9ib2R5\
                       $4Tz1pjHwpMzQyEhZyWMuZ0vSk2kxV8GUYkpd2GF4BHk";
 
-/// The commonest passwords that are long enough otherwise, in lower case.
+/// The most common passwords of sufficient length, in lower case.
 const COMMON: [&str; 48] = [
     "00000000",
     "11111111",
@@ -75,21 +75,24 @@ const COMMON: [&str; 48] = [
     "qwertyuiop",
 ];
 
-/// Why a new password is refused.
+/// Reasons for which a new password is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassword {
-    /// Under [`SHORTEST_PASSWORD`].
+    /// Shorter than [`SHORTEST_PASSWORD`].
     #[error("a password has at least {SHORTEST_PASSWORD} characters")]
     TooShort,
-    /// Over [`LONGEST_PASSWORD`].
+    /// Longer than [`LONGEST_PASSWORD`].
     #[error("a password has at most {LONGEST_PASSWORD} characters")]
     TooLong,
-    /// One of the first that anybody would try, or the account's name.
+    /// A very common password, or the account's name.
     #[error("this password is too easy to guess")]
     Common,
 }
 
 /// Refuses passwords that are easy to guess for the account `name`.
+///
+/// # Errors
+/// The reason for the refusal.
 pub fn check_new(name: &str, password: &Secret<String>) -> Result<(), BadPassword> {
     let password = password.expose();
     let length = password.chars().count();
@@ -106,10 +109,10 @@ pub fn check_new(name: &str, password: &Secret<String>) -> Result<(), BadPasswor
     Ok(())
 }
 
-/// How many passwords are hashed at once: each takes 19 MiB.
+/// The number of passwords hashed at once; each takes 19 MiB.
 const HASHES_AT_ONCE: usize = 4;
 
-/// Turns at hashing, so that a flood of logins costs neither all memory nor all processors.
+/// A semaphore for hashing, so that a flood of logins does not take all memory and processors.
 pub struct Turns {
     free: Mutex<usize>,
     freed: Condvar,
@@ -125,7 +128,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Waits for a turn, which lasts until the guard is dropped.
+    /// Waits for a permit, which lasts until the guard is dropped.
     pub fn take(&self) -> Turn<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self
@@ -137,7 +140,7 @@ impl Turns {
     }
 }
 
-/// A turn at hashing.
+/// A permit to hash.
 pub struct Turn<'a>(&'a Turns);
 
 impl Drop for Turn<'_> {
@@ -153,7 +156,10 @@ fn hasher() -> Result<Argon2<'static>, AuthError> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// The hash to keep, in PHC string format.
+/// The hash to store, in PHC string format.
+///
+/// # Errors
+/// [`AuthError::Hash`] if hashing fails, for lack of memory.
 pub fn hash(password: &Secret<String>) -> Result<String, AuthError> {
     let salt = SaltString::generate(&mut OsRng);
     hasher()?
@@ -162,8 +168,7 @@ pub fn hash(password: &Secret<String>) -> Result<String, AuthError> {
         .map_err(|error| AuthError::Hash(error.to_string()))
 }
 
-/// Whether `password` is the one of `hash`; without a hash (nobody has that name) it is not, after
-/// the same time.
+/// True if `password` matches `hash`. Without a hash (an unknown name) false, after the same time.
 pub fn verify(password: &Secret<String>, hash: Option<&str>) -> bool {
     let given = password.expose();
     if given.chars().count() > LONGEST_PASSWORD {

@@ -128,7 +128,7 @@ fn names_of_accounts_are_checked() {
     ));
 }
 
-/// Somebody who is logged in and known, and what takes that away.
+/// A way to lose the rights of a login.
 type Loss = (&'static str, fn(&Auth, &Login));
 
 #[test]
