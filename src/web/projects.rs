@@ -145,7 +145,7 @@ async fn find(visitor: &Visitor, id: ProjectId) -> Result<Whole> {
 /// `GET /projects/new`
 ///
 /// # Errors
-/// Fails for a sender who is not an admin.
+/// Fails for a sender who is not an admin or a database error.
 pub async fn new(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     let defaults = context! { env => "test", keep => "5", submodules => "false", depth => "0", health_seconds => "30", unchanged => "copy", hooks_stop => "true", login_shell => "false" };

@@ -166,7 +166,7 @@ async fn find(visitor: &Visitor, id: ServerId) -> Result<Server> {
 /// `GET /servers/new`
 ///
 /// # Errors
-/// Fails for a sender who is not an admin.
+/// Fails for a sender who is not an admin or a database error.
 pub async fn new(visitor: Visitor) -> Result {
     visitor.require(Role::Admin)?;
     let defaults = context! { kind => "ssh", port => "22", root => "/" };

@@ -66,7 +66,7 @@ fn entries(visitor: &Visitor, entries: Vec<Entry>) -> Vec<Value> {
 /// `GET /servers/{id}/work`
 ///
 /// # Errors
-/// Fails for a sender who is not an admin or an unknown id.
+/// Fails for a sender who is not an admin, an unknown id or a database error.
 pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
     visitor.require(Role::Admin)?;
     page(&visitor, id, StatusCode::OK, Shown::default()).await

@@ -158,8 +158,8 @@ async fn find(visitor: &Visitor, id: ServerId) -> Result<Server> {
 /// `POST servers/{id}/exec`; with `?live=1` the output is streamed as one JSON object per line.
 ///
 /// # Errors
-/// Fails for a sender who is not an admin, an unknown id, invalid fields, a malformed query or a
-/// database error.
+/// Fails for a sender who is not an admin, an unknown id, invalid fields, a malformed query or an
+/// error of the engine.
 pub async fn exec(
     visitor: Visitor,
     Id(id): Id<ServerId>,
@@ -266,7 +266,8 @@ fn folder_of(request: &HttpRequest) -> Result<Place> {
 /// `PUT servers/{id}/file?path=&mode=644&changed=`: writes the body to the file.
 ///
 /// # Errors
-/// Fails for a sender who is not an admin, an unknown id or a malformed query.
+/// Fails for a sender who is not an admin, an unknown id, a malformed query, a body that is too large
+/// or an error of the engine.
 pub async fn write_file(
     visitor: Visitor,
     Id(id): Id<ServerId>,
@@ -279,7 +280,8 @@ pub async fn write_file(
 /// `GET servers/{id}/file?path=`: the file's content.
 ///
 /// # Errors
-/// Fails for a sender who is not an admin, an unknown id or a malformed query.
+/// Fails for a sender who is not an admin, an unknown id, a malformed query or an error of the
+/// engine.
 pub async fn read_file(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
     read(&visitor, id, &request, file_of).await
 }
@@ -287,7 +289,8 @@ pub async fn read_file(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequ
 /// `PUT servers/{id}/tree?path=`: unpacks the body, a tar archive, in the folder.
 ///
 /// # Errors
-/// Fails for a sender who is not an admin, an unknown id or a malformed query.
+/// Fails for a sender who is not an admin, an unknown id, a malformed query, a body that is too large
+/// or an error of the engine.
 pub async fn write_tree(
     visitor: Visitor,
     Id(id): Id<ServerId>,
@@ -300,7 +303,8 @@ pub async fn write_tree(
 /// `GET servers/{id}/tree?path=`: the folder as a tar archive.
 ///
 /// # Errors
-/// Fails for a sender who is not an admin, an unknown id or a malformed query.
+/// Fails for a sender who is not an admin, an unknown id, a malformed query or an error of the
+/// engine.
 pub async fn read_tree(visitor: Visitor, Id(id): Id<ServerId>, request: HttpRequest) -> Result {
     read(&visitor, id, &request, folder_of).await
 }
