@@ -322,6 +322,7 @@ fn open_engine(
         mirrors,
         policy,
         deploy::Options {
+            data: folder.root().to_owned(),
             work: folder.path("work"),
             logs: folder.private_folder("logs")?,
             manifests: folder.private_folder("manifests")?,

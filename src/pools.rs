@@ -44,6 +44,8 @@ pub struct Pools {
     pub mirrors: BlockingPool,
     /// Git hosts, except fetches, which have threads of their own.
     pub git: BlockingPool,
+    /// The names of hosts, looked up before something is saved.
+    pub names: BlockingPool,
     /// Servers: connection tests and requests for their host keys.
     pub servers: BlockingPool,
     /// Remote commands and files, which may take minutes each; callers do not wait for a thread.
@@ -68,6 +70,7 @@ impl Pools {
             database: pool("database", 64, 4096)?,
             mirrors: pool("mirrors", 8, 256)?,
             git: pool("git", 16, 64)?,
+            names: pool("names", 4, 64)?,
             servers: pool("servers", 16, 64)?,
             by_hand: pool("by-hand", 16, 0)?,
         })

@@ -42,6 +42,11 @@ impl DataFolder {
         }
     }
 
+    /// The folder itself, its links followed.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)

@@ -1,6 +1,7 @@
 //! Connection tests of servers and git hosts, and acceptance of their host keys.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::destination::{Destination, LOGIN};
@@ -8,13 +9,15 @@ use super::engine::Engine;
 use super::error::{DeployError, StepError};
 use super::host_keys;
 use super::inspection::{self, Folder, Found};
+use super::placement::{Clash, Placement};
+use super::resolver;
 use super::said::refusal::{ROOT_NOT_MADE, Refusal};
 use super::said::{Message, Said};
 use super::script::{self, LOGGED_IN};
 use crate::git::{self, GitError};
-use crate::ssh::{Cancel, CancelOnDrop, Cause, Connection, SshError};
+use crate::ssh::{Cancel, CancelOnDrop, Cause, Connection, Files, SshError};
 use crate::store::servers::Server;
-use crate::store::{ProjectId, ServerId, ServerKind, projects, servers};
+use crate::store::{ProjectId, ServerId, ServerKind, StoreError, projects, servers};
 
 /// The number of checks of one server that run at once.
 pub(super) const CHECKS_OF_SERVER: usize = 4;
@@ -105,6 +108,12 @@ impl Engine {
             check.key_kind = Some(connection.host_key().kind.clone());
         }
         check.found = self.inspect(server, &destination, cancel)?;
+        if let Some(found) = &check.found {
+            self.keep_real_paths(server, found)?;
+        }
+        if let Some(clash) = self.overlap_on(server.id)? {
+            return Err(DeployError::Shared(clash).into());
+        }
         if let Some(found) = check.found.as_ref().filter(|found| !found.shell) {
             return match found.folders.iter().any(|folder| folder.writable) {
                 true => Ok(Said::new("note.files_alone", FILES_ALONE).into()),
@@ -151,12 +160,13 @@ impl Engine {
         destination: &Destination,
         cancel: &Cancel,
     ) -> Result<Option<Found>, StepError> {
-        let paths = self
-            .keyring()
-            .store
-            .read(|conn| projects::paths_on(conn, server.id))?;
+        let placed = self.keyring().store.read(projects::placements)?;
+        let own = placed.iter().filter(|row| row.server.id == server.id);
+        let own: BTreeSet<String> = own
+            .map(|row| script::base(&server.root, &row.path))
+            .collect();
         let mut folders = vec![server.root.clone()];
-        folders.extend(paths.iter().map(|path| script::base(&server.root, path)));
+        folders.extend(own);
         let mut found = Found::default();
         let limit = self.keyring().timeouts(server).idle.min(LOOK);
         let text = inspection::script(&folders);
@@ -177,6 +187,33 @@ impl Engine {
             _ => {}
         }
         Ok(Some(found))
+    }
+
+    /// Keeps where the folders of a server's projects really are.
+    fn keep_real_paths(&self, server: &Server, found: &Found) -> Result<(), StoreError> {
+        self.keyring().store.write(|conn| {
+            let placed = projects::placements(conn)?;
+            for row in placed.iter().filter(|row| row.server.id == server.id) {
+                let folder = script::base(&row.server.root, &row.path);
+                let seen = found.folders.iter().find(|seen| seen.path == folder);
+                let real = seen.and_then(|seen| seen.real_path.as_deref());
+                if row.server.has_folders_of(server) && real != row.real_path.as_deref() {
+                    projects::set_real_path(conn, row.project, server.id, real)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// A clash of the folders of a server's projects that would be refused if one of them were saved.
+    fn overlap_on(&self, server: ServerId) -> Result<Option<Clash>, StoreError> {
+        let placed = self.keyring().store.read(projects::placements)?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            placed.iter().partition(|row| row.server.id == server);
+        let own: Vec<Placement> = own.into_iter().map(Placement::from).collect();
+        let others: Vec<Placement> = others.into_iter().map(Placement::from).collect();
+        let resolved = resolver::look_up(&own, &others);
+        Ok(self.overlap(&own, &others, &resolved))
     }
 
     /// Fetches a project's repository.
@@ -277,8 +314,19 @@ fn see_files(
         found.free_bytes = found.free_bytes.or(room.flatten());
         found.folders.push(Folder {
             path: path.clone(),
+            real_path: real_path(&files, at, &path)?,
             writable: room.is_some(),
         });
     }
     Ok(())
+}
+
+/// The folder `path` with the links in `at`, the part of it that is there, followed.
+fn real_path(files: &Files<'_>, at: &Path, path: &str) -> Result<Option<String>, SshError> {
+    let Ok(rest) = Path::new(path).strip_prefix(at) else {
+        return Ok(None);
+    };
+    let real = files.real(at)?;
+    let whole: PathBuf = real.components().chain(rest.components()).collect();
+    Ok(whole.to_str().map(str::to_owned))
 }

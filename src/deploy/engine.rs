@@ -11,6 +11,7 @@ use super::error::DeployError;
 use super::fetches::Fetches;
 use super::local::Account;
 use super::node_log::{self, NodeLog};
+use super::placement::{self, Placement, Resolved};
 use super::plan::{self, Spec};
 use super::recorder::{self, Recorder};
 use super::run::{Stop, StopReason};
@@ -198,17 +199,22 @@ impl Engine {
     /// The project and its servers as they are now. Refused if a server's folder is shared with
     /// another project.
     fn spec(&self, project: ProjectId) -> Result<Spec, DeployError> {
-        let (spec, sharing) = self.0.store.read(|conn| {
+        let (spec, placed) = self.0.store.read(|conn| {
             let spec = Spec {
                 project: projects::find(conn, project)?,
                 servers: servers::of_project(conn, project)?,
             };
-            let sharing = projects::sharing(conn, &spec.project, &spec.servers)?;
-            Ok((spec, sharing))
+            Ok((spec, projects::placements(conn)?))
         })?;
-        match sharing {
-            _ if spec.servers.is_empty() => Err(DeployError::NoServers),
-            Some(sharing) => Err(DeployError::Shared(sharing)),
+        if spec.servers.is_empty() {
+            return Err(DeployError::NoServers);
+        }
+        let (own, others): (Vec<_>, Vec<_>) = placed.iter().partition(|row| row.project == project);
+        let own: Vec<Placement> = own.into_iter().map(Placement::from).collect();
+        let others: Vec<Placement> = others.into_iter().map(Placement::from).collect();
+        let (known, data) = (Resolved::default(), &self.0.options.data);
+        match placement::clashes(&own, &others, &known, data).next() {
+            Some(clash) => Err(DeployError::Shared(clash)),
             None => Ok(spec),
         }
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::{Unhealthy, WayBack};
+use super::placement::Clash;
 use super::said::refusal::Refusal;
 use crate::git::GitError;
 use crate::pools::Busy;
 use crate::secret::VaultError;
 use crate::ssh::{Cause, Exit, SshError};
-use crate::store::projects::Sharing;
 use crate::store::{ReleaseId, ReleaseState, StoreError};
 
 /// An error of the engine.
@@ -43,7 +43,7 @@ pub enum DeployError {
     NoServers,
     /// Two projects would write into one folder of a server.
     #[error("{0}")]
-    Shared(Sharing),
+    Shared(Clash),
     /// The release has ended and cannot be cancelled.
     #[error("release {id} has ended already: {state}")]
     Ended {

@@ -43,6 +43,8 @@ pub struct Found {
 pub struct Folder {
     /// Its path.
     pub path: String,
+    /// The same with every link in it followed; none where that cannot be seen.
+    pub real_path: Option<String>,
     /// True if it can be written or, if it does not exist, made.
     pub writable: bool,
 }
@@ -67,11 +69,18 @@ for tool in {tools}; do
   if command -v "$tool" >/dev/null 2>&1; then say tool "$tool" yes; else say tool "$tool" no; fi
 done
 free=
+tab=$(printf '\t')
+line_end='
+'
 for folder in {folders}; do
   at=$folder
   while [ -n "$at" ] && [ ! -e "$at" ]; do at=${{at%/*}}; done
   at=${{at:-/}}
-  if [ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ]; then say folder "$folder" yes; else say folder "$folder" no; fi
+  real=$(CDPATH= cd -P "$at" 2>/dev/null && pwd -P) || real=
+  case $real in *"$tab"*|*"$line_end"*) real= ;; esac
+  [ -z "$real" ] || real=${{real%/}}${{folder#"${{at%/}}"}}
+  if [ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ]; then able=yes; else able=no; fi
+  say folder "$folder" "$able" "$real"
   if [ -z "$free" ]; then
     free=$(df -Pk "$at" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*%.*/\1/')
     say free "$free"
@@ -102,8 +111,9 @@ impl Found {
                 name: name.to_owned(),
                 found: found == "yes",
             }),
-            ["folder", path, writable] => self.folders.push(Folder {
+            ["folder", path, writable, real] => self.folders.push(Folder {
                 path: path.to_owned(),
+                real_path: Some(real.to_owned()).filter(|real| !real.is_empty()),
                 writable: writable == "yes",
             }),
             ["free", kibibytes] => {
@@ -147,6 +157,9 @@ mod tests {
         let writable: Vec<bool> = found.folders.iter().map(|it| it.writable).collect();
         assert_eq!(writable, [true, true, false], "{text}");
         assert_eq!(found.folders[1].path, folders[1]);
+        let here = folder.path().canonicalize().unwrap();
+        let real = found.folders[1].real_path.as_deref().unwrap();
+        assert_eq!(real, format!("{}/it's a root/new/deep", here.display()));
         assert!(found.free_bytes.unwrap() > 0, "{text}");
         assert!(found.clock_ahead_seconds.unwrap().abs() <= 2, "{text}");
         assert!(

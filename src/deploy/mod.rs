@@ -19,6 +19,7 @@
 //! | `proxy_command` | commands that carry the connections to servers |
 //! | `by_hand`, `host_keys`, `inspection` | audited remote commands and files outside releases; host keys; facts about servers |
 //! | `repository`, `fetches` | refs of a repository; one shared fetch per mirror |
+//! | `placement`, `resolver` | pure: folders of projects that are one or overlap; lookup of addresses and links for it |
 //! | `check` | connection tests of servers and git hosts, acceptance of their keys |
 
 mod build_cache;
@@ -38,6 +39,7 @@ mod host_keys;
 mod inspection;
 mod local;
 mod node_log;
+mod placement;
 mod plan;
 mod platform;
 mod preview;
@@ -45,6 +47,7 @@ mod proxy_command;
 mod recorder;
 mod removal;
 mod repository;
+mod resolver;
 mod rollout;
 mod run;
 mod said;
@@ -71,6 +74,7 @@ pub use error::DeployError;
 pub use host_keys::{Import, ImportOutcome, Imported};
 pub use inspection::{Folder, Found, Tool};
 pub use node_log::NodeLog;
+pub use placement::{Clash, Neighbour, Placement, Relation, Resolved};
 pub use plan::{Spec, Step};
 pub use preview::{Change, Live, Preview};
 pub use recorder::{RELEASES, project_room, room};
@@ -82,6 +86,8 @@ pub use tree::{NODE_COLORS, color, figure, release_data};
 /// The folders, connections and limits of the engine.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The platform's data folder, which no project may have.
+    pub data: PathBuf,
     /// The folder of work trees.
     pub work: PathBuf,
     /// The folder of the nodes' logs.

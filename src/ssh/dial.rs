@@ -65,6 +65,20 @@ pub(super) fn dial(target: &Target, timeouts: &Timeouts, cancel: &Cancel) -> Res
     way.map_err(|cause| SshError::at(host, port, cause))
 }
 
+/// The addresses of `host`, as a connection to it would try them.
+///
+/// # Errors
+/// [`Cause::Unresolved`], or [`Cause::TimedOut`] after `within`.
+pub fn addresses(host: &str, within: Duration) -> Result<Vec<IpAddr>, Cause> {
+    let timeouts = Timeouts {
+        connect: within,
+        idle: within,
+    };
+    let until = Instant::now() + within;
+    let found = resolve(host, 0, &timeouts, until, &Cancel::default())?;
+    Ok(found.iter().map(|it| it.ip().to_canonical()).collect())
+}
+
 /// All addresses of `host`. The system's resolver cannot be interrupted: it runs on a thread that
 /// is abandoned if it takes too long.
 pub(super) fn resolve(

@@ -48,6 +48,7 @@ use std::time::Duration;
 pub use command::{Command, Exit, Followed, OnLine, Stream};
 pub use connection::Connection;
 pub use credential::Credential;
+pub use dial::addresses;
 pub use error::{Cause, Phase, SshError};
 pub use follow::Underway;
 pub use host_key::{HostKey, host_key, offered_key};

@@ -1,6 +1,6 @@
 //! Projects: a repository and how to release it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::schema::{project_servers, projects, releases, servers};
 use super::servers::Server;
 use super::{
     Conn, CredentialId, Environment, Moment, Page, PageRequest, ProjectId, ReleaseId, ReleaseState,
-    Result, ServerId, ServerKind, StoreError, Unchanged, Words,
+    Result, ServerId, StoreError, Unchanged,
 };
 
 /// A project.
@@ -179,12 +179,20 @@ pub fn update(
         .get_result(conn)
         .map_err(StoreError::taken("title"))?;
     set_servers(conn, id, servers)?;
+    if old.path != values.path {
+        let own = project_servers::table.filter(project_servers::project_id.eq(id));
+        diesel::update(own)
+            .set(project_servers::real_path.eq(None::<String>))
+            .execute(conn)?;
+    }
     Ok(project)
 }
 
 fn set_servers(conn: &mut Conn, id: ProjectId, servers: &[ServerId]) -> Result<()> {
-    diesel::delete(project_servers::table.filter(project_servers::project_id.eq(id)))
-        .execute(conn)?;
+    let left = project_servers::table
+        .filter(project_servers::project_id.eq(id))
+        .filter(project_servers::server_id.ne_all(servers));
+    diesel::delete(left).execute(conn)?;
     for server in servers {
         diesel::insert_or_ignore_into(project_servers::table)
             .values((
@@ -248,6 +256,7 @@ pub fn server_ids_of(
     let rows: Vec<(ProjectId, ServerId)> = project_servers::table
         .filter(project_servers::project_id.eq_any(projects))
         .order(project_servers::server_id)
+        .select((project_servers::project_id, project_servers::server_id))
         .load(conn)?;
     let mut servers: HashMap<ProjectId, Vec<ServerId>> = HashMap::new();
     for (project, server) in rows {
@@ -256,62 +265,53 @@ pub fn server_ids_of(
     Ok(servers)
 }
 
-/// A second user of a project's folder on a server.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Sharing {
-    /// Another project with this title.
-    #[error("{0} lies at this path already on one of these servers")]
-    Project(String),
-    /// Another server of the same project, the same machine and folder under another name.
-    #[error("the server {0} is the same machine and folder as another one of this project")]
-    Server(String),
+/// A project's folder on one of its servers, as it is configured and as it was found.
+#[derive(Debug, Clone, Queryable)]
+pub struct PlacementRow {
+    /// The project.
+    pub project: ProjectId,
+    /// Its title.
+    pub title: String,
+    /// Where it lies below the server's root.
+    pub path: String,
+    /// The whole folder with its links followed, as the last connection test saw it.
+    pub real_path: Option<String>,
+    /// The server.
+    pub server: Server,
 }
 
-/// The identity of a machine and a folder on it. The same address behind another jump server or
-/// proxy is another machine.
-type Place = (ServerKind, Way, String, i32, String);
-/// The jump server, proxy or proxy command used to reach a machine.
-type Way = (Option<ServerId>, Option<String>, Option<Words>);
-
-/// The folder of a project at `path` on `server`.
-fn place(server: &Server, path: &str) -> Place {
-    let folder = format!(
-        "{}/{}",
-        server.root.trim_end_matches('/'),
-        path.trim_matches('/')
-    );
-    match server.kind {
-        ServerKind::Local => (server.kind, Way::default(), String::new(), 0, folder),
-        ServerKind::Ssh => {
-            let host = server.host.to_lowercase();
-            let (proxy, command) = (server.proxy.clone(), server.proxy_command.clone());
-            let way = (server.jump_id, proxy, command);
-            (server.kind, way, host, server.port, folder)
-        }
-    }
-}
-
-/// Another user of the folder of `project` on one of its `servers`; two users would overwrite each
-/// other's releases.
+/// The folders of every project on every server of its own.
 ///
 /// # Errors
-/// Database errors.
-pub fn sharing(conn: &mut Conn, project: &Project, servers: &[Server]) -> Result<Option<Sharing>> {
-    let mut places = HashSet::new();
-    let again = |server: &&Server| !places.insert(place(server, &project.path));
-    if let Some(again) = servers.iter().find(again) {
-        return Ok(Some(Sharing::Server(again.hostname.clone())));
-    }
-    let others: Vec<(String, String, Server)> = projects::table
+/// Those of the database.
+pub fn placements(conn: &mut Conn) -> Result<Vec<PlacementRow>> {
+    Ok(projects::table
         .inner_join(project_servers::table.inner_join(servers::table))
-        .filter(projects::id.ne(project.id))
-        .order(projects::id)
-        .select((projects::title, projects::path, Server::as_select()))
-        .load(conn)?;
-    Ok(others
-        .into_iter()
-        .find(|(_, path, server)| places.contains(&place(server, path)))
-        .map(|(title, _, _)| Sharing::Project(title)))
+        .order((projects::id, servers::hostname))
+        .select((
+            projects::id,
+            projects::title,
+            projects::path,
+            project_servers::real_path,
+            Server::as_select(),
+        ))
+        .load(conn)?)
+}
+
+/// Keeps where a project's folder on a server really is.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_real_path(
+    conn: &mut Conn,
+    project: ProjectId,
+    server: ServerId,
+    real_path: Option<&str>,
+) -> Result<()> {
+    diesel::update(project_servers::table.find((project, server)))
+        .set(project_servers::real_path.eq(real_path))
+        .execute(conn)?;
+    Ok(())
 }
 
 /// One page of the projects, by title.
@@ -339,20 +339,6 @@ pub fn exist(conn: &mut Conn) -> Result<bool> {
         diesel::select(diesel::dsl::exists(projects::table.select(projects::id)))
             .get_result(conn)?,
     )
-}
-
-/// The paths of the projects that release to a server.
-///
-/// # Errors
-/// Database errors.
-pub fn paths_on(conn: &mut Conn, server: ServerId) -> Result<Vec<String>> {
-    Ok(projects::table
-        .inner_join(project_servers::table)
-        .filter(project_servers::server_id.eq(server))
-        .order(projects::path)
-        .select(projects::path)
-        .distinct()
-        .load(conn)?)
 }
 
 /// Every project, by title.

@@ -138,6 +138,7 @@ diesel::table! {
     project_servers (project_id, server_id) {
         project_id -> BigInt,
         server_id -> BigInt,
+        real_path -> Nullable<Text>,
     }
 }
 

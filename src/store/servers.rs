@@ -56,6 +56,15 @@ pub struct Server {
     pub proxy_command: Option<Words>,
 }
 
+impl Server {
+    /// Whether a path on it is the folder that it was on `old`: the same machine, account and root.
+    pub fn has_folders_of(&self, old: &Self) -> bool {
+        (self.kind, &self.host, self.port) == (old.kind, &old.host, old.port)
+            && (&self.user, &self.root, self.jump_id) == (&old.user, &old.root, old.jump_id)
+            && (&self.proxy, &self.proxy_command) == (&old.proxy, &old.proxy_command)
+    }
+}
+
 /// The proxy or proxy command of a server. The proxy's password is not part of [`Server`]: see
 /// [`proxy_password`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, AsChangeset)]
@@ -159,8 +168,9 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
     let old = find(conn, id)?;
     let host_key = old
         .host_key
+        .as_ref()
         .filter(|_| old.host == values.host && old.port == values.port);
-    diesel::update(servers::table.find(id))
+    let new: Server = diesel::update(servers::table.find(id))
         .set((
             values,
             servers::host_key.eq(host_key),
@@ -168,7 +178,20 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
         ))
         .returning(Server::as_returning())
         .get_result(conn)
-        .map_err(StoreError::taken("hostname"))
+        .map_err(StoreError::taken("hostname"))?;
+    if !new.has_folders_of(&old) {
+        forget_real_paths(conn, id)?;
+    }
+    Ok(new)
+}
+
+/// Another machine, or another root on it, has other folders.
+fn forget_real_paths(conn: &mut Conn, id: ServerId) -> Result<()> {
+    let own = project_servers::table.filter(project_servers::server_id.eq(id));
+    diesel::update(own)
+        .set(project_servers::real_path.eq(None::<String>))
+        .execute(conn)?;
+    Ok(())
 }
 
 /// Replaces a server's proxy or proxy command.
@@ -176,11 +199,16 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
 /// # Errors
 /// [`StoreError::NotFound`]; database errors.
 pub fn set_proxy(conn: &mut Conn, id: ServerId, values: &ProxyValues) -> Result<Server> {
-    diesel::update(servers::table.find(id))
+    let old = find(conn, id)?;
+    let new: Server = diesel::update(servers::table.find(id))
         .set(values)
         .returning(Server::as_returning())
         .get_result(conn)
-        .map_err(StoreError::missing("server", id))
+        .map_err(StoreError::missing("server", id))?;
+    if !new.has_folders_of(&old) {
+        forget_real_paths(conn, id)?;
+    }
+    Ok(new)
 }
 
 /// The sealed password of a server's proxy.

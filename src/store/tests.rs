@@ -243,41 +243,59 @@ fn a_damaged_file_is_refused_at_once_and_kept() {
 }
 
 #[test]
-fn one_folder_of_one_machine_belongs_to_one_project() {
-    use projects::Sharing;
+fn a_real_path_is_kept_as_long_as_its_project_and_server_lie_where_they_did() {
     let (_folder, store) = store();
-    let at = |hostname: &str, host: &str, root: &str| {
-        let values = ServerValues {
-            host: host.into(),
-            root: root.into(),
-            ..server(hostname)
-        };
-        store.write(|c| servers::add(c, &values)).unwrap().id
+    let web = store.write(|c| servers::add(c, &server("web"))).unwrap().id;
+    let other = store.write(|c| servers::add(c, &server("other"))).unwrap();
+    let shop = store
+        .write(|c| projects::add(c, &project("shop"), &[web, other.id]))
+        .unwrap()
+        .id;
+    let real = |id: ServerId| {
+        let rows = store.read(projects::placements).unwrap();
+        let row = rows.into_iter().find(|row| row.server.id == id).unwrap();
+        row.real_path
     };
-    let web = at("web", "web.example", "/");
-    let alias = at("alias", "WEB.example", "/");
-    let jailed = at("jailed", "web.example", "/jail/");
-    let sharing = |title: &str, path: &str, ids: &[ServerId]| {
-        let values = ProjectValues {
-            path: path.into(),
-            ..project(title)
-        };
+    let find = || {
+        let set = |c: &mut Conn, id| projects::set_real_path(c, shop, id, Some("/data/shop"));
         store
-            .write(|c| {
-                let added = projects::add(c, &values, ids)?;
-                let servers = servers::of_project(c, added.id)?;
-                projects::sharing(c, &added, &servers)
-            })
-            .unwrap()
+            .write(|c| set(c, web).and_then(|()| set(c, other.id)))
+            .unwrap();
     };
-    let by_shop = Some(Sharing::Project("shop".into()));
-    assert_eq!(sharing("shop", "/srv/shop", &[web]), None);
-    assert_eq!(sharing("same", "/srv/shop", &[web]), by_shop);
-    assert_eq!(sharing("alias", "/srv/shop/", &[alias]), by_shop);
-    assert_eq!(sharing("jailed", "/srv/shop", &[jailed]), None);
-    assert_eq!(sharing("blog", "/srv/blog", &[web]), None);
-    assert!(matches!(
-        sharing("twice", "/srv/twice", &[web, alias]),
-        Some(Sharing::Server(_))
-    ));
+    let found = Some("/data/shop".to_owned());
+    find();
+    let renamed = ProjectValues {
+        title: "store".into(),
+        ..project("shop")
+    };
+    store
+        .write(|c| projects::update(c, shop, &renamed, &[web, other.id]))
+        .unwrap();
+    assert_eq!((real(web), real(other.id)), (found.clone(), found.clone()));
+    let elsewhere = ServerValues {
+        root: "/other".into(),
+        ..server("web")
+    };
+    store
+        .write(|c| servers::update(c, web, &elsewhere))
+        .unwrap();
+    assert_eq!((real(web), real(other.id)), (None, found));
+    find();
+    let proxied = servers::ProxyValues {
+        proxy: Some("http://gate".into()),
+        ..servers::ProxyValues::default()
+    };
+    store
+        .write(|c| servers::set_proxy(c, web, &proxied))
+        .unwrap();
+    assert_eq!(real(web), None);
+    find();
+    let moved = ProjectValues {
+        path: "/srv/moved".into(),
+        ..renamed
+    };
+    store
+        .write(|c| projects::update(c, shop, &moved, &[web, other.id]))
+        .unwrap();
+    assert_eq!((real(web), real(other.id)), (None, None));
 }

@@ -159,10 +159,7 @@ pub async fn new(visitor: Visitor) -> Result {
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = render::value(fields.typed());
-    match visitor
-        .ask(move |app| forms::project::create(app, &fields))
-        .await
-    {
+    match forms::project::create(&visitor, fields).await {
         Ok((project, _)) => {
             let flash = Flash::new("created", &project.title);
             Ok(render::redirect_saying(
@@ -193,10 +190,7 @@ pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Form(mut fields): F
     // Browsers omit a group of boxes if none is ticked.
     fields.or_empty("server_ids");
     let typed = render::value(fields.typed());
-    match visitor
-        .ask(move |app| forms::project::update(app, id, &fields))
-        .await
-    {
+    match forms::project::update(&visitor, id, fields).await {
         Ok((project, _)) => {
             let flash = Flash::new("saved", &project.title);
             Ok(render::redirect_saying(LIST, &flash))

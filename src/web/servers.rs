@@ -180,10 +180,7 @@ pub async fn new(visitor: Visitor) -> Result {
 pub async fn create(visitor: Visitor, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = typed(&fields);
-    match visitor
-        .ask(move |app| forms::server::create(app, &fields))
-        .await
-    {
+    match forms::server::create(&visitor, fields).await {
         Ok(server) => {
             let flash = Flash::new("created", &server.hostname);
             Ok(render::redirect_saying(
@@ -212,10 +209,7 @@ pub async fn edit(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Form(fields): Form) -> Result {
     visitor.require(Role::Admin)?;
     let typed = typed(&fields);
-    match visitor
-        .ask(move |app| forms::server::update(app, id, &fields))
-        .await
-    {
+    match forms::server::update(&visitor, id, fields).await {
         Ok(server) => {
             let flash = Flash::new("saved", &server.hostname);
             Ok(render::redirect_saying(LIST, &flash))

@@ -33,6 +33,7 @@ mod limits;
 mod limits_greedy;
 mod metrics;
 mod old_engine;
+mod placement;
 mod poll;
 mod poll_course;
 mod poll_refused;

@@ -6,6 +6,7 @@ use super::Said;
 use super::refusal::Refusal;
 use crate::deploy::error::{DeployError, StepError};
 use crate::deploy::health::{Earlier, TryEnd, Unhealthy, WayBack};
+use crate::deploy::placement::{Clash, Neighbour};
 use crate::secret::VaultError;
 use crate::ssh::Exit;
 use crate::store::StoreError;
@@ -52,8 +53,24 @@ impl From<&DeployError> for Said {
             DeployError::File { path, cause } => Self::new("failure.file", error)
                 .arg("path", path.display())
                 .arg("cause", cause),
+            DeployError::Shared(clash) => clash.into(),
             // Answers to requests; no release ends with them.
             other => Self::new("failure.other", other).arg("cause", other),
+        }
+    }
+}
+
+impl From<&Clash> for Said {
+    fn from(clash: &Clash) -> Self {
+        let said = |key| {
+            Self::new(key, clash)
+                .arg("server", &clash.server)
+                .arg("folder", &clash.folder)
+        };
+        match &clash.neighbour {
+            Neighbour::Project(title) => said("failure.clash.project").arg("title", title),
+            Neighbour::Server => said("failure.clash.server"),
+            Neighbour::Platform => said("failure.clash.platform"),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::deploy::Step;
 use crate::deploy::error::{DeployError, StepError};
 use crate::deploy::health::Unhealthy;
+use crate::deploy::placement::{Clash, Neighbour, Relation};
 use crate::git::{GitError, Limit, UrlError};
 use crate::i18n::{self, Language};
 use crate::secret::VaultError;
@@ -343,9 +344,22 @@ fn steps() -> Vec<StepError> {
             target: "/etc/passwd".into(),
         },
         StepError::Start(system()),
+        clash(Neighbour::Project("shop".into())),
+        clash(Neighbour::Server),
+        clash(Neighbour::Platform),
         StepError::Account("builder".into()),
     ]);
     errors
+}
+
+fn clash(neighbour: Neighbour) -> StepError {
+    let clash = Clash {
+        neighbour,
+        relation: Relation::Overlapping,
+        server: "web-1".into(),
+        folder: "/srv/shop".into(),
+    };
+    StepError::Deploy(DeployError::Shared(clash))
 }
 
 /// The keys of `said` and of the texts in its arguments.

@@ -123,6 +123,7 @@ fn try_open_engine(
         pools: Pools::new().unwrap(),
         command_limit: Duration::from_secs(30),
         step_limit: Duration::from_secs(60),
+        data: folder.join("data"),
         releases_at_once: 2,
         servers_at_once: 4,
         node_log_bytes: 10_000,

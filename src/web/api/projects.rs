@@ -77,9 +77,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
-    let whole = visitor
-        .ask(move |app| project::create(app, &fields))
-        .await?;
+    let whole = project::create(&visitor, fields).await?;
     Ok(HttpResponse::Created().json(Whole::new(whole)))
 }
 
@@ -100,9 +98,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ProjectId>) -> Result {
 pub async fn update(visitor: Visitor, Id(id): Id<ProjectId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &READ_ONLY)?;
-    let whole = visitor
-        .ask(move |app| project::update(app, id, &fields))
-        .await?;
+    let whole = project::update(&visitor, id, fields).await?;
     Ok(HttpResponse::Ok().json(Whole::new(whole)))
 }
 

@@ -45,7 +45,7 @@ pub async fn list(visitor: Visitor, request: HttpRequest) -> Result {
 pub async fn create(visitor: Visitor, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &[])?;
-    let server = visitor.ask(move |app| server::create(app, &fields)).await?;
+    let server = server::create(&visitor, fields).await?;
     Ok(HttpResponse::Created().json(shown(&visitor, server)))
 }
 
@@ -68,9 +68,7 @@ pub async fn show(visitor: Visitor, Id(id): Id<ServerId>) -> Result {
 pub async fn update(visitor: Visitor, Id(id): Id<ServerId>, Json(fields): Json) -> Result {
     visitor.require(Role::Admin)?;
     fields.only(&FIELDS, &READ_ONLY)?;
-    let server = visitor
-        .ask(move |app| server::update(app, id, &fields))
-        .await?;
+    let server = server::update(&visitor, id, fields).await?;
     Ok(HttpResponse::Ok().json(shown(&visitor, server)))
 }
 

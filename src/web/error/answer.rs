@@ -8,12 +8,11 @@ use actix_web::http::StatusCode;
 
 use super::Error;
 use crate::auth::{AuthError, BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
-use crate::deploy::{DeployError, Said};
+use crate::deploy::{Clash, DeployError, Neighbour, Relation, Said};
 use crate::git::GitError;
 use crate::http::Fault;
 use crate::ssh::Cause;
 use crate::store::StoreError;
-use crate::store::projects::Sharing;
 use crate::vote::VoteError;
 use crate::web::input::MOST_FIELDS;
 
@@ -222,12 +221,7 @@ fn deploy_answer(error: &DeployError) -> Answer {
             .arg("server", &error.address)
             .said("cause", &error.cause),
         DeployError::NoServers => new(S::UNPROCESSABLE_ENTITY, "no_servers").field("project_id"),
-        DeployError::Shared(Sharing::Project(title)) => {
-            new(S::CONFLICT, "path_shared").arg("title", title)
-        }
-        DeployError::Shared(Sharing::Server(name)) => {
-            new(S::CONFLICT, "place_shared").arg("name", name)
-        }
+        DeployError::Shared(clash) => shared_answer(clash),
         DeployError::Ended { .. } => new(S::CONFLICT, "release_ended"),
         DeployError::NotKept { .. } => new(S::CONFLICT, "release_not_succeeded"),
         DeployError::FingerprintMismatch { .. } => {
@@ -242,6 +236,15 @@ fn deploy_answer(error: &DeployError) -> Answer {
         }
         DeployError::File { cause, .. } if is_disk_full(cause) => disk_full(),
         DeployError::Vault(_) | DeployError::Account(_) | DeployError::File { .. } => internal(),
+    }
+}
+
+fn shared_answer(clash: &Clash) -> Answer {
+    let new = |code| Answer::new(StatusCode::CONFLICT, code);
+    match (&clash.neighbour, clash.relation) {
+        (Neighbour::Project(title), Relation::Same) => new("path_shared").arg("title", title),
+        (Neighbour::Server, Relation::Same) => new("place_shared").arg("name", &clash.server),
+        _ => new("paths_overlap").said("cause", clash),
     }
 }
 

@@ -81,6 +81,16 @@ impl FieldErrors {
         }
     }
 
+    /// A single error of `field`, with its cause in the reader's language.
+    pub fn caused(field: &str, code: &'static str, cause: impl Into<Said>) -> Self {
+        Self::one(FieldError {
+            field: field.to_owned(),
+            code,
+            args: Vec::new(),
+            cause: Some(cause.into()),
+        })
+    }
+
     /// True if `field` is refused.
     pub fn has(&self, field: &str) -> bool {
         self.0.iter().any(|error| error.field == field)

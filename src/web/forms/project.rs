@@ -1,15 +1,21 @@
 //! Projects: validation and storage.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
+use crate::deploy::{Neighbour, Placement};
 use crate::git::{RepoUrl, UrlError, UrlPolicy};
 use crate::store::projects::{self, Project, ProjectValues};
-use crate::store::{CredentialId, CredentialKind, Environment, ProjectId, ServerId, Unchanged};
-use crate::store::{credentials, servers};
-use crate::web::error::Result;
+use crate::store::servers::{self, Server};
+use crate::store::{
+    Conn, CredentialId, CredentialKind, Environment, ProjectId, ServerId, StoreError, Unchanged,
+    credentials,
+};
+use crate::web::error::{Error, Result};
 use crate::web::input::{Fields, Given};
+use crate::web::visitor::Visitor;
 
 /// The fields, in form order.
 pub const FIELDS: [&str; 20] = [
@@ -65,42 +71,111 @@ const DEPTH: Bounds = Bounds {
 ///
 /// # Errors
 /// [`FieldErrors`] for invalid fields or a title in use; database errors.
-pub fn create(app: &App, fields: &Fields) -> Result<(Project, Vec<ServerId>)> {
-    save(app, fields, None)
+pub async fn create(visitor: &Visitor, fields: Fields) -> Result<(Project, Vec<ServerId>)> {
+    save(visitor, fields, None).await
 }
 
 /// Replaces the given values.
 ///
 /// # Errors
 /// [`FieldErrors`] for invalid fields or a title in use; an unknown id; database errors.
-pub fn update(app: &App, id: ProjectId, fields: &Fields) -> Result<(Project, Vec<ServerId>)> {
-    save(app, fields, Some(id))
+pub async fn update(
+    visitor: &Visitor,
+    id: ProjectId,
+    fields: Fields,
+) -> Result<(Project, Vec<ServerId>)> {
+    save(visitor, fields, Some(id)).await
 }
 
-fn save(app: &App, fields: &Fields, id: Option<ProjectId>) -> Result<(Project, Vec<ServerId>)> {
-    let policy = app.url_policy();
-    let saved = app.store().write(|conn| {
-        let present = match id {
-            Some(id) => Some((projects::find(conn, id)?, projects::server_ids(conn, id)?)),
-            None => None,
-        };
-        let known = Known {
-            policy: &policy,
-            credentials: credentials::kinds(conn)?,
-            servers: servers::ids(conn)?,
-        };
-        let checked = check(fields, present.as_ref(), &known);
-        let (values, server_ids) = match checked {
-            Ok(checked) => checked,
-            Err(errors) => return Ok(Err(errors)),
-        };
-        let project = match id {
-            Some(id) => projects::update(conn, id, &values, &server_ids)?,
-            None => projects::add(conn, &values, &server_ids)?,
-        };
-        Ok(Ok((project, server_ids)))
-    });
-    Ok(saved.map_err(|error| taken(error, fields))??)
+/// The names of hosts are looked up before the database is waited for.
+async fn save(
+    visitor: &Visitor,
+    fields: Fields,
+    id: Option<ProjectId>,
+) -> Result<(Project, Vec<ServerId>)> {
+    let fields = Arc::new(fields);
+    let asked = Arc::clone(&fields);
+    let wanted = visitor
+        .ask(move |app| app.store().read(|conn| prepare(app, conn, &asked, id)))
+        .await??;
+    let engine = visitor.app().engine();
+    let resolved = engine.resolve(wanted.own, wanted.others).await?;
+    visitor
+        .ask(move |app| {
+            let saved = app.store().write(|conn| {
+                let wanted = match prepare(app, conn, &fields, id)? {
+                    Err(errors) => return Ok(Err(errors)),
+                    Ok(wanted) => wanted,
+                };
+                let engine = app.engine();
+                if let Some(clash) = engine.overlap(&wanted.own, &wanted.others, &resolved) {
+                    let field = match clash.neighbour {
+                        Neighbour::Server => "server_ids",
+                        Neighbour::Project(_) | Neighbour::Platform => "path",
+                    };
+                    return Ok(Err(FieldErrors::caused(field, "paths_overlap", &clash)));
+                }
+                let Wanted {
+                    values, servers, ..
+                } = wanted;
+                let project = match id {
+                    Some(id) => projects::update(conn, id, &values, &servers)?,
+                    None => projects::add(conn, &values, &servers)?,
+                };
+                Ok(Ok((project, servers)))
+            });
+            Ok::<_, Error>(saved.map_err(|error| taken(error, &fields))??)
+        })
+        .await
+}
+
+/// A project as it is to be saved, and where it would lie among the others.
+struct Wanted {
+    values: ProjectValues,
+    servers: Vec<ServerId>,
+    own: Vec<Placement>,
+    others: Vec<Placement>,
+}
+
+fn prepare(
+    app: &App,
+    conn: &mut Conn,
+    fields: &Fields,
+    id: Option<ProjectId>,
+) -> std::result::Result<std::result::Result<Wanted, FieldErrors>, StoreError> {
+    let present = match id {
+        Some(id) => Some((projects::find(conn, id)?, projects::server_ids(conn, id)?)),
+        None => None,
+    };
+    let every = servers::all(conn)?;
+    let known = Known {
+        policy: &app.url_policy(),
+        credentials: credentials::kinds(conn)?,
+        servers: every.iter().map(|server| server.id).collect(),
+    };
+    let (values, servers) = match check(fields, present.as_ref(), &known) {
+        Ok(checked) => checked,
+        Err(errors) => return Ok(Err(errors)),
+    };
+    let placed = projects::placements(conn)?;
+    let (own, others): (Vec<_>, Vec<_>) = placed.iter().partition(|row| Some(row.project) == id);
+    let project = (id.unwrap_or(ProjectId(0)), values.title.as_str());
+    let place = |server: &Server| {
+        let known = own.iter().find(|row| row.server.id == server.id);
+        let real = known
+            .filter(|row| row.path == values.path)
+            .and_then(|row| row.real_path.as_deref());
+        Placement::new(project, &values.path, server, real)
+    };
+    let wanted = every.iter().filter(|server| servers.contains(&server.id));
+    let own = wanted.map(place).collect();
+    let others = others.into_iter().map(Placement::from).collect();
+    Ok(Ok(Wanted {
+        values,
+        servers,
+        own,
+        others,
+    }))
 }
 
 /// The data that fields are validated against.

@@ -1,16 +1,20 @@
 //! Servers: validation and storage.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::{Bounds, Check, FieldErrors, path, taken};
 use crate::app::App;
+use crate::deploy::Placement;
 use crate::secret::VaultError;
 use crate::ssh::{ProxyServer, check_argument};
 use crate::store::credentials;
+use crate::store::projects::{self, PlacementRow};
 use crate::store::servers::{self, PROXY_PASSWORD, ProxyValues, Server, ServerValues};
 use crate::store::{Conn, CredentialId, CredentialKind, ServerId, ServerKind, StoreError, Words};
-use crate::web::error::Result;
+use crate::web::error::{Error, Result};
 use crate::web::input::{Fields, Given};
+use crate::web::visitor::Visitor;
 
 /// The fields, in form order.
 pub const FIELDS: [&str; 12] = [
@@ -40,43 +44,121 @@ const MOST_ARGUMENTS: usize = 64;
 ///
 /// # Errors
 /// [`FieldErrors`] for invalid fields or a name in use; database errors.
-pub fn create(app: &App, fields: &Fields) -> Result<Server> {
-    save(app, fields, None)
+pub async fn create(visitor: &Visitor, fields: Fields) -> Result<Server> {
+    save(visitor, fields, None).await
 }
 
 /// Replaces the given values.
 ///
 /// # Errors
 /// [`FieldErrors`] for invalid fields or a name in use; an unknown id; database errors.
-pub fn update(app: &App, id: ServerId, fields: &Fields) -> Result<Server> {
-    save(app, fields, Some(id))
+pub async fn update(visitor: &Visitor, id: ServerId, fields: Fields) -> Result<Server> {
+    save(visitor, fields, Some(id)).await
 }
 
-fn save(app: &App, fields: &Fields, id: Option<ServerId>) -> Result<Server> {
-    let saved = app.store().write(|conn| {
-        let present = id.map(|id| servers::find(conn, id)).transpose()?;
-        let credentials = credentials::kinds(conn)?;
-        let (values, way) = match check(fields, present.as_ref(), &credentials) {
-            Err(errors) => return Ok(Err(errors)),
-            Ok(checked) => checked,
-        };
-        if let Err(errors) = check_way(conn, present.as_ref(), &values)? {
-            return Ok(Err(errors));
+/// The names of hosts are looked up before the database is waited for.
+async fn save(visitor: &Visitor, fields: Fields, id: Option<ServerId>) -> Result<Server> {
+    let fields = Arc::new(fields);
+    let asked = Arc::clone(&fields);
+    let wanted = visitor
+        .ask(move |app| app.store().read(|conn| prepare(conn, &asked, id)))
+        .await??;
+    let engine = visitor.app().engine();
+    let resolved = engine.resolve(wanted.own, wanted.others).await?;
+    visitor
+        .ask(move |app| {
+            let saved = app.store().write(|conn| {
+                let wanted = match prepare(conn, &fields, id)? {
+                    Err(errors) => return Ok(Err(errors)),
+                    Ok(wanted) => wanted,
+                };
+                let engine = app.engine();
+                match engine.overlap(&wanted.own, &wanted.others, &resolved) {
+                    Some(clash) => {
+                        let field = wanted.changed_place();
+                        Ok(Err(FieldErrors::caused(field, "paths_overlap", &clash)))
+                    }
+                    None => write(app, conn, &wanted).map(Ok),
+                }
+            });
+            Ok::<_, Error>(saved.map_err(|error| taken(error, &fields))??)
+        })
+        .await
+}
+
+fn write(app: &App, conn: &mut Conn, wanted: &Wanted) -> std::result::Result<Server, StoreError> {
+    let present = wanted.present.as_ref();
+    let saved = match present {
+        Some(present) => servers::update(conn, present.id, &wanted.values)?,
+        None => servers::add(conn, &wanted.values)?,
+    };
+    let kept = servers::proxy_password(conn, saved.id)?;
+    match wanted.way.sealed(app, present, kept) {
+        Ok(proxy) => servers::set_proxy(conn, saved.id, &proxy),
+        Err(error) => Err(StoreError::Corrupt {
+            what: "the proxy's password".to_owned(),
+            cause: error.to_string(),
+        }),
+    }
+}
+
+/// A server as it is to be saved, and where its projects would lie among the others.
+struct Wanted {
+    present: Option<Server>,
+    values: ServerValues,
+    way: Way,
+    own: Vec<Placement>,
+    others: Vec<Placement>,
+}
+
+impl Wanted {
+    /// The first field that makes it another place.
+    fn changed_place(&self) -> &'static str {
+        let values = &self.values;
+        match &self.present {
+            Some(present) if present.root != values.root => "root",
+            Some(present) if present.kind != values.kind => "kind",
+            Some(present) if present.host != values.host => "host",
+            Some(present) if present.port != values.port => "port",
+            Some(present) if present.jump_id != values.jump_id => "jump_id",
+            Some(present) if present.proxy != self.way.address() => "proxy",
+            Some(present) if present.proxy_command != self.way.command => "proxy_command",
+            Some(_) | None => "root",
         }
-        let saved = match id {
-            Some(id) => servers::update(conn, id, &values)?,
-            None => servers::add(conn, &values)?,
-        };
-        let kept = servers::proxy_password(conn, saved.id)?;
-        match way.sealed(app, present.as_ref(), kept) {
-            Ok(proxy) => servers::set_proxy(conn, saved.id, &proxy).map(Ok),
-            Err(error) => Err(StoreError::Corrupt {
-                what: "the proxy's password".to_owned(),
-                cause: error.to_string(),
-            }),
-        }
-    });
-    Ok(saved.map_err(|error| taken(error, fields))??)
+    }
+}
+
+fn prepare(
+    conn: &mut Conn,
+    fields: &Fields,
+    id: Option<ServerId>,
+) -> std::result::Result<std::result::Result<Wanted, FieldErrors>, StoreError> {
+    let present = id.map(|id| servers::find(conn, id)).transpose()?;
+    let credentials = credentials::kinds(conn)?;
+    let (values, way) = match check(fields, present.as_ref(), &credentials) {
+        Err(errors) => return Ok(Err(errors)),
+        Ok(checked) => checked,
+    };
+    if let Err(errors) = check_way(conn, present.as_ref(), &values)? {
+        return Ok(Err(errors));
+    }
+    let placed = projects::placements(conn)?;
+    let (own, others): (Vec<_>, Vec<_>) = placed.iter().partition(|row| Some(row.server.id) == id);
+    let place = |row: &PlacementRow| {
+        let server = way.of(&values, &row.server);
+        let real = row.real_path.as_deref();
+        let real = real.filter(|_| server.has_folders_of(&row.server));
+        Placement::new((row.project, &row.title), &row.path, &server, real)
+    };
+    let own = own.into_iter().map(place).collect();
+    let others = others.into_iter().map(Placement::from).collect();
+    Ok(Ok(Wanted {
+        present,
+        values,
+        way,
+        own,
+        others,
+    }))
 }
 
 /// The proxy or proxy command of a server, not yet sealed.
@@ -87,6 +169,26 @@ struct Way {
 }
 
 impl Way {
+    fn address(&self) -> Option<String> {
+        self.proxy.as_ref().map(ProxyServer::address)
+    }
+
+    /// `present` with what decides where it is replaced.
+    fn of(&self, values: &ServerValues, present: &Server) -> Server {
+        Server {
+            hostname: values.hostname.clone(),
+            host: values.host.clone(),
+            port: values.port,
+            user: values.user.clone(),
+            kind: values.kind,
+            root: values.root.clone(),
+            jump_id: values.jump_id,
+            proxy: self.address(),
+            proxy_command: self.command.clone(),
+            ..present.clone()
+        }
+    }
+
     /// Seals the proxy's password. Without a given password, the present one is kept as long as the
     /// rest of the address is unchanged; an empty one removes it.
     fn sealed(
@@ -95,7 +197,7 @@ impl Way {
         present: Option<&Server>,
         kept: Option<Vec<u8>>,
     ) -> std::result::Result<ProxyValues, VaultError> {
-        let address = self.proxy.as_ref().map(ProxyServer::address);
+        let address = self.address();
         let is_same = present.is_some_and(|server| server.proxy == address);
         let given = self.proxy.as_ref().and_then(ProxyServer::password);
         let proxy_password = match given.map(|password| password.expose().as_str()) {
@@ -359,165 +461,4 @@ fn root(check: &mut Check<'_>, present: Option<&Server>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CREDENTIALS: [(CredentialId, CredentialKind); 2] = [
-        (CredentialId(1), CredentialKind::SshKey),
-        (CredentialId(2), CredentialKind::GitToken),
-    ];
-
-    /// A valid server except for the fields in `json`.
-    fn checked(json: &str) -> std::result::Result<ServerValues, FieldErrors> {
-        checked_way(json).map(|(values, _)| values)
-    }
-
-    fn checked_way(json: &str) -> std::result::Result<(ServerValues, Way), FieldErrors> {
-        let mut object = serde_json::json!({
-            "hostname": "web-1", "host": "192.0.2.1", "port": 22, "user": "deploy",
-            "kind": "ssh", "credential_id": "1", "root": "/",
-        });
-        let changes: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(json).unwrap();
-        object.as_object_mut().unwrap().extend(changes);
-        let body = serde_json::to_vec(&object).unwrap();
-        let fields = Fields::from_json("application/json", &body).unwrap();
-        check(&fields, None, &CREDENTIALS)
-    }
-
-    #[test]
-    fn each_bad_value_names_its_field() {
-        let long_name = format!(r#"{{"hostname":"{}"}}"#, "x".repeat(65));
-        for (json, field, code) in [
-            (r#"{"hostname":""}"#, "hostname", "required"),
-            (r#"{"hostname":null}"#, "hostname", "required"),
-            (r#"{"hostname":{}}"#, "hostname", "invalid_type"),
-            (r#"{"hostname":"a\nb"}"#, "hostname", "invalid_characters"),
-            (long_name.as_str(), "hostname", "too_long"),
-            (r#"{"host":""}"#, "host", "required"),
-            (r#"{"host":"-oX"}"#, "host", "invalid_host"),
-            (r#"{"host":"a b"}"#, "host", "invalid_host"),
-            (r#"{"host":"a..b"}"#, "host", "invalid_host"),
-            (r#"{"host":"a.."}"#, "host", "invalid_host"),
-            (r#"{"host":"."}"#, "host", "invalid_host"),
-            (r#"{"host":"[a]"}"#, "host", "invalid_host"),
-            (r#"{"host":"a;id"}"#, "host", "invalid_host"),
-            (r#"{"host":"a\u0000"}"#, "host", "invalid_characters"),
-            (r#"{"port":0}"#, "port", "invalid_port"),
-            (r#"{"port":65536}"#, "port", "invalid_port"),
-            (r#"{"port":"22;id"}"#, "port", "invalid_port"),
-            (r#"{"port":22.5}"#, "port", "invalid_port"),
-            (r#"{"user":""}"#, "user", "required"),
-            (r#"{"user":"root\n"}"#, "user", "invalid_characters"),
-            (r#"{"user":"-x"}"#, "user", "invalid_user"),
-            (r#"{"user":"a b"}"#, "user", "invalid_user"),
-            (r#"{"kind":"telnet"}"#, "kind", "unknown_choice"),
-            (
-                r#"{"credential_id":"x"}"#,
-                "credential_id",
-                "unknown_choice",
-            ),
-            (r#"{"credential_id":9}"#, "credential_id", "unknown_choice"),
-            (
-                r#"{"credential_id":2}"#,
-                "credential_id",
-                "wrong_credential",
-            ),
-            (r#"{"root":".."}"#, "root", "invalid_path"),
-            (r#"{"root":"/$(id)"}"#, "root", "invalid_path"),
-            (r#"{"jump_id":"x"}"#, "jump_id", "unknown_choice"),
-            (r#"{"proxy":"gate:1080"}"#, "proxy", "invalid_proxy"),
-            (r#"{"proxy":"socks4://gate"}"#, "proxy", "invalid_proxy"),
-            (r#"{"proxy":"http://a\nb"}"#, "proxy", "invalid_characters"),
-            (r#"{"proxy":["http://p"]}"#, "proxy", "invalid_type"),
-            (
-                r#"{"proxy":"http://p","jump_id":1}"#,
-                "proxy",
-                "proxy_behind_jump",
-            ),
-            (
-                r#"{"proxy":"http://p","proxy_command":["nc"]}"#,
-                "proxy_command",
-                "proxy_twice",
-            ),
-            (
-                r#"{"proxy_command":["nc"],"jump_id":1}"#,
-                "proxy_command",
-                "proxy_behind_jump",
-            ),
-            (
-                r#"{"proxy_command":["nc","%d"]}"#,
-                "proxy_command",
-                "invalid_proxy_command",
-            ),
-            (
-                r#"{"proxy_command":["","%h"]}"#,
-                "proxy_command",
-                "invalid_proxy_command",
-            ),
-            (
-                r#"{"proxy_command":["nc\u0000"]}"#,
-                "proxy_command",
-                "invalid_characters",
-            ),
-            (
-                r#"{"proxy_command":{"a":1}}"#,
-                "proxy_command",
-                "invalid_type",
-            ),
-            (
-                r#"{"connect_seconds":0}"#,
-                "connect_seconds",
-                "out_of_range",
-            ),
-            (r#"{"idle_seconds":"3601"}"#, "idle_seconds", "out_of_range"),
-        ] {
-            let errors = checked(json).unwrap_err();
-            let first = errors.first().unwrap();
-            assert_eq!((first.field.as_str(), first.code), (field, code), "{json}");
-        }
-    }
-
-    #[test]
-    fn sound_values_pass() {
-        for json in [
-            "{}",
-            r#"{"connect_seconds":"","idle_seconds":120,"jump_id":null}"#,
-            r#"{"host":"::1"}"#,
-            r#"{"host":"web-1.example.com."}"#,
-            r#"{"host":"fe80::1%eth0"}"#,
-            r#"{"credential_id":null}"#,
-            r#"{"host":"web-1.example.com","port":"2222"}"#,
-            r#"{"hostname":"<script>alert(1)</script>"}"#,
-            r#"{"hostname":"一号服务器","root":"/srv/应用/"}"#,
-            r#"{"kind":"local","host":"","user":"","credential_id":null}"#,
-        ] {
-            checked(json).unwrap_or_else(|errors| panic!("{json}: {errors:?}"));
-        }
-        let local = checked(r#"{"kind":"local","host":""}"#).unwrap();
-        assert_eq!(
-            (local.host.as_str(), local.credential_id),
-            ("127.0.0.1", None)
-        );
-        assert_eq!(checked(r#"{"root":""}"#).unwrap().root, "/");
-        assert_eq!(checked(r#"{"host":"[::1]"}"#).unwrap().host, "::1");
-    }
-
-    #[test]
-    fn a_proxy_command_is_a_list_or_a_word_a_line() {
-        let words = |json: &str| checked_way(json).unwrap().1.command.map(|words| words.0);
-        let nc = Some(["nc", "%h", "%p"].map(str::to_owned).to_vec());
-        assert_eq!(words(r#"{"proxy_command":["nc","%h","%p"]}"#), nc);
-        assert_eq!(words(r#"{"proxy_command":"nc\r\n%h\n\n %p \n"}"#), nc);
-        for none in ["[]", "null", "\"\"", "\"\\n\""] {
-            assert_eq!(words(&format!(r#"{{"proxy_command":{none}}}"#)), None);
-        }
-    }
-
-    #[test]
-    fn every_bad_field_is_named_at_once_in_the_forms_order() {
-        let errors = checked(r#"{"root":"..","host":"a b","hostname":""}"#).unwrap_err();
-        let fields: Vec<&str> = errors.0.iter().map(|error| error.field.as_str()).collect();
-        assert_eq!(fields, ["hostname", "host", "root"]);
-    }
-}
+mod tests;

@@ -1,0 +1,1 @@
+ALTER TABLE project_servers DROP COLUMN real_path;
