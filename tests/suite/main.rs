@@ -42,6 +42,7 @@ mod proxies;
 mod proxy_pages;
 mod proxy_streams;
 mod release;
+mod release_busybox;
 mod release_end;
 mod release_faults;
 mod release_found;

@@ -201,6 +201,8 @@ pub(super) enum Print {
     Zero,
     /// `sha256sum` for names that it does not escape.
     Line,
+    /// `sha256sum` of its input.
+    Nameless,
 }
 
 /// Records in the format of a tool, for reading.
@@ -247,11 +249,14 @@ impl<'r, 'a> Printed<'r, 'a> {
         let (between, end): (&[u8], u8) = match self.print {
             Print::Zero => (b"  ./", 0),
             Print::Line => (b"  ./", b'\n'),
+            Print::Nameless => (b"  -", b'\n'),
         };
         self.line.clear();
         self.line.extend_from_slice(hex(*sum).as_bytes());
         self.line.extend_from_slice(between);
-        self.line.extend_from_slice(path);
+        if self.print != Print::Nameless {
+            self.line.extend_from_slice(path);
+        }
         self.line.push(end);
         self.at = 0;
         true

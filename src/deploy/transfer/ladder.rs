@@ -20,6 +20,19 @@ use crate::store::ReleaseId;
 /// another file with the same CRC can write into the release anyway.
 const CKSUM_FROM: u64 = 4 << 20;
 
+/// Checksums of one file at a time, which tell no name: tools differ in how they print odd ones.
+pub(super) const EACH_SHA256SUM: &str = "each-sha256sum";
+const EACH_SHASUM: &str = "each-shasum";
+
+/// How `tool` is asked where names are not plain.
+pub(super) fn one_by_one(tool: &'static str) -> &'static str {
+    match tool {
+        "sha256sum" => EACH_SHA256SUM,
+        "shasum" => EACH_SHASUM,
+        other => other,
+    }
+}
+
 /// The capabilities that a server reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -187,11 +200,13 @@ impl Shipment {
                     "cksum"
                 }
                 _ if gnu && self.plain_names => "check",
+                Some(tool) if !self.plain_names => one_by_one(tool),
                 tool => tool.unwrap_or("none"),
             };
             let sum = match print {
                 "cksum" => delta.cksum(&script::sums(self.release)).to_string(),
                 "sha256sum" | "shasum" => Printed::sum(Print::Line, &delta.added),
+                EACH_SHA256SUM | EACH_SHASUM => Printed::sum(Print::Nameless, &delta.added),
                 _ => "-".to_owned(),
             };
             let gone = delta.gone.iter().flat_map(|path| [*path, b"\0"].concat());

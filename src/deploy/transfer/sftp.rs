@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::delta::{Print, Printed};
-use super::ladder::Offer;
+use super::ladder::{Offer, one_by_one};
 use super::manifest::{Entry, Sum, What};
 use super::script::{self, Arrival};
 use super::{Sent, Shipment};
@@ -55,7 +55,8 @@ impl Shipment {
         let records = self.manifest.records();
         let (print, sum) = match offer.checksum_tool() {
             Some("zero") => ("zero", "-".to_owned()),
-            Some(tool) => (tool, Printed::sum(Print::Line, &records)),
+            Some(tool) if self.plain_names => (tool, Printed::sum(Print::Line, &records)),
+            Some(tool) => (one_by_one(tool), Printed::sum(Print::Nameless, &records)),
             None => ("none", "-".to_owned()),
         };
         let sent = {

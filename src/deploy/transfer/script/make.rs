@@ -33,7 +33,11 @@ pub(super) const FAILING: &str = r#"fail() {
   refuse "$1" "$part" "$2"
 }
 names() {
-  if [ $gnu = 1 ]; then cut -z -b67- "$1"; else tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n'; fi
+  case $gnu$print in
+    1*) cut -z -b67- "$1" ;;
+    0each-*) xargs -0 sh -c 'for record; do printf "%s\0" "${record#*  }"; done' sh <"$1" ;;
+    *) tr '\0\n' '\n\0' <"$1" | cut -b67- | tr '\n\0' '\0\n' ;;
+  esac
 }
 "#;
 
@@ -230,6 +234,11 @@ if [ -s $check ]; then
       [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
     shasum)
       said=$(names $check | xargs -0 shasum -a 256 | shasum -a 256)
+      [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
+    each-*)
+      each=${print#each-}
+      [ $each != shasum ] || each='shasum -a 256'
+      said=$(names $check | xargs -0 sh -c "for file; do $each <\"\$file\"; done" sh | $each)
       [ "${said%% *}" = "$sum" ] || fail damaged checksum ;;
     *) echo 'no tool for checksums here: the files were counted' ;;
   esac
