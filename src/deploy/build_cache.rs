@@ -55,7 +55,7 @@ pub(super) fn open(
 }
 
 /// Removes whole caches, least recently used first, until all of them together have at most `limit`
-/// bytes. A cache in use stays.
+/// bytes. A cache in use stays, and so does one that cannot be removed.
 ///
 /// # Errors
 /// The folder `root` cannot be read.
@@ -63,8 +63,10 @@ pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
     let mut caches = Vec::new();
     for entry in fs::read_dir(root)? {
         let entry = entry?;
-        let used = entry.metadata()?.modified()?;
-        caches.push((used, entry.path(), size(&entry.path())));
+        // One that has just gone is none.
+        if let Ok(used) = entry.metadata().and_then(|found| found.modified()) {
+            caches.push((used, entry.path(), size(&entry.path())));
+        }
     }
     caches.sort();
     let mut total: u64 = caches.iter().map(|(_, _, size)| size).sum();
@@ -72,14 +74,28 @@ pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
         if total <= limit {
             return Ok(());
         }
-        let lock = File::open(&path)?;
-        if lock.try_lock().is_ok() {
-            remove_all(&path)?;
-            total -= size;
-            tracing::info!(cache = %path.display(), size, "removed a build cache");
+        match remove_unused(&path) {
+            Ok(true) => {
+                total -= size;
+                tracing::info!(cache = %path.display(), size, "removed a build cache");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(cache = %path.display(), %error, "a build cache cannot be removed");
+            }
         }
     }
     Ok(())
+}
+
+/// Removes a cache; false where it is in use.
+fn remove_unused(path: &Path) -> io::Result<bool> {
+    let lock = File::open(path)?;
+    if lock.try_lock().is_err() {
+        return Ok(false);
+    }
+    remove_all(path)?;
+    Ok(true)
 }
 
 /// The disk usage of everything in `path`, in bytes. Unreadable entries count as 0.
@@ -119,5 +135,17 @@ mod tests {
         let lease = open(root.path(), ProjectId(3), None).unwrap();
         evict(root.path(), 0).unwrap();
         assert!(!old.exists() && lease.home.join("file").exists());
+    }
+
+    #[test]
+    fn one_that_cannot_be_removed_keeps_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let old = cache(root.path(), 1, 400_000, 500);
+        std::os::unix::fs::symlink("/nowhere", root.path().join("2")).unwrap();
+        let new = cache(root.path(), 3, 400_000, 0);
+        let later = SystemTime::now() + Duration::from_secs(500);
+        File::open(&new).unwrap().set_modified(later).unwrap();
+        evict(root.path(), 0).unwrap();
+        assert!(!old.exists() && !new.exists());
     }
 }

@@ -1,8 +1,10 @@
 //! A private repository over ssh: the git host's key is pinned as a server's is.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::fixture::{Fleet, Sshd};
+use crate::fixture::{Account, Fleet, Sshd};
 use crate::release_faults::message;
 
 #[test]
@@ -48,4 +50,60 @@ fn a_git_hosts_key_is_shown_accepted_and_refused_when_it_changes() {
         assert!(message(&release).contains(&fingerprint), "{release}");
     }
     assert_eq!(fleet.machines[0].shown().as_deref(), Some("feature"));
+}
+
+/// An address without a port means the port of SSH itself, which another sshd of this machine may have.
+const SSH_HOST: &str = "127.0.0.22";
+
+#[test]
+fn an_scp_like_address_is_released_from() {
+    let Some(account) = Account::create("gh", "bash", &[]) else {
+        return;
+    };
+    let config = format!("ListenAddress {SSH_HOST}:22\nAuthorizedKeysFile .ssh/authorized_keys");
+    let host = Sshd::with("git-host", &config);
+    if host.log().contains("Bind to port 22") {
+        return;
+    }
+    let fleet = Fleet::of(1);
+    let bare = account.path().join("app.git");
+    let run = |command: &mut Command| assert!(command.status().unwrap().success());
+    let refresh = || {
+        let _ = std::fs::remove_dir_all(&bare);
+        let app = fleet.git.repository.path().join("app");
+        run(Command::new("git")
+            .args(["clone", "--quiet", "--bare"])
+            .args([&app, &bare]));
+        run(Command::new("chown")
+            .arg("-R")
+            .args([&account.name])
+            .arg(&bare));
+    };
+    refresh();
+    let key = fleet.api.create(
+        "credentials",
+        &json!({"name": "deploy key", "kind": "git_ssh_key", "secret": account.private_key()}),
+    );
+    for (title, path) in [("relative", "app.git"), ("whole", bare.to_str().unwrap())] {
+        let repo = format!("{}@{SSH_HOST}:{path}", account.name);
+        let folder = format!("/srv/{title}");
+        let project = fleet
+            .project(json!({"title": title, "repo": repo, "credential_id": key, "path": folder}));
+        let shown = fleet.api.get(&format!("projects/{project}")).expect(200);
+        assert_eq!(shown["repo"], repo.as_str(), "{shown}");
+        let accepted = json!({"fingerprint": host.fingerprint()});
+        let path = format!("projects/{project}/host_key");
+        fleet.api.post(&path, &accepted).expect(200);
+        fleet.succeed(&project, "feature");
+        let site = fleet.machines[0]
+            .root
+            .path()
+            .join(folder.trim_start_matches('/'));
+        let read = || std::fs::read_to_string(site.join("current/index.html")).unwrap();
+        assert_eq!(read(), "feature");
+        fleet.git.repository.commit(title, "newer");
+        refresh();
+        fleet.succeed(&project, "main");
+        assert_eq!(read(), title);
+    }
 }

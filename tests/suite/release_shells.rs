@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Account, Fleet, Longshore, Sshd};
+use crate::fixture::{Account, Fleet, Longshore, Sshd, until_true};
 
 const NOISE: &str = "printf 'one\\ntwo'; printf '\\033]0;title\\007' >&2; echo three >&2\n";
 
@@ -216,4 +216,39 @@ fn a_login_shell_brings_its_environment_to_the_commands_where_the_project_says_s
         .expect(200);
     // Fish reads its file in any case.
     assert_eq!(fleet.release(&project, "main")["state"], "partial");
+}
+
+#[test]
+fn a_login_that_hangs_leaves_nothing_behind_that_ssh_can_end() {
+    let Some(accounts) = Accounts::of(&[
+        ("ct", "bash", ".bashrc", "echo reading; cat >/dev/null\n"),
+        ("sl", "bash", ".bashrc", "echo sleeping; sleep 1000\n"),
+    ]) else {
+        return;
+    };
+    let fleet = &accounts.fleet;
+    for server in &accounts.servers {
+        let check = fleet
+            .api
+            .post(&format!("servers/{server}/check"), &json!({}))
+            .expect(200);
+        assert_eq!(check["ok"], false, "{check}");
+        let command = json!({"command": "true", "seconds": 5});
+        let path = format!("servers/{server}/exec");
+        assert!(fleet.api.post(&path, &command).status >= 400);
+    }
+    let release = fleet.release(&accounts.project(json!({})), "v1");
+    assert_eq!(release["state"], "failed", "{release}");
+    // The end of its input ends what reads it.
+    until_true("the reading login's end", || {
+        accounts.accounts[0].processes().is_empty()
+    });
+    // SSH ends its own; for the rest the login would have to look.
+    until_true("the connections' end", || {
+        let left = accounts.accounts[1].processes();
+        left.iter().all(|line| !line.contains("sshd"))
+    });
+    let pid = fleet.longshore.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    assert_eq!(children.trim(), "");
 }

@@ -331,6 +331,40 @@ fn text_that_is_not_utf8_is_refused_with_its_field() {
 }
 
 #[test]
+fn what_is_not_utf8_is_told_by_a_page_on_pages_and_as_json_to_programs() {
+    let server = chat();
+    let accept: &[u8] = b"Accept: text/html,application/xhtml+xml;q=0.9";
+    for target in [
+        "/%FF",
+        "/login?next=%FF",
+        "/projects/%FF/edit",
+        "/home/?name=%FF",
+        "/chat/%FF",
+        "/vote/%FF",
+        "/assets/%FF",
+    ] {
+        let answer = get(&server, target.as_bytes(), &[accept]);
+        assert_eq!(answer.status, 400, "{target}");
+        let kind = answer.header("content-type");
+        assert!(kind.starts_with("text/html"), "{target} {kind}");
+        assert!(answer.body.starts_with("<!doctype html>"), "{target}");
+    }
+    let form = raw(&server.url, b"POST /login", &[FORM, accept], b"name=%FF");
+    let answer = ask_raw(&server.url, &form);
+    assert_eq!(answer.status, 400);
+    assert!(answer.header("content-type").starts_with("text/html"));
+    for target in [
+        "/api/v1/%FF",
+        "/api/%FF",
+        "/get_msg?name=%FF&room=chat",
+        "/events?name=%FF",
+    ] {
+        let answer = get(&server, target.as_bytes(), &[accept]);
+        assert_eq!(answer.refusal().0, 400, "{target}");
+    }
+}
+
+#[test]
 fn raw_utf8_in_a_target_counts_as_encoded() {
     let server = chat();
     let close = b"Connection: close";
