@@ -61,11 +61,33 @@ const WAS: &str = "longshore-was";
 /// A copy of the link `current` from before the last switch.
 const BEFORE: &str = "releases/.before";
 
-/// Defines `point`, which replaces `current` by a link with its argument as text, byte for byte.
+/// The name of the script whose turn it is to replace `current`.
+const TURN: &str = ".turn";
+
+/// Takes the turn to replace `current` from every script that had it. One that stood still meanwhile finds its
+/// turn or its link gone, as its machine was frozen or nobody hears it any more.
+pub(super) fn take_turn(release: ReleaseId) -> String {
+    format!(
+        r#"own_turn={release}-$$
+rm -f "$base/{TURN}" "$base"/current.*.new 2>/dev/null || :
+{{ echo "$own_turn" >"$base/{TURN}"; }} 2>/dev/null || own_turn=
+"#
+    )
+}
+
+/// Defines `point`, which replaces `current` by a link with its argument as text, byte for byte, where it
+/// is the script's [turn](take_turn). Its line before that ends a script whose connection is gone.
 fn point(release: ReleaseId) -> String {
     format!(
         r#"point() {{
   ln -sfn "$1" "$base/current.{release}.new"
+  echo "next: $1"
+  has_turn=$own_turn
+  [ -z "$own_turn" ] || {{ read -r has_turn <"$base/{TURN}"; }} 2>/dev/null || :
+  [ "$has_turn" = "$own_turn" ] || {{
+    rm -f "$base/current.{release}.new"
+    refuse overtaken "$base/current"
+  }}
   mv -fT "$base/current.{release}.new" "$base/current" 2>/dev/null ||
     mv -fh "$base/current.{release}.new" "$base/current" ||
     refuse not_replaced "$base/current"
@@ -77,7 +99,7 @@ fn point(release: ReleaseId) -> String {
 
 /// Points `current` to an existing release.
 pub(super) fn switch(base: &str, release: ReleaseId) -> String {
-    head(base) + WAS_LIVE + &switch_from_live(release)
+    head(base) + &take_turn(release) + WAS_LIVE + &switch_from_live(release)
 }
 
 /// [`switch`] as the end of a script that has run [`WAS_LIVE`].
@@ -106,6 +128,7 @@ echo "now: releases/{release}"
 /// Points `current` back to its target from before the switch to `release`.
 pub(super) fn switch_back(base: &str, release: ReleaseId) -> String {
     head(base)
+        + &take_turn(release)
         + &point(release)
         + &format!(
             r#"before=$(readlink "$base/{BEFORE}") || refuse folder_gone "$base/{BEFORE}"

@@ -46,6 +46,7 @@ mod release_busybox;
 mod release_end;
 mod release_faults;
 mod release_found;
+mod release_frozen;
 mod release_git;
 mod release_git_ssh;
 mod release_health;

@@ -34,6 +34,12 @@ pub(in crate::deploy) const RELEASE_GONE: Word = (
 );
 pub(in crate::deploy) const NOT_REPLACED: Word =
     ("not_replaced", &["path"], "{path} cannot be replaced");
+/// A script that stood still, and goes on when its release is over.
+const OVERTAKEN: Word = (
+    "overtaken",
+    &["path"],
+    "another release has taken its turn to replace {path} meanwhile",
+);
 pub(in crate::deploy) const TOOL_MISSING: Word =
     ("tool_missing", &["tool"], "{tool} is not installed");
 pub(in crate::deploy) const ROOT_NOT_MADE: Word = (
@@ -61,7 +67,7 @@ const SPARE_FAILED: Word = (
     "the folder of release {release} cannot be used again, so a new one is made: {reason}",
 );
 
-const WORDS: [Word; 16] = [
+const WORDS: [Word; 17] = [
     NOT_A_LINK,
     (
         "releases_not_made",
@@ -98,6 +104,7 @@ const WORDS: [Word; 16] = [
     TOOL_MISSING,
     ROOT_NOT_MADE,
     NO_COMMANDS,
+    OVERTAKEN,
 ];
 
 /// A script's refusal.

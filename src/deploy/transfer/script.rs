@@ -25,7 +25,7 @@ mod make;
 use make::{BEGIN, CHECK, ENTER, FAILING, PUBLISH, SETTLE, UNPACK, keep, look_over, prepare};
 
 use crate::deploy::script::folders::{self, Owner};
-use crate::deploy::script::{WAS_LIVE, head};
+use crate::deploy::script::{WAS_LIVE, head, take_turn};
 use crate::ssh::quote;
 use crate::store::ReleaseId;
 
@@ -159,6 +159,10 @@ printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
     )
 }
 
+/// So that there is a place to write down whose turn it is; where it cannot be made is said later.
+const MAKE_BASE: &str = r#"[ -d "$base" ] || mkdir -p "$base" 2>/dev/null || :
+"#;
+
 /// Reports the server's state and ends.
 pub(super) fn look_only(arrival: &Arrival<'_>) -> String {
     opening(arrival) + &go_on(None) + USABLE + &look(arrival)
@@ -181,7 +185,13 @@ pub(super) fn take(arrival: &Arrival<'_>, asked: bool, then: Option<&str>) -> St
         true => String::new(),
         false => look(arrival),
     };
+    // The turn is taken before anything is waited for.
+    let turn = match then {
+        None => String::new(),
+        Some(_) => MAKE_BASE.to_owned() + &take_turn(arrival.release),
+    };
     opening(arrival)
+        + &turn
         + &go_on(then)
         + USABLE
         + &look
