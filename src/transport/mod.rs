@@ -75,6 +75,15 @@ impl Default for Bounds {
     }
 }
 
+/// The methods and paths of the wire.
+pub const ENDPOINTS: [(&str, &str); 5] = [
+    ("GET", "/get_msg"),
+    ("POST", "/send_msg"),
+    ("GET", "/events"),
+    ("GET", "/ws"),
+    ("GET", "/chat"),
+];
+
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Wire {

@@ -46,12 +46,14 @@ mod visitor;
 mod votes;
 mod work;
 
+pub use routes::{Endpoint, endpoints};
+
 /// Adds every route of this module, and a response for unknown addresses, so further routes must be
 /// added before.
 pub fn configure(config: &mut ServiceConfig) {
     config.service(
         scope("")
             .wrap(from_fn(guard::guard))
-            .configure(routes::configure),
+            .configure(|config| drop(routes::configure(config))),
     );
 }

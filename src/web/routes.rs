@@ -1,231 +1,304 @@
 //! Every address of pages and API, each with and without a trailing slash.
 
 use actix_web::guard::{Any, Get, Head};
-use actix_web::web::{self, ServiceConfig, delete, post, put};
-use actix_web::{Resource, Route};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, Handler, Resource, Responder, Route};
 
 use super::api;
 use super::error::{Error, Result};
 use super::{assets, credentials, home, login, metrics, projects, releases, servers, votes, work};
 
-/// A resource at `path`, given without a trailing slash.
-fn at(path: &str) -> Resource {
-    web::resource([path.to_owned(), format!("{path}/")])
+/// A method and the path that answers to it, `{id}` and the like standing for a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The method.
+    pub method: &'static str,
+    /// The path, without a slash at its end.
+    pub path: String,
 }
 
-/// A route for GET and HEAD.
-fn get() -> Route {
-    web::route().guard(Any(Get()).or(Head()))
+/// Every endpoint of pages and API.
+pub fn endpoints() -> Vec<Endpoint> {
+    let mut listed = Vec::new();
+    let _ = actix_web::App::new().configure(|config| listed = configure(config));
+    listed
+}
+
+/// A handler with the method that it answers to.
+struct Answering {
+    method: &'static str,
+    route: Route,
+}
+
+/// The function of each method, which takes the handler.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident $method:literal $route:expr;)*) => {$(
+        $(#[$doc])*
+        fn $name<F, Args>(handler: F) -> Answering
+        where
+            F: Handler<Args>,
+            Args: FromRequest + 'static,
+            F::Output: Responder + 'static,
+        {
+            Answering {
+                method: $method,
+                route: $route.to(handler),
+            }
+        }
+    )*};
+}
+
+methods! {
+    /// For reading, also asked by `HEAD`.
+    get "GET" web::route().guard(Any(Get()).or(Head()));
+    /// For reading, never by `HEAD`.
+    get_alone "GET" web::get();
+    post "POST" web::post();
+    put "PUT" web::put();
+    delete "DELETE" web::delete();
+}
+
+/// Adds routes and lists them.
+struct Routes<'a> {
+    config: &'a mut ServiceConfig,
+    base: &'static str,
+    listed: Vec<Endpoint>,
+}
+
+impl<'a> Routes<'a> {
+    fn new(config: &'a mut ServiceConfig, base: &'static str) -> Self {
+        Self {
+            config,
+            base,
+            listed: Vec::new(),
+        }
+    }
+
+    /// At `path`, which is written without a slash at its end, and with one.
+    fn at(&mut self, path: &str, routes: impl IntoIterator<Item = Answering>) -> &mut Self {
+        let resource = web::resource([path.to_owned(), format!("{path}/")]);
+        self.add(path, resource, routes)
+    }
+
+    /// At `path` as it is written.
+    fn only(&mut self, path: &str, routes: impl IntoIterator<Item = Answering>) -> &mut Self {
+        self.add(path, web::resource(path), routes)
+    }
+
+    fn add(
+        &mut self,
+        path: &str,
+        mut resource: Resource,
+        routes: impl IntoIterator<Item = Answering>,
+    ) -> &mut Self {
+        for Answering { method, route } in routes {
+            resource = resource.route(route);
+            let path = format!("{}{path}", self.base);
+            self.listed.push(Endpoint { method, path });
+        }
+        self.config.service(resource);
+        self
+    }
+
+    fn with(&mut self, more: impl FnOnce(&mut Self)) -> &mut Self {
+        more(self);
+        self
+    }
+
+    /// Below `base`, where nothing else is.
+    fn scope(&mut self, base: &'static str, inside: fn(&mut Routes<'_>)) -> &mut Self {
+        let mut listed = Vec::new();
+        let scope = web::scope(base).configure(|config| {
+            let mut routes = Routes::new(config, base);
+            inside(&mut routes);
+            listed = routes.listed;
+            config.default_service(web::to(nothing_here));
+        });
+        self.listed.extend(listed);
+        self.config.service(scope);
+        self
+    }
 }
 
 async fn nothing_here() -> Result {
     Err(Error::NoSuchAddress)
 }
 
-/// Adds all routes.
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/assets/{path:.*}").route(get().to(assets::show)))
-        .service(
-            at("/login")
-                .route(get().to(login::show))
-                .route(post().to(login::log_in)),
-        )
-        .service(at("/logout").route(post().to(login::log_out)))
+/// Adds them all and lists them.
+pub fn configure(config: &mut ServiceConfig) -> Vec<Endpoint> {
+    let mut routes = Routes::new(config, "");
+    routes
+        .only("/assets/{path:.*}", [get(assets::show)])
+        .at("/login", [get(login::show), post(login::log_in)])
+        .at("/logout", [post(login::log_out)])
         // GET only: HEAD requests, sent by link previews, must not use a link up.
-        .service(at("/enter/{link}").route(web::get().to(login::enter)))
-        .service(
-            at("/setup/{link}")
-                .route(get().to(login::show_setup))
-                .route(post().to(login::set_up)),
+        .at("/enter/{link}", [get_alone(login::enter)])
+        .at(
+            "/setup/{link}",
+            [get(login::show_setup), post(login::set_up)],
         )
-        .service(at("/preferences").route(post().to(login::prefer)))
-        .service(at("/language").route(post().to(login::prefer)))
-        .service(at("/home").route(get().to(home::show)))
-        .service(at("/metrics").route(get().to(metrics::text)))
-        .service(at("/admin/push").route(get().to(metrics::page)))
-        .service(at("/chat/{name}").route(get().to(home::room)))
-        .configure(of_votes)
-        .configure(pages)
-        .service(web::scope("/api/v1").configure(api_v1))
-        .default_service(web::to(nothing_here));
+        .at("/preferences", [post(login::prefer)])
+        .at("/language", [post(login::prefer)])
+        .at("/home", [get(home::show)])
+        .at("/metrics", [get(metrics::text)])
+        .at("/admin/push", [get(metrics::page)])
+        .at("/chat/{name}", [get(home::room)])
+        .with(of_votes)
+        .with(pages)
+        .scope("/api/v1", api_v1);
+    let Routes { config, listed, .. } = routes;
+    config.default_service(web::to(nothing_here));
+    listed
 }
 
-fn of_votes(config: &mut ServiceConfig) {
-    config
-        .service(
-            at("/vote")
-                .route(get().to(votes::list))
-                .route(post().to(votes::open)),
-        )
-        .service(
-            at("/vote/{name}")
-                .route(get().to(votes::show))
-                .route(post().to(votes::cast)),
-        )
-        .service(at("/vote/{name}/question").route(post().to(votes::set)))
-        .service(at("/vote/{name}/close").route(post().to(votes::close)))
-        .service(at("/vote/{name}/reopen").route(post().to(votes::reopen)));
+fn of_votes(routes: &mut Routes<'_>) {
+    routes
+        .at("/vote", [get(votes::list), post(votes::open)])
+        .at("/vote/{name}", [get(votes::show), post(votes::cast)])
+        .at("/vote/{name}/question", [post(votes::set)])
+        .at("/vote/{name}/close", [post(votes::close)])
+        .at("/vote/{name}/reopen", [post(votes::reopen)]);
 }
 
-fn pages(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/").route(get().to(releases::list)))
-        .service(
-            at("/releases")
-                .route(get().to(releases::list))
-                .route(post().to(releases::create)),
+fn pages(routes: &mut Routes<'_>) {
+    routes
+        .only("/", [get(releases::list)])
+        .at("/releases", [get(releases::list), post(releases::create)])
+        .at("/releases/new", [get(releases::new)])
+        .at("/releases/{id}", [get(releases::show)])
+        .at("/releases/{id}/cancel", [post(releases::cancel)])
+        .at("/releases/{id}/rollback", [post(releases::roll_back)])
+        .at("/releases/{id}/again", [post(releases::again)])
+        .at("/audit", [get(work::audit_list)])
+        .at(
+            "/servers/known_hosts",
+            [get(work::known_hosts), post(work::import)],
         )
-        .service(at("/releases/new").route(get().to(releases::new)))
-        .service(at("/releases/{id}").route(get().to(releases::show)))
-        .service(at("/releases/{id}/cancel").route(post().to(releases::cancel)))
-        .service(at("/releases/{id}/rollback").route(post().to(releases::roll_back)))
-        .service(at("/releases/{id}/again").route(post().to(releases::again)))
-        .service(at("/audit").route(get().to(work::audit_list)))
-        .service(
-            at("/servers/known_hosts")
-                .route(get().to(work::known_hosts))
-                .route(post().to(work::import)),
-        )
-        .service(
-            at("/servers/{id}/work")
-                .route(get().to(work::show))
-                .route(post().to(work::run)),
-        )
-        .configure(|config| {
-            entity(config, "/servers")
-                .list(get().to(servers::list), post().to(servers::create))
-                .form(get().to(servers::new), post().to(servers::create))
-                .one(|| [get().to(servers::edit), post().to(servers::update)])
-                .delete(get().to(servers::ask_delete), post().to(servers::delete))
-                .check(post().to(servers::check), post().to(servers::accept_key));
+        .at("/servers/{id}/work", [get(work::show), post(work::run)])
+        .with(|routes| {
+            Entity {
+                routes,
+                base: "/servers",
+            }
+            .list(get(servers::list), post(servers::create))
+            .form(get(servers::new), post(servers::create))
+            .one(|| [get(servers::edit), post(servers::update)])
+            .delete(get(servers::ask_delete), post(servers::delete))
+            .check(post(servers::check), post(servers::accept_key));
         })
-        .configure(|config| {
-            entity(config, "/projects")
-                .list(get().to(projects::list), post().to(projects::create))
-                .form(get().to(projects::new), post().to(projects::create))
-                .one(|| [get().to(projects::edit), post().to(projects::update)])
-                .delete(get().to(projects::ask_delete), post().to(projects::delete))
-                .check(post().to(projects::check), post().to(projects::accept_key));
+        .with(|routes| {
+            Entity {
+                routes,
+                base: "/projects",
+            }
+            .list(get(projects::list), post(projects::create))
+            .form(get(projects::new), post(projects::create))
+            .one(|| [get(projects::edit), post(projects::update)])
+            .delete(get(projects::ask_delete), post(projects::delete))
+            .check(post(projects::check), post(projects::accept_key));
         })
-        .configure(|config| {
-            entity(config, "/credentials")
-                .list(get().to(credentials::list), post().to(credentials::create))
-                .form(get().to(credentials::new), post().to(credentials::create))
-                .one(|| [get().to(credentials::edit), post().to(credentials::update)])
-                .delete(
-                    get().to(credentials::ask_delete),
-                    post().to(credentials::delete),
-                );
+        .with(|routes| {
+            Entity {
+                routes,
+                base: "/credentials",
+            }
+            .list(get(credentials::list), post(credentials::create))
+            .form(get(credentials::new), post(credentials::create))
+            .one(|| [get(credentials::edit), post(credentials::update)])
+            .delete(get(credentials::ask_delete), post(credentials::delete));
         });
 }
 
 /// The pages of an entity; their paths are the same for each entity.
-struct Entity<'a> {
-    config: &'a mut ServiceConfig,
+struct Entity<'a, 'b> {
+    routes: &'a mut Routes<'b>,
     base: &'static str,
 }
 
-fn entity<'a>(config: &'a mut ServiceConfig, base: &'static str) -> Entity<'a> {
-    Entity { config, base }
-}
-
-impl Entity<'_> {
-    fn add(self, end: &str, routes: impl IntoIterator<Item = Route>) -> Self {
-        let resource = at(&format!("{}{end}", self.base));
-        let resource = routes.into_iter().fold(resource, Resource::route);
-        self.config.service(resource);
+impl Entity<'_, '_> {
+    fn add(self, end: &str, routes: impl IntoIterator<Item = Answering>) -> Self {
+        self.routes.at(&format!("{}{end}", self.base), routes);
         self
     }
 
-    fn list(self, show: Route, create: Route) -> Self {
+    fn list(self, show: Answering, create: Answering) -> Self {
         self.add("", [show, create])
     }
 
-    fn form(self, show: Route, create: Route) -> Self {
+    fn form(self, show: Answering, create: Answering) -> Self {
         self.add("/new", [show, create])
     }
 
-    fn one(self, routes: fn() -> [Route; 2]) -> Self {
+    fn one(self, routes: fn() -> [Answering; 2]) -> Self {
         self.add("/{id}", routes()).add("/{id}/edit", routes())
     }
 
-    fn delete(self, ask: Route, delete: Route) -> Self {
+    fn delete(self, ask: Answering, delete: Answering) -> Self {
         self.add("/{id}/delete", [ask, delete])
     }
 
-    fn check(self, check: Route, accept: Route) -> Self {
+    fn check(self, check: Answering, accept: Answering) -> Self {
         self.add("/{id}/check", [check])
             .add("/{id}/host_key", [accept])
     }
 }
 
-fn api_v1(config: &mut ServiceConfig) {
+fn api_v1(routes: &mut Routes<'_>) {
     use super::metrics;
     use api::{by_hand, credentials, projects, releases, servers};
-    config
-        .service(at("/servers/{id}/exec").route(post().to(by_hand::exec)))
-        .service(
-            at("/servers/{id}/file")
-                .route(web::get().to(by_hand::read_file))
-                .route(put().to(by_hand::write_file)),
+    routes
+        .at("/servers/{id}/exec", [post(by_hand::exec)])
+        .at(
+            "/servers/{id}/file",
+            [get_alone(by_hand::read_file), put(by_hand::write_file)],
         )
-        .service(
-            at("/servers/{id}/tree")
-                .route(web::get().to(by_hand::read_tree))
-                .route(put().to(by_hand::write_tree)),
+        .at(
+            "/servers/{id}/tree",
+            [get_alone(by_hand::read_tree), put(by_hand::write_tree)],
         )
-        .service(at("/known_hosts").route(post().to(by_hand::import_known_hosts)))
-        .service(at("/audit").route(get().to(by_hand::audit)))
-        .service(
-            at("/servers")
-                .route(get().to(servers::list))
-                .route(post().to(servers::create)),
+        .at("/known_hosts", [post(by_hand::import_known_hosts)])
+        .at("/audit", [get(by_hand::audit)])
+        .at("/servers", [get(servers::list), post(servers::create)])
+        .at(
+            "/servers/{id}",
+            [
+                get(servers::show),
+                put(servers::update),
+                delete(servers::delete),
+            ],
         )
-        .service(
-            at("/servers/{id}")
-                .route(get().to(servers::show))
-                .route(put().to(servers::update))
-                .route(delete().to(servers::delete)),
+        .at("/servers/{id}/check", [post(servers::check)])
+        .at("/servers/{id}/host_key", [post(servers::accept_key)])
+        .at("/projects", [get(projects::list), post(projects::create)])
+        .at(
+            "/projects/{id}",
+            [
+                get(projects::show),
+                put(projects::update),
+                delete(projects::delete),
+            ],
         )
-        .service(at("/servers/{id}/check").route(post().to(servers::check)))
-        .service(at("/servers/{id}/host_key").route(post().to(servers::accept_key)))
-        .service(
-            at("/projects")
-                .route(get().to(projects::list))
-                .route(post().to(projects::create)),
+        .at("/projects/{id}/refs", [get(projects::refs)])
+        .at("/projects/{id}/commits", [get(projects::commits)])
+        .at("/projects/{id}/check", [post(projects::check)])
+        .at("/projects/{id}/host_key", [post(projects::accept_key)])
+        .at(
+            "/credentials",
+            [get(credentials::list), post(credentials::create)],
         )
-        .service(
-            at("/projects/{id}")
-                .route(get().to(projects::show))
-                .route(put().to(projects::update))
-                .route(delete().to(projects::delete)),
+        .at(
+            "/credentials/{id}",
+            [
+                get(credentials::show),
+                put(credentials::update),
+                delete(credentials::delete),
+            ],
         )
-        .service(at("/projects/{id}/refs").route(get().to(projects::refs)))
-        .service(at("/projects/{id}/commits").route(get().to(projects::commits)))
-        .service(at("/projects/{id}/check").route(post().to(projects::check)))
-        .service(at("/projects/{id}/host_key").route(post().to(projects::accept_key)))
-        .service(
-            at("/credentials")
-                .route(get().to(credentials::list))
-                .route(post().to(credentials::create)),
-        )
-        .service(
-            at("/credentials/{id}")
-                .route(get().to(credentials::show))
-                .route(put().to(credentials::update))
-                .route(delete().to(credentials::delete)),
-        )
-        .service(
-            at("/releases")
-                .route(get().to(releases::list))
-                .route(post().to(releases::create)),
-        )
-        .service(at("/releases/{id}").route(get().to(releases::show)))
-        .service(at("/releases/{id}/cancel").route(post().to(releases::cancel)))
-        .service(at("/releases/{id}/rollback").route(post().to(releases::roll_back)))
-        .service(at("/releases/{id}/tree").route(get().to(releases::tree)))
-        .service(at("/push").route(get().to(metrics::live)))
-        .service(at("/releases/{id}/nodes/{key}/log").route(get().to(releases::log)))
-        .default_service(web::to(nothing_here));
+        .at("/releases", [get(releases::list), post(releases::create)])
+        .at("/releases/{id}", [get(releases::show)])
+        .at("/releases/{id}/cancel", [post(releases::cancel)])
+        .at("/releases/{id}/rollback", [post(releases::roll_back)])
+        .at("/releases/{id}/tree", [get(releases::tree)])
+        .at("/push", [get(metrics::live)])
+        .at("/releases/{id}/nodes/{key}/log", [get(releases::log)]);
 }
