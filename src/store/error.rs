@@ -109,6 +109,11 @@ impl StoreError {
         words.iter().any(|word| text.contains(word))
     }
 
+    /// True if the disk cannot be written, for lack of room, of rights or by a fault; reading still works.
+    pub(super) fn is_of_the_disk(&self) -> bool {
+        self.says_one_of(&["full", "readonly", "disk I/O"])
+    }
+
     /// Maps a unique index's violation to [`Taken`](Self::Taken) of `field`.
     pub(super) fn taken(field: &'static str) -> impl Fn(DieselError) -> Self {
         move |error| match error {

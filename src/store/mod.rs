@@ -272,8 +272,13 @@ impl Store {
     /// Errors of `queries` and of the database.
     pub fn read_log<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
-        self.writer.flush(&mut conn)?;
-        (*conn).transaction(queries)
+        match self.writer.flush(&mut conn) {
+            Ok(()) => (*conn).transaction(queries),
+            Err(error) if error.is_of_the_disk() => {
+                self.writer.read_with_journal(&mut conn, queries)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs queries in one transaction; an error rolls it back.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockE
 use std::thread;
 use std::time::{Duration, Instant};
 
+use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 
 use super::journal::{FLUSH_AFTER, Journal};
@@ -227,6 +228,10 @@ impl Queue {
     fn flush_after(&self, wait: Duration) {
         let at = Instant::now() + wait;
         let mut waiting = lock(&self.waiting);
+        if waiting.closed {
+            // The next start reads the journal.
+            return;
+        }
         if waiting.flush_at.is_none_or(|before| at < before) {
             waiting.flush_at = Some(at);
             drop(waiting);
@@ -343,6 +348,32 @@ impl Writer {
         let took = begun.elapsed();
         self.queue.pace.committed(0, took, done.is_ok());
         done
+    }
+
+    /// Has `queries` see the journal's records where the database cannot take them: in a transaction that
+    /// is undone.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) fn read_with_journal<T>(
+        &self,
+        conn: &mut Conn,
+        queries: impl FnOnce(&mut Conn) -> Result<T>,
+    ) -> Result<T> {
+        let turn = self.turns.take();
+        let mut found = None;
+        let undone = write_transaction(conn, |conn| -> Result<()> {
+            if let Some(journal) = &turn.journal {
+                journal.insert(conn)?;
+            }
+            found = Some(queries(conn)?);
+            Err(StoreError::Database(DieselError::RollbackTransaction))
+        });
+        match (found, undone) {
+            (Some(found), _) => Ok(found),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(StoreError::Database(DieselError::RollbackTransaction)),
+        }
     }
 
     pub(super) fn pace(&self) -> LogPace {

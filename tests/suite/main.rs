@@ -36,6 +36,7 @@ mod limits_greedy;
 mod metrics;
 mod old_engine;
 mod placement;
+mod platform_faults;
 mod poll;
 mod poll_course;
 mod poll_refused;
