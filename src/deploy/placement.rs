@@ -60,7 +60,7 @@ impl Machine {
         }
     }
 
-    /// Whether the two may turn out to be one machine once their names are resolved.
+    /// True if the two may turn out to be one machine once their names are resolved.
     fn may_be(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Direct { port, .. }, Self::Direct { port: other, .. }) => port == other,
@@ -99,7 +99,7 @@ fn canonical_host(host: &str) -> String {
     }
 }
 
-/// What hosts and folders were found to be.
+/// Hosts and folders as they were found.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
     /// The addresses of each host.
@@ -149,7 +149,7 @@ pub enum Neighbour {
     Platform,
 }
 
-/// How two folders lie to each other.
+/// The relation of two folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// They are configured as one folder.
@@ -163,7 +163,7 @@ pub enum Relation {
 pub struct Clash {
     /// The owner of the other folder.
     pub neighbour: Neighbour,
-    /// How they lie to each other.
+    /// Their relation.
     pub relation: Relation,
     /// The server of the other folder.
     pub server: String,
@@ -272,7 +272,7 @@ impl From<&PlacementRow> for Placement {
     }
 }
 
-/// Whether one folder is the other or lies in it, part by part.
+/// True if one folder is the other or lies in it, part by part.
 fn overlap(one: &str, other: &str) -> bool {
     let (one, other) = (Path::new(one), Path::new(other));
     one.starts_with(other) || other.starts_with(one)

@@ -9,7 +9,7 @@ use super::error::DeployError;
 use super::placement::{self, Clash, Placement, Relation, Resolved};
 use crate::ssh;
 
-/// How long the resolver is waited for, for all hosts together. A host that it does not know in time is
+/// The longest wait for the resolver, for all hosts together. A host that it does not know in time is
 /// compared by its name alone.
 const LOOK_UP: Duration = Duration::from_secs(3);
 
@@ -62,7 +62,7 @@ pub(super) fn look_up(new: &[Placement], others: &[Placement]) -> Resolved {
     resolved
 }
 
-/// Whether this machine has the address: only then can a socket be bound to it.
+/// True if this machine has the address: only then can a socket be bound to it.
 fn is_own(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }

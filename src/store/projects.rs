@@ -272,7 +272,7 @@ pub struct PlacementRow {
     pub project: ProjectId,
     /// Its title.
     pub title: String,
-    /// Where it lies below the server's root.
+    /// Its path below the server's root.
     pub path: String,
     /// The whole folder with its links followed, as the last connection test saw it.
     pub real_path: Option<String>,

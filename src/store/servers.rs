@@ -57,7 +57,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether a path on it is the folder that it was on `old`: the same machine, account and root.
+    /// True if a path on it is the folder that it was on `old`: the same machine, account and root.
     pub fn has_folders_of(&self, old: &Self) -> bool {
         (self.kind, &self.host, self.port) == (old.kind, &old.host, old.port)
             && (&self.user, &self.root, self.jump_id) == (&old.user, &old.root, old.jump_id)

@@ -2,7 +2,7 @@
 
 use crate::endpoints::{ENDPOINTS, Stage, ask, log_in, request};
 
-/// What is wrong with a request that has an admin's cookie.
+/// Faults of a request that has an admin's cookie.
 const FORGERIES: [&str; 8] = [
     "neither Origin nor Referer",
     "a foreign Origin",
@@ -14,7 +14,7 @@ const FORGERIES: [&str; 8] = [
     "the form token of another login",
 ];
 
-/// What goes without a form token: a login is how one gets one, and the wire goes by the Origin alone.
+/// Paths without a form token: a login is how one gets one, and the wire goes by the Origin alone.
 const WITHOUT_TOKEN: [&str; 2] = ["/login", "/send_msg"];
 
 #[test]

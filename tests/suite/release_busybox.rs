@@ -13,7 +13,7 @@ use crate::release_rungs::move_to;
 
 /// A name that busybox's tools cannot list unambiguously.
 const ODD: &str = "a\nb/c\n\nd";
-/// How long a release of a few files may take on a slow machine.
+/// The bound of a release of a few files on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A folder with every applet of busybox and nothing else.

@@ -153,7 +153,7 @@ fn a_frozen_script_that_goes_on_after_a_newer_release_leaves_that_one_live() {
     }
 }
 
-/// What a kept release has.
+/// The page of a kept release.
 fn shown(fleet: &Fleet, release: &str) -> Option<String> {
     let releases = fleet.machines[0].path().join("releases");
     fs::read_to_string(Path::new(&releases).join(release).join("index.html")).ok()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fixture::{Longshore, until_true};
 
-/// How long an answer to a cut request may take; more than a head may.
+/// The bound of an answer to a cut request; more than that of a head.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Requests of every way in: pages, forms, the API, polls, streams, sockets.

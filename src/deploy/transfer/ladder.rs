@@ -24,7 +24,7 @@ const CKSUM_FROM: u64 = 4 << 20;
 pub(super) const EACH_SHA256SUM: &str = "each-sha256sum";
 const EACH_SHASUM: &str = "each-shasum";
 
-/// How `tool` is asked where names are not plain.
+/// The way to ask `tool` where names are not plain.
 pub(super) fn one_by_one(tool: &'static str) -> &'static str {
     match tool {
         "sha256sum" => EACH_SHA256SUM,

@@ -1,4 +1,4 @@
-//! What a server's fields may be.
+//! The rules of a server's fields.
 
 use super::*;
 
