@@ -29,6 +29,8 @@ use message_log::MessageLog;
 const MEMORY_SWEEP: Duration = Duration::from_secs(5);
 /// How often what has grown old is swept out of the store.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often work trees are looked through for those that no release has any more.
+const WORK_SWEEP: Duration = Duration::from_secs(600);
 /// How often mirrors are looked through for those that no project has any more.
 const MIRROR_SWEEP: Duration = Duration::from_secs(3600);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -190,6 +192,7 @@ impl App {
         tokio::join!(
             self.sweep_memory(),
             self.sweep_store(),
+            self.sweep_work_folder(),
             self.sweep_mirrors()
         );
     }
@@ -213,6 +216,19 @@ impl App {
             ticks.tick().await;
             if let Ok(Err(error)) = self.blocking(|app| app.sweep_once()).await {
                 tracing::warn!(%error, "sweep");
+            }
+        }
+    }
+
+    async fn sweep_work_folder(&self) {
+        let mut ticks = tokio::time::interval(WORK_SWEEP);
+        loop {
+            ticks.tick().await;
+            let swept = |app: &Self| app.0.engine.sweep_work_folder();
+            match self.blocking_in(&self.0.pools.mirrors, swept).await {
+                Ok(Err(error)) => tracing::warn!(%error, "sweep of work trees"),
+                Ok(Ok(count)) if count > 0 => tracing::info!(count, "removed old work trees"),
+                _ => {}
             }
         }
     }

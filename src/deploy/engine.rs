@@ -105,7 +105,9 @@ impl Engine {
         }));
         engine.interrupt_active()?;
         let work = &engine.0.options.work;
-        platform::clear_work_folder(work).map_err(DeployError::file(work))?;
+        engine
+            .sweep_work_folder_beside()
+            .map_err(DeployError::file(work))?;
         Ok(engine)
     }
 

@@ -57,6 +57,7 @@ mod state;
 mod tests;
 mod transfer;
 mod tree;
+mod work_folder;
 mod worker;
 
 use std::path::PathBuf;

@@ -10,7 +10,6 @@ use super::hook::Hook;
 use super::local::{self, Account, Confinement, LocalCommand};
 use super::plan::Step;
 use super::recorder;
-use super::removal;
 use super::run::{Run, StepFrame, bytes, empty_folder};
 use super::said::{Message, Said};
 use super::transfer::{Shipment, Source, Watch};
@@ -264,33 +263,10 @@ fn zip(run: &Run, frame: &StepFrame<'_>) -> Result<Shipment, StepError> {
 
 /// Makes the folder for work trees. Mode 0711: only its owner can list it, others can enter a known
 /// path.
+///
+/// # Errors
+/// Those of the file system.
 pub(super) fn prepare_work_folder(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711))
-}
-
-/// Removes the work trees that earlier releases left in `path`, on a thread of its own. No release may
-/// be running.
-pub(super) fn clear_work_folder(path: &Path) -> std::io::Result<()> {
-    let mut left = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let name = entry?.file_name();
-        let release = name.to_str().and_then(|name| name.split('.').next());
-        if release.is_some_and(|release| release.parse::<i64>().is_ok()) {
-            left.push(path.join(name));
-        }
-    }
-    if !left.is_empty() {
-        let remove = move || {
-            for path in left {
-                if let Err(error) = removal::remove_all(&path) {
-                    tracing::warn!(path = %path.display(), %error, "work folder not removed");
-                }
-            }
-        };
-        std::thread::Builder::new()
-            .name("old work trees".to_owned())
-            .spawn(remove)?;
-    }
-    Ok(())
 }

@@ -75,3 +75,4 @@ mod socket_frames;
 mod ssh_proxies;
 mod streams;
 mod vote;
+mod work_trees;

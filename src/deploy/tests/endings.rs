@@ -1,6 +1,7 @@
 //! Releases that end early: failures, cancels, the platform's shutdown.
 
 use super::*;
+use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
 fn a_failing_restart_on_one_server_is_partial_and_skips_only_its_later_nodes() {
@@ -221,4 +222,28 @@ fn cancelling_what_runs_without_a_worker_ends_it() {
         stage.engine.cancel(id, "ann"),
         Err(DeployError::Ended { .. })
     ));
+}
+
+#[test]
+fn old_work_trees_go_and_the_one_in_use_and_the_caches_stay() {
+    let stage = Stage::new(1, |project| {
+        project.build = "touch seen; sleep 300".into();
+    });
+    let root = stage.folder.path().canonicalize().unwrap();
+    let id = stage.submit("main").unwrap().id;
+    let tree = root.join(format!("work/{id}/tree"));
+    stage.wait_for(id, |_| tree.join("seen").exists());
+    let closed = root.join("work/999/tree/mod");
+    fs::create_dir_all(&closed).unwrap();
+    fs::write(closed.join("file"), "1").unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    for old in ["998", "999.left-0badcafe", "probe-x"] {
+        fs::create_dir_all(root.join("work").join(old).join("tree")).unwrap();
+    }
+    assert_eq!(stage.engine.sweep_work_folder().unwrap(), 4);
+    assert!(tree.join("seen").exists() && root.join("caches").exists());
+    let left: Vec<_> = fs::read_dir(root.join("work")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    stage.engine.cancel(id, "ann").unwrap();
+    stage.wait_for(id, |release| !release.state.is_active());
 }
