@@ -1,6 +1,7 @@
 //! Every shared handle, built once at the start.
 
 mod data_folder;
+mod installation;
 mod message_log;
 mod presence;
 
@@ -23,6 +24,8 @@ use crate::store::{Durability, Retention, Store, StoreError, audit, epochs, even
 use crate::vote::Votes;
 
 pub use data_folder::DataFolder;
+use installation::Installation;
+pub use installation::LostPart;
 use message_log::MessageLog;
 
 /// How often what has grown old is swept out of the memory.
@@ -51,6 +54,27 @@ pub enum AppError {
     InUse {
         /// The folder.
         path: String,
+    },
+    /// The database and the key do not belong together, or one of them is missing.
+    #[error("data folder {path}: {part}")]
+    LostPart {
+        /// The folder.
+        path: String,
+        /// What is missing.
+        part: LostPart,
+    },
+    /// A file that this process may not read.
+    #[error(
+        "{path}: permission denied: it belongs to user {owner}, and longshore runs as user {user}. Run longshore as \
+         its owner, or give it to user {user} with chown"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The number of the account that it belongs to.
+        owner: u32,
+        /// The number of the account that this process runs as.
+        user: u32,
     },
     /// The key file.
     #[error(transparent)]
@@ -94,11 +118,16 @@ struct Parts {
 
 impl App {
     /// Opens the data folder at `data` and builds everything on it. Releases that were active when
-    /// the platform last ended are `interrupted` by this.
+    /// the platform last ended are `interrupted` by this. A folder that lacks a part is refused, and nothing
+    /// is written to it.
+    ///
+    /// # Errors
+    /// [`AppError`] says which part of the platform cannot be built.
     pub fn open(settings: Settings, data: &Path) -> Result<Self, AppError> {
+        // What is refused is refused before the lock, whose file would be new in a copied folder.
+        Installation::inspect(data)?;
         let folder = DataFolder::open(data)?;
-        let store = open_store(&folder, &settings)?;
-        let vault = Vault::open_or_create(&folder.path("secret.key"))?;
+        let (store, vault) = open_installation(&folder, &settings)?;
         let auth = Auth::new(store.clone(), &auth_options(&settings));
         let hub = open_hub(&store, &settings)?;
         let pools = Pools::new().map_err(AppError::Threads)?;
@@ -265,14 +294,14 @@ impl App {
     }
 }
 
-fn open_store(folder: &DataFolder, settings: &Settings) -> Result<Store, AppError> {
+fn open_installation(folder: &DataFolder, settings: &Settings) -> Result<(Store, Vault), AppError> {
     let durability = match settings.log_sync {
         LogSync::Process => Durability::Process,
         LogSync::Always => Durability::Machine,
     };
-    let store = Store::open(&folder.private_file("longshore.db")?, durability)?;
+    let (store, vault) = Installation::inspect(&folder.path(""))?.open(durability)?;
     store.begin_log()?;
-    Ok(store)
+    Ok((store, vault))
 }
 
 fn open_hub(store: &Store, settings: &Settings) -> Result<Hub, AppError> {
@@ -426,20 +455,27 @@ fn url_policy(settings: &Settings) -> UrlPolicy {
 
 /// Accounts and logins of the installation at `data` alone, for tools that work beside a running
 /// server.
+///
+/// # Errors
+/// Those of the data folder, its database and its key.
 pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError> {
-    data_folder::make(data)?;
-    let path = data_folder::private_file(data, "longshore.db")?;
-    let store = Store::open(&path, Durability::Machine)?;
+    let (store, _) = open_beside_server(data)?;
     Ok(Auth::new(store, &auth_options(settings)))
 }
 
 /// The servers of the installation at `data`, to be worked on by hand beside a running server.
+///
+/// # Errors
+/// Those of [`open_accounts`].
 pub fn open_by_hand(settings: &Settings, data: &Path) -> Result<ByHand, AppError> {
-    data_folder::make(data)?;
-    let path = data_folder::private_file(data, "longshore.db")?;
-    let store = Store::open(&path, Durability::Machine)?;
-    let vault = Vault::open_or_create(&data.join("secret.key"))?;
+    let (store, vault) = open_beside_server(data)?;
     Ok(ByHand::new(store, vault, ssh_access(settings)))
+}
+
+fn open_beside_server(data: &Path) -> Result<(Store, Vault), AppError> {
+    let installation = Installation::inspect(data)?;
+    data_folder::make(data)?;
+    installation.open(Durability::Machine)
 }
 
 fn auth_options(settings: &Settings) -> AuthOptions {

@@ -7,17 +7,20 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::RngCore as _;
 use sha2::{Digest, Sha256};
 
 const KEY_LENGTH: usize = 32;
 const NONCE_LENGTH: usize = 24;
+/// The permissions of everybody but the owner.
+const OTHERS: u32 = 0o077;
 
 /// A value that must not appear in logs, errors or debug output.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,7 +61,21 @@ pub enum VaultError {
         /// Where the key file is.
         path: String,
         /// Its length in bytes.
-        length: usize,
+        length: u64,
+    },
+    /// Something else than a file is in the key file's place.
+    #[error("key file {path}: it is not a file")]
+    NotAFile {
+        /// Where the key file is to be.
+        path: String,
+    },
+    /// The key file can be read by other accounts of the machine.
+    #[error("key file {path}: other accounts can read it (mode {mode:03o}). Run: chmod 600 {path}")]
+    Exposed {
+        /// Where the key file is.
+        path: String,
+        /// Its permissions.
+        mode: u32,
     },
     /// The sealed bytes were made with another key, for another purpose, or were changed.
     #[error("a stored secret cannot be opened with this installation's key")]
@@ -79,28 +96,57 @@ impl fmt::Debug for Vault {
 
 impl Vault {
     /// Reads the key at `path`, or makes a new one there, readable by its owner alone.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
     pub fn open_or_create(path: &Path) -> Result<Self, VaultError> {
-        let at = |cause| VaultError::KeyFile {
-            path: path.display().to_string(),
-            cause,
-        };
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_key(path).map_err(at)?;
-                fs::read(path).map_err(at)?
+        if let Some(vault) = Self::read(path)? {
+            return Ok(vault);
+        }
+        create_key(path).map_err(at(path))?;
+        let made = Self::read(path)?;
+        made.ok_or_else(|| at(path)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Reads the key at `path`, if something is there.
+    ///
+    /// # Errors
+    /// [`VaultError::NotAFile`], [`VaultError::Exposed`], [`VaultError::KeyLength`], and
+    /// [`VaultError::KeyFile`] where it cannot be read.
+    pub fn read(path: &Path) -> Result<Option<Self>, VaultError> {
+        let about = match fs::metadata(path) {
+            // A link that leads nowhere is no missing key: its disk may not be mounted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+                return Ok(None);
             }
-            Err(error) => return Err(at(error)),
+            about => about.map_err(at(path))?,
         };
-        if bytes.len() != KEY_LENGTH {
-            return Err(VaultError::KeyLength {
+        // Opening a pipe would wait for whoever writes into it.
+        if !about.is_file() {
+            return Err(VaultError::NotAFile {
                 path: path.display().to_string(),
-                length: bytes.len(),
             });
         }
-        Ok(Self {
-            cipher: XChaCha20Poly1305::new(Key::from_slice(&bytes)),
-        })
+        let mode = about.permissions().mode() & 0o777;
+        if mode & OTHERS != 0 {
+            return Err(VaultError::Exposed {
+                path: path.display().to_string(),
+                mode,
+            });
+        }
+        if about.len() != KEY_LENGTH as u64 {
+            return Err(VaultError::KeyLength {
+                path: path.display().to_string(),
+                length: about.len(),
+            });
+        }
+        let bytes = fs::read(path).map_err(at(path))?;
+        let cipher = XChaCha20Poly1305::new_from_slice(&bytes);
+        let cipher = cipher.map_err(|_| VaultError::KeyLength {
+            path: path.display().to_string(),
+            length: bytes.len() as u64,
+        })?;
+        Ok(Some(Self { cipher }))
     }
 
     /// Encrypts `plain`. `purpose` (such as `credential`) is authenticated with it, so that sealed
@@ -142,6 +188,11 @@ impl Vault {
             .map(Secret::new)
             .map_err(|_| VaultError::Unreadable)
     }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> VaultError {
+    let path = path.display().to_string();
+    move |cause| VaultError::KeyFile { path, cause }
 }
 
 /// The key appears under its name whole or not at all, also when two processes start together.

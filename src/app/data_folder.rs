@@ -5,7 +5,12 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use super::AppError;
+
+/// Opens a pipe without waiting for its other end.
+const NO_WAITING: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// A data folder, locked: one server at a time works on it. Tools such as `longshore token create`
 /// need no lock, the database has its own.
@@ -31,6 +36,8 @@ impl DataFolder {
             .write(true)
             .truncate(false)
             .mode(0o600)
+            // A pipe in its place is refused, not waited for.
+            .custom_flags(NO_WAITING)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
         match lock.try_lock() {
@@ -52,11 +59,6 @@ impl DataFolder {
         self.root.join(name)
     }
 
-    /// A file that only its owner can read; made empty if it is not there.
-    pub fn private_file(&self, name: &str) -> Result<PathBuf, AppError> {
-        private_file(&self.root, name)
-    }
-
     /// A folder that only its owner can enter.
     pub fn private_folder(&self, name: &str) -> Result<PathBuf, AppError> {
         let path = self.path(name);
@@ -75,7 +77,7 @@ pub(super) fn make(root: &Path) -> Result<(), AppError> {
     Ok(())
 }
 
-/// [`DataFolder::private_file`] for tools that do not lock the folder.
+/// A file that only its owner can read; made empty if it is not there.
 pub(super) fn private_file(root: &Path, name: &str) -> Result<PathBuf, AppError> {
     let path = root.join(name);
     OpenOptions::new()

@@ -21,8 +21,10 @@ pub mod credentials;
 pub mod epochs;
 mod error;
 pub mod events;
+mod inspection;
 pub mod installation;
 mod journal;
+pub mod key_check;
 pub mod logins;
 pub mod nodes;
 mod pace;
@@ -38,6 +40,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use events::{Event, NewEvent};
+pub use inspection::{Content, Findings, Inspection};
 pub use pace::LogPace;
 pub use retention::Retention;
 pub use values::*;
@@ -171,26 +174,6 @@ pub enum Durability {
     Machine,
 }
 
-/// Rejects a damaged database before anything is written to it, so that its content may be
-/// salvaged. Uses a connection outside the pool, because the pool would retry until its time-out.
-fn check_soundness(url: &str) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    #[derive(QueryableByName)]
-    struct Finding {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        quick_check: String,
-    }
-    let mut conn = Conn::establish(url)?;
-    conn.batch_execute(&format!("PRAGMA busy_timeout = {};", BUSY.as_millis()))?;
-    let findings: Vec<Finding> = diesel::sql_query("PRAGMA quick_check(1)").load(&mut conn)?;
-    match findings.first() {
-        Some(first) if first.quick_check != "ok" => {
-            let what = first.quick_check.replace('\n', " ");
-            Err(format!("the file is damaged: {what}").into())
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Runs `queries` in one write transaction. Returns their error rather than the rollback's: SQLite
 /// undoes a transaction by itself on a full disk, and the rollback then has nothing to undo.
 fn write_transaction<T>(
@@ -215,6 +198,13 @@ impl Store {
     /// [`StoreError::Open`] if the file cannot be opened, is damaged or cannot be migrated;
     /// [`StoreError::Pool`].
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
+        let inspection = Inspection::of(path)?;
+        inspection.check_soundness()?;
+        inspection.open(durability)
+    }
+
+    /// [`open`](Self::open) after the look.
+    fn open_inspected(path: &Path, durability: Durability) -> Result<Self> {
         let failed = |cause: String| StoreError::Open {
             path: path.display().to_string(),
             cause,
@@ -222,7 +212,6 @@ impl Store {
         let url = path
             .to_str()
             .ok_or_else(|| failed("the path is not UTF-8".into()))?;
-        check_soundness(url).map_err(|error| failed(error.to_string()))?;
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(Some(1))

@@ -227,6 +227,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    key_check (id) {
+        id -> Integer,
+        sealed -> Binary,
+    }
+}
+
 diesel::joinable!(project_servers -> projects (project_id));
 diesel::joinable!(project_servers -> servers (server_id));
 diesel::joinable!(releases -> projects (project_id));

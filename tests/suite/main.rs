@@ -18,6 +18,7 @@ mod connection_head;
 mod connection_requests;
 mod course_chat;
 mod cuts;
+mod data_folder;
 mod delivery;
 mod demo;
 mod drain;
