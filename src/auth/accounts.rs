@@ -4,14 +4,19 @@ use super::{Auth, Result};
 use crate::store::{Role, logins, users};
 
 impl Auth {
-    /// Disables or enables an account. The logins and tokens of a disabled account are rejected at
-    /// once.
+    /// Disables or enables an account. Disabling deletes its logins, tokens and links, so that enabling
+    /// it again revives none of them.
     ///
     /// # Errors
     /// [`AuthError::UnknownUser`](super::AuthError::UnknownUser); database errors.
     pub fn set_disabled(&self, user_name: &str, disabled: bool) -> Result<()> {
         let user = self.user(user_name)?;
-        self.taking(|conn| users::set_disabled(conn, user.id, disabled))
+        self.taking(|conn| {
+            if disabled {
+                logins::remove_all(conn, user.id)?;
+            }
+            users::set_disabled(conn, user.id, disabled)
+        })
     }
 
     /// Changes an account's role.

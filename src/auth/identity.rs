@@ -7,8 +7,11 @@ use crate::secret::Secret;
 use crate::store::users::User;
 use crate::store::{Role, UserId};
 
-/// The cookie that carries a login session's token.
+/// The cookie that carries a login session's token where browsers come over http.
 pub const SESSION_COOKIE: &str = "longshore_session";
+/// The same over https. By the prefix browsers know that no other host or port and no page over http may set
+/// it (RFC 6265bis §4.1.3.2).
+pub const SECURE_SESSION_COOKIE: &str = "__Host-longshore_session";
 
 /// The credentials of a request. A request with `Authorization: Bearer` is not authenticated by its
 /// cookie, since its sender chose the header. Other schemes are ignored, so the cookie still counts
@@ -30,9 +33,11 @@ impl Proof {
         if let Some(token) = head.bearer() {
             return Self::Bearer(Secret::new(token.to_owned()));
         }
-        match head.cookie(SESSION_COOKIE) {
-            Some(token) if !token.is_empty() => Self::Cookie(Secret::new(token.into_owned())),
-            _ => Self::None,
+        let session = |name| head.cookie(name).filter(|token| !token.is_empty());
+        // Logins of before the prefix, and those over http beside others over https, go on.
+        match session(SECURE_SESSION_COOKIE).or_else(|| session(SESSION_COOKIE)) {
+            Some(token) => Self::Cookie(Secret::new(token.into_owned())),
+            None => Self::None,
         }
     }
 }

@@ -28,7 +28,7 @@ mod password;
 mod tests;
 
 pub use error::{AuthError, Result};
-pub use identity::{Identity, Proof, SESSION_COOKIE, Via};
+pub use identity::{Identity, Proof, SECURE_SESSION_COOKIE, SESSION_COOKIE, Via};
 pub use password::{BadPassword, LONGEST_PASSWORD, SHORTEST_PASSWORD};
 
 use known::Known;
@@ -68,8 +68,6 @@ struct Inner {
     store: Store,
     login_days: u32,
     sites: Sites,
-    /// True if cookies are sent only over https, which is the case if browsers use https.
-    secure: bool,
     proxies: Proxies,
     limiter: LoginLimiter,
     known: Known,
@@ -84,11 +82,9 @@ impl Auth {
             &options.public_urls,
             machine.nodename().to_str().unwrap_or_default(),
         );
-        let mut origins = sites.origins().iter();
         Self(Arc::new(Inner {
             store,
             login_days: options.login_days,
-            secure: origins.any(|own| own.starts_with("https:")),
             sites,
             proxies: options.proxies.clone(),
             limiter: LoginLimiter::default(),
@@ -377,20 +373,30 @@ impl Auth {
         }
     }
 
-    /// The cookie for `login`.
-    pub fn cookie(&self, login: &Login) -> Cookie<'static> {
-        let mut cookie = self.bare_cookie(login.token.expose().clone());
-        cookie.set_max_age(actix_web::cookie::time::Duration::seconds(
-            self.login_seconds(),
-        ));
-        cookie
+    /// True if the request's browser came over https, as told by a trusted proxy, by the page that sent
+    /// the request, or by the public addresses. `peer` is the other end of the connection.
+    pub fn is_https(&self, head: &Head<'_>, peer: Option<IpAddr>) -> bool {
+        let is_trusted = peer.is_some_and(|peer| self.0.proxies.trust(peer));
+        match head.forwarded_https().filter(|_| is_trusted) {
+            Some(is_https) => is_https,
+            None => self.0.sites.is_https(head),
+        }
     }
 
-    /// The cookie that removes a login.
-    pub fn no_cookie(&self) -> Cookie<'static> {
-        let mut cookie = self.bare_cookie(String::new());
-        cookie.make_removal();
-        cookie
+    /// The cookie for `login`; over https also the removal of the cookie without the prefix.
+    pub fn cookies(&self, login: &Login, is_https: bool) -> Vec<Cookie<'static>> {
+        let mut kept = session_cookie(login.token.expose().clone(), is_https);
+        kept.set_max_age(actix_web::cookie::time::Duration::seconds(
+            self.login_seconds(),
+        ));
+        let old = is_https.then(|| removal_cookie(false));
+        std::iter::once(kept).chain(old).collect()
+    }
+
+    /// The cookies that remove a login.
+    pub fn no_cookies(&self, is_https: bool) -> Vec<Cookie<'static>> {
+        let secure = is_https.then(|| removal_cookie(true));
+        secure.into_iter().chain([removal_cookie(false)]).collect()
     }
 
     /// Checks a new account's name and password and returns the password's hash.
@@ -403,15 +409,26 @@ impl Auth {
         let _turn = self.0.hashing.take();
         password::hash(password)
     }
+}
 
-    fn bare_cookie(&self, value: String) -> Cookie<'static> {
-        Cookie::build(SESSION_COOKIE, value)
-            .path("/")
-            .http_only(true)
-            .same_site(SameSite::Lax)
-            .secure(self.0.secure)
-            .finish()
-    }
+fn session_cookie(value: String, is_https: bool) -> Cookie<'static> {
+    let name = if is_https {
+        SECURE_SESSION_COOKIE
+    } else {
+        SESSION_COOKIE
+    };
+    Cookie::build(name, value)
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(is_https)
+        .finish()
+}
+
+fn removal_cookie(is_https: bool) -> Cookie<'static> {
+    let mut cookie = session_cookie(String::new(), is_https);
+    cookie.make_removal();
+    cookie
 }
 
 /// The headers of `request`, parsed.

@@ -23,57 +23,11 @@ const LANES: u32 = 1;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bG9uZ3Nob3Jlbm9ib2R5\
                       $4Tz1pjHwpMzQyEhZyWMuZ0vSk2kxV8GUYkpd2GF4BHk";
 
-/// The most common passwords of sufficient length, in lower case.
-const COMMON: [&str; 48] = [
-    "00000000",
-    "11111111",
-    "111111111",
-    "1111111111",
-    "12121212",
-    "12341234",
-    "12344321",
-    "12345678",
-    "123123123",
-    "123321123",
-    "123456789",
-    "1234567890",
-    "1234567891",
-    "147258369",
-    "1q2w3e4r",
-    "1q2w3e4r5t",
-    "1qaz2wsx",
-    "22222222",
-    "66666666",
-    "87654321",
-    "88888888",
-    "987654321",
-    "99999999",
-    "a1234567",
-    "aa123456",
-    "aa12345678",
-    "abc12345",
-    "abcd1234",
-    "abcdefgh",
-    "admin123",
-    "admin1234",
-    "administrator",
-    "asdfasdf",
-    "asdfghjk",
-    "asdfghjkl",
-    "baseball",
-    "changeme",
-    "computer",
-    "iloveyou",
-    "letmein1",
-    "longshore",
-    "passw0rd",
-    "password",
-    "password1",
-    "password123",
-    "qwer1234",
-    "qwertyui",
-    "qwertyuiop",
-];
+/// The fewest guesses that a password must withstand, made by somebody who knows the account's name and
+/// tries common passwords, words, names, dates and rows of keys first.
+const FEWEST_GUESSES: u64 = 100_000_000;
+/// Words that are guessed first here.
+const OUR_WORDS: [&str; 3] = ["longshore", "deploy", "release"];
 
 /// Reasons for which a new password is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +38,7 @@ pub enum BadPassword {
     /// Longer than [`LONGEST_PASSWORD`].
     #[error("a password has at most {LONGEST_PASSWORD} characters")]
     TooLong,
-    /// A very common password, or the account's name.
+    /// Found by fewer than [`FEWEST_GUESSES`].
     #[error("this password is too easy to guess")]
     Common,
 }
@@ -102,8 +56,9 @@ pub fn check_new(name: &str, password: &Secret<String>) -> Result<(), BadPasswor
     if length > LONGEST_PASSWORD {
         return Err(BadPassword::TooLong);
     }
-    let lower = password.to_lowercase();
-    if COMMON.contains(&lower.as_str()) || lower == name.to_lowercase() {
+    let parts = name.split(|c: char| !c.is_alphanumeric());
+    let known: Vec<&str> = parts.chain([name]).chain(OUR_WORDS).collect();
+    if zxcvbn::zxcvbn(password, &known).guesses() < FEWEST_GUESSES {
         return Err(BadPassword::Common);
     }
     Ok(())
@@ -219,10 +174,28 @@ mod tests {
         for (password, expected) in [
             ("seven77", Err(BadPassword::TooShort)),
             ("密码密码密码密", Err(BadPassword::TooShort)),
-            ("密码密码密码密码", Ok(())),
+            ("蓝鲸骑车过桥去了", Ok(())),
+            ("密码密码密码密码", Err(BadPassword::Common)),
             ("Password1", Err(BadPassword::Common)),
             ("JasonJason", Err(BadPassword::Common)),
             ("correct horse", Ok(())),
+            ("tr0ub4dor&3-owl", Ok(())),
+            ("xK9#mQ2$vL", Ok(())),
+            ("P@ssw0rd!", Err(BadPassword::Common)),
+            ("password2026", Err(BadPassword::Common)),
+            ("Longshore2026!", Err(BadPassword::Common)),
+            ("jasonjason1", Err(BadPassword::Common)),
+            ("qwertyuiop[]", Err(BadPassword::Common)),
+            ("1qaz2wsx3edc", Err(BadPassword::Common)),
+            ("zxcvbnm,./", Err(BadPassword::Common)),
+            ("asdfghjkl;'", Err(BadPassword::Common)),
+            ("20261130", Err(BadPassword::Common)),
+            ("abcdefghijkl", Err(BadPassword::Common)),
+            ("aaaaaaaaaaaa", Err(BadPassword::Common)),
+            ("trustno1trustno1", Err(BadPassword::Common)),
+            ("liverpool", Err(BadPassword::Common)),
+            ("sunshine1", Err(BadPassword::Common)),
+            ("woaini1314", Err(BadPassword::Common)),
         ] {
             assert_eq!(
                 check_new("jasonjason", &secret(password)),

@@ -218,3 +218,21 @@ fn what_another_process_takes_away_is_known_for_a_second_at_most() {
     assert!(auth.who(&token).unwrap().is_none());
     assert!(!known(asked), "whoever asked in between told everybody");
 }
+
+#[test]
+fn enabling_an_account_again_revives_nothing() {
+    let (_folder, auth) = auth();
+    let password = secret("correct horse");
+    auth.add_user("ann", &password, Role::Admin).unwrap();
+    let token = Proof::Bearer(auth.create_token("ann").unwrap());
+    let login = cookie(&auth.log_in("ann", &password, HERE, &Proof::None).unwrap());
+    let link = auth.login_link("ann").unwrap();
+    auth.set_disabled("ann", true).unwrap();
+    auth.set_disabled("ann", false).unwrap();
+    for proof in [&token, &login] {
+        assert!(auth.who(proof).unwrap().is_none(), "{proof:?}");
+    }
+    let entered = auth.enter(link.expose(), &Proof::None);
+    assert!(matches!(entered, Err(AuthError::LinkExpired)));
+    auth.log_in("ann", &password, HERE, &Proof::None).unwrap();
+}

@@ -8,6 +8,8 @@ use super::cookies::cookie;
 
 /// The header in which each proxy writes down whom it speaks for.
 const FORWARDED_FOR: &str = "x-forwarded-for";
+/// The header in which proxies write down by which scheme they were asked.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// Headers that proxies write into a request, by their whole names.
 const BY_PROXIES: [&str; 16] = [
@@ -50,6 +52,7 @@ pub struct Head<'a> {
     authorization: Lines<'a>,
     cookies: Lines<'a>,
     forwarded_for: Lines<'a>,
+    forwarded_proto: Lines<'a>,
     is_forwarded: bool,
 }
 
@@ -67,6 +70,7 @@ impl<'a> Head<'a> {
                 7 if is("referer") => head.referer.push(value),
                 13 if is("authorization") => head.authorization.push(value),
                 15 if is(FORWARDED_FOR) => head.forwarded_for.push(value),
+                17 if is(FORWARDED_PROTO) => head.forwarded_proto.push(value),
                 _ => {}
             }
             head.is_forwarded |= is_by_proxies(name);
@@ -116,6 +120,19 @@ impl<'a> Head<'a> {
     pub fn forwarded_for(&self) -> Vec<&'a str> {
         let text = |line: &&'a [u8]| std::str::from_utf8(line).unwrap_or("?");
         self.forwarded_for.iter().map(text).collect()
+    }
+
+    /// Whether one of the proxies in a row was asked over https, by the lines of `X-Forwarded-Proto`; none
+    /// where there are no such lines. Anybody may write them.
+    pub fn forwarded_https(&self) -> Option<bool> {
+        let mut entries = self
+            .forwarded_proto
+            .iter()
+            .flat_map(|line| line.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .peekable();
+        entries.peek()?;
+        Some(entries.any(|entry| entry.eq_ignore_ascii_case(b"https")))
     }
 
     /// Whether a proxy of any kind handed the request on: its sender is not the other end of the

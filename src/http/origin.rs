@@ -86,6 +86,31 @@ impl Sites {
         here.as_ref() == Some(&origin) || self.origins.iter().any(is_known)
     }
 
+    /// Whether the address that a browser has opened begins with `https`, as far as the request tells: by the
+    /// page that sent it where that is of ours, else by the public addresses of its host, else, where a proxy
+    /// handed it on, by all of them.
+    pub fn is_https(&self, head: &Head<'_>) -> bool {
+        let stated = head.origins().iter().chain(head.referers());
+        let own = stated.filter(|stated| self.is_own(stated, head.host()));
+        let own: Vec<Origin> = own.filter_map(|own| Origin::of_address(own)).collect();
+        if !own.is_empty() {
+            return own.iter().all(|own| own.is_https);
+        }
+        let public = || {
+            let origins = self.origins.iter();
+            origins.filter_map(|own| Origin::of_address(own.as_bytes()))
+        };
+        let here = |own: &Origin| {
+            let here = head.host().and_then(|host| Origin::of(own.is_https, host));
+            here.as_ref() == Some(own)
+        };
+        let mut at_host = public().filter(here).peekable();
+        if at_host.peek().is_some() {
+            return at_host.all(|own| own.is_https);
+        }
+        head.is_forwarded() && !self.origins.is_empty() && public().all(|own| own.is_https)
+    }
+
     /// Whether no stranger can have given this server the name in `Host`: it is an address, a name
     /// that nobody can register, the machine's own, or of a public address. Under any other a
     /// stranger's page may come by a name that leads here (DNS rebinding) and count as ours. A request
@@ -251,6 +276,37 @@ mod tests {
             assert_eq!(found, expected, "{host} {stated:?}");
         }
         assert_eq!(source(None, "origin", b"http://a.example"), Foreign);
+    }
+
+    #[test]
+    fn https_is_told_by_the_page_then_by_the_public_addresses() {
+        let https = ("origin", "https://deploy.example");
+        for (headers, expected) in [
+            (&[("host", "127.0.0.1:8000")][..], false),
+            (&[("host", "127.0.0.1:8000"), https], true),
+            (&[("host", "a:8000"), ("origin", "https://a:8000")], true),
+            (&[("host", "a:8000"), ("origin", "http://a:8000")], false),
+            (&[("host", "a:8000"), ("referer", "https://a:8000/x")], true),
+            (
+                &[("host", "a:8000"), ("origin", "https://evil.example")],
+                false,
+            ),
+            (&[("host", "deploy.example")], true),
+            (&[("host", "deploy.example"), ("origin", "null")], true),
+            (&[("host", "deploy.example:8000")], false),
+            (
+                &[("host", "backend:8000"), ("x-forwarded-for", "::1")],
+                true,
+            ),
+        ] {
+            let head = Head::of(headers.iter().map(|(name, text)| (*name, text.as_bytes())));
+            assert_eq!(sites().is_https(&head), expected, "{headers:?}");
+        }
+        let urls = ["http://a.example", "https://a.example"].map(str::to_owned);
+        let both = Sites::new(&urls, "");
+        let host = ("host", &b"a.example"[..]);
+        assert!(!both.is_https(&Head::of([host])));
+        assert!(both.is_https(&Head::of([host, ("origin", b"https://a.example")])));
     }
 
     #[test]

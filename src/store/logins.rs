@@ -113,10 +113,18 @@ pub fn remove_tokens(conn: &mut Conn, user: UserId) -> Result<usize> {
     Ok(diesel::delete(api_tokens::table.filter(api_tokens::user_id.eq(user))).execute(conn)?)
 }
 
-/// Adds a one-time link that logs `user` in or, without a user, sets the installation up.
+/// Deletes everything that opens the account `user` without its password.
 ///
 /// # Errors
-/// Database errors.
+/// Those of the database.
+pub fn remove_all(conn: &mut Conn, user: UserId) -> Result<()> {
+    remove_tokens(conn, user)?;
+    diesel::delete(login_sessions::table.filter(login_sessions::user_id.eq(user))).execute(conn)?;
+    diesel::delete(one_time_links::table.filter(one_time_links::user_id.eq(user))).execute(conn)?;
+    Ok(())
+}
+
+/// Adds a one-time link: to log `user` in, or, without one, to set the installation up.
 pub fn add_link(
     conn: &mut Conn,
     user: Option<UserId>,

@@ -75,10 +75,8 @@ pub async fn log_in(visitor: Visitor, request: HttpRequest, Form(fields): Form) 
 fn entered_to(visitor: &Visitor, login: &Login, address: &str) -> HttpResponse {
     tracing::info!(account = login.user.name, "logged in");
     let mut response = render::redirect(address);
-    let cookie = visitor.app().auth().cookie(login);
-    if let Err(error) = response.add_cookie(&cookie) {
-        tracing::error!(%error, "the login cookie could not be written");
-    }
+    let cookies = visitor.app().auth().cookies(login, visitor.is_https());
+    add_cookies(&mut response, &cookies);
     response
 }
 
@@ -90,10 +88,17 @@ pub async fn log_out(visitor: Visitor) -> Result {
     let proof = visitor.proof().clone();
     visitor.ask(move |app| app.auth().log_out(&proof)).await?;
     let mut response = render::redirect_saying("/login", &Flash::new("signed_out", ""));
-    if let Err(error) = response.add_cookie(&visitor.app().auth().no_cookie()) {
-        tracing::error!(%error, "the login cookie could not be removed");
-    }
+    let cookies = visitor.app().auth().no_cookies(visitor.is_https());
+    add_cookies(&mut response, &cookies);
     Ok(response)
+}
+
+fn add_cookies(response: &mut HttpResponse, cookies: &[Cookie<'_>]) {
+    for cookie in cookies {
+        if let Err(error) = response.add_cookie(cookie) {
+            tracing::error!(%error, "a login cookie could not be written");
+        }
+    }
 }
 
 /// `GET /enter/{link}`

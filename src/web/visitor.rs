@@ -34,6 +34,7 @@ struct Inner {
     path: String,
     is_get: bool,
     foreign_host: bool,
+    is_https: bool,
     proof: Proof,
     identity: Option<Identity>,
     flash: Option<Flash>,
@@ -68,6 +69,8 @@ impl Visitor {
             Err(error) => (None, Err(error)),
         };
         let foreign_host = !app.auth().sites().know_host(&head);
+        let peer = request.peer_addr().map(|peer| peer.ip());
+        let is_https = app.auth().is_https(&head, peer);
         let path = request
             .uri()
             .path_and_query()
@@ -77,6 +80,7 @@ impl Visitor {
             language: language(request, &head),
             theme: theme(&head),
             foreign_host,
+            is_https,
             path: path.to_owned(),
             is_get: request.method().is_safe(),
             proof,
@@ -141,7 +145,12 @@ impl Visitor {
         self.0.foreign_host
     }
 
-    /// True if opening the address repeats the request.
+    /// Whether the browser came over https, as far as can be told.
+    pub fn is_https(&self) -> bool {
+        self.0.is_https
+    }
+
+    /// Whether the same request can be made again by opening its address.
     pub fn may_come_back(&self) -> bool {
         self.0.is_get
     }

@@ -198,8 +198,10 @@ fn a_parked_poll_does_not_survive_its_right() {
             "logout" => Someone::logged_in(&server, "ann"),
             "disabled" => Someone::bearing(&server, &token),
             _ => {
+                // What opened a disabled account stays closed.
                 server.command(&["user", "enable", "ann"], "");
-                Someone::bearing(&server, &token)
+                let token = server.command(&["token", "create", "ann"], "");
+                Someone::bearing(&server, token.trim())
             }
         };
         let after = until("a cursor", || {

@@ -23,7 +23,8 @@ async fn a_login_with_the_right_password_opens_the_pages() {
     ];
     let entered = browser.post("/login", &fields).await.expect(303);
     assert_eq!(entered.header("location"), "/servers?page=2");
-    let cookie = entered.cookie(SESSION_COOKIE).unwrap();
+    let cookie = entered.cookie(SECURE_SESSION_COOKIE).unwrap();
+    assert_eq!((cookie.path(), cookie.domain()), (Some("/"), None));
     assert_eq!(cookie.http_only(), Some(true));
     assert_eq!(cookie.secure(), Some(true));
     assert_eq!(cookie.same_site(), Some(actix_web::cookie::SameSite::Lax));
@@ -42,7 +43,7 @@ async fn a_login_with_the_right_password_opens_the_pages() {
     assert_ne!(browser.session(), Some(&first));
     let old = TestRequest::get()
         .uri("/api/v1/servers")
-        .insert_header((header::COOKIE, format!("{SESSION_COOKIE}={first}")));
+        .insert_header((header::COOKIE, format!("{SECURE_SESSION_COOKIE}={first}")));
     test.send(old).await.expect(401);
 }
 
@@ -101,7 +102,9 @@ async fn logging_out_ends_the_session() {
     assert!(browser.session().is_none());
     let page = browser.get("/login").await.expect(200);
     assert!(page.body.contains("You are signed out."));
-    browser.cookies.insert(SESSION_COOKIE.into(), session);
+    browser
+        .cookies
+        .insert(SECURE_SESSION_COOKIE.into(), session);
     browser.get("/servers").await.expect(303);
 }
 
@@ -178,4 +181,21 @@ async fn language_and_theme_are_remembered() {
             .contains("<html lang=\"zh-CN\" data-theme=\"dark\"")
     );
     assert!(page.body.contains("登录"));
+}
+
+#[actix_web::test]
+async fn a_login_from_before_the_prefix_goes_on_and_the_next_one_over_https_has_it() {
+    let test = TestApp::with_people();
+    let mut browser = test.browser_of("ann").await;
+    let session = browser.cookies.remove(SECURE_SESSION_COOKIE).unwrap();
+    browser.cookies.insert(SESSION_COOKIE.into(), session);
+    browser.get("/servers").await.expect(200);
+    let fields = [("name", "ann"), ("password", PASSWORD)];
+    browser.post("/login", &fields).await.expect(303);
+    assert!(browser.session().is_some() && !browser.cookies.contains_key(SESSION_COOKIE));
+    // Where both come, the one that no other host can have set counts.
+    browser
+        .cookies
+        .insert(SESSION_COOKIE.into(), "planted".into());
+    browser.get("/servers").await.expect(200);
 }

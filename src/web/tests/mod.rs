@@ -10,7 +10,7 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::auth::SESSION_COOKIE;
+use crate::auth::{SECURE_SESSION_COOKIE, SESSION_COOKIE};
 use crate::secret::Secret;
 use crate::settings::{ChatAccess, Settings};
 use crate::store::Role;
@@ -24,7 +24,7 @@ mod said;
 mod ssh;
 
 const HOST: &str = "longshore.test";
-const ORIGIN: &str = "http://longshore.test";
+const ORIGIN: &str = "https://longshore.test";
 const PASSWORD: &str = "correct horse";
 
 /// An application of its own.
@@ -290,6 +290,6 @@ impl Browser<'_> {
     }
 
     fn session(&self) -> Option<&String> {
-        self.cookies.get(SESSION_COOKIE)
+        self.cookies.get(SECURE_SESSION_COOKIE)
     }
 }
