@@ -243,7 +243,12 @@ impl App {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
-            if let Ok(Err(error)) = self.blocking(|app| app.sweep_once()).await {
+            let swept = |app: &Self| {
+                let swept = app.sweep_once();
+                longshore_heap::give_back();
+                swept
+            };
+            if let Ok(Err(error)) = self.blocking(swept).await {
                 tracing::warn!(%error, "sweep");
             }
         }

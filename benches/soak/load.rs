@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::{Server, text};
 
 /// How many pollers a round has.
 const POLLERS: usize = 200;
+/// What `/metrics` counts of them.
+const PARKED: &str = "longshore_parked_polls";
+/// How long they may take to be parked, all of them.
+const PARKED_WITHIN: Duration = Duration::from_secs(5);
 /// What is read again and again.
 const PATHS: [&str; 7] = [
     "/login",
@@ -136,19 +140,25 @@ fn stream(server: &Server, done: &Done) {
     }
 }
 
-/// A room of its own, of whose pollers half are cut before the message comes.
+/// A room of its own, of whose parked pollers half are cut before the message comes.
 fn poll(server: &Server, done: &Done) {
     let round = count(&done.rounds);
+    let room = format!("chat/soak-{round}");
+    let now = server.get(&format!("/get_msg?name=sender&room={room}&after=now"));
+    let now: Value = serde_json::from_str(&now.expect("an answer")).expect("JSON");
+    let after = text(&now["cursor"]);
     let ask_one = |number| {
-        ask(
-            server,
-            &format!("/get_msg?name=p{round}-{number}&room=soak-{round}&wait=20"),
-        )
+        let name = format!("p{round}-{number}");
+        let path = format!("/get_msg?name={name}&room={room}&after={after}&wait=20");
+        ask(server, &path)
     };
     let mut polls: Vec<TcpStream> = (0..POLLERS).filter_map(ask_one).collect();
+    let begun = Instant::now();
+    while server.counts(&[PARKED])[0] < polls.len() as u64 && begun.elapsed() < PARKED_WITHIN {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     polls.truncate(POLLERS / 2);
     let send = format!("http://{}/send_msg", server.address);
-    let room = format!("soak-{round}");
     let form = [
         ("name", "sender"),
         ("room", room.as_str()),

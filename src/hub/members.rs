@@ -216,8 +216,9 @@ impl State {
         }
     }
 
-    /// Forgets clients unused for `idle`: one slice of them per call, from the first to the last in a
-    /// round, at most one round per tenth of `idle`. True if the round continues.
+    /// Forgets clients unused for `idle`, or for [`AWAY`] after their poll was cut: one slice of them per
+    /// call, from the first to the last in a round, at most one round per tenth of `idle`. True if the
+    /// round continues.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
         let from = match self.swept_to {
             Some(from) => from,
@@ -236,7 +237,13 @@ impl State {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        if !client.polls.is_empty() || now.duration_since(client.used) < self.options.idle {
+        // Whose connection was cut may come back in a moment; after that it is no visitor of its rooms either.
+        let idle = if client.gave_up {
+            self.options.idle.min(AWAY)
+        } else {
+            self.options.idle
+        };
+        if !client.polls.is_empty() || now.duration_since(client.used) < idle {
             return;
         }
         let rooms: Vec<RoomKey> = client.memberships.iter().map(|m| m.room).collect();

@@ -124,7 +124,10 @@ pub fn remove_all(conn: &mut Conn, user: UserId) -> Result<()> {
     Ok(())
 }
 
-/// Adds a one-time link: to log `user` in, or, without one, to set the installation up.
+/// Adds a one-time link that logs `user` in or, without a user, sets the installation up.
+///
+/// # Errors
+/// Database errors.
 pub fn add_link(
     conn: &mut Conn,
     user: Option<UserId>,

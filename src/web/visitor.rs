@@ -145,12 +145,12 @@ impl Visitor {
         self.0.foreign_host
     }
 
-    /// Whether the browser came over https, as far as can be told.
+    /// True if the browser came over https.
     pub fn is_https(&self) -> bool {
         self.0.is_https
     }
 
-    /// Whether the same request can be made again by opening its address.
+    /// True if opening the address repeats the request.
     pub fn may_come_back(&self) -> bool {
         self.0.is_get
     }

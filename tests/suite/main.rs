@@ -71,6 +71,7 @@ mod restored;
 mod rights;
 mod rights_streams;
 mod silent_hosts;
+mod soak;
 mod socket;
 mod socket_frames;
 mod ssh_proxies;

@@ -178,6 +178,27 @@ async fn idle_clients_and_rooms_are_swept_and_lose_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_whose_connection_was_cut_is_forgotten_before_one_that_was_answered() {
+    let bench = bench(HubOptions::default());
+    let answered = bench.hub.poll(poll("a", &["chat"], "now", 0)).await;
+    answered.unwrap();
+    let cut = bench.park(poll("b", &["vote/x"], "birth.0", 300));
+    bench.until_parked(1).await;
+    cut.abort();
+    assert!(cut.await.is_err());
+    let later = tokio::time::Instant::now() + Duration::from_secs(20);
+    while bench.hub.lock().sweep(later) {}
+    assert_eq!(
+        bench.hub.census(),
+        Census {
+            clients: 1,
+            polls: 0,
+            rooms: 1
+        }
+    );
+}
+
+#[tokio::test]
 async fn a_wandering_client_leaves_rooms_behind() {
     let bench = bench(HubOptions {
         idle: IDLE,
