@@ -21,6 +21,7 @@ mod descriptors;
 mod expectation;
 mod front;
 mod gate;
+mod pipeline;
 mod request_stream;
 mod seen;
 

@@ -20,7 +20,7 @@ use futures_util::future::{Either, select};
 ///
 /// # Errors
 /// The final answer, where they do not.
-pub(super) async fn ask<S>(routes: Rc<S>, request: Request) -> Result<Request, Response<BoxBody>>
+pub(super) async fn ask<S>(routes: &S, request: Request) -> Result<Request, Response<BoxBody>>
 where
     S: Service<Request, Response = ServiceResponse, Error = actix_web::Error>,
 {

@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{HttpMessage as _, HttpService, Request};
+use actix_http::body::BoxBody;
+use actix_http::{HttpMessage as _, HttpService, Request, Response};
 use actix_service::{Service, ServiceFactory, apply_fn_factory, fn_factory, fn_service};
 use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::dev::{AppConfig, ServiceResponse};
@@ -25,6 +26,7 @@ use tokio::time::sleep;
 use super::calm::{Meter, Metered, unless_in_circles};
 use super::canonical::canonical;
 use super::expectation;
+use super::pipeline::Pipeline;
 use super::request_stream::{HEAD_LIMIT, RequestStream};
 use crate::app::App;
 use crate::http::{FAULT_HEADER, Fault};
@@ -72,7 +74,7 @@ where
             let lane = lane.map_err(|error| tracing::error!(%error, "no lane for long polls"))?;
             let routes = Rc::new(routes.await?);
             let asked = Rc::clone(&routes);
-            let expect = move |request| expectation::ask(Rc::clone(&asked), request);
+            let expect = move |request| whether_to_send(Rc::clone(&asked), request);
             let routes = HttpService::build()
                 .graceful_shutdown_signal(ended.clone())
                 .keep_alive(KEEP_ALIVE)
@@ -81,6 +83,7 @@ where
                 .h1_allow_half_closed(true)
                 .on_connect_ext(|stream: &RequestStream<Metered<Reread>>, data| {
                     data.insert(stream.client_end().clone());
+                    data.insert(stream.pipeline().clone());
                 })
                 .local_addr(address)
                 .expect(fn_service(expect))
@@ -193,15 +196,41 @@ fn routes(
         .configure(web::configure);
     apply_fn_factory(app, |request: Request, app| {
         let is_old = request.version() == Version::HTTP_10;
+        let pipeline = request.conn_data::<Pipeline>().cloned();
         let answer = app.call(canonical(with_fault(request)));
         async move {
-            let mut answer = answer.await?;
-            if is_old && answer.response().body().size() == BodySize::Stream {
-                end_by_close(&mut answer);
+            let mut answer = answer.await;
+            if let Ok(answer) = &mut answer
+                && is_old
+                && answer.response().body().size() == BodySize::Stream
+            {
+                end_by_close(answer);
             }
-            Ok(answer)
+            if let Some(pipeline) = pipeline {
+                pipeline.answered(answer.as_mut().is_ok_and(|answer| {
+                    let head = answer.response_mut().head_mut();
+                    // Of HTTP/1.0 all are said to; the encoder writes the version of the request.
+                    head.version = Version::HTTP_11;
+                    head.connection_type() == ConnectionType::Close
+                }));
+            }
+            answer
         }
     })
+}
+
+/// Gives the request back where its client shall send the body.
+async fn whether_to_send<S>(routes: Rc<S>, request: Request) -> Result<Request, Response<BoxBody>>
+where
+    S: Service<Request, Response = ServiceResponse, Error = actix_web::Error>,
+{
+    let pipeline = request.conn_data::<Pipeline>().cloned();
+    let decided = expectation::ask(&*routes, request).await;
+    if let (Err(answer), Some(pipeline)) = (&decided, pipeline) {
+        let is_close = answer.head().connection_type() == ConnectionType::Close;
+        pipeline.answered(is_close);
+    }
+    decided
 }
 
 /// Hands a request's fault on as its own; the header is the request stream's, which lets no other pass.

@@ -11,11 +11,14 @@ use actix_web::http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::pipeline::Pipeline;
 use crate::http::{Behind, BodyFrame, Fault, HEAD_BYTES, RequestHead, stand_in};
 use crate::transport::{ClientEnd, is_socket};
 
 /// The piece that is read at once; the rest waits in the socket.
 const PIECE: usize = 4 << 10;
+/// The bytes of further requests that are read while one is being answered.
+const AHEAD_BYTES: usize = 8 << 10;
 /// How long a request's head may take to arrive.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// The most bytes behind a connection's last request that are read, to see whether the client goes.
@@ -38,6 +41,7 @@ pub(super) struct RequestStream<S> {
     /// The head in `input` did not come in time when this is over.
     head_timer: Option<Pin<Box<Sleep>>>,
     client_end: ClientEnd,
+    pipeline: Pipeline,
     closing: Closing,
 }
 
@@ -71,6 +75,7 @@ impl<S> RequestStream<S> {
             phase: Phase::Head,
             head_timer: None,
             client_end: ClientEnd::default(),
+            pipeline: Pipeline::default(),
             closing: Closing::Open,
         }
     }
@@ -80,9 +85,18 @@ impl<S> RequestStream<S> {
         &self.client_end
     }
 
+    /// The order of this connection's requests.
+    pub(super) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
     /// Looks at what came; whether there is something to pass on now, or the phase is another.
     fn advance(&mut self) -> bool {
         match mem::replace(&mut self.phase, Phase::Broken) {
+            Phase::Head if self.pipeline.is_busy() => {
+                self.phase = Phase::Head;
+                false
+            }
             Phase::Head => self.read_head(),
             Phase::Body(mut frame, behind) => {
                 let passed = frame.pass(&self.input, &mut self.output);
@@ -126,6 +140,8 @@ impl<S> RequestStream<S> {
             Ok(None) => return false,
             Ok(Some(head)) => {
                 self.took(head.length);
+                self.pipeline.begin();
+                self.client_end.set_ahead(!self.input.is_empty());
                 self.output = head.bytes;
                 self.phase = if head.body.is_over() {
                     after(head.behind)
@@ -251,6 +267,22 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Waits for the answer to the last request. What comes meanwhile is kept, up to a bound, so that
+    /// the client's end shows.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.pipeline.wake_when_answered(cx);
+        if self.input.len() >= AHEAD_BYTES {
+            return Poll::Pending;
+        }
+        let read = ready!(self.poll_piece(cx))?;
+        self.client_end.set_ahead(!self.input.is_empty());
+        if read == 0 && !self.input.is_empty() {
+            // The requests that came before the end are carried out first.
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(read))
+    }
+
     /// Waits for more of a head, as long as it may take.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.poll_piece(cx) {
@@ -304,10 +336,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestStream<S> {
                 me.hand_on(into);
                 return Poll::Ready(Ok(()));
             }
+            if matches!(me.phase, Phase::Head) && me.pipeline.is_closed() {
+                me.phase = Phase::Quiet(0);
+            }
             if !me.input.is_empty() && me.advance() {
                 continue;
             }
             let read = match &me.phase {
+                Phase::Head if me.pipeline.is_busy() => ready!(me.poll_ahead(cx))?,
                 Phase::Head => ready!(me.poll_head(cx))?,
                 Phase::Body(frame, _) if frame.passing() > 0 => return me.poll_body(cx, into),
                 Phase::Body(..) => ready!(me.poll_piece(cx))?,
@@ -387,8 +423,13 @@ mod tests {
         let pieces = sent.chunks(step).map(<[u8]>::to_vec).collect();
         let mut stream = RequestStream::new(Pieces(pieces));
         let mut read = Vec::new();
+        let all = async {
+            while stream.read_buf(&mut read).await.unwrap() > 0 {
+                stream.pipeline().answered(false);
+            }
+        };
         let runtime = Builder::new_current_thread().build().unwrap();
-        runtime.block_on(stream.read_to_end(&mut read)).unwrap();
+        runtime.block_on(all);
         assert!(stream.client_end().has_come() || matches!(stream.phase, Phase::Broken));
         read
     }
@@ -464,6 +505,42 @@ mod tests {
         let (sent, read) = tokio::join!(timeout(Duration::from_millis(200), sending), reading);
         assert!(sent.is_err() && read.is_err());
         assert!(stream.input.capacity() == 0 && stream.output.capacity() == 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_the_answer_to_the_one_before() {
+        let (mut client, server) = duplex(16 << 10);
+        let mut stream = RequestStream::new(server);
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(&request.repeat(3)).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut read = vec![0; 1000];
+        for _ in 0..2 {
+            let length = stream.read(&mut read).await.unwrap();
+            assert_eq!(&read[..length], request);
+            let waits = timeout(Duration::from_millis(50), stream.read(&mut read)).await;
+            assert!(waits.is_err() && stream.client_end().is_ahead());
+            assert!(stream.client_end().has_come());
+            stream.pipeline().answered(false);
+        }
+        let length = stream.read(&mut read).await.unwrap();
+        assert_eq!(&read[..length], request);
+        assert_eq!(stream.read(&mut read).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_passed_on_behind_an_answer_that_ends_the_connection() {
+        let (mut client, server) = duplex(16 << 10);
+        let mut stream = RequestStream::new(server);
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(&request.repeat(2)).await.unwrap();
+        let mut read = vec![0; 1000];
+        assert_eq!(stream.read(&mut read).await.unwrap(), request.len());
+        stream.pipeline().answered(true);
+        let waits = timeout(Duration::from_millis(50), stream.read(&mut read)).await;
+        assert!(waits.is_err() && stream.input.is_empty());
+        drop(client);
+        assert_eq!(stream.read(&mut read).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! The end of what a client sends. It may still read: what it asked for is answered, and only what is
-//! held for it ends.
+//! The client's end of a connection, as handlers see it. A client that sends nothing more may still
+//! read: what it asked for is answered, and only what is held for it ends.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ pub struct ClientEnd(Rc<Signal>);
 #[derive(Debug, Default)]
 struct Signal {
     has_come: Cell<bool>,
+    is_ahead: Cell<bool>,
     notify: Notify,
 }
 
@@ -28,6 +29,16 @@ impl ClientEnd {
     pub fn tell(&self) {
         self.0.has_come.set(true);
         self.0.notify.notify_waiters();
+    }
+
+    /// Notes whether the client has sent more than the request that is being answered.
+    pub fn set_ahead(&self, is_ahead: bool) {
+        self.0.is_ahead.set(is_ahead);
+    }
+
+    /// Whether the client has sent more than the request that is being answered.
+    pub fn is_ahead(&self) -> bool {
+        self.0.is_ahead.get()
     }
 
     /// Whether the client has sent its last byte.

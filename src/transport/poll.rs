@@ -69,8 +69,9 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
             let batch = full(wire, asked, &client_end).await?;
             let mut response = wire.reply(reply::batch(&batch));
             // A page's first polls come on a connection that was the page's. The next one begins with a
-            // poll and so belongs to the lane, where a parked client costs a fraction.
-            if !wait.is_zero() {
+            // poll and so belongs to the lane, where a parked client costs a fraction. A request that is
+            // behind it already is answered here.
+            if !wait.is_zero() && !client_end.is_ahead() {
                 response
                     .head_mut()
                     .set_connection_type(ConnectionType::Close);

@@ -172,6 +172,30 @@ fn nothing_behind_a_close_is_carried_out() {
 }
 
 #[test]
+fn an_answer_that_ends_the_connection_is_the_last() {
+    let server = chat();
+    let ann = server.wire("ann");
+    let mut after = ann.now("chat");
+    // A held poll by the routes ends its connection, unless the client is ahead of it.
+    let held = format!("GET /get_msg?name=h&room=chat/quiet&after={after}&wait=1");
+    let held = raw(&server.url, held.as_bytes(), &[], b"");
+    for mut connection in connections(&server) {
+        let close: &[u8] = b"Connection: close";
+        connection.send(&[&held[..], &held, &say(&server, "behind", &[close])].concat());
+        let answers = connection.answers();
+        let ends: Vec<&str> = answers
+            .iter()
+            .map(|answer| answer.header("connection"))
+            .collect();
+        assert_eq!(ends, ["", "", "close"]);
+        assert_eq!(ann.drain("chat", &mut after), ["behind"]);
+    }
+    let mut connection = routes_connection(&server);
+    assert_eq!(connection.ask(&held).header("connection"), "close");
+    assert_eq!(connection.rest(), "");
+}
+
+#[test]
 fn a_last_request_is_held_as_long_as_any_other() {
     let server = chat();
     let bob = server.wire("bob");

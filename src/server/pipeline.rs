@@ -1,0 +1,48 @@
+//! The order of a connection's requests: the next one is passed on when the one before is answered, and
+//! none behind an answer that ends the connection.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+/// Shared by the stream that passes requests on and the service that answers them; clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Pipeline(Rc<State>);
+
+#[derive(Default)]
+struct State {
+    is_busy: Cell<bool>,
+    is_closed: Cell<bool>,
+    reader: Cell<Option<Waker>>,
+}
+
+impl Pipeline {
+    /// A request is passed on.
+    pub(super) fn begin(&self) {
+        self.0.is_busy.set(true);
+    }
+
+    /// It is answered; the connection ends with it where it `closes`.
+    pub(super) fn answered(&self, closes: bool) {
+        self.0.is_busy.set(false);
+        self.0.is_closed.set(closes || self.is_closed());
+        if let Some(reader) = self.0.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether a request is waiting for its answer.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.is_busy.get()
+    }
+
+    /// Whether the last answer ends the connection.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed.get()
+    }
+
+    /// Wakes the task of `cx` when the request is answered.
+    pub(super) fn wake_when_answered(&self, cx: &Context<'_>) {
+        self.0.reader.set(Some(cx.waker().clone()));
+    }
+}
