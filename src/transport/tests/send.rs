@@ -69,7 +69,7 @@ async fn refusals_are_json_and_name_their_field() {
         (FORM, b"content=x&room=releases", 403, "room"),
         (FORM, b"content=x&room=presence/chat", 403, "room"),
         (FORM, b"content=x&name=", 422, "name"),
-        ("Origin: http://foreign\r\n", b"content=x", 403, ""),
+        ("Origin: http://foreign\r\n", b"content=x", 403, "origin"),
         (JSON, b"{", 400, ""),
         (JSON, b"[1]", 400, ""),
         (JSON, br#"{"content":1}"#, 400, "content"),
