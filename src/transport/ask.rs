@@ -1,4 +1,4 @@
-//! What a poll's or a stream's query asks for.
+//! The query parameters of polls and streams.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,13 +9,13 @@ use super::{
 use crate::http::{NotUtf8, pairs};
 use crate::hub::{Position, RoomName};
 
-/// More rooms than that are not even read; how many a poll may have is the hub's to say.
+/// The most rooms that are parsed; the hub enforces the configured limit of a poll.
 const ROOMS: usize = 256;
 const WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: f64 = 60.0;
 
-/// The last id in a query, as the libraries spell it that stand in for a browser's `EventSource`: a
-/// script cannot set the header.
+/// Spellings of the last event id in a query, as used by polyfills of the browser's `EventSource`:
+/// a script cannot set the `Last-Event-ID` header.
 const LAST_EVENT_ID: [&str; 4] = [
     "lastEventId",
     "lastEventID",
@@ -23,7 +23,7 @@ const LAST_EVENT_ID: [&str; 4] = [
     "Last-Event-ID",
 ];
 
-/// A sound query; the name's own bounds are the hub's to check.
+/// A parsed poll query. The hub checks the length of the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) name: String,
@@ -31,10 +31,10 @@ pub(super) struct Ask {
     pub(super) contract: Contract,
 }
 
-/// Which of the two contracts the query speaks.
+/// The contract of a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Contract {
-    /// `name` alone (and perhaps `wait`).
+    /// The course's contract: `name` without `room` and `after`; `wait` is optional.
     Course,
     Full {
         rooms: Vec<RoomName>,
@@ -42,7 +42,7 @@ pub(super) enum Contract {
     },
 }
 
-/// What a stream's query asks for: the full contract's poll, again and again.
+/// A parsed stream query: a poll of the full contract that is repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subscribe {
     pub(super) name: String,
@@ -51,7 +51,7 @@ pub(super) struct Subscribe {
 }
 
 impl Ask {
-    /// How its answer comes.
+    /// The transport that the poll counts as.
     pub(super) fn way(&self) -> Way {
         match self.contract {
             Contract::Course => Way::Course,
@@ -59,7 +59,11 @@ impl Ask {
         }
     }
 
-    /// Reads a query. Unknown parameters are passed over; of `name` and `wait` the first counts.
+    /// Parses a query. Unknown parameters are ignored; the first `name` and the first `wait` count.
+    ///
+    /// # Errors
+    /// 400 for a missing name, a cursor without a room or a malformed value, 422 for a value out of
+    /// bounds.
     pub(super) fn parse(query: &str) -> Result<Ask, Refusal> {
         let Query {
             name,
@@ -88,9 +92,12 @@ impl Ask {
 }
 
 impl Subscribe {
-    /// Reads a query. No room means `chat`, no cursor means now. `last`, the header that tells what a
-    /// stream that broke off had come to, goes before the same in the query, and that before the
-    /// query's own cursors: those are as old as the page.
+    /// Parses a query. The default room is `chat`, the default cursor is now. `last`, the
+    /// `Last-Event-ID` header of a reconnecting stream, takes precedence over the same id in the
+    /// query, and that over `after`: the cursors in the URL are as old as the page.
+    ///
+    /// # Errors
+    /// 400 for a missing name or a malformed value, 422 for a value out of bounds.
     pub(super) fn parse(query: &str, last: Option<&str>) -> Result<Subscribe, Refusal> {
         let Query {
             name,

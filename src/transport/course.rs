@@ -1,5 +1,5 @@
-//! The course's contract: `name` alone, room `chat`, one message a reply. A cookie is its cursor; a
-//! client that keeps no cookies has a position in memory.
+//! The course's contract: a poll has only `name`, the room is `chat`, a reply has one message. The
+//! cursor is in a cookie; for a client without cookies, the position is kept in memory.
 
 use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::hub::{
     Batch, ClientId, Cursor, Hub, Kind, Message, Poll, PollError, Position, RoomName,
 };
 
-/// How long an answer waits where the log is out of reach: the course's page stops at anything but a
-/// success, and comes back at once.
+/// The delay of a reply if the log cannot be read: the course's page stops polling on any status
+/// but success, and after a success polls again at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A client opens `/home`: both its positions, the cookie's and the one in memory, are now. Set the
-/// cookie on the page's answer.
+/// Resets a client that opens `/home`: its position in the cookie and its position in memory become
+/// now. The caller sets the returned cookie on the page's response.
 ///
 /// # Errors
 /// 422 for a name out of bounds.
@@ -33,7 +33,7 @@ pub fn enter(hub: &Hub, account: Option<String>, name: &str) -> Result<Cookie<'s
     Ok(cookie(name, &now))
 }
 
-/// The cookie that [`enter`] gives now, for somebody who only looks at the page's head.
+/// The cookie that [`enter`] would return now, for a `HEAD` request, which resets nothing.
 pub fn cookie_of_now(hub: &Hub, name: &str) -> Cookie<'static> {
     cookie(name, &hub.now())
 }
@@ -46,19 +46,20 @@ fn cookie(name: &str, cursor: &Cursor) -> Cookie<'static> {
         .finish()
 }
 
-/// One cookie a client name. Hashed, since a name may be long and holds what cookie names may not.
+/// The cookie name of a client name. Hashed because a client name may be long and may contain
+/// characters that are not allowed in cookie names.
 fn cookie_name(name: &str) -> String {
     let hash = Sha256::digest(name.as_bytes());
     format!("ls_{}", URL_SAFE_NO_PAD.encode(&hash[..16]))
 }
 
-/// What a course poll brings along.
+/// The cursor that a course poll carries in its cookie.
 pub(super) enum Carried {
-    /// No cookie: the client keeps none.
+    /// No cookie: the client does not keep cookies.
     Nothing,
     /// A cookie with a position.
     Cursor(Cursor),
-    /// A cookie that nobody here wrote.
+    /// A cookie that is not a cursor of this server.
     Garbage,
 }
 
@@ -74,7 +75,8 @@ impl Carried {
     }
 }
 
-/// Holds until one message comes, or the wait is over or the client has gone; then answers with it and the next cookie.
+/// Holds the poll until a message comes, the wait is over or the client is gone; then replies with
+/// the message and the next cookie.
 pub(super) async fn get_msg(
     wire: &Wire,
     who: &Who,
@@ -127,8 +129,8 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The next chat message after `position`, and the cursor behind it; none when the wait is over.
-    /// Gaps are passed over: the course goes on from the oldest that is kept.
+    /// The next chat message after `position` and the cursor after it; no message if the wait is
+    /// over. Gaps are skipped: the course continues with the oldest message that is kept.
     async fn next(&self, mut position: Position, mut cursor: Cursor) -> Result<Given, Refusal> {
         loop {
             let wait = self.over.saturating_duration_since(Instant::now());
@@ -157,8 +159,9 @@ impl Call<'_> {
                 && message.is_none()
                 && !batch.held
             {
-                // It cannot be told to wait, so it is made to. Who was parked when the drain began was
-                // answered at once, and comes back to here.
+                // The client cannot be told to wait, so its reply is delayed. Polls that were
+                // parked when the drain began were answered at once, and the next poll is delayed
+                // here.
                 let over = self.over.min(Instant::now() + retry);
                 tokio::select! {
                     () = self.hub.ended() => {}
@@ -176,8 +179,8 @@ impl Call<'_> {
         }
     }
 
-    /// The same from the position in memory. Of two polls that find the same message one moves the
-    /// position on and gives it; the other looks again from there.
+    /// [`next`](Self::next) from the position in memory. If two polls find the same message, one
+    /// advances the position and returns the message; the other tries again from the new position.
     async fn by_memory(&self) -> Result<Given, Refusal> {
         let positions = self.hub.positions();
         loop {

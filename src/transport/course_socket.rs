@@ -1,4 +1,4 @@
-//! The course's WebSocket, `/chat/`: plain texts, from everybody to everybody.
+//! The course's WebSocket, `/chat/`: plain text messages, broadcast to every client.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,8 @@ use super::{
 use crate::http::{NotUtf8, pairs};
 use crate::hub::{Batch, Kind, Position, RoomName};
 
-/// `GET /chat/`, from now on. The course's page gives no name; who gives one speaks under it.
+/// `GET /chat/`, from now on. The course's page gives no name; a client that gives one publishes
+/// under it.
 pub(super) async fn chat(
     request: HttpRequest,
     payload: web::Payload,
@@ -41,7 +42,7 @@ pub(super) async fn chat(
     Ok(upgrade.talk(line, subscription.beside_others(), Plain { name }))
 }
 
-/// The name that a query gives; none where it gives none.
+/// The first `name` in the query, if there is one.
 fn name_of(query: &str) -> Result<Option<String>, Refusal> {
     let mut pairs = pairs(query.as_bytes());
     let pair = pairs.find(|pair| pair.name.as_deref() == Ok("name"));
@@ -49,8 +50,8 @@ fn name_of(query: &str) -> Result<Option<String>, Refusal> {
     Ok(name.transpose()?.map(Cow::into_owned))
 }
 
-/// A name for a client that has none, so that it has a queue to itself. Others see it among those who
-/// are here.
+/// A random name for a client without one, so that it has its own queue. Other clients see it in
+/// the presence list.
 fn nobody() -> String {
     let mark = rand::rng().sample_iter(Alphanumeric).take(10);
     format!("guest {}", mark.map(char::from).collect::<String>())
@@ -62,7 +63,8 @@ struct Plain {
 
 impl Dialect for Plain {
     fn open(&mut self, _: &str, out: &mut Frames) {
-        // A frame at once shows proxies and clients that the socket is there; pages do not see it.
+        // An immediate frame shows proxies and clients that the socket is open; page scripts do not
+        // see a ping.
         out.ping();
     }
 
@@ -78,7 +80,8 @@ impl Dialect for Plain {
 
     fn tell_refusal(&mut self, _: &Refusal, _: &mut Frames) {}
 
-    /// Whatever cannot be said ends the socket: there is no frame that could tell it.
+    /// Publishes `text`. A refusal closes the socket, since the course's protocol has no frame for
+    /// errors.
     async fn answer(&mut self, line: &Line, text: String, out: &mut Frames) {
         if text.is_empty() {
             return;

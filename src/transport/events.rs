@@ -26,10 +26,11 @@ use crate::auth::head_of;
 use crate::hub::{Batch, Hub};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// A comment at the beginning, since old proxies and browsers hold the first kilobytes back.
+/// The length in bytes of the comment at the beginning: old proxies and browsers buffer the first
+/// kilobytes.
 const PRELUDE: usize = 2048;
 
-/// Authorise, then stream.
+/// Authorizes the request, then streams.
 pub(super) async fn events(
     request: HttpRequest,
     wire: web::Data<Wire>,
@@ -75,7 +76,7 @@ struct Events {
 }
 
 impl Events {
-    /// The next piece of the stream; none at its end.
+    /// The next chunk of the stream; `None` at its end.
     async fn next(&mut self) -> Option<String> {
         let mut text = String::new();
         match self.at {
@@ -98,7 +99,7 @@ impl Events {
             Turn::Retry(retry) => {
                 self.at = At::End;
                 come_back(&mut text, retry);
-                // Scripts cannot read the line above.
+                // Scripts cannot read the `retry:` field above.
                 let data = json!({ "retry": retry.as_millis() as u64 }).to_string();
                 event(&mut text, None, "retry", &data);
             }
@@ -113,15 +114,16 @@ impl Events {
 
 fn opening(text: &mut String, position: &str) {
     let _ = writeln!(text, ":{:PRELUDE$}", "");
-    // Else all clients of a server that breaks down come back in the same moment.
+    // Spreads reconnects: otherwise all clients of a crashed server would come back at the same
+    // moment.
     let spread = Duration::from_millis(rand::rng().random_range(1000..=3000));
     come_back(text, spread);
     let data = json!({ "cursor": position }).to_string();
     event(text, Some(position), "cursor", &data);
 }
 
-/// A batch as events. Each one's id is a position of its own, so that a stream which breaks off between
-/// two of them goes on from there.
+/// Writes a batch as events. The id of each event is a cursor of its own, so a stream that breaks
+/// off between two events resumes from there.
 fn told(text: &mut String, hub: &Hub, before: &str, batch: &Batch) {
     if !batch.gap.is_empty() {
         let behind = batch.cursor.to_string();
@@ -148,7 +150,7 @@ fn event(text: &mut String, id: Option<&str>, name: &str, data: &str) {
         let _ = writeln!(text, "id: {id}");
     }
     let _ = writeln!(text, "event: {name}");
-    // JSON has line breaks between its tokens alone.
+    // JSON has line breaks only between tokens, so splitting at them is safe.
     for line in data.split(['\r', '\n']) {
         let _ = writeln!(text, "data: {line}");
     }

@@ -1,4 +1,4 @@
-//! WebSocket frames on their way out, and what may come in.
+//! Outgoing WebSocket frames (RFC 6455 §5), and replies to incoming control frames.
 
 use actix_web::web::Bytes;
 
@@ -14,29 +14,29 @@ const PONG: u8 = 10;
 /// The most bytes of a control frame.
 const CONTROL_BYTES: usize = 125;
 
-/// Why a socket is closed, as the close frame says it.
+/// The status code of a close frame (RFC 6455 §7.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closing {
-    /// Both are done.
+    /// The purpose of the connection is fulfilled.
     Normal = 1000,
-    /// The server goes down, or another connection takes over: come back.
+    /// The server shuts down, or another connection of the client takes over: reconnect.
     Away = 1001,
-    /// What came is no WebSocket frame.
+    /// The input is not a valid WebSocket frame.
     Protocol = 1002,
-    /// Binary frames mean nothing here.
+    /// A binary frame; only text frames are accepted.
     Binary = 1003,
     /// A text that is not UTF-8.
     Garbled = 1007,
-    /// No right (any more).
+    /// The client has no right to read or publish, or has lost it.
     Forbidden = 1008,
     /// The frame is too large.
     TooLarge = 1009,
-    /// Full, or out of order: come back later.
+    /// Full or temporarily out of service: retry later.
     Later = 1013,
 }
 
 impl Closing {
-    /// How a refused stream ends.
+    /// The status code for a refusal.
     pub(super) fn of(refusal: &Refusal) -> Closing {
         match refusal.code() {
             Code::TooMany | Code::Unavailable => Closing::Later,
@@ -46,12 +46,12 @@ impl Closing {
     }
 }
 
-/// Frames, ready to be written in one piece.
+/// Encoded frames that are written together.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
     closed: bool,
-    /// The client has not said its farewell yet.
+    /// A close frame was sent, and the client has not sent its own yet.
     one_sided: bool,
 }
 
@@ -64,7 +64,7 @@ impl Frames {
         self.frame(PING, b"");
     }
 
-    /// The last frame; what is added behind it is passed over.
+    /// Adds a close frame. Frames added after it are ignored.
     pub(super) fn close(&mut self, closing: Closing, why: &str) {
         self.say_farewell(closing, why);
         self.one_sided = true;
@@ -78,7 +78,7 @@ impl Frames {
         self.closed = true;
     }
 
-    /// Nothing more is said, and no close frame either: the client is gone.
+    /// Ends the socket without a close frame, since the client is gone.
     pub(super) fn hang_up(&mut self) {
         self.closed = true;
     }
@@ -91,7 +91,7 @@ impl Frames {
         self.closed
     }
 
-    /// Whether the client is still to answer the close frame.
+    /// True if the client has not answered the close frame yet.
     pub(super) fn is_one_sided(&self) -> bool {
         self.one_sided
     }
@@ -120,8 +120,7 @@ impl Frames {
         self.bytes.extend_from_slice(payload);
     }
 
-    /// Answers what the protocol itself wants answered; gives the text that is for the client's
-    /// counterpart to answer.
+    /// Adds the replies that the protocol requires; returns the text if a text message came.
     pub(super) fn hear(&mut self, heard: Option<Result<Message, Closing>>) -> Option<String> {
         match heard {
             Some(Ok(Message::Text(text))) => return Some(text),

@@ -1,19 +1,19 @@
-//! WebSocket frames on their way in (RFC 6455 §5): pure. A frame is judged at its header, before any of
-//! its content is waited for, and no more than one message is ever held.
+//! Incoming WebSocket frames (RFC 6455 §5): pure. A frame is validated at its header, before its
+//! payload arrives, and at most one message is buffered.
 
 use super::frame::Closing;
 
 /// The most bytes of a control frame (RFC 6455 §5.5).
 const CONTROL_BYTES: u64 = 125;
-/// The longest header: two bytes, eight of a length, four of a mask.
+/// The longest header: 2 bytes, 8 bytes of extended length, 4 bytes of mask.
 const HEADER_BYTES: usize = 14;
 
 /// A whole message or control frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// A text, whole.
+    /// A complete text message.
     Text(String),
-    /// A ping with its content, which the pong repeats.
+    /// A ping with its payload, which the pong repeats.
     Ping(Vec<u8>),
     /// A pong.
     Pong,
@@ -21,19 +21,19 @@ pub(super) enum Message {
     Close,
 }
 
-/// Reads the frames of one connection, in whatever pieces they come.
+/// Decodes the frames of one connection from chunks of any size.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     /// The most bytes of a message.
     limit: u64,
     header: Vec<u8>,
     frame: Option<Frame>,
-    /// The text so far, while its last piece has not come.
+    /// The text so far, until its final fragment arrives.
     text: Option<Vec<u8>>,
     control: Vec<u8>,
 }
 
-/// A frame whose header was read and found sound.
+/// A frame with a valid header.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     kind: Kind,
@@ -53,7 +53,7 @@ enum Kind {
 }
 
 impl FrameReader {
-    /// A reader of messages of at most `limit` bytes each.
+    /// A reader for messages of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit: limit as u64,
@@ -64,11 +64,11 @@ impl FrameReader {
         }
     }
 
-    /// Takes from the front of `bytes` up to the end of the next message; none where they end first.
+    /// Consumes `bytes` up to the end of the next message; `None` if they end before it.
     ///
     /// # Errors
-    /// Why the socket is to be closed. The reader is of no use then: where the next frame begins is
-    /// not known any more.
+    /// The status code to close the socket with. The reader cannot be used after that, since the
+    /// start of the next frame is unknown.
     pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Message>, Closing> {
         loop {
             let Some(mut frame) = self.frame else {
@@ -89,7 +89,7 @@ impl FrameReader {
         }
     }
 
-    /// Takes what is missing of a header; whether it is whole.
+    /// Consumes the rest of a header; true if it is complete.
     fn take_header(&mut self, bytes: &mut &[u8]) -> Result<bool, Closing> {
         while let Some((byte, rest)) = bytes.split_first() {
             self.header.push(*byte);
@@ -103,7 +103,7 @@ impl FrameReader {
         Ok(false)
     }
 
-    /// Judges a header as soon as the byte is there that decides.
+    /// Validates a header as soon as the byte that decides is there.
     fn judge(&self) -> Result<Option<Frame>, Closing> {
         const FIN: u8 = 0x80;
         const RESERVED: u8 = 0x70;
@@ -207,7 +207,8 @@ impl Kind {
     }
 }
 
-/// A close frame is empty, or has a code that may be sent (RFC 6455 §7.4) and a text behind it.
+/// Validates the payload of a close frame: empty, or a status code that may be sent (RFC 6455 §7.4)
+/// and a UTF-8 text.
 fn judge_close(content: &[u8]) -> Result<Message, Closing> {
     let Some((code, text)) = content.split_first_chunk::<2>() else {
         return match content {

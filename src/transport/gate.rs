@@ -1,4 +1,4 @@
-//! What the wire asks of the rest of the house. The app implements it.
+//! The interface between the wire and the rest of the server; `app` implements it.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,11 @@ use crate::auth::{Proof, head_of};
 use crate::http::{Head, Sites};
 use crate::hub::{Kind, RoomName};
 
-/// An answer that is there at once or comes later. What is known without waiting costs no allocation:
-/// return [`ready`]; else [`later`].
+/// An answer that is available at once or later. An answer that needs no waiting costs no
+/// allocation: return [`ready`] for it, [`later`] for others.
 pub type Soon<'a, T> = Either<Ready<T>, LocalBoxFuture<'a, T>>;
 
-/// An answer that is there.
+/// An answer that is available.
 pub fn ready<'a, T>(answer: T) -> Soon<'a, T> {
     Either::Left(futures_util::future::ready(answer))
 }
@@ -24,7 +24,7 @@ pub fn later<'a, T>(answer: impl Future<Output = T> + 'a) -> Soon<'a, T> {
     Either::Right(Box::pin(answer))
 }
 
-/// The answer, where it is there; else it is not asked for.
+/// The answer if it is available; otherwise the future is dropped without being polled.
 pub(super) fn at_once<T>(answer: Soon<'_, T>) -> Option<T> {
     match answer {
         Either::Left(ready) => Some(ready.into_inner()),
@@ -32,29 +32,29 @@ pub(super) fn at_once<T>(answer: Soon<'_, T>) -> Option<T> {
     }
 }
 
-/// What a request shows of its sender.
+/// The parts of a request that identify its sender.
 #[derive(Clone, Debug, Default)]
 pub struct Asker<'a> {
-    /// A login, perhaps.
+    /// The proof of a login, if there is one.
     pub proof: Proof,
     /// The other end of the connection: the sender, or the proxy in front of this server.
     pub peer: Option<IpAddr>,
-    /// The lines of `X-Forwarded-For`, in their order. Anybody may write them: whether they count is
-    /// the gate's to know.
+    /// The lines of `X-Forwarded-For`, in order. Any client may write them; the gate knows if they
+    /// can be trusted.
     pub forwarded: Vec<&'a str>,
-    /// The request's `Host` is a name that a stranger may have given this server; see
+    /// True if `Host` is a name that a stranger may have pointed at this server; see
     /// [`Sites::know_host`].
     pub foreign_host: bool,
 }
 
 impl<'a> Asker<'a> {
-    /// What `request` shows.
+    /// Reads the sender of `request`.
     pub(super) fn of(wire: &Wire, request: &'a HttpRequest) -> Asker<'a> {
         let peer = request.peer_addr().map(|peer| peer.ip());
         Asker::read(wire.gate.sites(), peer, &head_of(request))
     }
 
-    /// What a request with these headers shows that came from `peer`.
+    /// Reads the sender of a request from `peer` with these headers.
     pub(super) fn read(sites: &Sites, peer: Option<IpAddr>, head: &Head<'a>) -> Asker<'a> {
         Asker {
             proof: Proof::of(head),
@@ -65,70 +65,73 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Who is asking.
+/// The identity of a client.
 #[derive(Clone, Debug, Default)]
 pub struct Who {
-    /// The account that is logged in, by cookie or bearer token; `None`: anonymous.
+    /// The account that is logged in, by cookie or bearer token; `None` if anonymous.
     pub account: Option<String>,
-    /// What showed it, so that it can be looked at again: a login may end while a poll is held.
+    /// The proof of the login, which is checked again: a login may end while a poll is held.
     pub proof: Proof,
-    /// Where the request came from, as far as that can be trusted.
+    /// The client's address, as far as it can be trusted.
     pub address: Option<IpAddr>,
     /// See [`Asker::foreign_host`].
     pub foreign_host: bool,
 }
 
-/// A message that a client wants to publish; all bounds are checked.
+/// A message to be published; its bounds are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// A `chat` or `vote` room.
     pub room: RoomName,
-    /// What the room's family makes it: `message` or `vote`.
+    /// The kind, by the family of the room: `message` or `vote`.
     pub kind: Kind,
-    /// The account, else the name that was given, else empty.
+    /// The account, else the given name, else empty.
     pub from: String,
-    /// Whether `from` is an account.
+    /// True if `from` is an account.
     pub is_account: bool,
     /// The content: at least one byte, at most 64 KiB.
     pub content: String,
 }
 
-/// Knows logins, rights, modes and the log.
+/// Access control and the log, as the wire needs them.
 pub trait Gate: Send + Sync + 'static {
-    /// Who asks. Without a proof, or with one that is not valid, the asker is anonymous:
-    /// whether that will do is for the rooms to say.
+    /// Identifies a client. It is anonymous without a proof or with an invalid one; if that
+    /// suffices is decided per room.
     ///
     /// # Errors
-    /// A [`Refusal`] where it cannot be found out.
+    /// A [`Refusal`] if the identity cannot be determined.
     fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>>;
 
-    /// Whether `who` may read all of `rooms` at this moment. Asked at each poll, and again before a
-    /// held answer is written; must see a right that was taken away in between.
+    /// Checks that `who` may read all of `rooms` now. Called at each poll, and again before a held
+    /// response is written; must notice a right that was revoked in between.
     ///
     /// # Errors
-    /// 401 where a login is needed, 403 where it does not suffice (or the room's mode is off).
+    /// 401 if a login is needed, 403 if the account has no right or the mode of the room is off.
     fn may_read<'a>(&'a self, who: &'a Who, rooms: &'a [RoomName])
     -> Soon<'a, Result<(), Refusal>>;
 
-    /// The addresses under which this server is known: what another site's page asks for is refused.
+    /// The public addresses of this server; requests from pages of other sites are refused.
     fn sites(&self) -> &Sites;
 
-    /// Whether `who` may publish `draft`: the room's mode, rates. A yes counts as a message of its sender.
+    /// Checks that `who` may publish `draft`, by the mode of the room and the rate limits. A
+    /// success counts as a message of its sender.
     ///
     /// # Errors
-    /// 401, 403, 429.
+    /// 401 if a login is needed, 403 if the account has no right or the mode of the room is off,
+    /// 429 above the rate limit.
     fn may_publish<'a>(&'a self, who: &'a Who, draft: &'a Draft) -> Soon<'a, Result<(), Refusal>>;
 
-    /// [`append`](Gate::append) where that needs no waiting; `None`: it does, and nothing was done.
+    /// [`append`](Gate::append) if it needs no waiting; `None` if it does, and nothing was
+    /// appended.
     fn append_at_once(&self, draft: &Draft) -> Option<u64>;
 
-    /// Appends to the log, durable against a kill of the server; the log's one writer publishes it to
-    /// the hub after the commit. The number it got.
+    /// Appends to the log and returns the number of the message. It is durable against a kill of
+    /// the server; the log's single writer publishes it to the hub after the commit.
     ///
-    /// The future is dropped when the client disconnects: an append that has begun must then still be
-    /// committed and published whole, or not at all.
+    /// The future is dropped when the client disconnects: an append that has begun must still be
+    /// committed and published as a whole, or not at all.
     ///
     /// # Errors
-    /// 503 where the log cannot be written.
+    /// 503 if the log cannot be written.
     fn append(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>>;
 }

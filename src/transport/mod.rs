@@ -1,9 +1,11 @@
-//! The wire: long polling, plain polling, Server-Sent Events and WebSockets, in the course's contract
-//! and in the full one. Knows the hub, and asks a [`Gate`] who is there and what they may.
+//! The wire: long polling, plain polling, Server-Sent Events and WebSockets, in the course's
+//! contract and in the full contract. Uses the hub, and asks a [`Gate`] for the identity and the
+//! rights of a client.
 //!
-//! Every answer on these paths is JSON (or the course's `OK`), errors too. What a held poll was allowed
-//! at its beginning is checked again before its answer is written. A stream is polls one after the
-//! other: its response body asks the hub when the connection takes more, so nothing piles up here.
+//! Every response on these paths is JSON (or the course's `OK`), errors included. The rights of a
+//! held poll are checked again before its response is written. A stream is a series of polls: its
+//! response body polls the hub each time the connection accepts more data, so nothing is buffered
+//! here.
 
 mod ask;
 pub mod course;
@@ -52,17 +54,17 @@ pub const CONTENT_BYTES: usize = 64 << 10;
 const WS: [&str; 2] = ["/ws", "/ws/"];
 const CHAT: [&str; 2] = ["/chat", "/chat/"];
 
-/// Whether the resource at this canonical path takes an upgrade to WebSocket.
+/// True if the resource at this canonical path accepts an upgrade to WebSocket.
 pub fn is_socket(path: &str) -> bool {
     WS.contains(&path) || CHAT.contains(&path)
 }
 
-/// What a request may bring, and how long that may take.
+/// Limits on the size and the duration of a request body.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes of a message's decoded content; at most [`CONTENT_BYTES`].
+    /// The most bytes of a message's decoded content; at most [`CONTENT_BYTES`].
     pub content: usize,
-    /// How long a body may take to arrive.
+    /// The time in which a body must arrive; 30 s by default.
     pub body_time: Duration,
 }
 
@@ -84,7 +86,7 @@ pub const ENDPOINTS: [(&str, &str); 5] = [
     ("GET", "/chat"),
 ];
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Clone)]
 pub struct Wire {
     hub: Hub,
@@ -94,7 +96,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// The wire over `hub`, guarded by `gate`.
+    /// A wire over `hub` with access control by `gate`.
     pub fn new(hub: Hub, gate: Arc<dyn Gate>) -> Wire {
         Wire {
             hub,
@@ -104,12 +106,12 @@ impl Wire {
         }
     }
 
-    /// The same with other bounds.
+    /// Replaces the bounds.
     pub fn bounded(self, bounds: Bounds) -> Wire {
         Wire { bounds, ..self }
     }
 
-    /// A poll's answer. While the server goes down, its connection ends with it.
+    /// The response to a poll. While the server drains, the connection is closed after it.
     fn reply(&self, body: String) -> HttpResponse {
         let mut response = reply::json(StatusCode::OK, body);
         self.close_if_draining(&mut response);
@@ -123,16 +125,16 @@ impl Wire {
         }
     }
 
-    /// What is counted on the wire.
+    /// The counters of the wire.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 
-    /// Adds the routes, each with and without its trailing slash:
-    /// `.configure(|config| wire.routes(config))`.
+    /// Adds the routes, each with and without a trailing slash: `.configure(|config|
+    /// wire.routes(config))`.
     ///
-    /// The server must not compress these paths. Where it lets a client close its half of a connection,
-    /// it must give each connection a [`ClientEnd`], else a message may be written to a client that has
+    /// The server must not compress these paths. If it allows half-closed connections, it must give
+    /// each connection a [`ClientEnd`]; otherwise a message may be written to a client that is
     /// gone.
     pub fn routes(&self, config: &mut ServiceConfig) {
         let wire = web::Data::new(self.clone());
@@ -170,7 +172,7 @@ impl Wire {
     }
 }
 
-/// A route for reading, which is also asked by `HEAD`.
+/// A route for `GET` and `HEAD`.
 fn reading() -> Route {
     web::route().guard(Any(Get()).or(Head()))
 }

@@ -1,4 +1,4 @@
-//! Another site's page may use nothing of the wire.
+//! The origin policy of the wire: pages of other sites may not use it.
 
 use actix_web::HttpRequest;
 
@@ -9,10 +9,10 @@ use super::{
 use crate::auth::{Proof, head_of};
 use crate::http::{Head, Source};
 
-/// Refuses what another site's page asks for.
+/// Refuses a request from a page of another site.
 ///
 /// # Errors
-/// 403.
+/// 403 if `Origin` or `Referer` names another site.
 pub(super) fn is_ours(wire: &Wire, head: &Head<'_>) -> Result<(), Refusal> {
     match wire.gate.sites().source(head) {
         Source::Foreign => Err(refusal("the request comes from another site's page")),
@@ -20,11 +20,11 @@ pub(super) fn is_ours(wire: &Wire, head: &Head<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses a change that another site's page asks for. With a login cookie it has to say where it comes
-/// from.
+/// Refuses a write from a page of another site. A request with a login cookie must state its
+/// origin.
 ///
 /// # Errors
-/// 403.
+/// 403 if `Origin` or `Referer` names another site, or a login cookie comes without either.
 pub(super) fn is_our_change(source: Source, proof: &Proof) -> Result<(), Refusal> {
     match (source, proof) {
         (Source::Foreign, _) => Err(refusal("the request comes from another site's page")),
@@ -35,11 +35,11 @@ pub(super) fn is_our_change(source: Source, proof: &Proof) -> Result<(), Refusal
     }
 }
 
-/// The same for a WebSocket, to which no same-origin rule of the browser applies: with a login cookie
-/// it has to say where it comes from.
+/// Refuses a WebSocket from a page of another site. Browsers do not apply the same-origin policy to
+/// WebSockets, so a request with a login cookie must state its origin.
 ///
 /// # Errors
-/// 403.
+/// 403 if `Origin` names another site, or a login cookie comes without it.
 pub(super) fn is_our_socket(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
     let head = head_of(request);
     is_ours(wire, &head)?;

@@ -1,4 +1,4 @@
-//! Why a request is refused, and the one place that decides with which status.
+//! The reasons for which a request is refused, and their HTTP statuses.
 
 use std::{fmt, time::Duration};
 
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use super::reply;
 use crate::hub::{BadCursor, BadName, BadRoom, PollError, TooManyClients};
 
-/// The refusals of the wire.
+/// The reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// 400: the request cannot be understood.
+    /// 400: the request is malformed.
     Malformed,
     /// 401: a login is needed.
     Login,
@@ -25,24 +25,24 @@ pub enum Code {
     Forbidden,
     /// 405: another method is needed.
     Method,
-    /// 408: the body came too slowly.
+    /// 408: the body arrived too slowly.
     Slow,
     /// 413: the content is too large.
     TooLarge,
-    /// 426: the path is a WebSocket.
+    /// 426: the path is a WebSocket, and the request is no upgrade.
     Upgrade,
     /// 422: a value is out of bounds.
     Invalid,
     /// 429: too many clients or messages.
     TooMany,
-    /// 503: draining, full, or the log is out of reach.
+    /// 503: draining, full, or the log is unavailable.
     Unavailable,
-    /// 503: the disk has no room for a message.
+    /// 503: the disk is too full to store a message.
     DiskFull,
 }
 
 impl Code {
-    /// Every code, in the order of their numbers.
+    /// Every code, in declaration order.
     pub const ALL: [Code; 11] = [
         Code::Malformed,
         Code::Login,
@@ -57,7 +57,7 @@ impl Code {
         Code::DiskFull,
     ];
 
-    /// The word of it in the answer's `code`.
+    /// The value of `code` in the response.
     pub fn as_str(self) -> &'static str {
         match self {
             Code::Malformed => "malformed",
@@ -74,7 +74,7 @@ impl Code {
         }
     }
 
-    /// Its HTTP status.
+    /// The HTTP status of this code.
     pub fn status(self) -> StatusCode {
         match self {
             Code::Malformed => StatusCode::BAD_REQUEST,
@@ -101,7 +101,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal because of `field` (empty: of the whole request), with a plain sentence.
+    /// A refusal because of `field` (empty for the whole request), with a plain sentence.
     pub fn new(code: Code, field: &'static str, message: impl Into<String>) -> Refusal {
         let passes = matches!(code, Code::TooMany | Code::Unavailable | Code::DiskFull);
         let retry = passes.then_some(Duration::from_secs(1));
@@ -113,12 +113,12 @@ impl Refusal {
         }
     }
 
-    /// The refusal of `field` because its bytes are no text.
+    /// A refusal because `field` is not UTF-8.
     pub(super) fn not_utf8(field: &'static str) -> Refusal {
         Refusal::new(Code::Malformed, field, format!("{field} is not UTF-8"))
     }
 
-    /// The same with another `Retry-After` than one second, in whole seconds.
+    /// Replaces the `Retry-After` of one second; the header is in whole seconds, rounded up.
     pub fn retry_after(self, retry: Duration) -> Refusal {
         Refusal {
             retry: Some(retry),
@@ -126,7 +126,7 @@ impl Refusal {
         }
     }
 
-    /// Why.
+    /// The reason.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -147,12 +147,12 @@ impl Refusal {
         response
     }
 
-    /// The answer's JSON.
+    /// The JSON of the response.
     pub(super) fn body(&self) -> String {
         self.object().to_string()
     }
 
-    /// The wire's object, `{"code","field","message"}`.
+    /// The JSON object `{"code","field","message"}`.
     pub(super) fn object(&self) -> Value {
         json!({
             "code": self.code.as_str(),
@@ -161,7 +161,7 @@ impl Refusal {
         })
     }
 
-    /// The answer's `Retry-After`.
+    /// The value of `Retry-After`, in seconds.
     pub(super) fn retry_seconds(&self) -> Option<u128> {
         self.retry.map(|retry| retry.as_millis().div_ceil(1000))
     }

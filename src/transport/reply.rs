@@ -1,4 +1,4 @@
-//! Answers, written by hand around messages that are already encoded.
+//! Responses, formatted by hand around messages that are already encoded.
 
 use std::{convert::Infallible, fmt::Write};
 
@@ -18,17 +18,17 @@ use crate::hub::{Batch, Message};
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store, no-transform");
 const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// An answer that no cache and no proxy may keep, change or hold back.
+/// A JSON response that caches and proxies must not store, transform or buffer.
 pub(super) fn json(status: StatusCode, body: String) -> HttpResponse {
     answer(status, "application/json", body)
 }
 
-/// A plain text answer.
+/// A plain text response.
 pub(super) fn text(body: &str) -> HttpResponse {
     answer(StatusCode::OK, "text/plain; charset=utf-8", body.to_owned())
 }
 
-/// An event stream, written as its pieces come.
+/// An event stream; each chunk is sent as soon as it is there.
 pub(super) fn events(
     pieces: impl Stream<Item = Result<web::Bytes, Infallible>> + 'static,
 ) -> HttpResponse {
@@ -51,7 +51,7 @@ fn head<B>(response: &mut HttpResponse<B>, kind: &'static str) {
     headers.insert(ACCEL, HeaderValue::from_static("no"));
 }
 
-/// The full contract's body.
+/// The body of a reply in the full contract.
 pub(super) fn batch(batch: &Batch) -> String {
     let bytes: usize = batch.messages.iter().map(|m| m.encoded().len() + 1).sum();
     let mut body = String::with_capacity(bytes + 160);
@@ -59,7 +59,7 @@ pub(super) fn batch(batch: &Batch) -> String {
     body
 }
 
-/// The same, after what `body` holds already.
+/// Appends the body of [`batch`] to `body`.
 pub(super) fn write_batch(body: &mut String, batch: &Batch) {
     let status = !batch.messages.is_empty();
     // Writing to a String cannot fail.
@@ -91,7 +91,7 @@ pub(super) fn write_batch(body: &mut String, batch: &Batch) {
     body.push('}');
 }
 
-/// The course's body: one message, or its time-out.
+/// The body of a reply in the course's contract: one message, or the timeout.
 pub(super) fn course(message: Option<&Message>) -> String {
     match message {
         Some(message) => format!(r#"{{"status":true,"msg":{}}}"#, message.data()),

@@ -22,12 +22,13 @@ use crate::auth::{Proof, head_of};
 use crate::http::{NotUtf8, Source, pairs};
 use crate::hub::{ClientId, Family, Kind, RoomName};
 
-/// The largest body: each byte of the content may come as `\u0041`, and the other fields want room.
+/// The largest body: each byte of the content may be escaped as `\u0041`, plus 16 KiB for the other
+/// fields.
 const BODY_BYTES: usize = 6 * CONTENT_BYTES + (16 << 10);
-/// A body that is too large is read to its end up to here, so that its sender hears why.
+/// A body that is too large is read up to this many bytes, so that the sender receives the refusal.
 const DRAINED_BYTES: usize = 4 << 20;
 
-/// Check, authorise, append, answer.
+/// Validates, authorizes, appends, replies.
 pub(super) async fn send_msg(
     request: HttpRequest,
     payload: web::Payload,
@@ -46,7 +47,7 @@ async fn accept(
     wire: &Wire,
 ) -> Result<HttpResponse, Refusal> {
     let head = head_of(request);
-    // Before the body: a client that waits for a `100` is refused at once.
+    // Before the body is read, so that a client that waits for `100 Continue` is refused at once.
     is_our_change(wire.gate.sites().source(&head), &Proof::of(&head))?;
     let body = tokio::time::timeout(wire.bounds.body_time, read(request, payload))
         .await
@@ -61,8 +62,9 @@ async fn accept(
     })
 }
 
-/// Publishes what a client sent, whatever way it came: all checks, then the log. The message's number.
-/// `request` is what the client showed of itself, at this call or at its socket's beginning.
+/// Publishes a message that came by any transport: runs all checks, then appends to the log.
+/// Returns the number of the message. `request` identifies the sender: this request, or the one
+/// that opened the socket.
 pub(super) async fn publish(
     wire: &Wire,
     request: &HttpRequest,
@@ -79,16 +81,15 @@ pub(super) async fn publish(
 
 /// The outcome of [`publish_at_once`].
 pub(super) enum AtOnce {
-    /// Published, under this number.
+    /// Published under this number.
     Published(u64),
-    /// All checks passed, and the log has to be waited for.
+    /// All checks passed; the append has to be awaited.
     Append(Draft),
-    /// Something else has to be waited for, or it is refused; nothing was done.
+    /// Another answer has to be awaited, or the message is refused; nothing was appended.
     Undecided,
 }
 
-/// [`publish`] as far as that needs no waiting, from a request that shows `asker` and comes from
-/// `source`.
+/// [`publish`] as far as it needs no waiting, for the sender `asker` and a page from `source`.
 pub(super) fn publish_at_once(
     wire: &Wire,
     source: Source,
@@ -112,7 +113,7 @@ pub(super) fn publish_at_once(
     }
 }
 
-/// What a client wants to publish, within its bounds; by whom is still to be found out.
+/// A message to be published, with its bounds checked and its sender not yet identified.
 struct Publication {
     sent: Sent,
     kind: Kind,
@@ -154,7 +155,7 @@ struct Sent {
     name: String,
 }
 
-/// What a client sent, still to be checked.
+/// The fields of a message, not yet checked.
 #[derive(Default)]
 pub(super) struct Fields {
     pub(super) content: Option<String>,
@@ -178,7 +179,7 @@ impl Fields {
         }
     }
 
-    /// Takes the fields out of a JSON object.
+    /// Removes the fields from a JSON object.
     pub(super) fn take(object: &mut Map<String, Value>) -> Result<Fields, Refusal> {
         let mut text = |field: &'static str| match object.remove(field) {
             None | Some(Value::Null) => Ok(None),
@@ -223,7 +224,8 @@ impl Fields {
     }
 }
 
-/// The fields of a form, of which the first of a name counts. Others may hold any bytes.
+/// Parses the fields of a form. The first field of each name counts; unknown fields may contain any
+/// bytes.
 fn form_fields(body: &[u8]) -> Result<Fields, Refusal> {
     let mut fields = Fields::default();
     for pair in pairs(body) {
@@ -241,10 +243,10 @@ fn form_fields(body: &[u8]) -> Result<Fields, Refusal> {
     Ok(fields)
 }
 
-/// The whole body, by hand: actix's own extractors would answer with errors of their own.
+/// Reads the whole body. Not by the extractors of actix, which respond with errors of their own.
 async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<Vec<u8>, Refusal> {
     let announced = header(request, CONTENT_LENGTH).parse().unwrap_or(0);
-    // A client that waits for a `100` has not begun to send.
+    // A client that waits for `100 Continue` has not begun to send.
     let most = if request.headers().contains_key(EXPECT) {
         BODY_BYTES
     } else {
@@ -281,7 +283,7 @@ fn header(request: &HttpRequest, name: HeaderName) -> &str {
     value.and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-/// The form in which a publisher hears that its message is in the log.
+/// The format of the reply to a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerForm {
     /// `OK`.
@@ -291,7 +293,7 @@ pub(super) enum AnswerForm {
 }
 
 impl AnswerForm {
-    /// The form that an `Accept` header asks for.
+    /// The format that an `Accept` header asks for.
     pub(super) fn of(accept: &str) -> Self {
         let is_json = accept
             .split(',')

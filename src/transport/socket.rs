@@ -1,4 +1,4 @@
-//! WebSockets: the loop that all share, and `/ws`, which speaks JSON.
+//! WebSockets: the loop that all of them share, and `/ws` with its JSON frames.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -26,50 +26,51 @@ use super::{
 };
 use crate::hub::{Batch, Cursor};
 
-/// A client that acknowledges is sent no more than so many messages that it has not acknowledged.
+/// The most unacknowledged messages in flight to a client that acknowledges.
 const UNACKNOWLEDGED: usize = 256;
-/// And no more than so many bytes of them.
+/// The most unacknowledged bytes in flight to a client that acknowledges.
 const UNACKNOWLEDGED_BYTES: usize = 256 << 10;
 
-/// How long a client may take to answer a close frame.
+/// The time in which a client must answer a close frame.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What is said on a socket.
+/// The protocol on a socket: the frames that the server sends and its replies.
 pub(super) trait Dialect {
-    /// What the server says first.
+    /// Writes the first frame.
     fn open(&mut self, position: &str, out: &mut Frames);
-    /// Tells a batch.
+    /// Writes a batch.
     fn tell(&mut self, before: &str, batch: &Batch, out: &mut Frames);
-    /// Tells that the client should come back after so many milliseconds.
+    /// Writes that the client should reconnect after this many milliseconds.
     fn tell_retry(&mut self, milliseconds: u128, out: &mut Frames);
-    /// Tells why the socket is about to be closed.
+    /// Writes the reason before the socket is closed.
     fn tell_refusal(&mut self, refusal: &Refusal, out: &mut Frames);
-    /// The client said something.
+    /// Handles a text message of the client.
     async fn answer(&mut self, line: &Line, text: String, out: &mut Frames);
-    /// Whether nothing more is to be told until the client has said something.
+    /// True if nothing more may be sent until the client sends a message.
     fn is_full(&self) -> bool {
         false
     }
 }
 
-/// What a socket knows of its client.
+/// The context of a socket.
 pub(super) struct Line {
     pub(super) wire: Wire,
-    /// What began it: whatever the client publishes is judged by this, anew each time.
+    /// The request that opened the socket. Every message that the client publishes is authorized by
+    /// it anew.
     pub(super) request: HttpRequest,
 }
 
-/// A connection that is about to become a socket.
+/// A WebSocket handshake, not yet sent.
 pub(super) struct Upgrade {
     response: HttpResponse,
     heard: Heard,
 }
 
 impl Upgrade {
-    /// Shakes hands.
+    /// Validates the handshake.
     ///
     /// # Errors
-    /// 403 for another site's page, 426 where the request is not a WebSocket's.
+    /// 403 for a page of another site, 426 if the request is not a WebSocket upgrade.
     pub(super) fn new(
         wire: &Wire,
         request: &HttpRequest,
@@ -91,7 +92,8 @@ impl Upgrade {
         })
     }
 
-    /// The answer that goes on as the socket: its body makes frames when the connection takes more.
+    /// The response that becomes the socket: its body produces frames as the connection accepts
+    /// them.
     pub(super) fn talk(
         self,
         line: Line,
@@ -115,8 +117,8 @@ impl Upgrade {
     }
 }
 
-/// What the client sends, message by message. A piece is read from the connection when the one before
-/// it is used up, so that nothing piles up here.
+/// Decodes the client's messages. A chunk is read from the connection only after the previous one
+/// is used up, so nothing is buffered here.
 struct Heard {
     payload: web::Payload,
     piece: Bytes,
@@ -132,8 +134,8 @@ impl Heard {
         }
     }
 
-    /// The next message, or why the socket is to be closed; none where the client is gone. May be
-    /// dropped and called again.
+    /// The next message, or the status code to close the socket with; `None` if the client is gone.
+    /// Cancel-safe.
     async fn next(&mut self) -> Option<Result<Message, Closing>> {
         loop {
             let mut rest = &self.piece[..];
@@ -146,7 +148,7 @@ impl Heard {
         }
     }
 
-    /// Reads on to the end of the connection.
+    /// Reads and discards up to the end of the connection.
     async fn discard(&mut self) {
         while let Some(Ok(_)) = self.payload.next().await {}
     }
@@ -168,12 +170,12 @@ struct Socket<D> {
 }
 
 impl<D: Dialect> Socket<D> {
-    /// The next frames; none at the end.
+    /// The next frames; `None` at the end.
     async fn next(&mut self) -> Option<Frames> {
         let mut out = Frames::default();
         match self.at {
             At::Closing => {
-                // A connection that is cut too early takes the close frame along.
+                // Closing the connection too early could discard the close frame.
                 let _ = timeout(FAREWELL, self.hear_farewell()).await;
                 return None;
             }
@@ -208,7 +210,7 @@ impl<D: Dialect> Socket<D> {
             match self.heard.next().await {
                 None | Some(Ok(Message::Close)) => return,
                 Some(Ok(_)) => {}
-                // Where the next frame begins is not known any more.
+                // The start of the next frame is unknown.
                 Some(Err(_)) => return self.heard.discard().await,
             }
         }
@@ -250,11 +252,12 @@ pub(super) async fn ws(
     Ok(upgrade.talk(Line { wire, request }, subscription, dialect))
 }
 
-/// The full contract's frames.
+/// The JSON frames of the full contract.
 struct Json {
     wire: Wire,
     name: String,
-    /// What was sent since the client's first acknowledgement, with its sizes.
+    /// The messages sent since the client's first acknowledgement and not acknowledged yet, with
+    /// their sizes in bytes.
     unacknowledged: Option<VecDeque<(Cursor, usize)>>,
 }
 
@@ -275,7 +278,7 @@ impl Dialect for Json {
         }
         for message in &batch.messages {
             let cursor = self.wire.hub.behind(message);
-            // The wire's object, with one key more.
+            // The encoded message, with the key `cursor` added.
             let encoded = message.encoded();
             let object = encoded.strip_suffix('}').unwrap_or(encoded);
             let text = format!(r#"{object},"cursor":"{cursor}"}}"#);
@@ -345,8 +348,8 @@ impl Json {
         Ok(Some(json!({ "id": number.to_string(), "sent": true })))
     }
 
-    /// Everything up to `cursor` has arrived. One that was not given on this socket, since it began
-    /// to acknowledge, says nothing.
+    /// Acknowledges everything up to `cursor`. A cursor that was not sent on this socket since its
+    /// first acknowledgement is ignored.
     fn acknowledge(&mut self, cursor: &Value) -> Result<(), Refusal> {
         let bad = || Refusal::new(Code::Malformed, "ack", "not a cursor");
         let cursor = Cursor::parse(cursor.as_str().ok_or_else(bad)?).map_err(|_| bad())?;

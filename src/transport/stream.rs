@@ -1,5 +1,5 @@
-//! What all streams share: one poll of the hub after the other, each batch allowed anew before it is
-//! handed on.
+//! The loop that all streams share: one hub poll after the other, each batch authorized again
+//! before it is sent.
 
 use std::sync::Arc;
 
@@ -16,28 +16,28 @@ use super::{
 };
 use crate::hub::{Batch, ClientId, Cursor, Poll, Position, RoomName};
 
-/// How long a stream is silent at most: proxies cut quieter ones, some after 30 s. Within this time a
-/// login that has ended ends an idle stream too.
+/// The longest time that a stream is silent: proxies cut idle ones, some after 30 s. An idle stream
+/// whose login has ended is closed within this time.
 const HOLD: Duration = Duration::from_secs(20);
 
-/// What comes next on a stream.
+/// The next event of a stream.
 pub(super) enum Turn {
-    /// Messages, or a gap, or both: the gap first, since it lies before the last of them.
+    /// Messages, a gap, or both; the gap precedes the last message.
     Batch {
-        /// Where to go on from while nothing of the batch has arrived.
+        /// The cursor to resume from until part of the batch has arrived.
         before: String,
-        /// At least a message or a gap.
+        /// A batch with at least a message or a gap.
         batch: Batch,
     },
-    /// Nothing came for a while.
+    /// Nothing came within [`HOLD`].
     Idle,
-    /// The end: the client comes back after this time.
+    /// The end: the client should reconnect after this time.
     Retry(Duration),
-    /// The end: it may not go on, or the server cannot.
+    /// The end: the client has lost its rights, or the server cannot read the log.
     Refused(Refusal),
 }
 
-/// A client's subscription, in the middle of a stream.
+/// The subscription of one stream.
 pub(super) struct Subscription {
     wire: Wire,
     _present: Present,
@@ -47,15 +47,15 @@ pub(super) struct Subscription {
     after: Position,
     may_be_superseded: bool,
     paused: bool,
-    /// The poll in flight: it outlives a call of `next` that is dropped.
+    /// The poll in flight, which survives a cancelled call of `next`.
     turn: Option<LocalBoxFuture<'static, Result<Batch, Refusal>>>,
 }
 
 impl Subscription {
-    /// Begins where the client asks; nothing is registered yet.
+    /// Begins at the cursor that the client asks for; nothing is registered at the hub yet.
     ///
     /// # Errors
-    /// 401 or 403 where it may not read one of its rooms, 422 for a name out of bounds.
+    /// 401 or 403 if the client may not read one of its rooms, 422 for a name out of bounds.
     pub(super) async fn open(
         wire: &Wire,
         way: Way,
@@ -81,7 +81,7 @@ impl Subscription {
         })
     }
 
-    /// The same, never ended by newer ones of the same client.
+    /// Keeps the subscription alive beside newer ones of the same client.
     pub(super) fn beside_others(self) -> Subscription {
         Subscription {
             may_be_superseded: false,
@@ -89,7 +89,7 @@ impl Subscription {
         }
     }
 
-    /// What the client brings along to go on from here: a cursor, or `start`.
+    /// The position to resume from here: a cursor, or `start`.
     pub(super) fn position(&self) -> String {
         match self.wire.hub.oldest(&self.after) {
             Some(cursor) => cursor.to_string(),
@@ -97,7 +97,7 @@ impl Subscription {
         }
     }
 
-    /// While paused, only ends and idle turns come.
+    /// Pauses or resumes. A paused subscription yields only ends and idle turns.
     pub(super) fn pause(&mut self, paused: bool) {
         if self.paused != paused {
             self.paused = paused;
@@ -105,8 +105,7 @@ impl Subscription {
         }
     }
 
-    /// Waits for what comes next. May be dropped and called again: nothing is lost. After an end it is
-    /// not called any more.
+    /// Waits for the next turn. Cancel-safe. Must not be called after an end.
     pub(super) async fn next(&mut self) -> Turn {
         if self.turn.is_none() {
             self.turn = Some(self.poll());
@@ -141,7 +140,7 @@ impl Subscription {
     fn poll(&self) -> LocalBoxFuture<'static, Result<Batch, Refusal>> {
         let (wire, who, rooms) = (self.wire.clone(), self.who.clone(), self.rooms.clone());
         let (rooms_polled, after) = match self.paused {
-            // A poll of no room hears of the end alone.
+            // A poll without rooms returns only when its wait ends or the server drains.
             true => (Vec::new(), after(wire.hub.now())),
             false => (rooms.clone(), self.after.clone()),
         };

@@ -1,4 +1,4 @@
-//! Who is on the wire at this moment and by which way they came, and what was refused: plain atomics.
+//! Counters of the clients on the wire by transport, and of refusals, in plain atomics.
 
 use std::{
     array,
@@ -11,14 +11,14 @@ use std::{
 
 use super::refusal::{Code, Refusal};
 
-/// A way down the pipe.
+/// A transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// A poll of the course's contract: the name alone.
+    /// A poll of the course's contract, with only a name.
     Course,
-    /// A poll that is held until something comes.
+    /// A poll that is held until a message comes or its wait is over.
     LongPoll,
-    /// A poll that is answered at once.
+    /// A poll with `wait=0`, answered at once.
     PlainPoll,
     /// Server-Sent Events.
     Sse,
@@ -27,7 +27,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// Every way, in the order of their numbers.
+    /// Every transport, in declaration order.
     pub const ALL: [Way; 5] = [
         Way::Course,
         Way::LongPoll,
@@ -36,7 +36,7 @@ impl Way {
         Way::WebSocket,
     ];
 
-    /// The way of a poll that is held for `wait`.
+    /// The transport of a poll that is held for `wait`.
     pub(super) fn of_wait(wait: Duration) -> Way {
         match wait.is_zero() {
             true => Way::PlainPoll,
@@ -44,7 +44,7 @@ impl Way {
         }
     }
 
-    /// The word for it, as in `transport="long_poll"`.
+    /// The label in the metrics, as in `transport="long_poll"`.
     pub fn as_str(self) -> &'static str {
         match self {
             Way::Course => "course",
@@ -56,7 +56,7 @@ impl Way {
     }
 }
 
-/// The wire's counters; see the module.
+/// The counters of the wire.
 #[derive(Debug, Default)]
 pub struct Traffic {
     present: [AtomicU64; Way::ALL.len()],
@@ -64,7 +64,7 @@ pub struct Traffic {
     refused: [AtomicU64; Code::ALL.len()],
 }
 
-/// Somebody is on the wire until this is dropped.
+/// Counts a client as present until dropped.
 #[derive(Debug)]
 pub struct Present {
     traffic: Arc<Traffic>,
@@ -78,7 +78,8 @@ impl Drop for Present {
 }
 
 impl Traffic {
-    /// A poll, stream or socket begins.
+    /// Counts the beginning of a poll, stream or socket, and its presence until the guard is
+    /// dropped.
     pub(super) fn enter(self: &Arc<Self>, way: Way) -> Present {
         self.begun[way as usize].fetch_add(1, Relaxed);
         self.present[way as usize].fetch_add(1, Relaxed);
@@ -88,7 +89,7 @@ impl Traffic {
         }
     }
 
-    /// Counts the refusal of an answer, if it is one.
+    /// Counts a refusal if `answer` is one.
     pub(super) fn count<T>(&self, answer: &Result<T, Refusal>) {
         if let Err(refusal) = answer {
             self.refuse(refusal);
@@ -100,17 +101,17 @@ impl Traffic {
         self.refused[refusal.code() as usize].fetch_add(1, Relaxed);
     }
 
-    /// How many are on the wire at this moment, in the order of [`Way::ALL`].
+    /// The number of polls, streams and sockets that are open now, in the order of [`Way::ALL`].
     pub fn present(&self) -> [u64; Way::ALL.len()] {
         array::from_fn(|way| self.present[way].load(Relaxed))
     }
 
-    /// How many polls, streams and sockets have begun, in the order of [`Way::ALL`].
+    /// The number of polls, streams and sockets since the start, in the order of [`Way::ALL`].
     pub fn begun(&self) -> [u64; Way::ALL.len()] {
         array::from_fn(|way| self.begun[way].load(Relaxed))
     }
 
-    /// How many requests were refused, in the order of [`Code::ALL`].
+    /// The number of refused requests since the start, in the order of [`Code::ALL`].
     pub fn refused(&self) -> [u64; Code::ALL.len()] {
         array::from_fn(|code| self.refused[code].load(Relaxed))
     }

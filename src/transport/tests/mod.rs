@@ -1,5 +1,5 @@
-//! The wire over real sockets: an actix server on a free port, a client that speaks plain HTTP, and a
-//! gate that lets nearly everybody in.
+//! The wire over real sockets: an actix server on a free port, a client that speaks plain HTTP, and
+//! a gate that admits nearly every client.
 
 mod course;
 mod full;
@@ -31,8 +31,8 @@ use crate::hub::{
     test_log::{MemoryLog, epoch},
 };
 
-/// A bearer token is taken for an account's name; rooms of releases want one; `shut` takes
-/// every right away.
+/// A bearer token is taken as an account name; rooms of releases require one; `shut` revokes every
+/// right.
 struct TestGate {
     log: Arc<MemoryLog>,
     hub: Hub,
@@ -227,7 +227,7 @@ impl Answer {
             .collect()
     }
 
-    /// The cookie as the next request's header.
+    /// The `Cookie` header for the next request.
     fn cookie(&self) -> String {
         let set = &self.headers["set-cookie"];
         format!("Cookie: {}\r\n", set.split(';').next().unwrap())
