@@ -33,7 +33,7 @@ const TRIES: usize = 3;
 const NO_ANSWER: &str = "could not read from remote repository";
 
 /// The parameters of one fetch.
-pub(super) struct Errand<'a> {
+pub(super) struct FetchRequest<'a> {
     pub(super) source: &'a Source,
     pub(super) options: &'a MirrorOptions,
     /// The number of commits per name, [`WHOLE`] or [`UNSHALLOW`].
@@ -41,7 +41,7 @@ pub(super) struct Errand<'a> {
     pub(super) layout: Layout,
 }
 
-impl Errand<'_> {
+impl FetchRequest<'_> {
     /// Checks that the address and the credential are allowed, before anything is opened.
     pub(super) fn check(&self) -> Result<(), GitError> {
         self.source.url.check(&self.options.policy)?;
@@ -139,14 +139,14 @@ impl Watch {
 
 /// Fetches into the bare repository at `path`. libgit2 works on a thread of its own, so that
 /// `progress` is called even while the host is silent.
-pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Result<(), GitError> {
+pub(super) fn run(request: &FetchRequest<'_>, path: &Path, progress: Report<'_>) -> Result<(), GitError> {
     let watch = Watch::default();
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel::<()>();
         let watched = &watch;
         let fetching = scope.spawn(move || {
             let _end_is_heard = sender;
-            transfer_patiently(errand, path, watched)
+            transfer_patiently(request, path, watched)
         });
         while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(progress::INTERVAL) {
             if !watch.is_cancelled() && progress(&watch.snapshot()).is_break() {
@@ -155,7 +155,7 @@ pub(super) fn run(errand: &Errand<'_>, path: &Path, progress: Report<'_>) -> Res
         }
         let outcome = fetching.join().unwrap_or_else(|_| {
             Err(GitError::Git {
-                url: errand.source.url.as_str().to_owned(),
+                url: request.source.url.as_str().to_owned(),
                 reason: "the git host sent something that cannot be read".to_owned(),
             })
         });
@@ -206,31 +206,31 @@ fn without_user(url: &RepoUrl) -> String {
 /// Transfers, and tries again if the host gave no answer. Over http a host forgets between its
 /// answers which names it has shown: if a branch is force-pushed in between, it sends no pack, and
 /// libgit2 does not report the reason.
-fn transfer_patiently(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
-    let forgets = matches!(errand.source.url.scheme, Scheme::Http | Scheme::Https);
+fn transfer_patiently(request: &FetchRequest<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
+    let forgets = matches!(request.source.url.scheme, Scheme::Http | Scheme::Https);
     for _ in 1..TRIES {
-        match transfer(errand, path, watch) {
+        match transfer(request, path, watch) {
             Err(GitError::Unreachable { reason, .. })
                 if forgets && reason == NO_ANSWER && watch.snapshot().bytes == 0 => {}
             outcome => return outcome,
         }
     }
-    transfer(errand, path, watch)
+    transfer(request, path, watch)
 }
 
-fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
-    let source = errand.source;
+fn transfer(request: &FetchRequest<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
+    let source = request.source;
     let url = &source.url;
-    let timeout = errand.options.stall_timeout;
+    let timeout = request.options.stall_timeout;
     watch.report(Progress {
         stage: Stage::Connecting,
         ..Progress::default()
     });
     let relay = if url.scheme == Scheme::Local {
-        check_folder(errand)?;
+        check_folder(request)?;
         None
     } else {
-        let policy = &errand.options.policy;
+        let policy = &request.options.policy;
         let (stream, address) = address::connect(url, policy, timeout, &watch.cancelled)?;
         if url.scheme == Scheme::Https {
             certificate::check(url, address, timeout, &watch.cancelled)?;
@@ -247,7 +247,7 @@ fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitEr
     );
     let refusal = RefCell::new(None);
     let bad_login = RefCell::new(None);
-    let outcome = download(errand, path, &target, watch, &refusal, &bad_login);
+    let outcome = download(request, path, &target, watch, &refusal, &bad_login);
     let ends = relay.as_ref().map(Relay::ends).unwrap_or_default();
     let Err(error) = outcome else {
         return end_history(path, &ends);
@@ -261,7 +261,7 @@ fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitEr
             what: url.as_str().to_owned(),
             limit: Limit::FetchBytes,
             count: received,
-            most: errand.options.limits.fetch_bytes,
+            most: request.options.limits.fetch_bytes,
         });
     }
     if let Some(refusal) = refusal.into_inner() {
@@ -278,15 +278,15 @@ fn transfer(errand: &Errand<'_>, path: &Path, watch: &Watch) -> Result<(), GitEr
 }
 
 fn download(
-    errand: &Errand<'_>,
+    request: &FetchRequest<'_>,
     path: &Path,
     target: &Target,
     watch: &Watch,
     refusal: &RefCell<Option<GitError>>,
     bad_login: &RefCell<Option<String>>,
 ) -> Result<(), git2::Error> {
-    let source = errand.source;
-    let most = errand.options.limits.fetch_bytes;
+    let source = request.source;
+    let most = request.options.limits.fetch_bytes;
     open_every_owner();
     let repository = Repository::open(path)?;
     let mut remote = repository.remote_anonymous(&target.url)?;
@@ -316,8 +316,8 @@ fn download(
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks)
-        .download_tags(errand.layout.tags())
-        .depth(errand.depth)
+        .download_tags(request.layout.tags())
+        .depth(request.depth)
         .follow_redirects(match source.url.scheme {
             // The relay refuses redirects to another host.
             Scheme::Https => RemoteRedirect::Initial,
@@ -329,7 +329,7 @@ fn download(
         proxy_options.url(proxy);
         options.proxy_options(proxy_options);
     }
-    remote.download(errand.layout.refspecs(), Some(&mut options))?;
+    remote.download(request.layout.refspecs(), Some(&mut options))?;
     let default_branch = remote.default_branch().ok();
     // The names move only when all objects are here, so the network is no longer needed.
     remote.disconnect()?;
@@ -342,13 +342,13 @@ fn download(
     remote.update_tips(
         None,
         RemoteUpdateFlags::empty(),
-        errand.layout.tags(),
+        request.layout.tags(),
         Some("fetch"),
     )?;
     if let Some(name) = default_branch.as_ref().and_then(|name| name.as_str().ok())
-        && let Some(local) = errand.layout.local(name)
+        && let Some(local) = request.layout.local(name)
     {
-        match errand.layout {
+        match request.layout {
             Layout::Mirror => repository.set_head(&local)?,
             Layout::Clone => {
                 let origin = "refs/remotes/origin/HEAD";
@@ -390,15 +390,15 @@ fn end_history(path: &Path, ends: &[String]) -> Result<(), GitError> {
 }
 
 /// Checks that a local repository lies below an allowed folder after its links are resolved, too.
-fn check_folder(errand: &Errand<'_>) -> Result<(), GitError> {
-    let url = &errand.source.url;
+fn check_folder(request: &FetchRequest<'_>) -> Result<(), GitError> {
+    let url = &request.source.url;
     let real = Path::new(&url.path)
         .canonicalize()
         .map_err(|error| GitError::NotARepository {
             url: url.as_str().to_owned(),
             reason: printable(&error.to_string()),
         })?;
-    let folders = &errand.options.policy.local_folders;
+    let folders = &request.options.policy.local_folders;
     let below = folders
         .iter()
         .filter_map(|folder| folder.canonicalize().ok())

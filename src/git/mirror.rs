@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::commit::{Commit, CommitId};
 use super::error::{GitError, printable};
-use super::fetch::{self, Errand, Layout};
+use super::fetch::{self, FetchRequest, Layout};
 use super::limits::Limits;
 use super::progress::{Progress, Report};
 use super::url::{RepoUrl, Scheme, UrlPolicy};
@@ -255,13 +255,13 @@ impl Mirror {
 
     /// Returns the lock that it fetched under.
     fn fetch_locked(&self, depth: i32, progress: Report<'_>) -> Result<File, GitError> {
-        let errand = Errand {
+        let request = FetchRequest {
             source: &self.source,
             options: &self.options,
             depth,
             layout: Layout::Mirror,
         };
-        errand.check()?;
+        request.check()?;
         let lock = self.lock(progress)?;
         self.touch();
         let (current, new) = (self.repository.as_path(), self.folder.join("new.git"));
@@ -270,7 +270,7 @@ impl Mirror {
         if current.exists() {
             health::sweep(current)?;
             let outcome = match health::check(current, &self.source.url, progress) {
-                Ok(()) => fetch::run(&errand, current, progress),
+                Ok(()) => fetch::run(&request, current, progress),
                 Err(damage) => Err(damage),
             };
             match outcome {
@@ -288,7 +288,7 @@ impl Mirror {
             }
         }
         let built = fetch::create(&new, &self.source.url)
-            .and_then(|()| fetch::run(&errand, &new, progress))
+            .and_then(|()| fetch::run(&request, &new, progress))
             .map_err(GitError::of_new_mirror)
             .and_then(|()| self.put_in_place(&new, current));
         if built.is_err() {

@@ -19,7 +19,7 @@ use super::CommitId;
 use super::checkout::{claim, clear};
 use super::commit::{self, Commit};
 use super::error::{GitError, printable};
-use super::fetch::{self, Errand, Layout};
+use super::fetch::{self, FetchRequest, Layout};
 use super::mirror::{Mirror, MirrorOptions, Source};
 use super::progress::Report;
 use super::revision::{self, HEADS, ORIGIN as ORIGIN_BRANCHES};
@@ -122,8 +122,8 @@ impl WorkCopy {
         revision: Option<&str>,
         progress: Report<'_>,
     ) -> Result<Self, WorkCopyError> {
-        let errand = errand(source, options);
-        errand.check()?;
+        let request = request(source, options);
+        request.check()?;
         if let Some(revision) = revision {
             super::check_revision(revision)?;
         }
@@ -131,7 +131,7 @@ impl WorkCopy {
             folder: folder.display().to_string(),
             cause,
         })?;
-        let filled = Self::fill(&errand, folder, revision, progress);
+        let filled = Self::fill(&request, folder, revision, progress);
         if filled.is_err() {
             clear(folder, created);
         }
@@ -139,7 +139,7 @@ impl WorkCopy {
     }
 
     fn fill(
-        errand: &Errand<'_>,
+        request: &FetchRequest<'_>,
         folder: &Path,
         revision: Option<&str>,
         progress: Report<'_>,
@@ -150,10 +150,10 @@ impl WorkCopy {
         open_every_owner();
         let repository = Repository::init_opts(folder, &init).map_err(failed)?;
         repository
-            .remote(ORIGIN, errand.source.url.as_str())
+            .remote(ORIGIN, request.source.url.as_str())
             .map_err(failed)?;
-        fetch::run(errand, folder, progress)?;
-        let copy = Self::open(folder, errand.options)?;
+        fetch::run(request, folder, progress)?;
+        let copy = Self::open(folder, request.options)?;
         let first = copy.reading.refs()?.default_branch;
         if let Some(revision) = revision.or(first.as_deref()) {
             copy.checkout(revision, progress)?;
@@ -213,9 +213,9 @@ impl WorkCopy {
         options: &MirrorOptions,
         progress: Report<'_>,
     ) -> Result<Pulled, WorkCopyError> {
-        let errand = errand(source, options);
-        errand.check()?;
-        fetch::run(&errand, &self.folder, progress)?;
+        let request = request(source, options);
+        request.check()?;
+        fetch::run(&request, &self.folder, progress)?;
         let Some(branch) = self.branch()? else {
             return Ok(Pulled::Detached);
         };
@@ -418,8 +418,8 @@ fn is_own(folder: &Path) -> bool {
         .is_ok_and(|found| found.uid() == own || Some(found.uid()) == caller)
 }
 
-fn errand<'a>(source: &'a Source, options: &'a MirrorOptions) -> Errand<'a> {
-    Errand {
+fn request<'a>(source: &'a Source, options: &'a MirrorOptions) -> FetchRequest<'a> {
+    FetchRequest {
         source,
         options,
         depth: source.depth(),
