@@ -111,8 +111,8 @@ impl Bound {
         app.engine().start()?;
         let sampling = actix_web::rt::spawn(metrics.keep_history());
         let sweeping = actix_web::rt::spawn(app.clone().sweep());
-        let pace = app.hub().clone();
-        let pacing = actix_web::rt::spawn(async move { pace.keep_pace().await });
+        let coalescing = app.hub().clone();
+        let pacing = actix_web::rt::spawn(async move { coalescing.run_wake_loop().await });
         let telling = actix_web::rt::spawn(app.clone().tell_presence());
         let handle = server.handle();
         let (ending, log) = (app.clone(), app.store().clone());

@@ -63,12 +63,12 @@ impl Log for MessageLog {
         })
     }
 
-    fn marks(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError> {
-        let marks = self.store.read(events::marks).map_err(failed)?;
+    fn trimmed_through(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError> {
+        let trimmed_through = self.store.read(events::trimmed_through).map_err(failed)?;
         Ok(rooms
             .iter()
             .map(|room| {
-                marks
+                trimmed_through
                     .iter()
                     .find(|(name, _)| name == room.as_str())
                     .map_or(0, |(_, mark)| u64::try_from(*mark).unwrap_or(0))

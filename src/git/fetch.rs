@@ -139,7 +139,11 @@ impl Watch {
 
 /// Fetches into the bare repository at `path`. libgit2 works on a thread of its own, so that
 /// `progress` is called even while the host is silent.
-pub(super) fn run(request: &FetchRequest<'_>, path: &Path, progress: Report<'_>) -> Result<(), GitError> {
+pub(super) fn run(
+    request: &FetchRequest<'_>,
+    path: &Path,
+    progress: Report<'_>,
+) -> Result<(), GitError> {
     let watch = Watch::default();
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel::<()>();
@@ -206,7 +210,11 @@ fn without_user(url: &RepoUrl) -> String {
 /// Transfers, and tries again if the host gave no answer. Over http a host forgets between its
 /// answers which names it has shown: if a branch is force-pushed in between, it sends no pack, and
 /// libgit2 does not report the reason.
-fn transfer_patiently(request: &FetchRequest<'_>, path: &Path, watch: &Watch) -> Result<(), GitError> {
+fn transfer_patiently(
+    request: &FetchRequest<'_>,
+    path: &Path,
+    watch: &Watch,
+) -> Result<(), GitError> {
     let forgets = matches!(request.source.url.scheme, Scheme::Http | Scheme::Https);
     for _ in 1..TRIES {
         match transfer(request, path, watch) {

@@ -19,43 +19,43 @@ pub struct BellKey(pub(super) usize);
 
 /// The waiter of a parked poll.
 #[derive(Clone, Debug)]
-pub(super) enum Sleeper {
+pub(super) enum Waiter {
     Task(Waker),
     Place(BellKey, Place),
 }
 
-impl Sleeper {
+impl Waiter {
     /// Replaces the waiter at `place` with `newer`, without touching the task's reference count if both
     /// wake the same task.
-    pub(super) fn keep(place: &mut Option<Sleeper>, newer: SleeperRef<'_>) {
+    pub(super) fn keep(place: &mut Option<Waiter>, newer: WaiterRef<'_>) {
         match (place, newer) {
-            (Some(Sleeper::Task(kept)), SleeperRef::Task(waker)) => kept.clone_from(waker),
-            (place, SleeperRef::Task(waker)) => *place = Some(Sleeper::Task(waker.clone())),
-            (place, SleeperRef::Place(bell, at)) => *place = Some(Sleeper::Place(bell, at)),
+            (Some(Waiter::Task(kept)), WaiterRef::Task(waker)) => kept.clone_from(waker),
+            (place, WaiterRef::Task(waker)) => *place = Some(Waiter::Task(waker.clone())),
+            (place, WaiterRef::Place(bell, at)) => *place = Some(Waiter::Place(bell, at)),
         }
     }
 }
 
 /// A borrowed waiter, cloned only if the poll has to wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SleeperRef<'a> {
+pub(super) enum WaiterRef<'a> {
     Task(&'a Waker),
     Place(BellKey, Place),
 }
 
 /// Waiters to wake: collected under the lock, woken after it is released.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct Wakeups {
     tasks: Vec<Waker>,
     places: Vec<Vec<Place>>,
 }
 
-impl Calls {
-    pub(super) fn add(&mut self, sleeper: Option<Sleeper>) {
-        match sleeper {
+impl Wakeups {
+    pub(super) fn add(&mut self, waiter: Option<Waiter>) {
+        match waiter {
             None => {}
-            Some(Sleeper::Task(waker)) => self.tasks.push(waker),
-            Some(Sleeper::Place(BellKey(bell), place)) => {
+            Some(Waiter::Task(waker)) => self.tasks.push(waker),
+            Some(Waiter::Place(BellKey(bell), place)) => {
                 if self.places.len() <= bell {
                     self.places.resize_with(bell + 1, Vec::new);
                 }
@@ -85,8 +85,8 @@ impl Bells {
         BellKey(bells.len() - 1)
     }
 
-    pub(super) fn make(&self, calls: Calls) {
-        calls.make(&self.0.read().unwrap_or_else(|gone| gone.into_inner()));
+    pub(super) fn make(&self, wakeups: Wakeups) {
+        wakeups.make(&self.0.read().unwrap_or_else(|gone| gone.into_inner()));
     }
 }
 

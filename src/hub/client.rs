@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    bell::{Calls, Sleeper},
+    bell::{Waiter, Wakeups},
     message::Message,
     queue::Queue,
     room::{ClientId, RoomName},
@@ -46,7 +46,7 @@ pub(super) struct ParkedPoll {
     pub(super) rooms: SmallVec<[RoomKey; 2]>,
     pub(super) may_be_superseded: bool,
     pub(super) superseded: bool,
-    pub(super) sleeper: Option<Sleeper>,
+    pub(super) waiter: Option<Waiter>,
 }
 
 impl Client {
@@ -57,10 +57,10 @@ impl Client {
     }
 
     /// Collects the waiters that a message in the room wakes.
-    pub(super) fn wake(&mut self, room: RoomKey, calls: &mut Calls) {
+    pub(super) fn wake(&mut self, room: RoomKey, wakeups: &mut Wakeups) {
         for poll in &mut self.polls {
             if poll.rooms.contains(&room) {
-                calls.add(poll.sleeper.take());
+                wakeups.add(poll.waiter.take());
             }
         }
     }
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Ends the oldest polls in excess of `most`.
-    pub(super) fn supersede(&mut self, most: usize, calls: &mut Calls) {
+    pub(super) fn supersede(&mut self, most: usize, wakeups: &mut Wakeups) {
         let counts = |poll: &&mut ParkedPoll| poll.may_be_superseded && !poll.superseded;
         let alive = self.polls.iter_mut().filter(counts).count();
         for poll in self
@@ -108,7 +108,7 @@ impl Client {
             .take(alive.saturating_sub(most))
         {
             poll.superseded = true;
-            calls.add(poll.sleeper.take());
+            wakeups.add(poll.waiter.take());
         }
     }
 }

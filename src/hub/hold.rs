@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     Bell, BellKey, Hub, Place,
-    bell::{Calls, SleeperRef},
+    bell::{WaiterRef, Wakeups},
     client::Known,
     cursor::{Cursor, Position, Resolved},
     log::Limit,
@@ -73,9 +73,9 @@ impl Hub {
         asked: Option<Cursor>,
     ) -> Result<Held, PollError> {
         let limit = self.limit_of(poll)?;
-        let mut calls = Calls::default();
+        let mut wakeups = Wakeups::default();
         let mut state = self.lock();
-        let (key, resolved) = state.register(poll, self.epochs(), known, &mut calls)?;
+        let (key, resolved) = state.register(poll, self.epochs(), known, &mut wakeups)?;
         let after = match resolved {
             Resolved::Start => Some(0),
             Resolved::After(number) => Some(number),
@@ -84,8 +84,8 @@ impl Hub {
         let asked = asked.map_or(after.unwrap_or_default(), |asked| asked.number);
         let found = match after {
             Some(after) => {
-                let sleeper = (!poll.wait.is_zero()).then_some(SleeperRef::Place(bell, place));
-                self.find_shared(&mut state, key, after, limit, sleeper)
+                let waiter = (!poll.wait.is_zero()).then_some(WaiterRef::Place(bell, place));
+                self.find_shared(&mut state, key, after, limit, waiter)
             }
             None => Seen::Found(Found::Nothing { head: state.head }),
         };
@@ -95,7 +95,7 @@ impl Hub {
             state.leave(key, false);
         }
         drop(state);
-        self.call(calls);
+        self.wake(wakeups);
         let found = match found {
             Seen::Shared(batch) => return Ok(Held::Answer(batch)),
             Seen::Found(found) => found,
@@ -131,8 +131,8 @@ impl Hub {
         let limit = self.limit(usize::MAX);
         let mut state = self.lock();
         for (place, hold) in holds {
-            let sleeper = Some(SleeperRef::Place(bell, place));
-            let held = match self.find_shared(&mut state, hold.key, hold.after, limit, sleeper) {
+            let waiter = Some(WaiterRef::Place(bell, place));
+            let held = match self.find_shared(&mut state, hold.key, hold.after, limit, waiter) {
                 Seen::Shared(batch) => Held::Answer(batch),
                 Seen::Found(found) => self.held(&mut state, found, hold),
             };
@@ -147,18 +147,18 @@ impl Hub {
         key: PollKey,
         after: u64,
         limit: Limit,
-        sleeper: Option<SleeperRef<'_>>,
+        waiter: Option<WaiterRef<'_>>,
     ) -> Seen {
         if let Some(batch) = state.shared_for(key, after) {
             state.leave(key, false);
             return Seen::Shared(batch);
         }
         let rooms = state.rooms_of(key);
-        let found = state.find(key, after, limit, sleeper);
-        let (Found::Picked(picked), Some(rooms)) = (&found, rooms) else {
+        let found = state.find(key, after, limit, waiter);
+        let (Found::Page(reply), Some(rooms)) = (&found, rooms) else {
             return Seen::Found(found);
         };
-        let first = picked.messages.first().map_or(0, |message| message.number);
+        let first = reply.messages.first().map_or(0, |message| message.number);
         let batch = Arc::new(self.answer(found, after));
         if !state.draining {
             state.shared = Some(Shared {
@@ -222,7 +222,7 @@ impl Hub {
     /// Builds the answer from what was found; a superseded poll continues from the position `asked`.
     pub(super) fn answer(&self, found: Found, asked: u64) -> Batch {
         match found {
-            Found::Picked(picked) => self.filled(picked, Vec::new()),
+            Found::Page(reply) => self.filled(reply, Vec::new()),
             Found::Nothing { head } | Found::Draining { head } | Found::Behind { head } => {
                 self.batch(head)
             }

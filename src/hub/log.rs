@@ -26,7 +26,7 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LogError`] if the log cannot be read.
-    fn marks(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError>;
+    fn trimmed_through(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError>;
 }
 
 /// The bounds of a reply or a page.

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::{
     TooManyClients,
     client::{Client, ClientKey, Membership, ParkedPoll},
-    linger::Linger,
+    coalesce::Coalescer,
     message::Message,
-    pick::ReadPage,
     presence::{AWAY, GRACE},
     queue::Queue,
+    reply_page::LogPage,
     ring::Ring,
     room::{ClientId, Family, RoomName},
     state::{Room, RoomKey, State},
@@ -49,7 +49,7 @@ impl State {
         let key = self.rooms.insert(Room {
             name: name.clone(),
             ring: Ring::new(name, self.head),
-            linger: Linger::default(),
+            coalescer: Coalescer::default(),
             members: Vec::new(),
         });
         self.room_keys.insert(name.clone(), key);
@@ -194,16 +194,16 @@ impl State {
     pub(super) fn refill(
         &mut self,
         rooms: &[RoomName],
-        marks: &[u64],
+        trimmed_through: &[u64],
         after: u64,
         up_to: u64,
-        page: &ReadPage,
+        page: &LogPage,
     ) {
         if !page.end {
             return;
         }
         let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
-        for (name, mark) in rooms.iter().zip(marks) {
+        for (name, mark) in rooms.iter().zip(trimmed_through) {
             let key = self.room_keys.get(name).copied();
             let Some(room) = key.and_then(|key| self.rooms.get_mut(key)) else {
                 continue;

@@ -13,29 +13,29 @@
 
 mod bell;
 mod client;
+mod coalesce;
 mod cursor;
 mod hold;
-mod linger;
 mod log;
 mod members;
 mod message;
 mod meter;
 #[cfg(test)]
 mod model_test;
-mod pace;
-mod pick;
 mod poll;
 #[cfg(test)]
 mod poll_test;
 mod positions;
 mod presence;
 mod queue;
+mod reply_page;
 mod ring;
 mod room;
 mod slab;
 mod state;
 #[cfg(test)]
 pub(crate) mod test_log;
+mod wake_loop;
 
 use std::{
     fmt,
@@ -61,7 +61,7 @@ pub use positions::Positions;
 pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
-use bell::{Bells, Calls};
+use bell::{Bells, Wakeups};
 use state::State;
 
 /// Concurrent reads of the log: polls that return together after a restart would all read the same.
@@ -90,8 +90,8 @@ pub struct HubOptions {
     /// keeps the messages.
     pub idle: Duration,
     /// The maximum time that a message in a large, busy room waits for others, so that one reply
-    /// carries several; nothing waits unless [`Hub::keep_pace`] runs.
-    pub linger: Duration,
+    /// carries several; nothing waits unless [`Hub::run_wake_loop`] runs.
+    pub coalesce: Duration,
     /// While draining, clients are told to return after between half a second and this time.
     pub drain: Duration,
 }
@@ -109,7 +109,7 @@ impl Default for HubOptions {
             address_clients: 10_000,
             rooms: 32,
             idle: Duration::from_secs(120),
-            linger: Duration::from_millis(30),
+            coalesce: Duration::from_millis(30),
             drain: Duration::from_secs(5),
         }
     }
@@ -159,7 +159,7 @@ struct Inner {
     positions: Positions,
     meter: Arc<Meter>,
     /// Notified when messages in a room begin to wait.
-    lingering: Notify,
+    coalescing: Notify,
     bells: Bells,
     /// Permits for polls that read the log; a poll that had to wait for one looks into memory first.
     readers: Semaphore,
@@ -178,7 +178,7 @@ impl Hub {
             draining: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             positions: Positions::new(options.clients),
-            lingering: Notify::new(),
+            coalescing: Notify::new(),
             bells: Bells::default(),
             readers: Semaphore::new(READERS),
             options,
@@ -191,18 +191,18 @@ impl Hub {
     pub fn publish(&self, messages: Vec<Message>) {
         self.0.meter.published(messages.len());
         let now = std::time::Instant::now();
-        let mut calls = Calls::default();
+        let mut wakeups = Wakeups::default();
         let mut state = self.lock();
         for mut message in messages {
             message.published = Some(now);
-            state.publish(message, &mut calls);
+            state.publish(message, &mut wakeups);
         }
-        let lingering = !state.lingering.is_empty();
+        let coalescing = !state.coalescing.is_empty();
         drop(state);
-        if lingering {
-            self.0.lingering.notify_one();
+        if coalescing {
+            self.0.coalescing.notify_one();
         }
-        self.call(calls);
+        self.wake(wakeups);
     }
 
     /// Records that retention dropped the messages of `room` up to the number `up_to`; called after the
@@ -253,12 +253,12 @@ impl Hub {
 
     /// Answers every parked poll at once with a time to come back, and parks none from now on.
     pub fn drain(&self) {
-        let mut calls = Calls::default();
+        let mut wakeups = Wakeups::default();
         let mut state = self.lock();
         self.0.draining.store(true, Ordering::Relaxed);
-        state.drain(&mut calls);
+        state.drain(&mut wakeups);
         drop(state);
-        self.call(calls);
+        self.wake(wakeups);
     }
 
     /// True if [`Hub::drain`] was called.
@@ -322,8 +322,8 @@ impl Hub {
         state
     }
 
-    fn call(&self, calls: Calls) {
-        self.0.bells.make(calls);
+    fn wake(&self, wakeups: Wakeups) {
+        self.0.bells.make(wakeups);
     }
 
     fn cursor(&self, number: u64) -> Cursor {

@@ -17,12 +17,12 @@ use tokio::{
 
 use super::{
     Hub, TooManyClients,
-    bell::{Calls, SleeperRef},
+    bell::{WaiterRef, Wakeups},
     client::Known,
     cursor::{Cursor, Position, Resolved},
     log::{Limit, LogError},
     message::Message,
-    pick::{Picked, ReadPage, gaps, pick_page},
+    reply_page::{LogPage, ReplyPage, gaps, reply_page_from_log},
     room::{ClientId, RoomName},
     state::{Found, PollKey},
 };
@@ -160,9 +160,8 @@ impl Hub {
                 Some(found) => found,
                 None => {
                     poll_fn(|cx| {
-                        let sleeper =
-                            (!poll.wait.is_zero()).then_some(SleeperRef::Task(cx.waker()));
-                        Step::Ready(seat.look(after, limit, sleeper))
+                        let waiter = (!poll.wait.is_zero()).then_some(WaiterRef::Task(cx.waker()));
+                        Step::Ready(seat.look(after, limit, waiter))
                     })
                     .await
                 }
@@ -196,22 +195,23 @@ impl Hub {
                             }
                         },
                     };
-                    let (page, marks) = self.read(&poll.rooms, after, head, limit).await?;
+                    let (page, trimmed_through) =
+                        self.read(&poll.rooms, after, head, limit).await?;
                     let unlogged = {
                         let mut state = self.lock();
-                        state.refill(&poll.rooms, &marks, after, head, &page);
+                        state.refill(&poll.rooms, &trimmed_through, after, head, &page);
                         state.unlogged(&poll.rooms, after, head)
                     };
-                    let picked = pick_page(page, unlogged, head, limit);
+                    let reply = reply_page_from_log(page, unlogged, head, limit);
                     let gap = match tell_gaps {
-                        true => gaps(&poll.rooms, &marks, after, picked.reaches),
+                        true => gaps(&poll.rooms, &trimmed_through, after, reply.reaches),
                         false => Vec::new(),
                     };
-                    if picked.messages.is_empty() && gap.is_empty() {
+                    if reply.messages.is_empty() && gap.is_empty() {
                         (after, tell_gaps) = (head, true);
                         continue;
                     }
-                    self.filled(picked, gap)
+                    self.filled(reply, gap)
                 }
                 found => self.answer(found, asked),
             };
@@ -227,12 +227,12 @@ impl Hub {
         limit: Limit,
         cx: &Context<'_>,
     ) -> Result<(Seat<'_>, Start), TooManyClients> {
-        let mut calls = Calls::default();
+        let mut wakeups = Wakeups::default();
         let mut state = self.lock();
         let known = &mut Known::default();
-        let (key, resolved) = state.register(poll, self.epochs(), known, &mut calls)?;
-        let sleeper = (!poll.wait.is_zero()).then_some(SleeperRef::Task(cx.waker()));
-        let mut found = |after| Start::At(after, state.find(key, after, limit, sleeper));
+        let (key, resolved) = state.register(poll, self.epochs(), known, &mut wakeups)?;
+        let waiter = (!poll.wait.is_zero()).then_some(WaiterRef::Task(cx.waker()));
+        let mut found = |after| Start::At(after, state.find(key, after, limit, waiter));
         let start = match resolved {
             Resolved::Now => Start::Now,
             Resolved::Unknown => Start::Unknown,
@@ -241,7 +241,7 @@ impl Hub {
         };
         let taken = state.is_in(key);
         drop(state);
-        self.call(calls);
+        self.wake(wakeups);
         let seat = Seat {
             hub: self,
             key,
@@ -276,7 +276,7 @@ impl Hub {
         after: u64,
         up_to: u64,
         limit: Limit,
-    ) -> Result<(ReadPage, Vec<u64>), LogError> {
+    ) -> Result<(LogPage, Vec<u64>), LogError> {
         let (log, rooms) = (self.log(), rooms.to_vec());
         let read = move || {
             let page = log.read(&rooms, after, up_to, limit)?;
@@ -284,7 +284,7 @@ impl Hub {
                 return Err(LogError("a page without messages is not the last".into()));
             }
             // Read after the page: what was dropped meanwhile is then reported, never missed.
-            Ok((ReadPage::from(page), log.marks(&rooms)?))
+            Ok((LogPage::from(page), log.trimmed_through(&rooms)?))
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(read) => read,
@@ -292,12 +292,12 @@ impl Hub {
         }
     }
 
-    pub(super) fn filled(&self, picked: Picked, gap: Vec<RoomName>) -> Batch {
+    pub(super) fn filled(&self, reply: ReplyPage, gap: Vec<RoomName>) -> Batch {
         Batch {
-            messages: picked.messages,
-            more: picked.more,
+            messages: reply.messages,
+            more: reply.more,
             gap,
-            ..self.batch(picked.reaches)
+            ..self.batch(reply.reaches)
         }
     }
 
@@ -323,10 +323,10 @@ impl Hub {
 }
 
 impl Seat<'_> {
-    /// Looks for messages after `after`; if there are none, the next message wakes `sleeper`.
-    fn look(&mut self, after: u64, limit: Limit, sleeper: Option<SleeperRef<'_>>) -> Found {
+    /// Looks for messages after `after`; if there are none, the next message wakes `waiter`.
+    fn look(&mut self, after: u64, limit: Limit, waiter: Option<WaiterRef<'_>>) -> Found {
         let mut state = self.hub.lock();
-        let found = state.find(self.key, after, limit, sleeper);
+        let found = state.find(self.key, after, limit, waiter);
         self.taken = state.is_in(self.key);
         found
     }
@@ -343,8 +343,8 @@ impl Seat<'_> {
             if !std::mem::replace(&mut woken, true) && !over {
                 return Step::Pending;
             }
-            let sleeper = (!over).then_some(SleeperRef::Task(cx.waker()));
-            match self.look(after, limit, sleeper) {
+            let waiter = (!over).then_some(WaiterRef::Task(cx.waker()));
+            match self.look(after, limit, waiter) {
                 Found::Nothing { .. } if !over => Step::Pending,
                 found => Step::Ready(found),
             }

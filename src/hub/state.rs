@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 use super::{
     HubOptions, TooManyClients,
-    bell::{Calls, Sleeper, SleeperRef},
+    bell::{Waiter, WaiterRef, Wakeups},
     client::{Client, ClientKey, Known, ParkedPoll},
+    coalesce::Coalescer,
     cursor::{Epochs, Resolved},
     hold::Shared,
-    linger::Linger,
     log::Limit,
     message::Message,
     meter::Meter,
-    pick::{Picked, merge, pick},
     poll::Poll,
     presence::Leases,
+    reply_page::{ReplyPage, merge, reply_page},
     ring::Ring,
     room::{ClientId, RoomName},
     slab::Slab,
@@ -36,7 +36,7 @@ pub(super) struct PollKey {
 /// The result of a look for a poll's answer.
 pub(super) enum Found {
     /// Messages, from the client's queue or the rooms' rings.
-    Picked(Picked),
+    Page(ReplyPage),
     /// Nothing after the poll's position up to this number, the head.
     Nothing { head: u64 },
     /// Memory does not reach back far enough: read the log up to this number.
@@ -51,7 +51,7 @@ pub(super) enum Found {
 pub(super) struct Room {
     pub(super) name: RoomName,
     pub(super) ring: Ring,
-    pub(super) linger: Linger,
+    pub(super) coalescer: Coalescer,
     /// Never empty for long: the last member to leave removes the room.
     pub(super) members: Vec<ClientKey>,
 }
@@ -70,9 +70,9 @@ pub(super) struct State {
     pub(super) polls_begun: u64,
     /// The moment the lock was taken: the clock is read once for everything done under it.
     pub(super) now: Instant,
-    /// Rooms whose messages wait to be coalesced; they are woken in time while `paced`.
-    pub(super) lingering: Vec<RoomKey>,
-    pub(super) paced: bool,
+    /// Rooms whose messages wait to be coalesced; they are woken in time while `coalesces`.
+    pub(super) coalescing: Vec<RoomKey>,
+    pub(super) coalesces: bool,
     /// The time of the last sweep of a slice.
     pub(super) swept: Instant,
     /// The slot at which the current round of sweeping continues, if there is a round.
@@ -96,8 +96,8 @@ impl State {
             addresses: HashMap::new(),
             polls_begun: 0,
             now: Instant::now(),
-            lingering: Vec::new(),
-            paced: false,
+            coalescing: Vec::new(),
+            coalesces: false,
             swept: Instant::now(),
             swept_to: None,
             meter,
@@ -108,7 +108,7 @@ impl State {
 
     /// Puts a committed message into its room's ring and its members' queues; collects the waiters to
     /// wake. A number not above the head was published before and is skipped.
-    pub(super) fn publish(&mut self, message: Message, calls: &mut Calls) {
+    pub(super) fn publish(&mut self, message: Message, wakeups: &mut Wakeups) {
         if message.number <= self.head {
             tracing::error!(number = message.number, head = self.head, "published twice");
             return;
@@ -125,11 +125,11 @@ impl State {
         };
         let (most, most_bytes) = (self.options.ring_messages, self.options.ring_bytes);
         room.ring.push(Arc::clone(&message), most, most_bytes);
-        let waits = self.paced
+        let waits = self.coalesces
             && !self.draining
             && !room
-                .linger
-                .arrive(self.now, room.members.len(), self.options.linger);
+                .coalescer
+                .arrive(self.now, room.members.len(), self.options.coalesce);
         let mut overflows = 0;
         for member in &room.members {
             let Some(client) = self.clients.get_mut(*member) else {
@@ -141,12 +141,12 @@ impl State {
                 overflows += u64::from(!client.queue.offer(&message, self.options.queue));
             }
             if is_there && !waits {
-                client.wake(key, calls);
+                client.wake(key, wakeups);
             }
         }
         self.meter.overflowed(overflows);
-        if waits && !self.lingering.contains(&key) {
-            self.lingering.push(key);
+        if waits && !self.coalescing.contains(&key) {
+            self.coalescing.push(key);
         }
     }
 
@@ -174,12 +174,12 @@ impl State {
     }
 
     /// Answers every parked poll at once, and every later one.
-    pub(super) fn drain(&mut self, calls: &mut Calls) {
+    pub(super) fn drain(&mut self, wakeups: &mut Wakeups) {
         self.draining = true;
         self.shared = None;
         for client in self.clients.iter_mut() {
             for poll in &mut client.polls {
-                calls.add(poll.sleeper.take());
+                wakeups.add(poll.waiter.take());
             }
         }
     }
@@ -192,7 +192,7 @@ impl State {
         poll: &Poll,
         epochs: &Epochs,
         known: &mut Known,
-        calls: &mut Calls,
+        wakeups: &mut Wakeups,
     ) -> Result<(PollKey, Resolved), TooManyClients> {
         let now = self.now;
         self.sweep(now);
@@ -223,9 +223,9 @@ impl State {
                 rooms,
                 may_be_superseded: poll.may_be_superseded,
                 superseded: false,
-                sleeper: None,
+                waiter: None,
             });
-            client.supersede(self.options.polls, calls);
+            client.supersede(self.options.polls, wakeups);
             if let Resolved::After(number) = resolved {
                 client.queue.settle(self.head);
                 client.queue.acknowledge(number);
@@ -272,14 +272,14 @@ impl State {
         client.polls.iter().find(|poll| poll.number == key.number)
     }
 
-    /// Looks for messages after `after` for a registered poll. If there are none, `sleeper` is kept and
+    /// Looks for messages after `after` for a registered poll. If there are none, `waiter` is kept and
     /// the next message wakes it; if there is an answer, the poll leaves.
     pub(super) fn find(
         &mut self,
         key: PollKey,
         after: u64,
         limit: Limit,
-        sleeper: Option<SleeperRef<'_>>,
+        waiter: Option<WaiterRef<'_>>,
     ) -> Found {
         let (head, now) = (self.head, self.now);
         let Some(client) = self.clients.get_mut(key.client) else {
@@ -294,8 +294,8 @@ impl State {
             return Found::Superseded;
         }
         let rooms = &client.polls[at].rooms;
-        let picked = match client.cached(rooms, after) {
-            Some(messages) => pick(
+        let reply = match client.cached(rooms, after) {
+            Some(messages) => reply_page(
                 messages.filter(|m| rooms.iter().any(|r| self.rooms.names(*r, &m.room))),
                 head,
                 limit,
@@ -305,19 +305,19 @@ impl State {
                 if rings().any(|ring| ring.floor() > after) {
                     return Found::Behind { head };
                 }
-                pick(merge(rings().map(|ring| ring.after(after))), head, limit)
+                reply_page(merge(rings().map(|ring| ring.after(after))), head, limit)
             }
         };
-        if !picked.messages.is_empty() {
+        if !reply.messages.is_empty() {
             client.leave(key.number, now);
-            return Found::Picked(picked);
+            return Found::Page(reply);
         }
         if self.draining {
             client.leave(key.number, now);
             return Found::Draining { head };
         }
-        if let Some(sleeper) = sleeper {
-            Sleeper::keep(&mut client.polls[at].sleeper, sleeper);
+        if let Some(waiter) = waiter {
+            Waiter::keep(&mut client.polls[at].waiter, waiter);
         }
         Found::Nothing { head }
     }

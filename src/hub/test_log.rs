@@ -28,7 +28,7 @@ pub(crate) struct MemoryLog {
 #[derive(Default)]
 struct Kept {
     messages: Vec<(u64, RoomName, String)>,
-    marks: HashMap<RoomName, u64>,
+    trimmed_through: HashMap<RoomName, u64>,
     head: u64,
 }
 
@@ -62,13 +62,13 @@ impl MemoryLog {
             .map(|m| m.0)
             .max()?;
         kept.messages.retain(|m| !gone(m));
-        kept.marks.insert(room.clone(), mark);
+        kept.trimmed_through.insert(room.clone(), mark);
         Some(mark)
     }
 
     pub(crate) fn mark(&self, room: &RoomName) -> u64 {
         let kept = self.kept.lock().unwrap();
-        kept.marks.get(room).copied().unwrap_or(0)
+        kept.trimmed_through.get(room).copied().unwrap_or(0)
     }
 
     /// The numbers of `rooms` that are kept after `after` up to `up_to`.
@@ -104,7 +104,7 @@ impl Log for MemoryLog {
         Ok(Page { messages, end })
     }
 
-    fn marks(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError> {
+    fn trimmed_through(&self, rooms: &[RoomName]) -> Result<Vec<u64>, LogError> {
         Ok(rooms.iter().map(|room| self.mark(room)).collect())
     }
 }

@@ -151,6 +151,6 @@ pub fn last(conn: &mut Conn, room: &str, limit: i64) -> Result<Vec<Event>> {
 ///
 /// # Errors
 /// Database errors.
-pub fn marks(conn: &mut Conn) -> Result<Vec<(String, i64)>> {
+pub fn trimmed_through(conn: &mut Conn) -> Result<Vec<(String, i64)>> {
     Ok(room_marks::table.load(conn)?)
 }

@@ -277,7 +277,7 @@ fn retention_goes_by_age_in_pieces_and_its_marks_outlive_a_restart() {
     assert_eq!(trimmed(&store, keep(3600)), [], "nothing is dropped twice");
     drop(store);
     let store = Store::open(&folder.path().join("longshore.db"), Durability::Process).unwrap();
-    assert_eq!(store.read(events::marks).unwrap(), marks[2..]);
+    assert_eq!(store.read(events::trimmed_through).unwrap(), marks[2..]);
     assert_eq!(
         store.read(events::head).unwrap(),
         1204,
@@ -313,7 +313,10 @@ fn retention_marks_what_it_dropped_and_spares_quiet_rooms() {
     assert_eq!(trim(4, 1000), [("chat".to_owned(), 6)]);
     // Each message has four bytes of data.
     assert_eq!(trim(4, 9), [("chat".to_owned(), 8)]);
-    assert_eq!(store.read(events::marks).unwrap(), [("chat".to_owned(), 8)]);
+    assert_eq!(
+        store.read(events::trimmed_through).unwrap(),
+        [("chat".to_owned(), 8)]
+    );
     let left = store
         .read(|c| events::read(c, &["chat".into(), "vote/x".into()], 0, 100, 100))
         .unwrap();

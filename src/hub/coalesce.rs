@@ -20,7 +20,7 @@ const MOST_SKIPPED: u32 = 1024;
 
 /// The coalescing state of one room.
 #[derive(Debug, Default)]
-pub(super) struct Linger {
+pub(super) struct Coalescer {
     last: Option<Instant>,
     spacing: Option<Duration>,
     /// Messages wait until this moment.
@@ -30,7 +30,7 @@ pub(super) struct Linger {
     vain: u32,
 }
 
-impl Linger {
+impl Coalescer {
     /// Records a message; `true` if the room is to be woken now. `most` bounds the wait.
     pub(super) fn arrive(&mut self, now: Instant, members: usize, most: Duration) -> bool {
         self.learn(now);
@@ -104,16 +104,16 @@ mod tests {
 
     /// Publishes a message every `gap` and wakes when due; returns the number of messages per wake-up.
     fn open_loop(gap: Duration, members: usize, messages: u32) -> Vec<u32> {
-        let (mut linger, start) = (Linger::default(), Instant::now());
+        let (mut coalescer, start) = (Coalescer::default(), Instant::now());
         let (mut together, mut waiting) = (Vec::new(), 0);
         for number in 0..messages {
             let now = start + gap * number;
-            if linger.due().is_some_and(|due| due <= now) {
-                linger.wake();
+            if coalescer.due().is_some_and(|due| due <= now) {
+                coalescer.wake();
                 together.push(std::mem::take(&mut waiting));
             }
             waiting += 1;
-            if linger.arrive(now, members, MOST) {
+            if coalescer.arrive(now, members, MOST) {
                 together.push(std::mem::take(&mut waiting));
             }
         }
@@ -136,15 +136,15 @@ mod tests {
 
     #[test]
     fn who_waits_for_each_message_is_hardly_held_up() {
-        let (mut linger, mut now) = (Linger::default(), Instant::now());
+        let (mut coalescer, mut now) = (Coalescer::default(), Instant::now());
         let mut held = Duration::ZERO;
         for _ in 0..5000 {
-            if !linger.arrive(now, 1000, MOST)
-                && let Some(due) = linger.due()
+            if !coalescer.arrive(now, 1000, MOST)
+                && let Some(due) = coalescer.due()
             {
                 held += due - now;
                 now = due;
-                linger.wake();
+                coalescer.wake();
             }
             now += ms(12);
         }
@@ -153,14 +153,14 @@ mod tests {
 
     #[test]
     fn nothing_waits_longer_than_allowed() {
-        let (mut linger, start) = (Linger::default(), Instant::now());
+        let (mut coalescer, start) = (Coalescer::default(), Instant::now());
         for number in 0..1000 {
             let now = start + Duration::from_micros(700) * number;
-            if !linger.arrive(now, 100_000, MOST) {
-                let due = linger.due().unwrap();
+            if !coalescer.arrive(now, 100_000, MOST) {
+                let due = coalescer.due().unwrap();
                 assert!(due <= now + MOST);
                 if due <= now + Duration::from_micros(700) {
-                    linger.wake();
+                    coalescer.wake();
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::{
 
 /// The messages of one reply.
 #[derive(Debug)]
-pub(super) struct Picked {
+pub(super) struct ReplyPage {
     /// Oldest first.
     pub(super) messages: Vec<Arc<Message>>,
     /// The number in the reply's cursor.
@@ -21,12 +21,12 @@ pub(super) struct Picked {
 
 /// Takes messages from the front as far as they fit, at least one. If all of them fit, the reply
 /// reaches `up_to`.
-pub(super) fn pick<'a>(
+pub(super) fn reply_page<'a>(
     messages: impl Iterator<Item = &'a Arc<Message>>,
     up_to: u64,
     limit: Limit,
-) -> Picked {
-    let mut picked = Picked {
+) -> ReplyPage {
+    let mut reply = ReplyPage {
         messages: Vec::new(),
         reaches: up_to,
         more: false,
@@ -35,26 +35,26 @@ pub(super) fn pick<'a>(
     for message in messages {
         // One byte for the comma.
         bytes += message.encoded().len() + 1;
-        let full = picked.messages.len() >= limit.messages || bytes > limit.bytes;
-        if full && let Some(last) = picked.messages.last() {
-            picked.reaches = last.number;
-            picked.more = true;
+        let full = reply.messages.len() >= limit.messages || bytes > limit.bytes;
+        if full && let Some(last) = reply.messages.last() {
+            reply.reaches = last.number;
+            reply.more = true;
             break;
         }
-        picked.messages.push(Arc::clone(message));
+        reply.messages.push(Arc::clone(message));
     }
-    picked
+    reply
 }
 
 /// A page that was read from the log.
-pub(super) struct ReadPage {
+pub(super) struct LogPage {
     pub(super) messages: Vec<Arc<Message>>,
     pub(super) end: bool,
 }
 
-impl From<Page> for ReadPage {
-    fn from(page: Page) -> ReadPage {
-        ReadPage {
+impl From<Page> for LogPage {
+    fn from(page: Page) -> LogPage {
+        LogPage {
             messages: page.messages.into_iter().map(Arc::new).collect(),
             end: page.end,
         }
@@ -62,12 +62,12 @@ impl From<Page> for ReadPage {
 }
 
 /// The contents of a reply from a page of the log and from messages that are in no log.
-pub(super) fn pick_page(
-    page: ReadPage,
+pub(super) fn reply_page_from_log(
+    page: LogPage,
     unlogged: Vec<Arc<Message>>,
     up_to: u64,
     limit: Limit,
-) -> Picked {
+) -> ReplyPage {
     let end = page.end;
     let mut messages = page.messages;
     let last = match messages.last() {
@@ -77,21 +77,26 @@ pub(super) fn pick_page(
     // Messages beyond the page belong to the next one.
     messages.extend(unlogged.into_iter().filter(|m| m.number <= last));
     messages.sort_by_key(|m| m.number);
-    let mut picked = pick(messages.iter(), up_to, limit);
-    if !end && !picked.more {
-        picked.more = true;
-        picked.reaches = last;
+    let mut reply = reply_page(messages.iter(), up_to, limit);
+    if !end && !reply.more {
+        reply.more = true;
+        reply.reaches = last;
     }
-    picked
+    reply
 }
 
 /// The rooms of which something after `after` was dropped, as far as the reply reaches. A gap is
 /// reported in the order of the log: one beyond the reply's cursor belongs to the next reply, so the
 /// other rooms lose nothing by it.
-pub(super) fn gaps(rooms: &[RoomName], marks: &[u64], after: u64, reaches: u64) -> Vec<RoomName> {
+pub(super) fn gaps(
+    rooms: &[RoomName],
+    trimmed_through: &[u64],
+    after: u64,
+    reaches: u64,
+) -> Vec<RoomName> {
     rooms
         .iter()
-        .zip(marks)
+        .zip(trimmed_through)
         .filter(|(_, mark)| after < **mark && **mark <= reaches)
         .map(|(room, _)| room.clone())
         .collect()
