@@ -1,4 +1,4 @@
-//! One connection's row in the lane's table.
+//! The state of one connection in the table of the poll loop.
 
 use std::{
     io::{self, Read, Write},
@@ -24,19 +24,20 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) peer: Option<IpAddr>,
     pub(super) state: State,
-    /// Grows with every question, so that a late answer to an older one is known as such.
+    /// Incremented with every offloaded question, so that a late reply to an older one is
+    /// recognized.
     pub(super) turn: u32,
     pub(super) deadline: Deadline,
     pub(super) usual: Usual,
     pub(super) known: Known,
-    /// Room for the next poll that is admitted.
+    /// A box that is reused for the next admitted poll.
     pub(super) spare: Option<Box<Admitted>>,
     client: Option<(Arc<str>, Arc<ClientId>)>,
-    /// What came while an answer was waited for: the client is ahead of it.
+    /// Bytes that came while a reply was pending: the client pipelines.
     early: Vec<u8>,
-    /// The socket may have more than what was read.
+    /// The socket may have more bytes than were read.
     has_more: bool,
-    /// The client sends nothing more.
+    /// The client has closed its half of the connection.
     is_half: bool,
     pub(super) done: oneshot::Sender<Done>,
 }
@@ -44,17 +45,17 @@ pub(super) struct Connection {
 pub(super) enum State {
     /// Between two requests.
     Idle,
-    /// A question about its request is an errand; a poll is on the wire all the same.
+    /// A question about its request is offloaded; a poll counts as present meanwhile.
     Asking(Option<Present>),
     Parked(Parked),
-    /// The rest of an answer that the socket did not take at once.
+    /// The rest of a reply that the socket did not accept at once.
     Writing {
         rest: Vec<u8>,
         close: bool,
     },
 }
 
-/// A poll that waits at the hub.
+/// A poll that is parked at the hub.
 pub(super) struct Parked {
     pub(super) hold: Hold,
     pub(super) admitted: Box<Admitted>,
@@ -65,7 +66,7 @@ pub(super) struct Parked {
 pub(super) enum Came {
     Bytes(usize),
     Nothing,
-    /// The client sends nothing more.
+    /// The client has closed its half of the connection.
     End,
     /// The connection is broken.
     Broken,
@@ -76,7 +77,7 @@ pub(super) enum Came {
 pub(super) enum Client {
     /// It may send more.
     Open,
-    /// It sends nothing more, and may wait for its answer.
+    /// It has closed its half of the connection, and may still read its reply.
     Ended,
     /// Its connection is broken.
     Gone,
@@ -106,13 +107,13 @@ impl Connection {
         }
     }
 
-    /// The socket has something; `to_the_end`: its last.
+    /// Notes that the socket is readable; `to_the_end`: up to its end.
     pub(super) fn notice(&mut self, to_the_end: bool) {
         self.has_more = true;
         self.is_half |= to_the_end;
     }
 
-    /// Takes the next piece into `head`: what came early, else what the socket has.
+    /// Reads the next bytes into `head`: those that came early, else those in the socket.
     pub(super) fn take(&mut self, head: &mut [u8]) -> Came {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
@@ -131,7 +132,8 @@ impl Connection {
             match self.stream.read(into) {
                 Ok(0) => return Came::End,
                 Ok(length) => {
-                    // epoll(7): a short read has emptied a stream, but not told of its end.
+                    // epoll(7): after a short read the stream is drained, but its end may still be
+                    // unread.
                     self.has_more = length == into.len() || self.is_half;
                     return Came::Bytes(length);
                 }
@@ -145,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Keeps what comes before the answer is there, up to the length of a head; more waits in the
+    /// Buffers what comes before the reply is sent, up to the length of a head; more stays in the
     /// socket.
     pub(super) fn read_ahead(&mut self, head: &mut [u8]) -> Client {
         while self.early.len() < HEAD_BYTES {
@@ -160,7 +162,7 @@ impl Connection {
         Client::Open
     }
 
-    /// Writes as much as the socket takes; what is left.
+    /// Writes as much as the socket accepts; returns the rest.
     pub(super) fn write<'a>(&mut self, mut rest: &'a [u8]) -> io::Result<&'a [u8]> {
         while !rest.is_empty() {
             match self.stream.write(rest) {
@@ -174,7 +176,7 @@ impl Connection {
         Ok(rest)
     }
 
-    /// The client `name` of `account`, made once for polls that follow each other.
+    /// The client `name` of `account`, reused while consecutive polls have the same.
     pub(super) fn client(
         &mut self,
         account: Option<&str>,

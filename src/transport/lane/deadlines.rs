@@ -1,4 +1,4 @@
-//! When which connection is to be looked at again: one ordered map for all of them.
+//! The deadlines of all connections, in one ordered map.
 
 use std::{
     collections::BTreeMap,
@@ -7,27 +7,27 @@ use std::{
 
 use crate::hub::Place;
 
-/// Milliseconds since the lane's start.
+/// Milliseconds since the start of the poll loop.
 pub(super) type Moment = u64;
 
-/// One connection's deadline. Most polls are answered long before they are due: an entry that stands
-/// at an earlier moment is left there, and moved on only when it comes up. So a busy connection
-/// touches the map once a hold and not once a poll.
+/// The deadline of one connection. Most polls are answered long before their deadline, so an entry
+/// at an earlier moment is left in the map and moved only when it comes up. A busy connection
+/// touches the map once per hold time and not once per poll.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
     due: Option<Moment>,
-    /// Where its entry stands, if it has one.
+    /// The moment of its entry in the map, if it has one.
     entry: Option<Moment>,
 }
 
 impl Deadline {
-    /// There is none any more.
+    /// Removes the deadline.
     pub(super) fn clear(&mut self) {
         self.due = None;
     }
 }
 
-/// See the module.
+/// An ordered map from moments to connections; see the module.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     start: Instant,
@@ -42,13 +42,13 @@ impl Deadlines {
         }
     }
 
-    /// The moment at or right after `instant`.
+    /// The moment at or directly after `instant`.
     pub(super) fn moment(&self, instant: Instant) -> Moment {
         let micros = instant.saturating_duration_since(self.start).as_micros();
         u64::try_from(micros.div_ceil(1000)).unwrap_or(u64::MAX)
     }
 
-    /// The connection at `place` is to be looked at at `due`.
+    /// Sets the deadline of the connection at `place` to `due`.
     pub(super) fn set(&mut self, deadline: &mut Deadline, place: Place, due: Moment) {
         deadline.due = Some(due);
         if deadline.entry.is_none_or(|entry| due < entry) {
@@ -57,14 +57,14 @@ impl Deadlines {
         }
     }
 
-    /// How long until the next entry; none where there is none.
+    /// The time until the next entry, if there is one.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
         let (first, _) = self.entries.first_key_value()?;
         let at = self.start + Duration::from_millis(*first);
         Some(at.saturating_duration_since(now))
     }
 
-    /// Takes the entries that have come up, with the moment of each.
+    /// Removes the entries that are due, with the moment of each.
     pub(super) fn take_up_to(&mut self, now: Instant) -> Vec<(Moment, Place)> {
         let now = now.saturating_duration_since(self.start).as_millis();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
@@ -78,8 +78,9 @@ impl Deadlines {
         up
     }
 
-    /// An entry of `moment` came up for the connection at `place`: whether that is over its deadline.
-    /// An entry that another one or another connection has replaced counts for nothing.
+    /// True if the entry of `moment` for the connection at `place` means that its deadline has
+    /// passed. An entry that was superseded by another entry or belongs to an earlier connection
+    /// does not count.
     pub(super) fn is_over(
         &mut self,
         deadline: &mut Deadline,
@@ -128,8 +129,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is set, cleared and set again: each connection is over exactly when its last
-        /// deadline has come.
+        /// After any sequence of sets and clears, each connection expires exactly at its last
+        /// deadline.
         #[test]
         fn the_last_deadline_counts(
             acts in prop::collection::vec((0..3usize, prop::option::of(1..50u64), 0..20u64), 1..60),

@@ -1,4 +1,5 @@
-//! What the lane cannot find out at once: put to the thread of the routes, whose runtime may wait.
+//! Work that the poll loop cannot do without waiting, offloaded to the runtime on the thread of the
+//! routes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +18,11 @@ use super::{
 };
 use crate::hub::{Batch, Cursor, Place, Poll};
 
-/// Where errands are left.
+/// The queue of offloaded work.
 pub(super) type Desk = mpsc::UnboundedSender<Errand>;
 
-/// A question about the request at `place`; `turn` tells it from those before and after it there.
+/// A question about the request at `place`; `turn` distinguishes it from earlier and later ones
+/// there.
 pub(super) struct Errand {
     pub(super) place: Place,
     pub(super) turn: u32,
@@ -28,17 +30,17 @@ pub(super) struct Errand {
 }
 
 pub(super) enum Question {
-    /// Who asks, and may they?
+    /// Identify the client and check its rights.
     Admit(Box<Asked>),
-    /// What does the log have after a position that the memory does not reach back to?
+    /// Read the log after a position that is older than the messages in memory.
     Read(Box<Admitted>),
-    /// May they still?
+    /// Check the rights again before the reply is written.
     Confirm(Box<Admitted>, Arc<Batch>),
-    /// A message for the log, which has others before it.
+    /// Append a message to the log, which is busy with others.
     Append(Box<Draft>, AnswerForm),
 }
 
-/// What came of an errand.
+/// The reply to an offloaded question.
 pub(super) struct Outcome {
     pub(super) place: Place,
     pub(super) turn: u32,
@@ -46,23 +48,23 @@ pub(super) struct Outcome {
 }
 
 pub(super) enum Reported {
-    /// The poll may be asked of the hub.
+    /// The poll may be held at the hub.
     Admitted(Box<Admitted>),
-    /// The poll is answered, or the request is refused.
+    /// The reply to the poll, or the refusal of the request.
     Answered(Result<Arc<Batch>, Refusal>),
-    /// The message is in the log, under this number.
+    /// The message was appended under this number.
     Appended(u64, AnswerForm),
 }
 
-/// A poll of somebody who may ask it.
+/// A poll whose client is identified and authorized.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) who: Who,
-    /// Its wait is what is left of it.
+    /// The poll, with the remaining wait.
     pub(super) poll: Poll,
-    /// Where the client itself wanted to go on from, where the poll has come further since.
+    /// The cursor that the client sent, if the poll has advanced since.
     pub(super) asked: Option<Cursor>,
-    /// When its wait is over; from the first look that found nothing on.
+    /// The moment at which its wait is over, set by the first look at the hub that finds nothing.
     pub(super) over: Option<Moment>,
 }
 
@@ -77,7 +79,7 @@ impl Admitted {
     }
 }
 
-/// Opens the desk, on the thread that is to run the errands.
+/// Opens the queue and runs its work on the current thread.
 pub(super) fn desk(wire: Wire, inbox: Arc<Inbox>) -> Desk {
     let (desk, mut errands) = mpsc::unbounded_channel::<Errand>();
     actix_web::rt::spawn(async move {

@@ -1,4 +1,4 @@
-//! What other threads tell the lane's thread.
+//! Messages from other threads to the thread of the poll loop.
 
 use std::{
     io, mem,
@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use super::{Done, errand::Outcome};
 use crate::hub::{Bell, Place};
 
-/// The token of the inbox among those of the connections, which are their places.
+/// The poll token of the inbox; the tokens of connections are their slots in the table.
 pub(super) const INBOX: Token = Token(usize::MAX);
 
-/// A connection that comes to the lane.
+/// An accepted connection for the poll loop.
 pub(super) struct Comer {
     pub(super) stream: TcpStream,
     pub(super) peer: Option<IpAddr>,
@@ -26,25 +26,25 @@ pub(super) struct Comer {
     pub(super) done: oneshot::Sender<Done>,
 }
 
-/// What came since the last look.
+/// The messages since the last look.
 #[derive(Default)]
 pub(super) struct Mail {
     pub(super) comers: Vec<Comer>,
-    /// Places whose polls may have an answer.
+    /// Slots whose polls may have a reply.
     pub(super) rung: Vec<Place>,
     pub(super) outcomes: Vec<Outcome>,
-    /// The server ends: connections close when they have no request to answer.
+    /// The server shuts down: connections close when they have no request to answer.
     pub(super) ending: bool,
-    /// Nobody needs the lane any more.
+    /// The last handle of the poll loop was dropped.
     pub(super) stopped: bool,
-    /// Something was put here since the last look.
+    /// True if a message was added since the last look.
     is_new: bool,
 }
 
-/// See the module.
+/// A mailbox with a waker; see the module.
 pub(super) struct Inbox {
     mail: Mutex<Mail>,
-    /// The thread will look without being woken: it is awake, or was woken already.
+    /// True if the thread will look without being woken: it is awake, or was woken already.
     will_look: AtomicBool,
     waker: Waker,
 }
@@ -58,8 +58,8 @@ impl Inbox {
         })
     }
 
-    /// The thread is about to wait for its sockets, and has to be woken from here on. `false`: there is
-    /// mail already.
+    /// Called before the thread waits for its sockets: from now on it must be woken. `false` if
+    /// there are messages already.
     pub(super) fn doze(&self) -> bool {
         self.will_look.store(false, SeqCst);
         let is_new = self.lock().is_new;
@@ -69,13 +69,13 @@ impl Inbox {
         !is_new
     }
 
-    /// The thread runs, and looks before it waits again: what it or anybody else puts here needs no
+    /// Called when the thread runs: it looks before it waits again, so new messages need no
     /// wake-up.
     pub(super) fn stay_awake(&self) {
         self.will_look.store(true, SeqCst);
     }
 
-    /// Takes what came, in exchange for empty mail whose room is used again.
+    /// Takes the messages, in exchange for an empty mailbox whose buffers are reused.
     pub(super) fn look(&self, mail: &mut Mail) {
         let mut kept = self.lock();
         (mail.ending, mail.stopped, mail.is_new) = (kept.ending, kept.stopped, false);
@@ -111,7 +111,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Mail> {
-        // Nothing under the lock panics half-way through a change.
+        // No code under the lock panics in the middle of a change.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,17 +1,17 @@
-//! The fast lane: long polls of the full contract, served straight from their connections.
+//! The poll loop: long polls of the full contract, served directly from their sockets.
 //!
-//! A poll by way of the routes costs a request object, header maps, several boxed futures and 16 KiB
-//! of buffers a connection; a hall of pollers pays that for every message. The lane is one thread with
-//! one loop ([`thread`]): it waits for sockets, reads a request head into the one buffer it has, asks
-//! the same question of the same hub, and writes the answer from another. A parked poll is a row in
-//! its table and no future; what is published rings the lane's bell once for all of them, and those
-//! who have the same answer get the same bytes.
+//! A poll through the actix routes costs a request object, header maps, several boxed futures and
+//! 16 KiB of buffers per connection, and many pollers pay that for every message. The poll loop is
+//! one thread with one event loop ([`thread`]): it waits for sockets, reads a request head into one
+//! shared buffer, polls the same hub, and writes the reply from another shared buffer. A parked
+//! poll is a row in its table and not a future. A published message wakes the loop once for all
+//! parked polls, and polls with the same reply share its bytes.
 //!
-//! It takes nothing but `GET /get_msg` with a room, whole in one piece and without a body; whatever
-//! else comes, the connection is handed over to the routes with what was read of it, which answer
-//! every request, these too. Questions that have to be waited for (a login that is not fresh, a read
-//! of the log) are put to the thread of the routes ([`errand`]); the lane itself never waits for
-//! anything but its sockets.
+//! The loop accepts only `GET /get_msg` with a room and `POST /send_msg`, complete in one read. For
+//! any other request, the connection is handed over to the routes, which can answer every request,
+//! together with the bytes that were read. Questions that need waiting (a login that is not cached,
+//! a read of the log) are offloaded to the thread of the routes ([`errand`]); the loop itself waits
+//! only for its sockets.
 
 mod connection;
 mod deadlines;
@@ -31,32 +31,32 @@ use inbox::{Comer, Inbox};
 
 pub use request::{HEAD_BYTES, is_for_the_lane};
 
-/// Times of the lane's connections.
+/// Timeouts of the connections of the poll loop.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneTimes {
-    /// How long a connection is kept between two requests.
+    /// The time after which an idle connection is closed.
     pub keep_alive: Duration,
-    /// How long an answer may stand still on its way to a client that does not read.
+    /// The time after which a connection is closed whose client does not read its reply.
     pub write: Duration,
 }
 
-/// What became of a connection.
+/// The outcome of serving a connection.
 #[derive(Debug)]
 pub enum Left {
-    /// It is over.
+    /// The connection is closed.
     Over,
-    /// It has a request that is not the lane's: the stream, and what was read from it.
+    /// A request came that the poll loop does not serve: the stream, and the bytes read from it.
     Handed(TcpStream, Vec<u8>),
 }
 
-/// What the lane's thread says of a connection that it is done with.
+/// The outcome of a connection, as reported by the thread of the poll loop.
 enum Done {
     Over,
     Handed(std::net::TcpStream, Vec<u8>),
 }
 
-/// A lane, for the connections of one thread of the routes; clones share it. With the last clone the
-/// lane and all its connections end.
+/// The poll loop for the connections of one thread of the routes; clones share it. When the last
+/// clone is dropped, the loop and all its connections end.
 #[derive(Clone)]
 pub struct Lane(Rc<Handle>);
 
@@ -69,12 +69,12 @@ impl Drop for Handle {
 }
 
 impl Lane {
-    /// Starts a lane over `wire`. When `ended` is ready, connections close as soon as they have no
-    /// request to answer. To be called on the thread of the routes, in its runtime: that thread runs
-    /// the lane's errands.
+    /// Starts a poll loop over `wire`. When `ended` completes, connections close as soon as they
+    /// have no request to answer. Must be called on the thread of the routes, in its runtime: that
+    /// thread runs the offloaded work.
     ///
     /// # Errors
-    /// Where the system has no thread or no epoll for it.
+    /// The system cannot create a thread or an epoll instance.
     pub fn start(
         wire: Wire,
         times: LaneTimes,
@@ -95,11 +95,11 @@ impl Lane {
         Ok(Lane(Rc::new(Handle(inbox))))
     }
 
-    /// Serves a connection, of which `read` was read already, until it is over or has a request that
-    /// is not the lane's.
+    /// Serves a connection of which `read` was read already, until it is closed or a request comes
+    /// that the poll loop does not serve.
     ///
     /// # Errors
-    /// Where the stream cannot change threads.
+    /// The stream cannot be moved to the other thread.
     pub async fn serve(&self, stream: TcpStream, read: Vec<u8>) -> io::Result<Left> {
         let peer: Option<IpAddr> = stream.peer_addr().ok().map(|peer| peer.ip());
         let (done, left) = oneshot::channel();
@@ -109,7 +109,7 @@ impl Lane {
             read,
             done,
         });
-        // A lane that stopped has dropped its connections.
+        // A loop that stopped has dropped its connections.
         Ok(match left.await.unwrap_or(Done::Over) {
             Done::Over => Left::Over,
             Done::Handed(stream, read) => Left::Handed(TcpStream::from_std(stream)?, read),

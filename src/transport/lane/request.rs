@@ -1,4 +1,4 @@
-//! Which requests are the lane's: pure.
+//! Recognizes and parses the requests that the poll loop serves: pure.
 
 use std::{mem::MaybeUninit, net::IpAddr, sync::Arc};
 
@@ -12,24 +12,24 @@ use crate::transport::{
     send::{AnswerForm, Fields},
 };
 
-/// The longest request head; longer ones are the routes'.
+/// The longest request head; longer ones are handed over to the routes.
 pub const HEAD_BYTES: usize = 8 << 10;
-/// More headers than that are the routes' to judge.
+/// The most headers; requests with more are handed over to the routes.
 const HEADERS: usize = 32;
 
-/// Whether a connection that begins so may be one of the lane: a first look, so that pages and forms
-/// do not go by way of it.
+/// True if a connection that begins with `read` may be one for the poll loop: a first check that
+/// keeps pages and forms out of it.
 pub fn is_for_the_lane(read: &[u8]) -> bool {
     read.starts_with(b"GET /get_msg") || read.starts_with(b"POST /send_msg")
 }
 
-/// A request that the lane answers.
+/// A request that the poll loop serves.
 pub(super) enum Request<'a> {
     Poll(Asked),
     Publish(Published<'a>),
 }
 
-/// A message that somebody publishes.
+/// A message that a client publishes.
 pub(super) struct Published<'a> {
     pub(super) source: Source,
     pub(super) asker: Asker<'a>,
@@ -37,8 +37,8 @@ pub(super) struct Published<'a> {
     pub(super) form: AnswerForm,
 }
 
-/// Reads what came in. `None`: not the lane's (or not whole, or not sound): the routes', which know all
-/// of HTTP.
+/// Parses a request. `None` if the request is not for the poll loop, incomplete or malformed: the
+/// routes implement all of HTTP.
 pub(super) fn read<'a>(
     bytes: &'a [u8],
     peer: Option<IpAddr>,
@@ -87,7 +87,7 @@ fn poll(
     Some(asked)
 }
 
-/// A message in a form or in JSON, all of it here.
+/// Parses a complete message in a form or in JSON.
 fn publish<'a>(
     request: &httparse::Request<'_, 'a>,
     body: &[u8],
@@ -108,7 +108,7 @@ fn publish<'a>(
     })
 }
 
-/// The text of the header `name`, empty where there is none; `None` where there are several.
+/// The text of the header `name`, empty if there is none; `None` if there are several.
 fn only<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
     let mut values = headers
         .iter()
@@ -120,20 +120,20 @@ fn only<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
     }
 }
 
-/// What a connection asked last. Its next request is mostly the same but for the cursor, and then only
-/// the cursor is read.
+/// The last request of a connection. Its next request usually differs only in the cursor, and then
+/// only the cursor is parsed.
 #[derive(Default)]
 pub(super) struct Usual(Option<Box<Last>>);
 
 struct Last {
-    /// The head without its cursor, which stood at `at`. It may show a login.
+    /// The head without its cursor, which was at `at`. It may contain a login.
     head: Secret<Box<[u8]>>,
     at: usize,
     asked: Asked,
 }
 
 impl Usual {
-    /// What is asked for, where `head` is the last one but for its cursor.
+    /// The poll, if `head` differs from the last one only in its cursor.
     fn again(&self, head: &[u8]) -> Option<Asked> {
         let Last {
             head: last,
@@ -160,8 +160,8 @@ impl Usual {
     }
 }
 
-/// What stands before the value of the only `after` of a head's query, and what stands behind it.
-/// `None` where there is no such one, or where its value is written in a way that no cursor needs.
+/// The bytes before and after the value of the only `after` in the query of a head. `None` if there
+/// is not exactly one, or if its value has characters that cursors do not have.
 fn around_cursor(head: &[u8]) -> Option<(&[u8], &[u8])> {
     const NAME: &str = "after=";
     let line = head.split(|byte| *byte == b'\n').next()?;
@@ -178,7 +178,7 @@ fn around_cursor(head: &[u8]) -> Option<(&[u8], &[u8])> {
     (begins && plain(cursor).is_some()).then_some((before, behind))
 }
 
-/// A value that is written as cursors are.
+/// `value` as text, if it has only the characters of cursors.
 fn plain(value: &[u8]) -> Option<&str> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let value = value.iter().all(is_plain).then_some(value)?;
@@ -195,9 +195,9 @@ fn query<'a>(request: &httparse::Request<'_, 'a>) -> Option<&'a str> {
     (!query.contains('#')).then_some(query)
 }
 
-/// What the headers show of the sender, and the page that the request comes from. `None` where a header
-/// asks for more than the lane can do, where they do not announce a body of `body` bytes (`None`: no
-/// body), or where the refusal of another site's page is the routes' to write.
+/// The sender according to the headers, and the source of the page that sent the request. `None` if
+/// a header needs the routes, if the headers do not announce a body of `body` bytes (`None`: no
+/// body), or if the page is of another site, which the routes refuse.
 fn sender<'a>(
     headers: &[httparse::Header<'a>],
     body: Option<usize>,
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// The fields of a message, with its form of answer.
+    /// The fields of a message and the format of its reply.
     fn read_message(text: &str) -> Option<(Fields, AnswerForm)> {
         let mut shared = Arc::default();
         let sites = Sites::default();

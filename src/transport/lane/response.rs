@@ -1,4 +1,4 @@
-//! Answers as bytes.
+//! Replies as bytes.
 
 use std::{
     borrow::Cow,
@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use super::super::{refusal::Refusal, reply, send::AnswerForm};
 use crate::hub::Batch;
 
-/// The text of the `Date` header, made once a second.
+/// The text of the `Date` header, formatted once per second.
 #[derive(Default)]
 struct Clock {
     second: u64,
@@ -25,7 +25,7 @@ impl Clock {
             self.second = second;
             let now = i64::try_from(self.second).ok();
             let now = now.and_then(|second| DateTime::<Utc>::from_timestamp(second, 0));
-            // RFC 9110, 5.6.7.
+            // IMF-fixdate, RFC 9110 §5.6.7.
             self.text = now
                 .unwrap_or_default()
                 .format("%a, %d %b %Y %H:%M:%S GMT")
@@ -35,24 +35,24 @@ impl Clock {
     }
 }
 
-/// What a client is answered.
+/// The content of a reply.
 #[derive(Clone, Copy)]
 pub(super) enum Answer<'a> {
     Batch(&'a Arc<Batch>),
     Refused(&'a Refusal),
-    /// The message that it published has this number.
+    /// The client's message was appended under this number.
     Published(u64, AnswerForm),
 }
 
-/// Makes answers, one after the other in the same two buffers.
+/// Formats replies, one after the other, in the same two buffers.
 #[derive(Default)]
 pub(super) struct Answers {
     body: String,
     answer: Vec<u8>,
     clock: Clock,
-    /// Since 1970.
+    /// Seconds since the Unix epoch.
     second: u64,
-    /// What `answer` holds: so many have the same that it is made once.
+    /// The reply that `answer` holds: many polls have the same, so it is formatted once.
     made: Option<Made>,
 }
 
@@ -63,13 +63,13 @@ struct Made {
 }
 
 impl Answers {
-    /// Answers say from here on what time it is now.
+    /// Updates the time for the `Date` header.
     pub(super) fn tick(&mut self) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         self.second = since.unwrap_or_default().as_secs();
     }
 
-    /// An answer as bytes; the last one of its connection where `close`.
+    /// Formats a reply; with `close`, the last one of its connection.
     pub(super) fn bytes(&mut self, answer: Answer<'_>, close: bool) -> &[u8] {
         let second = self.second;
         let is_made = |made: &Made, batch| {
@@ -133,7 +133,7 @@ impl Answers {
         out.extend_from_slice(self.body.as_bytes());
     }
 
-    /// Lets go of what an unusually large answer needed.
+    /// Frees the memory of an unusually large reply.
     fn shrink(&mut self) {
         const USUAL: usize = 128 << 10;
         self.body.shrink_to(USUAL);

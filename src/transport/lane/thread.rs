@@ -1,4 +1,4 @@
-//! The lane's one loop.
+//! The event loop.
 
 use std::{
     io, mem,
@@ -29,13 +29,14 @@ use crate::{
     },
 };
 
-/// Events of one look at the sockets.
+/// The most socket events per iteration.
 const EVENTS: usize = 1024;
-/// Answers that are made under one lock of the hub, and written before the sockets are looked at again:
-/// those who were answered come back meanwhile, and the next message finds them parked.
+/// The most replies that are produced under one lock of the hub and written before the sockets are
+/// looked at again: clients that were answered poll again meanwhile, and the next message finds
+/// them parked.
 const AT_ONCE: usize = 32;
 
-/// See the module.
+/// The thread of the poll loop; see the module.
 pub(super) struct Thread {
     pub(super) poll: Poll,
     inbox: Arc<Inbox>,
@@ -45,12 +46,12 @@ pub(super) struct Thread {
     bell: BellKey,
     pub(super) rows: Slab<Connection>,
     pub(super) deadlines: Deadlines,
-    /// The moment of this turn.
+    /// The time of this iteration.
     pub(super) now: Instant,
     pub(super) ending: bool,
     head: Box<[u8]>,
     pub(super) answers: Answers,
-    /// What was asked for last: those who ask for the same rooms share one list.
+    /// The rooms of the last poll: polls of the same rooms share one list.
     rooms: Arc<[RoomName]>,
 }
 
@@ -80,7 +81,7 @@ impl Thread {
         }
     }
 
-    /// Runs until nobody needs the lane any more.
+    /// Runs until the last handle of the poll loop is dropped.
     pub(super) fn run(mut self) {
         let (mut events, mut mail) = (Events::with_capacity(EVENTS), Mail::default());
         let mut rung: Vec<Place> = Vec::new();
@@ -102,7 +103,7 @@ impl Thread {
             self.answers.tick();
             for event in &events {
                 match event.token() {
-                    // The inbox is looked into in any case.
+                    // The inbox is read in every iteration.
                     INBOX => {}
                     Token(place) => self.on_socket(place as Place, event),
                 }
@@ -169,7 +170,7 @@ impl Thread {
         }
     }
 
-    /// Reads the next requests of a connection that is between two, until one has to wait.
+    /// Serves the next requests of an idle connection until one has to wait.
     pub(super) fn go_on(&mut self, place: Place) {
         while let Some(row) = self.rows.get_mut(place as usize)
             && matches!(row.state, State::Idle)
@@ -208,7 +209,7 @@ impl Thread {
         }
     }
 
-    /// The connection has a request for the routes.
+    /// Hands the connection over to the routes.
     fn hand_over(&mut self, place: Place, length: usize) {
         let Some(mut row) = self.rows.try_remove(place as usize) else {
             return;
@@ -228,7 +229,8 @@ impl Thread {
         let _ = row.done.send(Done::Over);
     }
 
-    /// Asks who polls and whether they may; goes on where that is known.
+    /// Identifies and authorizes the client of a poll; holds the poll if that needs no waiting,
+    /// else offloads the question.
     fn admit(&mut self, place: Place, asked: Asked) {
         let present = self.wire.traffic.enter(Way::of_wait(asked.wait));
         let Some(who) = at_once(self.wire.gate.who(asked.asker())) else {
@@ -259,7 +261,7 @@ impl Thread {
         self.hold(place, admitted, present);
     }
 
-    /// Asks the hub.
+    /// Holds a poll at the hub.
     fn hold(&mut self, place: Place, mut admitted: Box<Admitted>, present: Present) {
         if let Some(over) = admitted.over {
             let left = over.saturating_sub(self.deadlines.moment(self.now));
@@ -291,14 +293,14 @@ impl Thread {
                     admitted,
                     present,
                 });
-                // Whoever closed, or is ahead, has said so already.
+                // The event of a client that has closed or pipelines has come already.
                 self.watch_parked(place);
             }
         }
     }
 
-    /// Ends a parked poll whose client sends nothing more: it may be gone, and a message would then be
-    /// written for nobody. What it sent before is answered.
+    /// Ends a parked poll whose client has closed its half of the connection: it may be gone, and a
+    /// message would be written for nobody. Requests that it sent before are answered.
     fn watch_parked(&mut self, place: Place) {
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;
@@ -317,7 +319,7 @@ impl Thread {
         }
     }
 
-    /// Puts a question to the thread of the routes.
+    /// Offloads a question to the thread of the routes.
     fn send(&mut self, place: Place, present: Option<Present>, question: Question) {
         let Some(row) = self.rows.get_mut(place as usize) else {
             return;
@@ -330,7 +332,7 @@ impl Thread {
             turn: row.turn,
             question,
         };
-        // Where nobody runs errands any more, the server has ended.
+        // A closed queue means that the server has ended.
         if self.desk.send(errand).is_err() {
             self.close(place);
         }
@@ -349,7 +351,7 @@ impl Thread {
         };
         match (outcome.answer, present) {
             (Reported::Admitted(admitted), Some(present)) => self.hold(place, admitted, present),
-            // A poll is on the wire as long as it is asked about.
+            // Unreachable: an offloaded poll keeps its presence.
             (Reported::Admitted(_), None) => return self.close(place),
             (Reported::Answered(Ok(batch)), _) => self.answer(place, &batch),
             (Reported::Answered(Err(refusal)), _) => self.refuse(place, refusal),
@@ -358,7 +360,7 @@ impl Thread {
         self.go_on(place);
     }
 
-    /// The hub has something for the polls at `places`.
+    /// Looks at the polls at `places`, for which the hub may have a reply.
     fn on_rung(&mut self, places: &[Place], held: &mut Vec<(Place, Held)>) {
         let rows = &self.rows;
         let holds = places.iter().filter_map(|place| {
@@ -384,7 +386,8 @@ impl Thread {
         self.count(counted);
     }
 
-    /// What came of a parked poll; the answer that was written and is still to be counted.
+    /// Handles the outcome of a parked poll; returns the reply that was written and is still to be
+    /// counted.
     fn on_held(&mut self, place: Place, held: Held) -> Option<Arc<Batch>> {
         let row = self.rows.get_mut(place as usize)?;
         let batch = match held {

@@ -1,4 +1,4 @@
-//! How the lane writes: as much as a socket takes at once, and the rest when it takes more.
+//! Writes of the poll loop: as much as a socket accepts at once, the rest when it is writable.
 
 use std::{mem, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Thread {
-    /// Counts an answer that so many had who waited for it.
+    /// Counts a reply that this many parked polls received.
     pub(super) fn count(&self, counted: Option<(Arc<Batch>, u64)>) {
         if let Some((batch, times)) = counted {
             self.wire.hub.meter().answered(&batch, true, times);
@@ -28,12 +28,12 @@ impl Thread {
         self.write(place, Answer::Refused(&refusal));
     }
 
-    /// The publisher's message is in the log.
+    /// Confirms to the publisher that its message is in the log.
     pub(super) fn acknowledge(&mut self, place: Place, number: u64, form: AnswerForm) {
         self.write(place, Answer::Published(number, form));
     }
 
-    /// Writes an answer; the connection is between two requests then, or still writes, or is over.
+    /// Writes a reply; the connection is then idle, still writing, or closed.
     pub(super) fn write(&mut self, place: Place, answer: Answer<'_>) {
         let close = self.ending || self.wire.hub.is_draining();
         let Some(row) = self.rows.get_mut(place as usize) else {
