@@ -32,7 +32,7 @@ use message_log::MessageLog;
 const MEMORY_SWEEP: Duration = Duration::from_secs(5);
 /// How often what has grown old is swept out of the store.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How often work trees are looked through for those that no release has any more.
+/// The pause between two sweeps of work trees that no release has any more.
 const WORK_SWEEP: Duration = Duration::from_secs(600);
 /// How often mirrors are looked through for those that no project has any more.
 const MIRROR_SWEEP: Duration = Duration::from_secs(3600);
@@ -60,7 +60,7 @@ pub enum AppError {
     LostPart {
         /// The folder.
         path: String,
-        /// What is missing.
+        /// The missing part.
         part: LostPart,
     },
     /// A file that this process may not read.
@@ -124,7 +124,7 @@ impl App {
     /// # Errors
     /// [`AppError`] says which part of the platform cannot be built.
     pub fn open(settings: Settings, data: &Path) -> Result<Self, AppError> {
-        // What is refused is refused before the lock, whose file would be new in a copied folder.
+        // Looks before the lock, whose file would be new in a copied folder.
         Installation::inspect(data)?;
         let folder = DataFolder::open(data)?;
         let (store, vault) = open_installation(&folder, &settings)?;

@@ -13,9 +13,9 @@ use crate::server::{Server, text};
 
 /// How many pollers a round has.
 const POLLERS: usize = 200;
-/// What `/metrics` counts of them.
+/// Their count in `/metrics`.
 const PARKED: &str = "longshore_parked_polls";
-/// How long they may take to be parked, all of them.
+/// The time within which all of them are parked.
 const PARKED_WITHIN: Duration = Duration::from_secs(5);
 /// What is read again and again.
 const PATHS: [&str; 7] = [

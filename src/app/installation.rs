@@ -18,7 +18,7 @@ const KEY: &str = "secret.key";
 /// The key of an installation that is being made: it gets its name once the database knows it.
 const NEW_KEY: &str = "secret.key.new";
 
-/// Why the parts of a data folder are not an installation.
+/// The fault by which the parts of a data folder are no installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LostPart {
     /// The key is there, and no database.

@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::removal;
 use crate::store::ReleaseId;
 
-/// How the names of trees begin that are being removed.
+/// The prefix of the names of trees that are being removed.
 const OLD: &str = "old-";
 
 impl Engine {

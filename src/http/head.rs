@@ -122,8 +122,8 @@ impl<'a> Head<'a> {
         self.forwarded_for.iter().map(text).collect()
     }
 
-    /// Whether one of the proxies in a row was asked over https, by the lines of `X-Forwarded-Proto`; none
-    /// where there are no such lines. Anybody may write them.
+    /// True if one of the proxies in a row was asked over https, by the lines of `X-Forwarded-Proto`; none
+    /// without such lines. Anybody may write them.
     pub fn forwarded_https(&self) -> Option<bool> {
         let mut entries = self
             .forwarded_proto

@@ -237,7 +237,7 @@ impl State {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        // Whose connection was cut may come back in a moment; after that it is no visitor of its rooms either.
+        // A client may come back right after a cut; later it is no visitor of its rooms either.
         let idle = if client.gave_up {
             self.options.idle.min(AWAY)
         } else {

@@ -1,7 +1,7 @@
 //! A look at the database before anything is written to it.
 //!
-//! What is refused stays as it is, for what is left may be saved: the look is taken on one connection that
-//! cannot write, and leaves no `-wal` and `-shm` behind where there are none.
+//! A refused database stays as it is, so that its content may be salvaged: the look is taken on one
+//! connection that cannot write, and leaves no `-wal` and `-shm` behind where there are none.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ const USED_TABLES: [&str; 5] = ["users", "credentials", "servers", "projects", "
 /// The name under which databases kept what is in `log_epochs` today.
 const LOG_BIRTH: &str = "log_birth";
 
-/// What may mean something else than itself in an address.
+/// Characters that may mean something else than themselves in an address.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -26,7 +26,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// What a look at the database found.
+/// The result of a look at the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// There is no file.
@@ -37,7 +37,7 @@ pub enum Content {
     Some(Findings),
 }
 
-/// What is in a database.
+/// The content of a database, as far as a start depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The sealed check value of the key, see [`key_check`](super::key_check).
@@ -85,7 +85,7 @@ impl Inspection {
         })
     }
 
-    /// What was found.
+    /// The content that was found.
     pub fn content(&self) -> &Content {
         &self.content
     }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Answer, Fleet, Gate, Longshore, until, until_true};
 
-/// How long the disk stays full.
+/// The time for which the disk stays full.
 const FULL_FOR: Duration = Duration::from_secs(3);
-/// How soon a release ends once its end can be written.
+/// The bound of a release's end once it can be written.
 const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Another program that has the database for itself.
@@ -125,7 +125,7 @@ fn a_request_that_the_full_disk_has_no_room_for_is_told_so_and_saves_nothing() {
         names
     };
     longshore.disk().fill();
-    // What room there is left in the files is taken first.
+    // Takes the room that is left in the files first.
     let mut saved = Vec::new();
     let refused = until("a disk that is full", || {
         let new = new_credential(saved.len());
