@@ -1,8 +1,8 @@
-//! The text of requests: decoding, cookies, origins, canonical paths. Pure, and the same for the
-//! routes and for the poll loop, so that no request is answered differently by the way it came in.
+//! Parsing of requests: decoding, cookies, origins, canonical paths. Pure, and shared by the routes
+//! and the poll loop, so that both treat a request the same.
 //!
-//! Headers are bytes here: the fields of RFC 9110 may hold any, and what somebody else put into one
-//! must not hide what is ours. Text that people chose is UTF-8 or refused, never replaced by U+FFFD.
+//! Headers are bytes here: the fields of RFC 9110 may contain any, and foreign values must not hide
+//! this server's own. Text from users is UTF-8 or refused, never replaced by U+FFFD.
 
 mod body_frame;
 mod cookies;

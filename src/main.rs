@@ -1,4 +1,4 @@
-//! Arguments, logging, run; nothing else.
+//! The entry point: parses the arguments, sets up logging and runs.
 
 use std::process::ExitCode;
 
@@ -7,12 +7,12 @@ use longshore::cli::Cli;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    // Namespaces are made by a process that has one thread and no handles yet.
+    // Namespaces must be created while the process has one thread and no handles.
     if let Some(code) = longshore::sandbox::entry() {
         return code;
     }
     longshore_heap::map_large_blocks();
-    // Others of the account must not read this process: it has the key.
+    // The process holds the key, so other processes of the account must not read its memory.
     if let Err(error) = longshore::sandbox::hide_process() {
         eprintln!("longshore: the process cannot be hidden from its account: {error}");
     }
@@ -27,7 +27,8 @@ async fn run() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // A line that cannot be written, because the disk with the log is full, is lost and ends no thread.
+        // A line that cannot be written, for example because the disk is full, is dropped and does
+        // not end a thread.
         .log_internal_errors(false)
         .init();
     match cli.run().await {

@@ -1,8 +1,7 @@
-//! Secrets: wrapped so that they cannot be printed, sealed before they are stored.
+//! Secrets: wrapped so that they cannot be printed, encrypted before they are stored.
 //!
-//! Everything secret (passwords, private keys, tokens) travels as [`Secret`]; what is kept goes
-//! through [`Vault::seal`]; what is only compared (login tokens, API tokens) is kept as its
-//! [`fingerprint`].
+//! Every secret (password, private key, token) is passed as [`Secret`], stored encrypted by
+//! [`Vault::seal`] or, if it is only compared (login tokens, API tokens), as its [`fingerprint`].
 
 use std::fmt;
 use std::fs;
@@ -19,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 const KEY_LENGTH: usize = 32;
 const NONCE_LENGTH: usize = 24;
-/// The permissions of everybody but the owner.
+/// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
 /// A value that must not appear in logs, errors or debug output.
@@ -32,7 +31,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value itself; call it only where the value is used, never to store or log it.
+    /// The value itself. Call it only where the value is used, never to store or log it.
     pub fn expose(&self) -> &T {
         &self.0
     }
@@ -44,45 +43,45 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
-/// Why a secret could not be sealed or opened.
+/// Errors of the key file, encryption and decryption.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The key file could not be read or made.
+    /// The key file cannot be read or created.
     #[error("key file {path}: {cause}")]
     KeyFile {
-        /// Where the key file is.
+        /// The path of the key file.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// The key file exists but is not a key.
+    /// The key file has the wrong length.
     #[error("key file {path}: {length} bytes long, expected {KEY_LENGTH}")]
     KeyLength {
-        /// Where the key file is.
+        /// The path of the key file.
         path: String,
         /// Its length in bytes.
         length: u64,
     },
-    /// Something else than a file is in the key file's place.
+    /// The path of the key file is not a regular file.
     #[error("key file {path}: it is not a file")]
     NotAFile {
-        /// Where the key file is to be.
+        /// The path of the key file.
         path: String,
     },
-    /// The key file can be read by other accounts of the machine.
+    /// The permissions of the key file give others access.
     #[error("key file {path}: other accounts can read it (mode {mode:03o}). Run: chmod 600 {path}")]
     Exposed {
-        /// Where the key file is.
+        /// The path of the key file.
         path: String,
-        /// Its permissions.
+        /// Its permission bits.
         mode: u32,
     },
-    /// The sealed bytes were made with another key, for another purpose, or were changed.
+    /// The encrypted bytes were made with another key or for another purpose, or were changed.
     #[error("a stored secret cannot be opened with this installation's key")]
     Unreadable,
 }
 
-/// Seals secrets for storage with XChaCha20-Poly1305 under one key per installation.
+/// Encrypts secrets for storage with XChaCha20-Poly1305, with one key per installation.
 #[derive(Clone)]
 pub struct Vault {
     cipher: XChaCha20Poly1305,
@@ -95,10 +94,10 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Reads the key at `path`, or makes a new one there, readable by its owner alone.
+    /// Reads the key at `path`, or creates one that only its owner can read.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read).
+    /// Those of [`read`](Self::read), and [`VaultError::KeyFile`] if the key cannot be created.
     pub fn open_or_create(path: &Path) -> Result<Self, VaultError> {
         if let Some(vault) = Self::read(path)? {
             return Ok(vault);
@@ -108,20 +107,20 @@ impl Vault {
         made.ok_or_else(|| at(path)(io::ErrorKind::NotFound.into()))
     }
 
-    /// Reads the key at `path`, if something is there.
+    /// Reads the key at `path`; `None` if there is no file.
     ///
     /// # Errors
-    /// [`VaultError::NotAFile`], [`VaultError::Exposed`], [`VaultError::KeyLength`], and
-    /// [`VaultError::KeyFile`] where it cannot be read.
+    /// [`VaultError::NotAFile`], [`VaultError::Exposed`] or [`VaultError::KeyLength`] for an
+    /// unsuitable file, [`VaultError::KeyFile`] if it cannot be read.
     pub fn read(path: &Path) -> Result<Option<Self>, VaultError> {
         let about = match fs::metadata(path) {
-            // A link that leads nowhere is no missing key: its disk may not be mounted.
+            // A dangling link is not a missing key: its disk may not be mounted.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
                 return Ok(None);
             }
             about => about.map_err(at(path))?,
         };
-        // Opening a pipe would wait for whoever writes into it.
+        // Opening a pipe would block until another process writes into it.
         if !about.is_file() {
             return Err(VaultError::NotAFile {
                 path: path.display().to_string(),
@@ -149,8 +148,11 @@ impl Vault {
         Ok(Some(Self { cipher }))
     }
 
-    /// Encrypts `plain`. `purpose` (such as `credential`) is authenticated with it, so that sealed
-    /// bytes cannot be moved to another column.
+    /// Encrypts `plain`. `purpose` (such as `credential`) is authenticated with it, so that
+    /// encrypted bytes cannot be moved to another column.
+    ///
+    /// # Errors
+    /// [`VaultError::Unreadable`] if the cipher fails.
     pub fn seal(&self, plain: &[u8], purpose: &str) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; NONCE_LENGTH];
         rand::rng().fill_bytes(&mut nonce);
@@ -165,7 +167,10 @@ impl Vault {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// Decrypts what [`seal`](Self::seal) made for the same `purpose`.
+    /// Decrypts the output of [`seal`](Self::seal) for the same `purpose`.
+    ///
+    /// # Errors
+    /// [`VaultError::Unreadable`] for another key, another purpose or changed bytes.
     pub fn open(&self, sealed: &[u8], purpose: &str) -> Result<Secret<Vec<u8>>, VaultError> {
         if sealed.len() < NONCE_LENGTH {
             return Err(VaultError::Unreadable);
@@ -182,6 +187,9 @@ impl Vault {
     }
 
     /// [`open`](Self::open) for text.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`VaultError::Unreadable`] if the result is not UTF-8.
     pub fn open_text(&self, sealed: &[u8], purpose: &str) -> Result<Secret<String>, VaultError> {
         let bytes = self.open(sealed, purpose)?;
         String::from_utf8(bytes.0)
@@ -195,7 +203,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> VaultError {
     move |cause| VaultError::KeyFile { path, cause }
 }
 
-/// The key appears under its name whole or not at all, also when two processes start together.
+/// Creates a key file atomically, also if two processes start at the same time.
 fn create_key(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut key = [0; KEY_LENGTH];
@@ -217,8 +225,8 @@ pub fn new_token() -> Secret<String> {
     Secret::new(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// What is stored of a token that is only ever compared: the SHA-256 of it, in base64. Enough for
-/// random 256-bit tokens; passwords need [`argon2`], see `auth`.
+/// The SHA-256 hash in base64 of a token that is only compared. Sufficient for random 256-bit
+/// tokens; passwords need [`argon2`], see `auth`.
 pub fn fingerprint(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
 }

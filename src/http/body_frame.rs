@@ -1,34 +1,34 @@
-//! The end of a request's body (RFC 9112 §6), and chunks in one spelling (§7.1).
+//! Finds the end of a request body (RFC 9112 §6) and writes its chunks in canonical form (§7.1).
 
 use std::mem;
 
-/// The longest line with a chunk's size.
+/// The longest chunk size line, in bytes.
 const SIZE_LINE_BYTES: usize = 256;
 /// The most bytes of trailers.
 const TRAILER_BYTES: usize = 8 << 10;
 
-/// A chunk that is none.
+/// Malformed chunked encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("garbled chunks")]
 pub struct Garbled;
 
-/// Follows one body to its end.
+/// Follows one body to its end; see the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyFrame {
     state: State,
-    /// The line that is being read.
+    /// The part of the current line that was read.
     line: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes of a body of known length are still to come.
+    /// The remaining bytes of a body of known length.
     Length(u64),
     Size,
-    /// So many bytes of a chunk are still to come.
+    /// The remaining bytes of a chunk.
     Chunk(u64),
     ChunkEnd,
-    /// So many bytes of trailers have come.
+    /// The bytes of trailers so far.
     Trailer(usize),
     Over,
 }
@@ -39,7 +39,7 @@ impl BodyFrame {
         Self { state, line }
     }
 
-    /// A body of so many bytes.
+    /// A body of this length in bytes.
     pub fn of_length(bytes: u64) -> Self {
         Self::new(match bytes {
             0 => State::Over,
@@ -47,17 +47,17 @@ impl BodyFrame {
         })
     }
 
-    /// A body in chunks.
+    /// A body in chunked encoding.
     pub fn chunked() -> Self {
         Self::new(State::Size)
     }
 
-    /// Whether the body has come whole.
+    /// True if the body is complete.
     pub fn is_over(&self) -> bool {
         self.state == State::Over
     }
 
-    /// The number of next bytes that pass as they are.
+    /// The number of next bytes that are copied unchanged.
     pub fn passing(&self) -> u64 {
         match self.state {
             State::Length(left) | State::Chunk(left) => left,
@@ -65,7 +65,7 @@ impl BodyFrame {
         }
     }
 
-    /// Notes that so many bytes passed, no more than [`passing`](Self::passing).
+    /// Records that this many bytes were copied, at most [`passing`](Self::passing).
     pub fn passed(&mut self, bytes: u64) {
         self.state = match self.state {
             State::Length(left) if left <= bytes => State::Over,
@@ -76,11 +76,11 @@ impl BodyFrame {
         };
     }
 
-    /// Passes `bytes` on to `out` up to the body's end, chunks without their extensions and trailers.
-    /// The number of bytes that were read.
+    /// Copies `bytes` to `out` up to the end of the body, without chunk extensions and trailers.
+    /// Returns the number of bytes that were consumed.
     ///
     /// # Errors
-    /// [`Garbled`]; what came before it was passed on.
+    /// [`Garbled`] for malformed chunks; the bytes before them were copied.
     pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Garbled> {
         let mut rest = bytes;
         while !self.is_over() && !rest.is_empty() {
@@ -99,7 +99,7 @@ impl BodyFrame {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Goes on where the line is whole.
+    /// Parses the current line once it is complete.
     fn look_at_line(&mut self, out: &mut Vec<u8>) -> Result<(), Garbled> {
         let most = match self.state {
             State::ChunkEnd => 2,
@@ -114,7 +114,7 @@ impl BodyFrame {
             };
         }
         let line = mem::take(&mut self.line);
-        // A lone line feed is an end for some and none for others.
+        // Some parsers end a line at a bare LF and others do not, so it is refused.
         let line = line.strip_suffix(b"\r\n").ok_or(Garbled)?;
         self.state = match self.state {
             State::Size => match chunk_size(line)? {
@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// What is passed on of `pieces`, how much of them was read, and whether it was the whole body.
+    /// The output for `pieces`, the number of bytes consumed, and true if the body is complete.
     fn passed(mut frame: BodyFrame, pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), Garbled> {
         let (mut out, mut read) = (Vec::new(), 0);
         for piece in pieces {

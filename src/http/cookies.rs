@@ -1,11 +1,12 @@
-//! Cookies, as their headers come: of every program on this host, since ports share them.
+//! Parsing of `Cookie` headers, which contain cookies of every program on this host, since ports
+//! share them.
 
 use std::borrow::Cow;
 
 use super::decode::component;
 
-/// The value of the cookie `name`: the first that is text, percent-decoded. `headers` are the lines
-/// of `Cookie`. A pair that is not ours or is garbled hides no other, whatever its bytes.
+/// The value of the cookie `name`: the first that is valid UTF-8 after percent-decoding. `headers`
+/// are the lines of `Cookie`. A foreign or malformed pair hides no other, whatever its bytes.
 pub fn cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Option<Cow<'a, str>> {
     headers
         .into_iter()
@@ -18,7 +19,7 @@ pub fn cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Op
         .find_map(|value| component(value).ok())
 }
 
-/// A value without the quotes that RFC 6265 §4.1.1 allows around it.
+/// Strips the quotes that RFC 6265 §4.1.1 allows around a value.
 fn unquoted(value: &[u8]) -> &[u8] {
     let inner = value.strip_prefix(b"\"");
     let inner = inner.and_then(|inner| inner.strip_suffix(b"\""));

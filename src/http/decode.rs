@@ -1,18 +1,18 @@
-//! Percent-encoded text, as it stands in paths, queries, forms and cookies.
+//! Decoding of percent-encoded text in paths, queries, forms and cookies.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// Bytes that are no text.
+/// Bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not UTF-8")]
 pub struct NotUtf8;
 
-/// The text of one part of a path, or of a cookie's value: percent-encoded, or UTF-8 as it is.
+/// Decodes one segment of a path or the value of a cookie: percent-encoded, or plain UTF-8.
 ///
 /// # Errors
-/// [`NotUtf8`], also where it is cut in the middle of a character.
+/// [`NotUtf8`] if the result is not UTF-8, or ends in the middle of a character.
 pub fn component(raw: &[u8]) -> Result<Cow<'_, str>, NotUtf8> {
     if !raw.contains(&b'%') {
         return std::str::from_utf8(raw).map(Cow::Borrowed).or(Err(NotUtf8));
@@ -21,10 +21,10 @@ pub fn component(raw: &[u8]) -> Result<Cow<'_, str>, NotUtf8> {
     decoded.or(Err(NotUtf8))
 }
 
-/// The same for one name or value of a query or form, in which `+` is a space.
+/// Decodes one name or value of a query or form, in which `+` is a space.
 ///
 /// # Errors
-/// [`NotUtf8`].
+/// [`NotUtf8`] if the result is not UTF-8.
 pub fn form_component(raw: &[u8]) -> Result<Cow<'_, str>, NotUtf8> {
     if !raw.contains(&b'+') {
         return component(raw);
@@ -36,17 +36,17 @@ pub fn form_component(raw: &[u8]) -> Result<Cow<'_, str>, NotUtf8> {
     component(&spaced).map(|text| Cow::Owned(text.into_owned()))
 }
 
-/// One pair of a query or form: each half is text or is not.
+/// One pair of a query or form; each half is decoded on its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair<'a> {
     /// The name.
     pub name: Result<Cow<'a, str>, NotUtf8>,
-    /// The value; empty where there is no `=`.
+    /// The value; empty if there is no `=`.
     pub value: Result<Cow<'a, str>, NotUtf8>,
 }
 
-/// The pairs of a query or form (`application/x-www-form-urlencoded`), in their order. Empty ones are
-/// passed over.
+/// The pairs of a query or form (`application/x-www-form-urlencoded`), in order. Empty ones are
+/// skipped.
 pub fn pairs(raw: &[u8]) -> impl Iterator<Item = Pair<'_>> {
     raw.split(|byte| *byte == b'&')
         .filter(|pair| !pair.is_empty())

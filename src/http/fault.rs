@@ -1,21 +1,21 @@
-//! Requests that are refused before they reach a handler.
+//! Faults of requests that are refused before they reach a handler.
 
-/// The fault of a request head, or of the time it took to come.
+/// A fault of a request head or of its transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// 400: not the head of an HTTP request.
     Head,
     /// 400: no `Host`, or several.
     Host,
-    /// 400: a `Content-Length` that is no number, or several.
+    /// 400: a `Content-Length` that is not a number, or several of them.
     Length,
-    /// 400: a `Transfer-Encoding` that does not tell where the body ends.
+    /// 400: a `Transfer-Encoding` that does not determine the end of the body.
     Coding,
     /// 405: `CONNECT`, or `OPTIONS *`.
     Method,
-    /// 408: the head did not come in time.
+    /// 408: the head did not arrive in time.
     Slow,
-    /// 413: a `Content-Length` that is no number of bytes.
+    /// 413: a `Content-Length` that does not fit into 64 bits.
     TooLarge,
     /// 414: the target is too long.
     LongTarget,
@@ -46,7 +46,7 @@ impl Fault {
         Self::Version,
     ];
 
-    /// The word for it inside this process.
+    /// The name of the fault inside this process.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Head => "head",
@@ -64,13 +64,13 @@ impl Fault {
         }
     }
 
-    /// The fault of this word.
+    /// The fault with this name.
     pub fn parse(word: &[u8]) -> Option<Self> {
         let is_it = |fault: &Self| fault.as_str().as_bytes() == word;
         Self::ALL.into_iter().find(is_it)
     }
 
-    /// The header that the request is refused for; empty where it is the whole head.
+    /// The header that the fault is in, in lower case; empty if it is the whole head.
     pub fn field(self) -> &'static str {
         match self {
             Self::Host => "host",

@@ -1,4 +1,4 @@
-//! What the headers of a request show of its sender.
+//! The headers that identify the sender of a request.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,12 @@ use smallvec::SmallVec;
 
 use super::cookies::cookie;
 
-/// The header in which each proxy writes down whom it speaks for.
+/// The header to which each proxy appends the address of its client.
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// The header in which proxies write down by which scheme they were asked.
+/// The header in which proxies record the scheme of the client's request.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Headers that proxies write into a request, by their whole names.
+/// The names of headers that proxies add.
 const BY_PROXIES: [&str; 16] = [
     "forwarded",
     "forwarded-for",
@@ -30,7 +30,7 @@ const BY_PROXIES: [&str; 16] = [
     "fastly-client-ip",
     "fly-client-ip",
 ];
-/// And by how their names begin.
+/// The prefixes of names of headers that proxies add.
 const BY_PROXIES_PREFIX: [&str; 5] = [
     "x-forwarded",
     "x-envoy-",
@@ -39,11 +39,11 @@ const BY_PROXIES_PREFIX: [&str; 5] = [
     "x-arr-",
 ];
 
-/// Lines of one header; more than two are rare.
+/// The lines of one header; more than two are rare.
 type Lines<'a> = SmallVec<[&'a [u8]; 2]>;
 
-/// The headers that tell who sent a request and from where, as bytes. Who builds it once per request
-/// hands it to everything that decides by these headers.
+/// The headers that identify the sender of a request and its page, as bytes. Built once per request
+/// and passed to every check that uses these headers.
 #[derive(Clone, Debug, Default)]
 pub struct Head<'a> {
     host: Lines<'a>,
@@ -57,7 +57,7 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the headers of a request, in their order; names in any case.
+    /// Collects the headers of a request, in order; names match in any case.
     pub fn of(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
@@ -78,7 +78,7 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// The value of `Host`; empty where several name different ones, so that none of them counts.
+    /// The value of `Host`; empty if several differ, so that none of them counts.
     pub fn host(&self) -> Option<&'a [u8]> {
         match *self.host {
             [] => None,
@@ -97,9 +97,8 @@ impl<'a> Head<'a> {
         &self.referer
     }
 
-    /// The token of `Authorization: Bearer`; empty where there is none behind the word, or bytes that
-    /// no token has. `None`: no such header; those of other schemes are somebody else's, such as a
-    /// reverse proxy's.
+    /// The token of `Authorization: Bearer`; empty if the token is missing or not UTF-8. `None`
+    /// without such a header; other schemes are ignored, since they may be for a reverse proxy.
     pub fn bearer(&self) -> Option<&'a str> {
         self.authorization.iter().find_map(|line| {
             let end = line.iter().position(u8::is_ascii_whitespace);
@@ -115,8 +114,8 @@ impl<'a> Head<'a> {
         cookie(self.cookies.iter().copied(), name)
     }
 
-    /// The lines of `X-Forwarded-For`. Anybody may write them. A line that is no text is an entry that
-    /// is no address.
+    /// The lines of `X-Forwarded-For`, which any client may write. A line that is not UTF-8 becomes
+    /// `?`, which is not an address.
     pub fn forwarded_for(&self) -> Vec<&'a str> {
         let text = |line: &&'a [u8]| std::str::from_utf8(line).unwrap_or("?");
         self.forwarded_for.iter().map(text).collect()
@@ -135,8 +134,7 @@ impl<'a> Head<'a> {
         Some(entries.any(|entry| entry.eq_ignore_ascii_case(b"https")))
     }
 
-    /// Whether a proxy of any kind handed the request on: its sender is not the other end of the
-    /// connection.
+    /// True if a proxy forwarded the request: its sender is not the peer of the connection.
     pub fn is_forwarded(&self) -> bool {
         self.is_forwarded
     }

@@ -1,4 +1,5 @@
-//! The one origin policy: is a request sent by a page of ours, and does its host belong to us?
+//! The origin policy: checks if a page of this server sent a request, and if its host belongs to
+//! this server.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,8 +7,8 @@ use url::Url;
 
 use super::head::Head;
 
-/// Names below these belong to no stranger: nobody can register them (RFC 6761, 6762, 8375 and what
-/// home routers use).
+/// Suffixes of names that no stranger can register (RFC 6761, 6762, 8375 and those that home
+/// routers use).
 const PRIVATE_SUFFIXES: [&[u8]; 5] = [
     b".localhost",
     b".local",
@@ -16,28 +17,28 @@ const PRIVATE_SUFFIXES: [&[u8]; 5] = [
     b".home.arpa",
 ];
 
-/// Where the page is from that sent a request.
+/// The origin of the page that sent a request, relative to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From this server, by its `Host` or one of its public addresses.
+    /// This server, by its `Host` or one of its public addresses.
     Own,
-    /// From somewhere else.
+    /// Another site.
     Foreign,
-    /// The request does not tell.
+    /// Not stated by the request.
     Unstated,
 }
 
-/// The addresses under which this server is known.
+/// The addresses of this server.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
-    /// In their one spelling, see [`origin_of`].
+    /// The public addresses, normalized by [`origin_of`].
     origins: Vec<String>,
-    /// The machine's own name.
+    /// The name of the machine, in lower case.
     machine: String,
 }
 
 impl Sites {
-    /// Knows the public addresses of a server that runs on the machine of this name.
+    /// The addresses of a server with these public URLs, on the machine of this name.
     pub fn new(public_urls: &[String], machine: &str) -> Self {
         Self {
             origins: public_urls
@@ -48,14 +49,14 @@ impl Sites {
         }
     }
 
-    /// The public addresses as origins.
+    /// The public addresses as normalized origins.
     pub fn origins(&self) -> &[String] {
         &self.origins
     }
 
-    /// Where the page is from that sent the request. `Origin` counts, else `Referer`; of several lines
-    /// the worst. `about:` pages, an empty `Referer` and a relative one name no site
-    /// (RFC 9110 §10.1.3).
+    /// The source of the page that sent a request, by `Origin`, else by `Referer`. [`Source::Own`]
+    /// only if all lines are own. `about:` pages, an empty `Referer` and a relative one name no
+    /// site (RFC 9110 §10.1.3).
     pub fn source(&self, head: &Head<'_>) -> Source {
         let origins = head.origins();
         let stated: Vec<&[u8]> = match origins.is_empty() {
@@ -80,7 +81,7 @@ impl Sites {
         let Some(origin) = Origin::of_address(stated) else {
             return false;
         };
-        // A proxy may speak https where this server sees http: the page's own scheme is taken over.
+        // A proxy may terminate TLS, so the scheme of the page is taken for this server.
         let here = host.and_then(|host| Origin::of(origin.is_https, host));
         let is_known = |own: &String| Origin::of_address(own.as_bytes()).as_ref() == Some(&origin);
         here.as_ref() == Some(&origin) || self.origins.iter().any(is_known)
@@ -111,10 +112,10 @@ impl Sites {
         head.is_forwarded() && !self.origins.is_empty() && public().all(|own| own.is_https)
     }
 
-    /// Whether no stranger can have given this server the name in `Host`: it is an address, a name
-    /// that nobody can register, the machine's own, or of a public address. Under any other a
-    /// stranger's page may come by a name that leads here (DNS rebinding) and count as ours. A request
-    /// without `Host` is no browser's.
+    /// True if no stranger can have given this server the name in `Host`: it is an IP address, a
+    /// name that cannot be registered, the name of the machine, or the name in a public address.
+    /// With any other name, a foreign page may reach this server by DNS rebinding and count as own.
+    /// A request without `Host` does not come from a browser.
     pub fn know_host(&self, head: &Head<'_>) -> bool {
         let Some(host) = head.host() else { return true };
         let Some(Origin { host, .. }) = Origin::of(false, host) else {
@@ -131,7 +132,7 @@ impl Sites {
     }
 }
 
-/// Whether a `Referer` says of which site it is.
+/// True if a `Referer` names a site.
 fn names_a_site(referer: &[u8]) -> bool {
     let scheme = referer.iter().position(|byte| *byte == b':');
     let scheme = scheme.map(|end| &referer[..end]);
@@ -145,12 +146,11 @@ fn names_a_site(referer: &[u8]) -> bool {
     }
 }
 
-/// The origin of an http address: compared as bytes, since the rest of the address may be in any
-/// encoding.
+/// The origin of an HTTP URL, compared as bytes, since the rest of the URL may be in any encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
     is_https: bool,
-    /// In small letters.
+    /// In lower case.
     host: Vec<u8>,
     port: u16,
 }
@@ -172,7 +172,7 @@ impl Origin {
         Self::of(is_https, &rest[..end.unwrap_or(rest.len())])
     }
 
-    /// Of a host and perhaps a port, as in `Host`.
+    /// Parses a host with an optional port, as in `Host`.
     fn of(is_https: bool, authority: &[u8]) -> Option<Self> {
         let inner = authority.iter().position(|byte| *byte == b']');
         let after = inner.map_or(0, |end| end + 1);
@@ -201,7 +201,7 @@ impl Origin {
     }
 }
 
-/// Whether a host is an IP address.
+/// True if a host is an IP address.
 fn is_address(host: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(host) else {
         return false;
@@ -215,7 +215,7 @@ fn is_address(host: &[u8]) -> bool {
     }
 }
 
-/// The origin of an http address in its one spelling, without a default port.
+/// The normalized origin of an HTTP URL, without a default port.
 pub fn origin_of(address: &str) -> Option<String> {
     let url = Url::parse(address).ok()?;
     matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())

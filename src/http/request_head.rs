@@ -1,5 +1,5 @@
-//! Heads of requests (RFC 9112 §2 to §6), judged once and written in one spelling, so that nothing
-//! behind this reads them differently.
+//! Request heads (RFC 9112 §2 to §6), validated once and rewritten in canonical form, so that all
+//! later code interprets them the same.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -15,10 +15,10 @@ pub const LINE_BYTES: usize = 32 << 10;
 /// The most headers.
 const HEADERS: usize = 96;
 
-/// The header that carries a [`Fault`] inside this process; no client's passes.
+/// The header that carries a [`Fault`] inside this process; removed from requests of clients.
 pub const FAULT_HEADER: &str = "longshore-fault";
 
-/// Headers that are about this connection, or that say what is written anew.
+/// Headers that concern only this connection or are generated anew.
 const NOT_PASSED_ON: [&str; 8] = [
     "connection",
     "proxy-connection",
@@ -30,37 +30,37 @@ const NOT_PASSED_ON: [&str; 8] = [
     FAULT_HEADER,
 ];
 
-/// A sound request head.
+/// A valid request head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The head in its one spelling: the target percent-encoded, `Connection` with one option at most,
-    /// `Upgrade` and `Expect` only where they have a meaning.
+    /// The head in canonical form: the target percent-encoded, `Connection` with at most one
+    /// option, `Upgrade` and `Expect` only if they have an effect.
     pub bytes: Vec<u8>,
-    /// The number of bytes that it had as it came, with empty lines before it.
+    /// The length of the original head in bytes, including empty lines before it.
     pub length: usize,
-    /// The body that follows.
+    /// The framing of the body that follows.
     pub body: BodyFrame,
-    /// The use of the connection behind that.
+    /// The use of the connection after the body.
     pub behind: Behind,
 }
 
-/// The use of a connection behind a request.
+/// The use of a connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
     /// Another request may follow.
     Request,
-    /// Nothing that follows counts (RFC 9112 §9.6).
+    /// Later bytes are ignored (RFC 9112 §9.6).
     Nothing,
-    /// Frames of a WebSocket follow, where the upgrade is accepted.
+    /// WebSocket frames follow if the upgrade is accepted.
     Frames,
 }
 
 impl RequestHead {
-    /// Reads the head that `bytes` begin with; none where it has not come whole. `is_socket` knows the
-    /// canonical paths that take an upgrade to WebSocket.
+    /// Parses the head at the beginning of `bytes`; `None` if it is incomplete. `is_socket` returns
+    /// true for canonical paths that accept an upgrade to WebSocket.
     ///
     /// # Errors
-    /// The head's [`Fault`]; nothing behind it can be told apart.
+    /// The [`Fault`] of the head; requests after it cannot be delimited.
     pub fn read(bytes: &[u8], is_socket: impl Fn(&str) -> bool) -> Result<Option<Self>, Fault> {
         let empty = bytes.iter().position(|byte| !b"\r\n".contains(byte));
         let empty = empty.unwrap_or(bytes.len()).min(HEAD_BYTES);
@@ -87,7 +87,8 @@ impl RequestHead {
     }
 }
 
-/// Refuses what does not begin as a request, such as the greeting of another protocol, at once.
+/// Refuses at once input that does not begin as a request, such as the greeting of another
+/// protocol.
 fn check_method(bytes: &[u8]) -> Result<(), Fault> {
     let is_method = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     match bytes.iter().position(|byte| !is_method(byte)) {
@@ -96,8 +97,8 @@ fn check_method(bytes: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// `bytes` with the target percent-encoded where it holds what no target may (RFC 3986 §2): raw text in
-/// it counts as encoded text, and whether it is UTF-8 is found out where it is decoded.
+/// Percent-encodes the bytes of the target that are not allowed in it (RFC 3986 §2). Raw bytes
+/// count as encoded ones; they are checked for UTF-8 when they are decoded.
 fn encoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let line = &bytes[..end.unwrap_or(bytes.len())];
@@ -129,7 +130,7 @@ fn is_raw(byte: &u8) -> bool {
     !byte.is_ascii() || b"\"<>\\^`{|}".contains(byte)
 }
 
-/// Whether the request line ends with a version of HTTP, known or not.
+/// True if the request line ends with an HTTP version, known or not.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| *byte == b'\n').next();
     let line = line.unwrap_or_default().trim_ascii_end();
@@ -202,7 +203,7 @@ fn judge(
     })
 }
 
-/// The path of a target in origin or absolute form (RFC 9112 §3.2).
+/// The path of a target in origin-form or absolute-form (RFC 9112 §3.2).
 fn path_of<'a>(method: &str, target: &'a str) -> Result<&'a str, Fault> {
     if method == "CONNECT" || (method, target) == ("OPTIONS", "*") {
         return Err(Fault::Method);
@@ -225,7 +226,7 @@ fn path_of<'a>(method: &str, target: &'a str) -> Result<&'a str, Fault> {
 }
 
 struct Headers<'a> {
-    /// HTTP/1.1 and not 1.0.
+    /// True for HTTP/1.1, false for 1.0.
     is_modern: bool,
     lines: &'a [httparse::Header<'a>],
 }
@@ -237,7 +238,7 @@ impl<'a> Headers<'a> {
         found.map(|line| line.value.trim_ascii())
     }
 
-    /// The members of the lists under `name`.
+    /// The list members of all headers `name`.
     fn members(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         let members = self
             .values(name)
@@ -273,7 +274,8 @@ impl<'a> Headers<'a> {
         digits.parse().map(Some).or(Err(Fault::TooLarge))
     }
 
-    /// The body that is announced; several ways to announce one are a smuggler's (RFC 9112 §6.3).
+    /// The framing of the body. Contradictory headers are refused, since they may smuggle requests
+    /// (RFC 9112 §6.3).
     fn body(&self, method: &str) -> Result<BodyFrame, Fault> {
         let length = self.length()?;
         if self.values("transfer-encoding").next().is_none() {
@@ -295,7 +297,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Whether the client waits for a `100` before it sends the body (RFC 9110 §10.1.1).
+    /// True if the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     fn expects_to_be_asked(&self) -> Result<bool, Fault> {
         let is_known = |member: &[u8]| member.eq_ignore_ascii_case(b"100-continue");
         if !self.members("expect").all(is_known) {
@@ -314,8 +316,8 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The head of the request that stands in this process for one with `fault`: its handler answers what
-/// the fault is, in the language that `bytes`, what came of the faulty one, ask for.
+/// The head of the internal request that replaces one with `fault`: its handler reports the fault
+/// in the language that `bytes`, the beginning of the faulty request, prefer.
 pub fn stand_in(fault: Fault, bytes: &[u8]) -> Vec<u8> {
     let bytes = bytes.trim_ascii_start();
     let method: &[u8] = if bytes.starts_with(b"HEAD ") {
@@ -339,7 +341,7 @@ pub fn stand_in(fault: Fault, bytes: &[u8]) -> Vec<u8> {
     head
 }
 
-/// The value of `Accept-Language`, in a head that may be garbled.
+/// The value of `Accept-Language` in a possibly malformed head.
 fn languages(bytes: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"accept-language:";
     let value = bytes.split(|byte| *byte == b'\n').find_map(|line| {

@@ -1,4 +1,4 @@
-//! Request targets in one spelling, so that whatever decides by the path decides the same.
+//! Canonical request targets, so that every check by path decides the same.
 
 use std::borrow::Cow;
 
@@ -6,18 +6,18 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::decode::{NotUtf8, component};
 
-/// Everything but the characters that RFC 3986 §2.3 calls unreserved.
+/// All characters except those that RFC 3986 §2.3 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// The one spelling of a path (RFC 3986 §6.2.2): unreserved characters stand as they are, all
-/// other escapes have capital digits. A `%2F` stays one, since a part may hold a slash.
+/// The canonical form of a path (RFC 3986 §6.2.2): unreserved characters are unescaped, all other
+/// escapes have upper-case digits. `%2F` is kept, since a segment may contain a slash.
 ///
 /// # Errors
-/// [`NotUtf8`] where the escapes are no text.
+/// [`NotUtf8`] if the path does not decode to UTF-8.
 pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, NotUtf8> {
     component(path.as_bytes())?;
     if !path.contains('%') {
@@ -30,7 +30,7 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, NotUtf8> {
         rest = &rest[at..];
         let (taken, byte) = match escape(rest) {
             Some(byte) => (3, byte),
-            // A lone sign is data, and is written as such.
+            // A `%` without two hex digits is data, and is escaped itself.
             None => (1, b'%'),
         };
         percent_encode(&[byte], RESERVED).for_each(|piece| canonical.push_str(piece));
@@ -40,7 +40,7 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, NotUtf8> {
     Ok(Cow::Owned(canonical))
 }
 
-/// The byte that an escape at the beginning of `text` stands for.
+/// The byte of the escape at the beginning of `text`.
 fn escape(text: &str) -> Option<u8> {
     let digits = text.as_bytes().get(1..3)?;
     let digit = |at: usize| char::from(digits[at]).to_digit(16);

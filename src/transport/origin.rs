@@ -39,7 +39,7 @@ pub(super) fn is_our_change(source: Source, proof: &Proof) -> Result<(), Refusal
 /// WebSockets, so a request with a login cookie must state its origin.
 ///
 /// # Errors
-/// 403 if `Origin` names another site, or a login cookie comes without it.
+/// 403 if `Origin` or `Referer` names another site, or a login cookie comes without either.
 pub(super) fn is_our_socket(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
     let head = head_of(request);
     is_ours(wire, &head)?;

@@ -140,7 +140,8 @@ impl Subscription {
     fn poll(&self) -> LocalBoxFuture<'static, Result<Batch, Refusal>> {
         let (wire, who, rooms) = (self.wire.clone(), self.who.clone(), self.rooms.clone());
         let (rooms_polled, after) = match self.paused {
-            // A poll without rooms returns only when its wait ends or the server drains.
+            // A poll without rooms gets no messages: it returns when its wait is over, a newer
+            // connection supersedes it or the server drains.
             true => (Vec::new(), after(wire.hub.now())),
             false => (rooms.clone(), self.after.clone()),
         };

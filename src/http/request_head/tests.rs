@@ -10,7 +10,7 @@ fn read(bytes: &[u8]) -> Result<Option<RequestHead>, Fault> {
     RequestHead::read(bytes, is_socket)
 }
 
-/// The head of a request with these lines, where it is sound.
+/// The parsed head with these lines, if it is valid.
 fn sound(request: &str) -> RequestHead {
     let bytes = format!("{}\r\n\r\n", request.replace('\n', "\r\n"));
     let head = read(bytes.as_bytes()).unwrap().unwrap();
@@ -250,7 +250,7 @@ fn every_fault_is_told_apart() {
     }
 }
 
-/// What the first head is of a stream that comes piece by piece.
+/// The result for the first head of a stream that comes in chunks.
 fn read_in_pieces(bytes: &[u8], step: usize) -> Result<Option<RequestHead>, Fault> {
     let mut end = 0;
     while end < bytes.len() {
