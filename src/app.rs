@@ -1,4 +1,4 @@
-//! Every shared handle, built once at the start.
+//! The shared handles of the server, built once at the start.
 
 mod data_folder;
 mod installation;
@@ -28,17 +28,17 @@ use installation::Installation;
 pub use installation::LostPart;
 use message_log::MessageLog;
 
-/// How often what has grown old is swept out of the memory.
+/// The interval between sweeps of expired entries in memory.
 const MEMORY_SWEEP: Duration = Duration::from_secs(5);
-/// How often what has grown old is swept out of the store.
+/// The interval between sweeps of expired rows in the store.
 const SWEEP: Duration = Duration::from_secs(60);
-/// The pause between two sweeps of work trees that no release has any more.
+/// The interval between sweeps of work trees that no release uses any more.
 const WORK_SWEEP: Duration = Duration::from_secs(600);
-/// How often mirrors are looked through for those that no project has any more.
+/// The interval between sweeps of mirrors that no project uses any more.
 const MIRROR_SWEEP: Duration = Duration::from_secs(3600);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// Why the platform could not start.
+/// Errors at the start of the platform.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The data folder cannot be used.
@@ -46,7 +46,7 @@ pub enum AppError {
     Data {
         /// The folder or file.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         cause: std::io::Error,
     },
     /// Another process uses the data folder.
@@ -76,16 +76,16 @@ pub enum AppError {
         /// The number of the account that this process runs as.
         user: u32,
     },
-    /// The key file.
+    /// Errors of the key file.
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The pools of threads.
+    /// The system cannot start the thread pools.
     #[error("threads: {0}")]
     Threads(std::io::Error),
-    /// An epoch of the log.
+    /// A stored epoch of the log is malformed.
     #[error(transparent)]
     Epoch(#[from] BadEpoch),
     /// The release engine.
@@ -94,12 +94,12 @@ pub enum AppError {
     /// The setting `build_sandbox` is `require`, and the system has no namespaces for the platform.
     #[error("setting build_sandbox: a sandbox is required and cannot be made here: {reason}")]
     NoSandbox {
-        /// What the system said.
+        /// The reason, as the system gives it.
         reason: String,
     },
 }
 
-/// The shared handles; clones are the same app.
+/// The shared handles; clones share them.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
@@ -117,8 +117,8 @@ struct Parts {
 }
 
 impl App {
-    /// Opens the data folder at `data` and builds everything on it. Releases that were active when
-    /// the platform last ended are `interrupted` by this. A folder that lacks a part is refused, and nothing
+    /// Opens the data folder at `data` and builds all handles. Releases that were active when the
+    /// platform last ended become `interrupted`. A folder that lacks a part is refused, and nothing
     /// is written to it.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl App {
         &self.0.store
     }
 
-    /// What seals credentials.
+    /// The vault that encrypts credentials.
     pub fn vault(&self) -> &Vault {
         &self.0.vault
     }
@@ -171,7 +171,7 @@ impl App {
         &self.0.hub
     }
 
-    /// How much each sender may send.
+    /// The rate limits of senders.
     pub fn rates(&self) -> &Rates {
         &self.0.rates
     }
@@ -181,21 +181,21 @@ impl App {
         &self.0.engine
     }
 
-    /// Which repository addresses may be fetched from.
+    /// The policy for repository addresses.
     pub fn url_policy(&self) -> UrlPolicy {
         url_policy(&self.0.settings)
     }
 
-    /// The threads for what blocks, a pool for each kind of thing that is waited for.
+    /// The pools of threads for blocking work, one for each resource that is waited for.
     pub fn pools(&self) -> &Pools {
         &self.0.pools
     }
 
-    /// Runs blocking work of this machine's own (the database, password hashing, files) off the async
-    /// threads. What waits for somebody else's network goes to [another pool](Self::blocking_in).
+    /// Runs blocking local work (the database, password hashing, files) off the async threads. Work
+    /// that waits for a remote network uses [another pool](Self::blocking_in).
     ///
     /// # Errors
-    /// See [`BlockingPool::run`].
+    /// [`Busy`] as in [`BlockingPool::run`].
     pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> T + Send + 'static,
@@ -216,7 +216,7 @@ impl App {
         pool.run(move || work(&app)).await
     }
 
-    /// Sweeps out what has grown old, for ever; run it beside the server.
+    /// Removes expired entries periodically, forever. Run it alongside the server.
     pub async fn sweep(self) {
         tokio::join!(
             self.sweep_memory(),
@@ -230,7 +230,7 @@ impl App {
         let mut ticks = tokio::time::interval(MEMORY_SWEEP);
         loop {
             ticks.tick().await;
-            // Slice by slice: whoever waits for the hub comes in between.
+            // In slices, so that others get the lock of the hub in between.
             while self.0.hub.sweep() {
                 tokio::task::yield_now().await;
             }
@@ -391,7 +391,7 @@ fn open_engine(
     )?)
 }
 
-/// The sandbox of builds, tried out; what it lacks is said in the platform's log.
+/// Probes the sandbox of builds; its limitations are logged.
 fn open_sandbox(folder: &DataFolder, settings: &Settings) -> Result<Sandbox, AppError> {
     if settings.build_sandbox == BuildSandbox::Off {
         tracing::warn!("builds run without a sandbox: the setting build_sandbox is off");
@@ -400,7 +400,8 @@ fn open_sandbox(folder: &DataFolder, settings: &Settings) -> Result<Sandbox, App
     let mut hidden = vec![folder.path("")];
     hidden.extend(settings.ssh_key_folders.iter().cloned());
     hidden.extend(settings.file.clone());
-    // The account's home and its agent, which may be below /var/lib; never a folder of the system's own.
+    // The home folder and the SSH agent of the account, which may be below /var/lib; never a
+    // top-level folder.
     let known = ["HOME", "SSH_AUTH_SOCK"]
         .into_iter()
         .filter_map(std::env::var_os);
@@ -458,17 +459,17 @@ fn url_policy(settings: &Settings) -> UrlPolicy {
     }
 }
 
-/// Accounts and logins of the installation at `data` alone, for tools that work beside a running
-/// server.
+/// The accounts and logins of the installation at `data`, for command-line tools that run alongside
+/// a server.
 ///
 /// # Errors
-/// Those of the data folder, its database and its key.
+/// The data folder, its database or its key cannot be used.
 pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError> {
     let (store, _) = open_beside_server(data)?;
     Ok(Auth::new(store, &auth_options(settings)))
 }
 
-/// The servers of the installation at `data`, to be worked on by hand beside a running server.
+/// The servers of the installation at `data`, for commands that run alongside a server.
 ///
 /// # Errors
 /// Those of [`open_accounts`].

@@ -1,4 +1,4 @@
-//! The folder that holds everything an installation keeps.
+//! The data folder of an installation.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -9,11 +9,11 @@ use rustix::fs::OFlags;
 
 use super::AppError;
 
-/// Opens a pipe without waiting for its other end.
+/// The flag that opens a pipe without waiting for its other end.
 const NO_WAITING: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
-/// A data folder, locked: one server at a time works on it. Tools such as `longshore token create`
-/// need no lock, the database has its own.
+/// A locked data folder: one server at a time uses it. Tools such as `longshore token create` need
+/// no lock, since the database has its own.
 pub struct DataFolder {
     root: PathBuf,
     _lock: File,
@@ -25,8 +25,12 @@ pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> AppError {
 }
 
 impl DataFolder {
-    /// Opens or makes the folder at `root`. Others may pass through it (builds run as `run_as` below
-    /// it) but not list it; what is secret in it has modes of its own.
+    /// Opens or creates the folder at `root`. Other accounts may traverse it (builds run as
+    /// `run_as` below it) but not list it; secrets in it have stricter modes.
+    ///
+    /// # Errors
+    /// [`AppError::InUse`] if another process has locked the folder, [`AppError::Data`] if it
+    /// cannot be created or opened.
     pub fn open(root: &Path) -> Result<Self, AppError> {
         make(root)?;
         let root = root.canonicalize().map_err(at(root))?;
@@ -36,7 +40,7 @@ impl DataFolder {
             .write(true)
             .truncate(false)
             .mode(0o600)
-            // A pipe in its place is refused, not waited for.
+            // A pipe in its place is refused instead of waited for.
             .custom_flags(NO_WAITING)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
@@ -49,17 +53,20 @@ impl DataFolder {
         }
     }
 
-    /// The folder itself, its links followed.
+    /// The canonical path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A path in the folder.
+    /// The path of `name` in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// A folder that only its owner can enter.
+    /// Creates a subfolder that only its owner can enter.
+    ///
+    /// # Errors
+    /// [`AppError::Data`] if it cannot be created.
     pub fn private_folder(&self, name: &str) -> Result<PathBuf, AppError> {
         let path = self.path(name);
         fs::create_dir_all(&path).map_err(at(&path))?;
@@ -68,7 +75,7 @@ impl DataFolder {
     }
 }
 
-/// Makes the folder if it is not there.
+/// Creates the folder if it does not exist.
 pub(super) fn make(root: &Path) -> Result<(), AppError> {
     if !root.exists() {
         fs::create_dir_all(root).map_err(at(root))?;
@@ -77,7 +84,7 @@ pub(super) fn make(root: &Path) -> Result<(), AppError> {
     Ok(())
 }
 
-/// A file that only its owner can read; made empty if it is not there.
+/// Creates an empty file that only its owner can read, if it does not exist.
 pub(super) fn private_file(root: &Path, name: &str) -> Result<PathBuf, AppError> {
     let path = root.join(name);
     OpenOptions::new()

@@ -1,9 +1,9 @@
-//! The hub's log, kept in the store.
+//! The log of the hub, stored in the database.
 
 use crate::hub::{Hub, Kind, Limit, Log, LogError, Message, Page, RoomName};
 use crate::store::{Event, Store, StoreError, events};
 
-/// How many rows are read for one page; the hub asks again for more.
+/// The most rows per page; the hub asks again for more.
 const ROWS: usize = 1000;
 
 pub(super) struct MessageLog {
@@ -34,7 +34,7 @@ impl Log for MessageLog {
     ) -> Result<Page, LogError> {
         let names: Vec<String> = rooms.iter().map(|room| room.as_str().to_owned()).collect();
         let rows = limit.messages.min(ROWS);
-        // One row more tells whether this is the end.
+        // One more row than wanted shows if this is the end.
         let mut found = self
             .store
             .read_log(|conn| {
@@ -77,8 +77,8 @@ impl Log for MessageLog {
     }
 }
 
-/// The hub's messages from the store's rows. A row whose room or kind this version does not know
-/// (an older one wrote it) is left out.
+/// Converts rows of the store to messages of the hub. Rows with an unknown room or kind, written by
+/// another version, are skipped.
 pub(super) fn messages(events: Vec<Event>) -> Vec<Message> {
     events
         .into_iter()
@@ -95,7 +95,7 @@ pub(super) fn messages(events: Vec<Event>) -> Vec<Message> {
         .collect()
 }
 
-/// Tells the hub that retention has shortened a room.
+/// Notifies the hub that retention has trimmed a room.
 pub(super) fn tell_dropped(hub: &Hub, room: &str, mark: i64) {
     if let (Ok(room), Ok(mark)) = (RoomName::parse(room), u64::try_from(mark)) {
         hub.dropped(&room, mark);

@@ -1,4 +1,4 @@
-//! Tells who comes and goes: numbers what the hub wants to tell and publishes it.
+//! Publishes presence: numbers the changes that the hub reports and publishes them.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use super::App;
 use crate::hub::Kind;
 use crate::store::{Moment, NewEvent, StoreError};
 
-/// How often a room's presence is told, at most.
+/// The shortest interval between two presence messages of a room.
 const TICK: Duration = Duration::from_secs(1);
 
 impl App {
-    /// Tells who is in the rooms whose presence somebody polls, for ever; run it beside the server.
+    /// Publishes the presence of rooms that have presence subscribers, forever. Run it alongside
+    /// the server.
     pub async fn tell_presence(self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -31,7 +32,7 @@ impl App {
             });
             let events = events.collect();
             let announced = self.blocking(move |app| announce(app, events)).await;
-            // What was not told now differs still at the next tick.
+            // A change that was not published is found again at the next tick.
             if let Ok(Err(error)) = announced {
                 tracing::warn!(%error, "presence");
             }

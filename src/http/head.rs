@@ -121,8 +121,8 @@ impl<'a> Head<'a> {
         self.forwarded_for.iter().map(text).collect()
     }
 
-    /// True if one of the proxies in a row was asked over https, by the lines of `X-Forwarded-Proto`; none
-    /// without such lines. Anybody may write them.
+    /// True if at least one proxy in the chain was asked over https, according to
+    /// `X-Forwarded-Proto`; `None` without that header. Any client may write it.
     pub fn forwarded_https(&self) -> Option<bool> {
         let mut entries = self
             .forwarded_proto

@@ -87,9 +87,9 @@ impl Sites {
         here.as_ref() == Some(&origin) || self.origins.iter().any(is_known)
     }
 
-    /// True if the address that a browser has opened begins with `https`: told by the page that sent the
-    /// request if it is ours, else by the public addresses of its host, else, if a proxy handed the request
-    /// on, by all public addresses.
+    /// True if the URL in the browser begins with `https`, as far as the request shows: by the page
+    /// that sent it if that is own, else by the public addresses of its host, else, for a request
+    /// that a proxy forwarded, by all public addresses.
     pub fn is_https(&self, head: &Head<'_>) -> bool {
         let stated = head.origins().iter().chain(head.referers());
         let own = stated.filter(|stated| self.is_own(stated, head.host()));

@@ -22,7 +22,7 @@ use super::{
 use crate::auth::{Proof, head_of};
 use crate::hub::{Batch, ClientId, Poll, Position, RoomName};
 
-/// The actix route. The request itself is let go before the poll is held, so that what is parked stays
+/// The actix route. The request is dropped before the poll is held, so that a parked poll stays
 /// small.
 pub(super) async fn get_msg(
     request: HttpRequest,
@@ -44,7 +44,7 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
     } = ask;
     let is_head = request.method() == Method::HEAD;
     if is_head {
-        // Nothing is held for who takes no messages.
+        // A `HEAD` request receives no messages, so it is not held.
         wait = Duration::ZERO;
     }
     match contract {
@@ -68,9 +68,9 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
             drop(request);
             let batch = full(wire, asked, &client_end).await?;
             let mut response = wire.reply(reply::batch(&batch));
-            // A page's first polls come on a connection that was the page's. The next one begins with a
-            // poll and so belongs to the lane, where a parked client costs a fraction. A request that is
-            // behind it already is answered here.
+            // The first polls of a page come on the connection that loaded the page. The next
+            // connection begins with a poll and is served by the poll loop, which makes a parked
+            // client much cheaper.
             if !wait.is_zero() && !client_end.is_ahead() {
                 response
                     .head_mut()
@@ -81,17 +81,17 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
     }
 }
 
-/// How long a poll is held.
+/// The bounds of holding a poll.
 pub(super) struct Held {
     /// The longest time.
     pub(super) wait: Duration,
-    /// The end of it before that.
+    /// The event that ends it earlier.
     pub(super) client_end: ClientEnd,
-    /// What is answered reaches the client: not so by `HEAD`.
+    /// True if the client receives messages: false for `HEAD`.
     pub(super) takes_messages: bool,
 }
 
-/// A poll of the full contract, as it came in.
+/// A poll of the full contract, not yet authorized.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) proof: Proof,
@@ -105,7 +105,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The poll of `asker` by the client `name`.
+    /// A poll of `asker` as the client `name`.
     pub(super) fn new(
         asker: Asker<'_>,
         name: Arc<str>,
@@ -125,7 +125,7 @@ impl Asked {
         }
     }
 
-    /// What it shows of its sender.
+    /// The sender of the poll.
     pub(super) fn asker(&self) -> Asker<'_> {
         Asker {
             proof: self.proof.clone(),
@@ -135,7 +135,7 @@ impl Asked {
         }
     }
 
-    /// The poll of `client`, who is `who`.
+    /// The hub poll of `client` with the identity `who`.
     pub(super) fn of(self, who: &Who, client: Arc<ClientId>) -> Poll {
         Poll {
             client,
@@ -148,7 +148,7 @@ impl Asked {
         }
     }
 
-    /// Finds out who asks, and whether they may.
+    /// Identifies and authorizes the client.
     pub(super) async fn admit(self, gate: &dyn Gate) -> Result<(Who, Poll), Refusal> {
         let who = gate.who(self.asker()).await?;
         let client = Arc::new(ClientId::new(who.account.clone(), &self.name)?);
@@ -158,7 +158,7 @@ impl Asked {
     }
 }
 
-/// Authorise, hold, authorise again.
+/// Authorizes, holds, and authorizes again.
 async fn full(wire: &Wire, asked: Asked, client_end: &ClientEnd) -> Result<Batch, Refusal> {
     let (who, poll) = asked.admit(&*wire.gate).await?;
     let rooms = Arc::clone(&poll.rooms);
