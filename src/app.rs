@@ -79,7 +79,7 @@ pub enum AppError {
     /// Errors of the key file.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The database.
+    /// Errors of the database.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The system cannot start the thread pools.
@@ -88,7 +88,7 @@ pub enum AppError {
     /// A stored epoch of the log is malformed.
     #[error(transparent)]
     Epoch(#[from] BadEpoch),
-    /// The release engine.
+    /// Errors of the release engine.
     #[error(transparent)]
     Deploy(#[from] DeployError),
     /// The setting `build_sandbox` is `require`, and the system has no namespaces for the platform.
@@ -112,7 +112,7 @@ struct Parts {
     rates: Rates,
     engine: Engine,
     pools: Pools,
-    /// Holds the data folder's lock as long as the app lives.
+    /// Holds the lock of the data folder while the app lives.
     _folder: DataFolder,
 }
 
@@ -124,7 +124,7 @@ impl App {
     /// # Errors
     /// [`AppError`] says which part of the platform cannot be built.
     pub fn open(settings: Settings, data: &Path) -> Result<Self, AppError> {
-        // Looks before the lock, whose file would be new in a copied folder.
+        // Checked before the lock is taken, since that would create its file in a copied folder.
         Installation::inspect(data)?;
         let folder = DataFolder::open(data)?;
         let (store, vault) = open_installation(&folder, &settings)?;
@@ -472,7 +472,7 @@ pub fn open_accounts(settings: &Settings, data: &Path) -> Result<Auth, AppError>
 /// The servers of the installation at `data`, for commands that run alongside a server.
 ///
 /// # Errors
-/// Those of [`open_accounts`].
+/// As for [`open_accounts`].
 pub fn open_by_hand(settings: &Settings, data: &Path) -> Result<ByHand, AppError> {
     let (store, vault) = open_beside_server(data)?;
     Ok(ByHand::new(store, vault, ssh_access(settings)))

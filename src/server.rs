@@ -1,4 +1,4 @@
-//! The HTTP server: its routes, its limits, its graceful end.
+//! The HTTP server: routes, limits, graceful shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,14 +25,14 @@ mod pipeline;
 mod request_stream;
 mod seen;
 
-/// How long running releases may take to stop when the platform ends.
+/// The time that running releases have to stop at shutdown.
 const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
-/// How long answers may take to be written when the platform ends, in seconds.
+/// The time that responses have to be written at shutdown, in seconds.
 const SHUTDOWN_SECONDS: u64 = 10;
-/// Connections that wait to be accepted: a whole hall of pollers may come back at once.
+/// The most connections that wait to be accepted: many pollers may reconnect at once.
 const BACKLOG: u32 = 4096;
 
-/// A server that has its port and does not answer yet.
+/// A server that is bound to its port and does not respond yet.
 pub struct Bound {
     app: App,
     metrics: Metrics,
@@ -40,7 +40,10 @@ pub struct Bound {
     address: SocketAddr,
 }
 
-/// Takes the port. Port 0 takes a free one.
+/// Binds the address. Port 0 means any free port.
+///
+/// # Errors
+/// The address cannot be bound, or the system refuses a socket or a thread.
 pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let settings = app.settings();
     let connections = descriptors::raise(settings.connections as usize);
@@ -87,20 +90,24 @@ fn listener(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // A server that starts anew takes its port back, whatever connections still end on it.
+    // A restarted server can bind its port while old connections on it are still closing.
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
     socket.listen(BACKLOG)?.into_std()
 }
 
 impl Bound {
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves and releases until SIGTERM or SIGINT. Then parked polls are answered, running
-    /// releases stopped, and what is being answered is finished.
+    /// Serves requests and runs releases until SIGTERM or SIGINT. Then parked polls are answered,
+    /// running releases are stopped, and responses in progress are finished.
+    ///
+    /// # Errors
+    /// The release engine cannot start, the signal handlers cannot be installed, or the server
+    /// fails.
     pub async fn run(self) -> io::Result<()> {
         let Self {
             app,

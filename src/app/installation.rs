@@ -1,6 +1,6 @@
 //! The database and the key of an installation, which belong together: each is refused without the other.
 //!
-//! A start that is refused has written nothing. What is missing may be on a backup or on a disk that is not
+//! A refused start writes nothing. A missing part may be in a backup or on a disk that is not
 //! mounted, and a new database or key in its place would be in the way.
 
 use std::fs::{self, File};
@@ -15,37 +15,37 @@ use crate::store::{Content, Durability, Findings, Inspection, Store, key_check};
 
 const DATABASE: &str = "longshore.db";
 const KEY: &str = "secret.key";
-/// The key of an installation that is being made: it gets its name once the database knows it.
+/// The key of an installation that is being created; renamed once the database has its check value.
 const NEW_KEY: &str = "secret.key.new";
 
-/// The fault by which the parts of a data folder are no installation.
+/// The reasons why the parts of a data folder are not an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LostPart {
-    /// The key is there, and no database.
+    /// The key exists, and the database does not.
     #[error(
         "secret.key is there, but longshore.db is missing. Put longshore.db back from a backup, or look whether its \
          disk is mounted. To begin a new installation, choose another folder"
     )]
     Database,
-    /// The key is there, and a database of 0 bytes.
+    /// The key exists, and the database has 0 bytes.
     #[error(
         "secret.key is there, but longshore.db is empty (0 bytes). Put longshore.db back from a backup. To begin a new \
          installation, choose another folder"
     )]
     DatabaseContent,
-    /// The database is there, and no key.
+    /// The database exists, and the key does not.
     #[error(
         "longshore.db is there, but secret.key is missing, without which none of its credentials can be opened. Put \
          secret.key back from a backup. To begin a new installation, choose another folder"
     )]
     Key,
-    /// The key is not the database's.
+    /// The key belongs to another database.
     #[error(
         "secret.key is not the key of this longshore.db: they come from different installations or backups. Put back \
          the two that belong together"
     )]
     KeyOfAnother,
-    /// The database is a new one that does not know the key.
+    /// The database is new and was not created with this key.
     #[error(
         "longshore.db is new and was not made with this secret.key. Put back the longshore.db that belongs to it. To \
          begin a new installation, choose another folder"
@@ -53,20 +53,20 @@ pub enum LostPart {
     DatabaseOfAnother,
 }
 
-/// The parts of a data folder that were looked at and belong together.
+/// The inspected parts of a data folder, which belong together.
 pub(super) struct Installation {
     root: PathBuf,
     inspection: Inspection,
-    /// None: it is to be made.
+    /// The key; `None` if it is to be created.
     vault: Option<Vault>,
 }
 
 impl Installation {
-    /// Looks at the database and the key in the folder `root`, and writes nothing.
+    /// Inspects the database and the key in the folder `root`, and writes nothing.
     ///
     /// # Errors
-    /// [`AppError::LostPart`] where one lacks the other; [`AppError::Unreadable`], [`AppError::Vault`] and
-    /// [`AppError::Store`] where one of them cannot be used.
+    /// [`AppError::LostPart`] if one lacks the other; [`AppError::Unreadable`], [`AppError::Vault`]
+    /// and [`AppError::Store`] if one of them cannot be used.
     pub(super) fn inspect(root: &Path) -> Result<Self, AppError> {
         let (database, key) = (root.join(DATABASE), root.join(KEY));
         check_readable(&database)?;
@@ -92,11 +92,11 @@ impl Installation {
         })
     }
 
-    /// Opens the database and the key; a new installation gets them here.
+    /// Opens the database and the key; creates them for a new installation.
     ///
     /// # Errors
-    /// Those of the database and of the key's file; [`AppError::LostPart`] where another process has made the
-    /// installation meanwhile.
+    /// The database or the key file cannot be opened or created; [`AppError::LostPart`] if another
+    /// process has created the installation meanwhile.
     pub(super) fn open(self, durability: Durability) -> Result<(Store, Vault), AppError> {
         self.inspection.check_soundness()?;
         data_folder::private_file(&self.root, DATABASE)?;
@@ -121,7 +121,7 @@ impl Installation {
         Ok((store, vault))
     }
 
-    /// Gives the new key its name, where no other process has done so.
+    /// Renames the new key to its final name, unless another process has done so.
     fn name_new_key(&self) -> Result<(), AppError> {
         let (from, to) = (self.root.join(NEW_KEY), self.root.join(KEY));
         if to.exists() {
@@ -137,33 +137,33 @@ impl Installation {
     }
 }
 
-/// The key of a database in which `found` was found, where `vault` is the one in the folder; none where the
-/// database never had one.
+/// The key of a database with the findings `found`, if `vault` is the key in the folder; `None` if
+/// the database never had one.
 fn key_of(found: &Findings, vault: Option<Vault>, root: &Path) -> Result<Option<Vault>, LostPart> {
     let knows = |vault: &Vault| match (&found.key_check, &found.sealed) {
         (Some(check), _) => vault.open(check, key_check::PURPOSE).is_ok(),
         (None, Some(secret)) => vault.open(secret, SECRET).is_ok(),
-        // From before there was a check value: trusted this once.
+        // Written by a version without a check value: trusted this once.
         (None, None) => found.was_used,
     };
     match vault {
         Some(vault) if knows(&vault) => Ok(Some(vault)),
         Some(_) if found.was_used => Err(LostPart::KeyOfAnother),
         Some(_) => Err(LostPart::DatabaseOfAnother),
-        // The process that made the installation died before the key had its name.
+        // The process that created the installation died before it renamed the key.
         None if found.key_check.is_some() => match Vault::read(&root.join(NEW_KEY)) {
             Ok(Some(vault)) if knows(&vault) => Ok(Some(vault)),
             _ => Err(LostPart::Key),
         },
         None if found.was_served || found.sealed.is_some() => Err(LostPart::Key),
-        // Accounts alone, made from the command line by an earlier version.
+        // Only accounts, created from the command line by an earlier version.
         None => Ok(None),
     }
 }
 
-/// Refuses a file that this process may not read, with what to do.
+/// Refuses a file that this process may not read, with a hint at the fix.
 fn check_readable(path: &Path) -> Result<(), AppError> {
-    // A pipe is not opened: that would wait for whoever writes into it.
+    // A pipe is not opened, since that would block until another process writes into it.
     let Ok(about) = fs::metadata(path) else {
         return Ok(());
     };

@@ -1,9 +1,8 @@
-//! Keeps one connection from taking a whole thread.
+//! Keeps one connection from occupying a whole thread.
 //!
-//! A client may send requests ahead of their answers. What it sends beyond all measure behind a
-//! request that is held makes the HTTP layer below parse it all at once, and then look again and
-//! again, without a pause, whether it may go on. So a connection reads a piece at a time, and one that
-//! only goes round in circles is cut.
+//! A client may pipeline requests. If it sends very many while one is held, the HTTP layer parses
+//! all of them at once and then polls in a busy loop to see if it may continue. So a connection is
+//! read in pieces, and a connection that spins is closed.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -15,18 +14,18 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many bytes are read before what was read is looked at.
+/// The most bytes that are read before the HTTP layer gets to process them.
 const PIECE: usize = 16 << 10;
-/// So often within [`ROUNDS_TIME`] nothing on earth wakes a connection on which nothing moves.
+/// A connection polled this often within [`ROUNDS_TIME`] without moving a byte is spinning.
 const ROUNDS: u32 = 2000;
 const ROUNDS_TIME: Duration = Duration::from_millis(500);
 
-/// How many bytes have moved on a connection, either way; clones share it.
+/// Counts the bytes that have moved on a connection, in both directions; clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Meter(Rc<Cell<u64>>);
 
 impl Meter {
-    /// So many bytes have moved so far.
+    /// The number of bytes so far.
     pub(super) fn moved(&self) -> u64 {
         self.0.get()
     }
@@ -36,7 +35,7 @@ impl Meter {
     }
 }
 
-/// A stream that is read a piece at a time and counts what moves.
+/// A stream that is read in pieces of at most [`PIECE`] bytes and counts the bytes that move.
 pub(super) struct Metered<S> {
     stream: S,
     meter: Meter,
@@ -99,7 +98,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-/// What `serving` gives; `None` where it went round in circles while nothing moved by `meter`.
+/// Runs `serving` and returns its output; `None` if it spins while no byte moves by `meter`.
 pub(super) async fn unless_in_circles<T>(
     serving: impl Future<Output = T>,
     meter: Meter,
@@ -114,7 +113,7 @@ pub(super) async fn unless_in_circles<T>(
         if meter.0.get() != moved {
             (moved, rounds, since) = (meter.0.get(), 0, None);
         } else if rounds >= ROUNDS {
-            // The clock is asked now and then only.
+            // The clock is read only once per [`ROUNDS`] polls.
             let now = Instant::now();
             let begun = since.replace(now);
             rounds = 0;

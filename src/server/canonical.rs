@@ -1,4 +1,4 @@
-//! One spelling of each request's path, before anything decides by it.
+//! Canonical request paths, applied before any decision by path.
 
 use actix_http::Request;
 use actix_web::http::Uri;
@@ -6,8 +6,9 @@ use actix_web::http::uri::PathAndQuery;
 
 use crate::http::canonical_path;
 
-/// Writes the path of `request` canonically, so that the router, which decodes it, and everything that
-/// compares it see the same. One whose escapes are no text is left for the guard to refuse.
+/// Rewrites the path of `request` in canonical form, so that the router, which decodes it, and all
+/// comparisons see the same path. A path that does not decode to UTF-8 is left for the guard to
+/// refuse.
 pub(super) fn canonical(mut request: Request) -> Request {
     if let Some(uri) = canonical_uri(request.uri()) {
         request.head_mut().uri = uri;
@@ -15,7 +16,7 @@ pub(super) fn canonical(mut request: Request) -> Request {
     request
 }
 
-/// None where `uri` is canonical already.
+/// `None` if `uri` is canonical already.
 fn canonical_uri(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     let canonical = canonical_path(path)

@@ -1,15 +1,15 @@
-//! How many files, and so connections, this process may have open.
+//! The limit on open files, and with it the limit on connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files that are not connections of clients: the database, listeners, git, SSH, logs.
+/// Files reserved for other uses than client connections: the database, listeners, git, SSH, logs.
 const OTHERS: usize = 512;
-/// Below that many connections a server is hardly one.
+/// The fewest connections that are allowed, whatever the limit on files.
 const FEWEST: usize = 64;
 
-/// Raises the limit on open files as far as the system lets this process. How many connections may
-/// be open at once, of `wanted`: as many as leave some files for the rest, so that those who come
-/// later wait to be accepted instead of breaking what goes on.
+/// Raises the limit on open files as far as the system permits. Returns the number of connections
+/// that may be open at once, at most `wanted`: some files are reserved for other uses, so that
+/// further clients wait to be accepted instead of breaking running work.
 pub(super) fn raise(wanted: usize) -> usize {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -19,7 +19,7 @@ pub(super) fn raise(wanted: usize) -> usize {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }
-    // None is no limit at all.
+    // `None` means unlimited.
     let files = getrlimit(Resource::Nofile).current;
     let files = files.map_or(usize::MAX, |files| {
         usize::try_from(files).unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`: a client that asks before it sends its body.
+//! `Expect: 100-continue`: decides before the client sends the body.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -15,11 +15,11 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::future::{Either, select};
 
-/// Asks `routes` for their answer to `request` as far as they need no body: the rules that refuse it
-/// are theirs. The request, where they want to read it.
+/// Calls `routes` with a body that never arrives, so that their own rules can refuse the request.
+/// Returns the request if they want to read the body.
 ///
 /// # Errors
-/// The final answer, where they do not.
+/// The final response, if they respond without the body.
 pub(super) async fn ask<S>(routes: &S, request: Request) -> Result<Request, Response<BoxBody>>
 where
     S: Service<Request, Response = ServiceResponse, Error = actix_web::Error>,
@@ -30,7 +30,7 @@ where
         payload: Box::pin(body) as BoxedPayloadStream,
     });
     *question.head_mut() = request.head().clone();
-    // The answer is looked for first, and wants the body in the same breath.
+    // The response future is polled first, and that poll is what sets `is_wanted`.
     let answer = pin!(routes.call(question));
     let wanted = poll_fn(|_| {
         if is_wanted.get() {
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// A body that does not come, and knows when it is wanted.
+/// A body that never arrives, and records if it was polled.
 #[derive(Default)]
 struct Unsent {
     is_wanted: Rc<Cell<bool>>,

@@ -1,5 +1,5 @@
-//! The way in: a connection that begins with a poll goes to the fast lane, until it asks for something
-//! else; all others are the routes'.
+//! Accepts connections: one that begins with a poll is served by the poll loop until it sends
+//! another kind of request; all others are served by the routes.
 
 use std::{
     future::ready,
@@ -35,14 +35,15 @@ use crate::transport::lane::{HEAD_BYTES, Lane, LaneTimes, Left, is_for_the_lane}
 use crate::transport::{ClientEnd, Wire};
 use crate::web;
 
-/// How long an answer may take to a client that has closed its half of the connection.
+/// The time without progress after which a half-closed connection is closed.
 const GONE_LIMIT: Duration = Duration::from_secs(6);
-/// How long an idle connection is kept; more than the pause between two polls of a slow client.
+/// The time after which an idle connection is closed; longer than the pause between two polls of a
+/// slow client.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long an answer may stand still on its way to a client that does not read.
+/// The time after which a connection is closed whose client does not read its response.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is served, and where.
+/// The site that is served, and its address.
 #[derive(Clone)]
 pub(super) struct Site {
     pub(super) app: App,
@@ -51,7 +52,7 @@ pub(super) struct Site {
     pub(super) address: SocketAddr,
 }
 
-/// What serves the connections of one thread. `ended` tells when the server ends.
+/// The service for the connections of one thread. `ended` completes when the server shuts down.
 pub(super) fn service<E>(
     site: Site,
     ended: impl Fn() -> E + Clone + 'static,
@@ -78,7 +79,7 @@ where
             let routes = HttpService::build()
                 .graceful_shutdown_signal(ended.clone())
                 .keep_alive(KEEP_ALIVE)
-                // Heads have their time in the request stream, which answers late ones.
+                // The request stream enforces the timeout of heads, and responds to late ones.
                 .client_request_timeout(Duration::ZERO)
                 .h1_allow_half_closed(true)
                 .on_connect_ext(|stream: &RequestStream<Metered<Reread>>, data| {
@@ -93,8 +94,8 @@ where
             Ok(fn_service(move |stream: TcpStream| {
                 let (lane, routes, ended) = (lane.clone(), Rc::clone(&routes), ended.clone());
                 async move {
-                    // Else the last piece of an answer waits until the client's system has
-                    // acknowledged the one before, which it takes its time for.
+                    // Without this (Nagle's algorithm), the last segment of a response waits for
+                    // the delayed ACK of the one before.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "TCP_NODELAY");
                     }
@@ -108,7 +109,8 @@ where
                     };
                     match left {
                         Ok(Left::Over) => {}
-                        // Boxed, so that what is parked in the lane does not keep room for it here.
+                        // Boxed, so that a connection parked in the poll loop reserves no space for
+                        // it here.
                         Ok(Left::Handed(stream, read)) => {
                             Box::pin(by_the_routes(&*routes, stream, read)).await;
                         }
@@ -121,7 +123,7 @@ where
     })
 }
 
-/// What the client sends first, where it does so in time and before the server ends.
+/// The first bytes of the client, if they come in time and before the server shuts down.
 async fn first_piece(stream: &TcpStream, ended: impl Future<Output = ()>) -> Option<Vec<u8>> {
     let readable = tokio::time::timeout(HEAD_LIMIT, async {
         loop {
@@ -140,7 +142,7 @@ async fn first_piece(stream: &TcpStream, ended: impl Future<Output = ()>) -> Opt
     }
 }
 
-/// What has come, in no more memory than it needs.
+/// The available bytes, in an allocation of their size.
 fn piece(stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut head = [0; HEAD_BYTES];
     let length = stream.try_read(&mut head)?;
@@ -153,7 +155,7 @@ where
     E: std::fmt::Display,
 {
     let peer = stream.peer_addr().ok();
-    // The routes have no limit of their own for a client that does not read.
+    // The routes have no timeout of their own for a client that does not read.
     give_up_when_stuck(&stream);
     let meter = Meter::default();
     let stream = RequestStream::new(Metered::new(Reread::new(read, stream), meter.clone()));
@@ -169,8 +171,9 @@ where
     }
 }
 
-/// Waits until a client that sends nothing more, and so may be gone, has been written nothing for a
-/// while. What is done for it ends then: a command on a server, the check of one, a fetch.
+/// Waits until the client has half-closed its connection, so that it may be gone, and nothing has
+/// been written to it for [`GONE_LIMIT`]. Work for it is then cancelled: a command on a server, a
+/// check of a server, a fetch.
 async fn gone(client_end: ClientEnd, meter: Meter) {
     client_end.come().await;
     let mut moved = None;
@@ -209,7 +212,8 @@ fn routes(
             if let Some(pipeline) = pipeline {
                 pipeline.answered(answer.as_mut().is_ok_and(|answer| {
                     let head = answer.response_mut().head_mut();
-                    // Of HTTP/1.0 all are said to; the encoder writes the version of the request.
+                    // In HTTP/1.0 every response counts as closing; the encoder writes the version
+                    // of the request.
                     head.version = Version::HTTP_11;
                     head.connection_type() == ConnectionType::Close
                 }));
@@ -219,7 +223,7 @@ fn routes(
     })
 }
 
-/// Gives the request back where its client shall send the body.
+/// Returns the request if its client should send the body.
 async fn whether_to_send<S>(routes: Rc<S>, request: Request) -> Result<Request, Response<BoxBody>>
 where
     S: Service<Request, Response = ServiceResponse, Error = actix_web::Error>,
@@ -233,7 +237,8 @@ where
     decided
 }
 
-/// Hands a request's fault on as its own; the header is the request stream's, which lets no other pass.
+/// Moves the fault of a request from its header to its extensions. Only the request stream sets
+/// that header; it removes it from client requests.
 fn with_fault(mut request: Request) -> Request {
     if let Some(word) = request.head_mut().headers.remove(FAULT_HEADER).next()
         && let Some(fault) = Fault::parse(word.as_bytes())
@@ -243,14 +248,14 @@ fn with_fault(mut request: Request) -> Request {
     request
 }
 
-/// HTTP/1.0 knows no chunks: an answer without a length ends with its connection.
+/// HTTP/1.0 has no chunked encoding: a response without a length ends with its connection.
 fn end_by_close(answer: &mut ServiceResponse) {
     let head = answer.response_mut().head_mut();
     head.no_chunking(true);
     head.set_connection_type(ConnectionType::Close);
 }
 
-/// Has the system end a connection that takes nothing of what is written to it.
+/// Makes the system close a connection whose peer accepts no data for [`WRITE_LIMIT`].
 fn give_up_when_stuck(stream: &TcpStream) {
     let limit = u32::try_from(WRITE_LIMIT.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = set_tcp_user_timeout(stream, limit) {
@@ -258,7 +263,7 @@ fn give_up_when_stuck(stream: &TcpStream) {
     }
 }
 
-/// A stream of which a piece was read already.
+/// A stream of which the first bytes were read already.
 struct Reread {
     read: Vec<u8>,
     stream: TcpStream,

@@ -1,4 +1,4 @@
-//! What the wire asks of the house: who is there, what they may, and where messages go.
+//! Access control and message publication for the wire.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use crate::store::{
 use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
 use crate::vote::{VoteError, Voter, Votes, read_choice};
 
-/// `Retry-After` is told in whole seconds, rounded up, and never as none.
+/// The shortest wait: `Retry-After` is in whole seconds, rounded up, and never 0.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The app as the wire's gate.
+/// The app as the [`Gate`] of the wire.
 pub(super) struct AppGate {
     app: App,
     seen: Arc<Seen>,
@@ -48,7 +48,7 @@ impl AppGate {
         }
     }
 
-    /// Writes what a client says as it is.
+    /// Appends a client's message unchanged.
     fn say(&self, draft: Draft) -> Soon<'_, Result<u64, Refusal>> {
         match self.app.store().append(said(draft)) {
             Ok(Appended::Now(number)) => ready(Ok(u64::try_from(number).unwrap_or_default())),
@@ -63,7 +63,7 @@ impl AppGate {
         }
     }
 
-    /// Whether rooms of this kind can be used at all, and whether a login is needed.
+    /// Checks that the mode of the room allows it to be used, with a login if it needs one.
     fn mode(&self, room: &RoomName, who: &Who) -> Result<(), Refusal> {
         chat::may_use(self.app.settings().chat, who.account.is_some()).map_err(|refused| {
             match refused {
@@ -75,14 +75,14 @@ impl AppGate {
                 ),
             }
         })?;
-        // No browser keeps a login for a name that leads here by a stranger's doing.
+        // A browser has no login cookie for a foreign name of this server.
         match who.account.is_none() && who.foreign_host {
             true => Err(foreign_host()),
             false => Ok(()),
         }
     }
 
-    /// Whether the sender may send that much now; a yes counts.
+    /// Checks the rate limit of the sender; a success counts.
     fn rate(&self, who: &Who, draft: &Draft) -> Result<(), Refusal> {
         let sender = match (&who.account, who.address) {
             (Some(account), _) => Sender::Account(account),
@@ -90,7 +90,7 @@ impl AppGate {
                 address,
                 name: &draft.from,
             },
-            // Only a test without a connection has no address.
+            // Only tests without a connection have no address.
             (None, None) => return Ok(()),
         };
         self.app
@@ -112,7 +112,7 @@ fn foreign_host() -> Refusal {
     Refusal::new(Code::Forbidden, "host", message)
 }
 
-/// A client's message as the log keeps it.
+/// Converts a client's message to a row of the log.
 fn said(draft: Draft) -> NewEvent {
     NewEvent {
         room: draft.room.as_str().to_owned(),
@@ -142,7 +142,7 @@ fn unavailable(error: &dyn std::error::Error) -> Refusal {
 
 fn not_written(error: &NotWritten) -> Refusal {
     match error {
-        // Said for each message of a flood, so it is not logged.
+        // Not logged, since it would be for each message of a flood.
         NotWritten::Full => Refusal::new(Code::Unavailable, "", error.to_string()),
         NotWritten::Failed(cause) if cause.is_disk_full() => {
             tracing::error!(%error, "a message cannot be written");
@@ -153,14 +153,14 @@ fn not_written(error: &NotWritten) -> Refusal {
     }
 }
 
-/// Whether a room belongs to releases or projects.
+/// True if a room belongs to releases or projects.
 fn is_of_releases(room: &RoomName) -> bool {
     let of = watched(room);
     of == "releases" || subject(of).is_some()
 }
 
-/// Whether somebody who is logged in may read a room of releases: every account sees every
-/// project.
+/// Checks that a logged-in account may read a room of releases: every account may see every
+/// project, so the subject only has to exist.
 fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
     let Some((of, id)) = subject(watched(room)) else {
         return Ok(());
@@ -193,7 +193,7 @@ fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the last look at all these rooms still counts.
+/// True if all these rooms are in the cache or need no check.
 fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
     let now = Instant::now();
     rooms
@@ -201,7 +201,7 @@ fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
         .all(|room| subject(watched(room)).is_none() || seen.has(room, now))
 }
 
-/// The room itself, or the one that this one tells the presence in.
+/// The name of the room, or of the room whose presence it reports.
 fn watched(room: &RoomName) -> &str {
     match room.family() {
         Family::Presence => room.rest().unwrap_or_default(),
@@ -209,14 +209,14 @@ fn watched(room: &RoomName) -> &str {
     }
 }
 
-/// What a room is about that not everybody may see.
+/// The subject of a room that needs a login.
 #[derive(Clone, Copy)]
 enum Subject {
     Release,
     Project,
 }
 
-/// What the room of this name is about, with its id.
+/// The subject of the room with this name, and its id.
 fn subject(room: &str) -> Option<(Subject, &str)> {
     match room.split_once('/')? {
         ("release", id) => Some((Subject::Release, id)),
@@ -270,7 +270,7 @@ impl Gate for AppGate {
         if let Err(refusal) = others.try_for_each(|room| self.mode(room, who)) {
             return ready(Err(refusal));
         }
-        // Where nobody needs a login, nothing can have been taken away.
+        // If no login is needed, no right can have been revoked.
         let members_only = chat::may_use(self.app.settings().chat, false).is_err();
         let Some(first) = of_releases.first().or(rooms.first()).cloned() else {
             return ready(Ok(()));
@@ -281,7 +281,7 @@ impl Gate for AppGate {
         if who.account.is_none() {
             return ready(Err(login_needed(&first)));
         }
-        // Both were found out a moment ago: a hall of pollers need not queue for the database.
+        // Both answers are cached, so that many pollers need not queue for the database.
         if self.app.auth().known(&who.proof).is_some() && was_seen(&self.seen, &of_releases) {
             return ready(Ok(()));
         }
@@ -330,8 +330,8 @@ impl Gate for AppGate {
     }
 }
 
-/// Takes what a client says in a vote's room for its ballot and gives its message's number. None where
-/// nothing is asked there: then it is a room like those of the chat.
+/// Casts a client's message in a vote room as a ballot and returns the number of its message.
+/// `None` if there is no vote of that name: the room is then a plain one.
 fn cast(app: &App, draft: &Draft) -> Result<Option<u64>, Refusal> {
     let invalid = |field, message| Refusal::new(Code::Invalid, field, message);
     let votes = Votes::of(app.store());

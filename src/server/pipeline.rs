@@ -1,11 +1,12 @@
-//! The order of a connection's requests: the next one is passed on when the one before is answered, and
-//! none behind an answer that ends the connection.
+//! The order of requests on a connection: the next one is passed on after the previous one is
+//! answered, and none after a response that closes the connection.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// Shared by the stream that passes requests on and the service that answers them; clones share it.
+/// The state of a pipeline, shared by the stream that passes requests on and the service that
+/// answers them; clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Pipeline(Rc<State>);
 
@@ -17,12 +18,12 @@ struct State {
 }
 
 impl Pipeline {
-    /// A request is passed on.
+    /// Records that a request is passed on.
     pub(super) fn begin(&self) {
         self.0.is_busy.set(true);
     }
 
-    /// It is answered; the connection ends with it where it `closes`.
+    /// Records that the request is answered; `closes`: the response closes the connection.
     pub(super) fn answered(&self, closes: bool) {
         self.0.is_busy.set(false);
         self.0.is_closed.set(closes || self.is_closed());
@@ -31,12 +32,12 @@ impl Pipeline {
         }
     }
 
-    /// Whether a request is waiting for its answer.
+    /// True if a request is waiting for its response.
     pub(super) fn is_busy(&self) -> bool {
         self.0.is_busy.get()
     }
 
-    /// Whether the last answer ends the connection.
+    /// True if the last response closes the connection.
     pub(super) fn is_closed(&self) -> bool {
         self.0.is_closed.get()
     }

@@ -1,5 +1,5 @@
-//! A client's side of a connection as the HTTP layer gets to see it: each request's head is read whole,
-//! judged and passed on in one spelling, and what must not be carried out never arrives.
+//! The client's byte stream as the HTTP layer sees it: each request head is read whole, validated
+//! and passed on in canonical form, and requests that must not be executed never arrive.
 
 use std::io;
 use std::mem;
@@ -15,30 +15,31 @@ use super::pipeline::Pipeline;
 use crate::http::{Behind, BodyFrame, Fault, HEAD_BYTES, RequestHead, stand_in};
 use crate::transport::{ClientEnd, is_socket};
 
-/// The piece that is read at once; the rest waits in the socket.
+/// The size of one read in bytes; the rest waits in the socket.
 const PIECE: usize = 4 << 10;
-/// The bytes of further requests that are read while one is being answered.
+/// The most bytes of further requests that are buffered while one is being answered.
 const AHEAD_BYTES: usize = 8 << 10;
-/// How long a request's head may take to arrive.
+/// The time in which a request head must arrive.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// The most bytes behind a connection's last request that are read, to see whether the client goes.
+/// The most bytes after the last request of a connection that are read, to detect if the client
+/// closes.
 const QUIET_BYTES: usize = 64 << 10;
-/// How long, and how much, a client that still sends is listened to after the last answer: a connection
-/// that is closed before takes the answer along (RFC 9112 §9.6).
+/// The time for which a client that still sends is read from after the last response, and the most
+/// bytes: closing the connection earlier could discard the response (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
 
-/// See the module.
+/// A stream of validated requests; see the module.
 pub(super) struct RequestStream<S> {
     stream: S,
-    /// The bytes that came and were not passed on yet.
+    /// The bytes that were read and not passed on yet.
     input: Vec<u8>,
-    /// So many of them were looked at and are no whole head.
+    /// The number of bytes of `input` that were searched and are not a whole head.
     looked_at: usize,
     /// The bytes to be passed on.
     output: Vec<u8>,
     phase: Phase,
-    /// The head in `input` did not come in time when this is over.
+    /// The timeout of the head in `input`.
     head_timer: Option<Pin<Box<Sleep>>>,
     client_end: ClientEnd,
     pipeline: Pipeline,
@@ -49,18 +50,18 @@ enum Phase {
     /// Before a request, or in its head.
     Head,
     Body(BodyFrame, Behind),
-    /// Frames of a socket, passed on as they are.
+    /// WebSocket frames, passed on unchanged.
     Frames,
-    /// Behind the last request: so many bytes have come and count for nothing.
+    /// After the last request: the number of bytes that were read and discarded.
     Quiet(usize),
-    /// In a body that broke off.
+    /// In a malformed body.
     Broken,
 }
 
-/// How far the end of a connection has come.
+/// The progress of closing a connection.
 enum Closing {
     Open,
-    /// No more is written; so many bytes have come since.
+    /// Writing has ended; the timeout, and the number of bytes read since.
     Lingering(Pin<Box<Sleep>>, usize),
     Done,
 }
@@ -80,17 +81,17 @@ impl<S> RequestStream<S> {
         }
     }
 
-    /// The signal of the client's last byte.
+    /// The signal that the client has sent its last byte.
     pub(super) fn client_end(&self) -> &ClientEnd {
         &self.client_end
     }
 
-    /// The order of this connection's requests.
+    /// The request order of this connection.
     pub(super) fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
-    /// Looks at what came; whether there is something to pass on now, or the phase is another.
+    /// Processes the input; true if there is output now or the phase has changed.
     fn advance(&mut self) -> bool {
         match mem::replace(&mut self.phase, Phase::Broken) {
             Phase::Head if self.pipeline.is_busy() => {
@@ -130,7 +131,8 @@ impl<S> RequestStream<S> {
     fn read_head(&mut self) -> bool {
         self.phase = Phase::Head;
         let looked_at = mem::replace(&mut self.looked_at, self.input.len());
-        // Only the end of a line can be the end of a head: a dribbled one is not read over and over.
+        // A head can only end at the end of a line, so a head that comes in small pieces is not
+        // parsed again for each.
         let is_line = self.input[looked_at..].contains(&b'\n');
         if looked_at > 0 && !is_line && self.input.len() < HEAD_BYTES {
             return false;
@@ -156,19 +158,19 @@ impl<S> RequestStream<S> {
         true
     }
 
-    /// So many bytes of the input are passed on.
+    /// Removes this many bytes, which were passed on, from the input.
     fn took(&mut self, bytes: usize) {
         self.input.drain(..bytes);
         if self.input.is_empty() {
-            // A parked poll keeps no room.
+            // Frees the buffer, so that a parked poll does not keep it.
             self.input = Vec::new();
         }
     }
 
-    /// Passes on a request in the place of the faulty one, and nothing behind it.
+    /// Passes on a stand-in for the faulty request, and nothing after it.
     fn refuse(&mut self, fault: Fault) {
         self.output = stand_in(fault, &self.input);
-        // The client has more to send, perhaps.
+        // The client may have more to send.
         self.phase = Phase::Quiet(self.input.len().max(1));
         self.input = Vec::new();
     }
@@ -182,7 +184,7 @@ impl<S> RequestStream<S> {
         }
     }
 
-    /// Whether the client may be sending when the connection ends.
+    /// True if the client may still be sending when the connection ends.
     fn is_unfinished(&self) -> bool {
         match &self.phase {
             Phase::Head => !self.input.is_empty(),
@@ -193,7 +195,7 @@ impl<S> RequestStream<S> {
     }
 }
 
-/// The next phase where a request has come whole.
+/// The phase after a complete request.
 fn after(behind: Behind) -> Phase {
     match behind {
         Behind::Request => Phase::Head,
@@ -202,7 +204,7 @@ fn after(behind: Behind) -> Phase {
     }
 }
 
-/// Refuses a target that the HTTP layer would not take.
+/// Refuses a target that the HTTP layer cannot parse.
 fn checked(head: Option<RequestHead>) -> Result<Option<RequestHead>, Fault> {
     let target = |head: &RequestHead| {
         let mut words = head.bytes.split(|byte| *byte == b' ');
@@ -215,7 +217,7 @@ fn checked(head: Option<RequestHead>) -> Result<Option<RequestHead>, Fault> {
 }
 
 impl<S: AsyncRead + Unpin> RequestStream<S> {
-    /// Reads the next piece; the number of its bytes, none at the end.
+    /// Reads the next bytes; returns their number, 0 at the end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut piece = [0; PIECE];
         let mut piece = ReadBuf::new(&mut piece);
@@ -225,7 +227,7 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
             self.client_end.tell();
         }
         if let Phase::Quiet(bytes) = &mut self.phase {
-            // What counts for nothing is not kept.
+            // Discarded bytes are not stored.
             *bytes += read;
         } else {
             self.input.extend_from_slice(piece.filled());
@@ -233,7 +235,7 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
         Poll::Ready(Ok(read))
     }
 
-    /// Reads of a body without a copy.
+    /// Reads a body without copying it.
     fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Phase::Body(frame, behind) = &mut self.phase else {
             return Poll::Ready(Ok(()));
@@ -267,8 +269,8 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for the answer to the last request. What comes meanwhile is kept, up to a bound, so that
-    /// the client's end shows.
+    /// Waits for the response to the last request. Bytes that come meanwhile are buffered, up to
+    /// [`AHEAD_BYTES`], so that the end of the client is noticed.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.pipeline.wake_when_answered(cx);
         if self.input.len() >= AHEAD_BYTES {
@@ -277,13 +279,13 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
         let read = ready!(self.poll_piece(cx))?;
         self.client_end.set_ahead(!self.input.is_empty());
         if read == 0 && !self.input.is_empty() {
-            // The requests that came before the end are carried out first.
+            // Requests that came before the end are processed first.
             return Poll::Pending;
         }
         Poll::Ready(Ok(read))
     }
 
-    /// Waits for more of a head, as long as it may take.
+    /// Waits for more of a head, up to [`HEAD_LIMIT`].
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.poll_piece(cx) {
             Poll::Ready(read) => Poll::Ready(read),
@@ -300,7 +302,7 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
         }
     }
 
-    /// Listens on until the client ends or has had its time.
+    /// Reads on until the client ends or a bound of lingering is reached.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut piece = [0; PIECE];
@@ -348,7 +350,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestStream<S> {
                 Phase::Body(frame, _) if frame.passing() > 0 => return me.poll_body(cx, into),
                 Phase::Body(..) => ready!(me.poll_piece(cx))?,
                 Phase::Frames => return me.poll_frames(cx, into),
-                // The rest stays in the socket: the connection ends with its last answer.
+                // The rest stays in the socket; the connection ends with its last response.
                 Phase::Quiet(QUIET_BYTES..) => return Poll::Pending,
                 Phase::Quiet(_) => ready!(me.poll_piece(cx))?,
                 Phase::Broken => 0,
@@ -398,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    /// A client that sends in pieces.
+    /// A client that sends in chunks.
     struct Pieces(VecDeque<Vec<u8>>);
 
     impl AsyncRead for Pieces {
@@ -418,7 +420,7 @@ mod tests {
         }
     }
 
-    /// What is passed on of what comes in pieces of `step` bytes.
+    /// The output for input in chunks of `step` bytes.
     fn passed_on(sent: &[u8], step: usize) -> Vec<u8> {
         let pieces = sent.chunks(step).map(<[u8]>::to_vec).collect();
         let mut stream = RequestStream::new(Pieces(pieces));
@@ -496,7 +498,7 @@ mod tests {
         let mut read = vec![0; last.len()];
         stream.read_exact(&mut read).await.unwrap();
         assert_eq!(read, last);
-        // Up to a bound what comes is thrown away; the rest stays where it is.
+        // Input up to a bound is discarded; the rest stays in the socket.
         let sending = async {
             let junk = vec![b'x'; 1 << 20];
             client.write_all(&junk).await

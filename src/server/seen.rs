@@ -1,5 +1,5 @@
-//! Which rooms of releases and projects were there a moment ago, so that their pollers do not ask the
-//! database at every poll.
+//! A cache of rooms of releases and projects that exist, so that their polls do not each query the
+//! database.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::hub::RoomName;
 
-/// How long a look counts.
+/// The time for which an entry is valid.
 const FRESH: Duration = Duration::from_secs(1);
-/// So many are kept; then it begins anew.
+/// The most entries; the cache is cleared when it is full.
 const CAPACITY: usize = 10_000;
 
-/// See the module.
+/// The cache; see the module.
 #[derive(Default)]
 pub(super) struct Seen(Mutex<HashMap<RoomName, Instant>>);
 
 impl Seen {
-    /// What the room is about was there when the database was asked, which began at `asked`.
+    /// Records that the subject of the room existed in a database query that began at `asked`.
     pub(super) fn keep(&self, room: &RoomName, asked: Instant) {
         let mut seen = self.lock();
         if seen.len() >= CAPACITY {
@@ -26,7 +26,7 @@ impl Seen {
         seen.insert(room.clone(), asked);
     }
 
-    /// Whether it was there a moment before `now`.
+    /// True if the subject existed less than [`FRESH`] before `now`.
     pub(super) fn has(&self, room: &RoomName, now: Instant) -> bool {
         let seen = self.lock().get(room).copied();
         seen.is_some_and(|asked| now.saturating_duration_since(asked) < FRESH)

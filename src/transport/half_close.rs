@@ -7,7 +7,8 @@ use std::rc::Rc;
 use actix_web::HttpRequest;
 use tokio::sync::Notify;
 
-/// Tells the handlers of one connection that its client sends nothing more; clones share it.
+/// Signals to the handlers of one connection that its client has closed its half of it; clones
+/// share the signal.
 #[derive(Clone, Debug, Default)]
 pub struct ClientEnd(Rc<Signal>);
 
@@ -19,29 +20,29 @@ struct Signal {
 }
 
 impl ClientEnd {
-    /// The signal of the connection that `request` came by; one that never comes where the server has
-    /// given it none.
+    /// The signal of the connection of `request`; one that never fires if the server has not set
+    /// one.
     pub fn of(request: &HttpRequest) -> Self {
         request.conn_data::<Self>().cloned().unwrap_or_default()
     }
 
-    /// The client has sent its last byte.
+    /// Signals that the client has sent its last byte.
     pub fn tell(&self) {
         self.0.has_come.set(true);
         self.0.notify.notify_waiters();
     }
 
-    /// Notes whether the client has sent more than the request that is being answered.
+    /// Records if the client has sent more than the current request.
     pub fn set_ahead(&self, is_ahead: bool) {
         self.0.is_ahead.set(is_ahead);
     }
 
-    /// Whether the client has sent more than the request that is being answered.
+    /// True if the client has sent more than the current request.
     pub fn is_ahead(&self) -> bool {
         self.0.is_ahead.get()
     }
 
-    /// Whether the client has sent its last byte.
+    /// True if the client has sent its last byte.
     pub fn has_come(&self) -> bool {
         self.0.has_come.get()
     }
