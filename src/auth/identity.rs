@@ -7,10 +7,10 @@ use crate::secret::Secret;
 use crate::store::users::User;
 use crate::store::{Role, UserId};
 
-/// The cookie that carries a login session's token where browsers come over http.
+/// The cookie with the token of a login session over http.
 pub const SESSION_COOKIE: &str = "longshore_session";
-/// The same over https. By the prefix browsers know that no other host or port and no page over http may set
-/// it (RFC 6265bis §4.1.3.2).
+/// The cookie with the token of a login session over https. Its prefix makes browsers refuse it
+/// from any other host or port and from pages over http (RFC 6265bis §4.1.3.2).
 pub const SECURE_SESSION_COOKIE: &str = "__Host-longshore_session";
 
 /// The credentials of a request. A request with `Authorization: Bearer` is not authenticated by its
@@ -34,7 +34,8 @@ impl Proof {
             return Self::Bearer(Secret::new(token.to_owned()));
         }
         let session = |name| head.cookie(name).filter(|token| !token.is_empty());
-        // Logins of before the prefix, and those over http beside others over https, go on.
+        // The cookie without the prefix stays valid, for older logins and for browsers that use
+        // both http and https.
         match session(SECURE_SESSION_COOKIE).or_else(|| session(SESSION_COOKIE)) {
             Some(token) => Self::Cookie(Secret::new(token.into_owned())),
             None => Self::None,

@@ -373,8 +373,8 @@ impl Auth {
         }
     }
 
-    /// True if the request's browser came over https, as told by a trusted proxy, by the page that sent
-    /// the request, or by the public addresses. `peer` is the other end of the connection.
+    /// True if the browser uses https, according to a trusted proxy, to the page that sent the
+    /// request, or to the public addresses. `peer` is the other end of the connection.
     pub fn is_https(&self, head: &Head<'_>, peer: Option<IpAddr>) -> bool {
         let is_trusted = peer.is_some_and(|peer| self.0.proxies.trust(peer));
         match head.forwarded_https().filter(|_| is_trusted) {

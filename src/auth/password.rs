@@ -23,10 +23,10 @@ const LANES: u32 = 1;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bG9uZ3Nob3Jlbm9ib2R5\
                       $4Tz1pjHwpMzQyEhZyWMuZ0vSk2kxV8GUYkpd2GF4BHk";
 
-/// The fewest guesses that a password must withstand, made by somebody who knows the account's name and
-/// tries common passwords, words, names, dates and rows of keys first.
+/// The fewest guesses that a password must withstand against an attacker who knows the account name
+/// and tries common passwords, words, names, dates and keyboard rows first.
 const FEWEST_GUESSES: u64 = 100_000_000;
-/// Words that are guessed first here.
+/// Words that an attacker of this installation guesses first.
 const OUR_WORDS: [&str; 3] = ["longshore", "deploy", "release"];
 
 /// Reasons for which a new password is refused.

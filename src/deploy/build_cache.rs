@@ -63,7 +63,7 @@ pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
     let mut caches = Vec::new();
     for entry in fs::read_dir(root)? {
         let entry = entry?;
-        // One that has just gone is none.
+        // A cache that was removed meanwhile is skipped.
         if let Ok(used) = entry.metadata().and_then(|found| found.modified()) {
             caches.push((used, entry.path(), size(&entry.path())));
         }
@@ -88,7 +88,7 @@ pub(super) fn evict(root: &Path, limit: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a cache; false where it is in use.
+/// Removes a cache; false if it is in use.
 fn remove_unused(path: &Path) -> io::Result<bool> {
     let lock = File::open(path)?;
     if lock.try_lock().is_err() {

@@ -189,7 +189,7 @@ impl Engine {
         Ok(Some(found))
     }
 
-    /// Keeps where the folders of a server's projects really are.
+    /// Stores the real paths of the folders of a server's projects.
     fn keep_real_paths(&self, server: &Server, found: &Found) -> Result<(), StoreError> {
         self.keyring().store.write(|conn| {
             let placed = projects::placements(conn)?;
@@ -321,7 +321,7 @@ fn see_files(
     Ok(())
 }
 
-/// The folder `path` with the links in `at`, the part of it that is there, followed.
+/// The real path of the folder `path`: `at`, its part that exists, is resolved.
 fn real_path(files: &Files<'_>, at: &Path, path: &str) -> Result<Option<String>, SshError> {
     let Ok(rest) = Path::new(path).strip_prefix(at) else {
         return Ok(None);

@@ -43,7 +43,7 @@ pub struct Found {
 pub struct Folder {
     /// Its path.
     pub path: String,
-    /// The same with every link in it followed; none where that cannot be seen.
+    /// The path with all links resolved; `None` if it cannot be resolved.
     pub real_path: Option<String>,
     /// True if it can be written or, if it does not exist, made.
     pub writable: bool,

@@ -1,4 +1,5 @@
-//! The folders of projects on machines, and which of them are one folder or lie inside each other. Pure.
+//! The folders of projects on machines, and the detection of folders that are the same or overlap.
+//! Pure.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -10,7 +11,7 @@ use crate::store::projects::PlacementRow;
 use crate::store::servers::Server;
 use crate::store::{ProjectId, ServerId, ServerKind, Words};
 
-/// The folder of the data folder in which the demo keeps its servers.
+/// The subfolder of the data folder with the demo's servers.
 const DEMO: &str = "demo";
 
 /// The folder of a project on a server.
@@ -24,18 +25,19 @@ pub struct Placement {
     real: Option<String>,
 }
 
-/// A machine, as far as it is known here.
+/// A machine, as far as the platform can identify it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Machine {
-    /// The platform's own.
+    /// The machine of the platform.
     Here,
-    /// Reached from here.
+    /// A machine that the platform connects to directly.
     Direct { host: String, port: i32 },
-    /// Reached by way of something else, behind which the same name is another machine.
+    /// A machine behind a jump server, a proxy or a command. The same host name may mean another
+    /// machine there.
     Behind { way: Way, host: String, port: i32 },
 }
 
-/// The jump server, the proxy or the command on the way to a machine.
+/// The jump server, proxy or command that leads to a machine.
 type Way = (Option<ServerId>, Option<String>, Option<Words>);
 
 impl Machine {
@@ -86,8 +88,8 @@ impl Machine {
     }
 }
 
-/// A host in its one spelling: a name in small letters without the dot at its end, an address as it is
-/// written without brackets, IPv4 where it is mapped into IPv6.
+/// A host in canonical form: a name in lower case without a trailing dot; an address without
+/// brackets, and an IPv4-mapped IPv6 address as IPv4.
 fn canonical_host(host: &str) -> String {
     let bare = host
         .strip_prefix('[')
@@ -99,7 +101,7 @@ fn canonical_host(host: &str) -> String {
     }
 }
 
-/// Hosts and folders as they were found.
+/// The resolved hosts and folders.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
     /// The addresses of each host.
@@ -124,7 +126,7 @@ impl Resolved {
         addresses.any(|address| others.contains(&address))
     }
 
-    /// Names below `localhost` are loopback whatever a resolver says (RFC 6761 section 6.3).
+    /// Names below `localhost` are loopback regardless of the resolver (RFC 6761 §6.3).
     fn is_here(&self, host: &str) -> bool {
         let is_local = host == "localhost" || host.ends_with(".localhost");
         let any = [
@@ -141,11 +143,11 @@ impl Resolved {
 /// The owner of the other folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Neighbour {
-    /// Another project, of this title.
+    /// Another project, with this title.
     Project(String),
-    /// The same project on another server, which is the same machine.
+    /// The same project on another server that is the same machine.
     Server,
-    /// The platform, which keeps its data there.
+    /// The platform: its data folder.
     Platform,
 }
 
@@ -154,11 +156,11 @@ pub enum Neighbour {
 pub enum Relation {
     /// They are configured as one folder.
     Same,
-    /// One lies inside the other, or they are one by way of links.
+    /// One contains the other, or links make them the same.
     Overlapping,
 }
 
-/// Two folders that cannot be released to both.
+/// Two folders of which only one may be released to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clash {
     /// The owner of the other folder.
@@ -194,8 +196,8 @@ impl fmt::Display for Clash {
 }
 
 impl Placement {
-    /// The folder that a project at `path` has on `server`; `real` is the same with its links followed,
-    /// as far as it is known.
+    /// The folder of a project at `path` on `server`; `real` is its resolved path, as far as it is
+    /// known.
     pub fn new(
         (project, title): (ProjectId, &str),
         path: &str,
@@ -212,7 +214,7 @@ impl Placement {
         }
     }
 
-    /// Both spellings of the folder.
+    /// The configured and the resolved path of the folder.
     fn folders<'a>(&'a self, resolved: &'a Resolved) -> impl Iterator<Item = &'a str> + Clone {
         let here = match self.machine {
             Machine::Here => resolved.folders.get(&self.folder),
@@ -249,7 +251,8 @@ impl Placement {
         })
     }
 
-    /// The platform's own folder may be that of the demo, whose servers lie in it.
+    /// The clash with the platform's data folder, if there is one. Folders of the demo, whose
+    /// servers are inside the data folder, are allowed.
     fn clash_with_data(&self, data: &Path, resolved: &Resolved) -> Option<Clash> {
         let demo = data.join(DEMO);
         let mut own = self.folders(resolved).map(Path::new);
@@ -272,7 +275,7 @@ impl From<&PlacementRow> for Placement {
     }
 }
 
-/// True if one folder is the other or lies in it, part by part.
+/// True if one folder is the other or inside it, compared by path components.
 fn overlap(one: &str, other: &str) -> bool {
     let (one, other) = (Path::new(one), Path::new(other));
     one.starts_with(other) || other.starts_with(one)
@@ -289,7 +292,7 @@ fn pairs<'a>(
         .flat_map(move |(index, own)| later(index).iter().chain(others).map(move |it| (own, it)))
 }
 
-/// The folders on this machine itself, whose links can be followed at once.
+/// The folders on this machine, whose links can be resolved directly.
 pub(super) fn local_folders<'a>(
     placements: impl Iterator<Item = &'a Placement>,
 ) -> BTreeSet<String> {
@@ -297,7 +300,7 @@ pub(super) fn local_folders<'a>(
     here.map(|it| it.folder.clone()).collect()
 }
 
-/// The hosts on whose addresses it depends whether `new` clash.
+/// The hosts whose addresses decide if `new` clash.
 pub(super) fn undecided_hosts(
     new: &[Placement],
     others: &[Placement],

@@ -1,4 +1,5 @@
-//! Looks up what placements are compared by: the addresses of hosts and the real folders of this machine.
+//! Resolves the addresses of hosts and the real folders of this machine, which placements are
+//! compared by.
 
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -9,15 +10,15 @@ use super::error::DeployError;
 use super::placement::{self, Clash, Placement, Relation, Resolved};
 use crate::ssh;
 
-/// The longest wait for the resolver, for all hosts together. A host that it does not know in time is
-/// compared by its name alone.
+/// The longest wait for the resolver, for all hosts together. A host that is not resolved in time
+/// is compared by name only.
 const LOOK_UP: Duration = Duration::from_secs(3);
 
 impl Engine {
-    /// Looks up what must be known before `new` placements are compared with `others`.
+    /// Resolves the hosts and folders needed to compare `new` placements with `others`.
     ///
     /// # Errors
-    /// [`DeployError::Busy`] where too many names are looked up.
+    /// [`DeployError::Busy`] if too many lookups are running.
     pub async fn resolve(
         &self,
         new: Vec<Placement>,
@@ -27,8 +28,8 @@ impl Engine {
         Ok(self.options().pools.names.run(look).await?)
     }
 
-    /// The first of the `new` placements' clashes that must not be saved. One folder under one name may
-    /// be: its releases are refused.
+    /// The first clash of the `new` placements that must not be saved. Two projects with the same
+    /// configured folder may be saved; their releases are refused.
     pub fn overlap(
         &self,
         new: &[Placement],
@@ -67,7 +68,7 @@ fn is_own(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// The folder with every link in what is there of it followed; none where it cannot be seen.
+/// The folder with the links in its existing part resolved; `None` if it cannot be resolved.
 fn real_folder(folder: &Path) -> Option<String> {
     folder.ancestors().find_map(|at| {
         let real = at.canonicalize().ok()?;

@@ -64,8 +64,9 @@ const BEFORE: &str = "releases/.before";
 /// The name of the script whose turn it is to replace `current`.
 const TURN: &str = ".turn";
 
-/// Takes the turn to replace `current` from every script that had it. One that stood still meanwhile finds its
-/// turn or its link gone, as its machine was frozen or nobody hears it any more.
+/// Takes the turn to replace `current` away from all earlier scripts. A script that continues
+/// later, because its machine was frozen or its connection is gone, finds its turn or its link
+/// removed.
 pub(super) fn take_turn(release: ReleaseId) -> String {
     format!(
         r#"own_turn={release}-$$
@@ -75,8 +76,9 @@ rm -f "$base/{TURN}" "$base"/current.*.new 2>/dev/null || :
     )
 }
 
-/// Defines `point`, which replaces `current` by a link with its argument as text, byte for byte, where it
-/// is the script's [turn](take_turn). Its line before that ends a script whose connection is gone.
+/// Defines `point`, which replaces `current` by a link with its argument as text, byte for byte, if
+/// the script still has its [turn](take_turn). The line that it prints before that ends a script
+/// whose connection is gone.
 fn point(release: ReleaseId) -> String {
     format!(
         r#"point() {{

@@ -13,8 +13,8 @@ use crate::store::ReleaseId;
 const OLD: &str = "old-";
 
 impl Engine {
-    /// Removes what no running release works in: trees of a process that was killed, and those that could
-    /// not be removed when their release ended. Gives their number.
+    /// Removes work trees that no running release uses: those of a killed process and those that
+    /// could not be removed at the end of their release. Returns their number.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -36,12 +36,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives names of their own to what no release uses, so that a release of the same number (the database
-    /// was put back from a copy) finds its place free while it is removed.
+    /// Renames the trees that no release uses, so that a release of the same number (after the
+    /// database was restored from a backup) finds its path free while they are removed.
     fn set_old_aside(&self) -> io::Result<Vec<PathBuf>> {
         let folder = &self.options().work;
         let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-        // No release begins to run while this is held.
+        // No release can start while this lock is held.
         let dispatch = self.lock();
         let mut old = Vec::new();
         for entry in entries {
@@ -53,7 +53,7 @@ impl Engine {
             let aside = folder.join(format!("{OLD}{:016x}", rand::random::<u64>()));
             match fs::rename(entry.path(), &aside) {
                 Ok(()) => old.push(aside),
-                // Its release has removed it meanwhile.
+                // The release has removed it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::warn!(path = %entry.path().display(), %error, "old work tree not removed");
@@ -69,7 +69,7 @@ fn release_of(name: &str) -> Option<ReleaseId> {
     name.split('.').next()?.parse().ok()
 }
 
-/// Removes trees; gives the number of those that are gone.
+/// Removes trees; returns the number of removed ones.
 fn remove(trees: &[PathBuf]) -> usize {
     let gone = trees.iter().filter(|path| {
         removal::remove_all(path)

@@ -1,9 +1,9 @@
 //! Verifies an https host's certificate before libgit2 connects.
 //!
-//! libgit2 1.9.7 reaches https through our relay as through a proxy. When it refuses a certificate
+//! libgit2 1.9.7 reaches https through our relay as through a proxy. If it refuses a certificate
 //! there, it frees the connection to the proxy before the TLS connection inside it
 //! (`http_client_connect` in its `httpclient.c`), whose closing then uses the freed one: the fetch
-//! never returns and cannot be cut. So a host with a bad certificate is refused here.
+//! never returns and cannot be cancelled. So a host with a bad certificate is refused here.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -237,7 +237,8 @@ impl State {
         let Some(client) = self.clients.get(key) else {
             return;
         };
-        // A client may come back right after a cut; later it is no visitor of its rooms either.
+        // A client may reconnect right after a cut; after that time it does not count as present
+        // either.
         let idle = if client.gave_up {
             self.options.idle.min(AWAY)
         } else {

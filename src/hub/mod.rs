@@ -266,7 +266,7 @@ impl Hub {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// Ends the drain: releases whoever is still made to wait.
+    /// Ends the drain: releases clients that are still delayed.
     pub fn end(&self) {
         self.0.ended.send_replace(true);
     }

@@ -154,9 +154,9 @@ fn map_child(child: u32) -> io::Result<()> {
     write_map(&name, "gid_map", &map)
 }
 
-/// Waits for the end of `child` and reaps all other processes. When this process is told to end, `end`
-/// is called with TERM for the child, and with KILL after the grace period. `finish` is called once the
-/// child has ended.
+/// Waits for the end of `child` and reaps all other processes. If this process receives a
+/// termination signal, it calls `end` with TERM for the child, and with KILL after the grace
+/// period. `finish` is called once the child has ended.
 fn follow(
     signals: &mut Signals,
     child: Child,

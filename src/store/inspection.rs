@@ -1,7 +1,7 @@
-//! A look at the database before anything is written to it.
+//! Inspects the database before anything is written to it.
 //!
-//! A refused database stays as it is, so that its content may be salvaged: the look is taken on one
-//! connection that cannot write, and leaves no `-wal` and `-shm` behind where there are none.
+//! A refused database is left unchanged, so that its content may be recovered: the inspection uses
+//! one read-only connection and creates no `-wal` and `-shm` files.
 
 use std::fs;
 use std::io;
@@ -13,12 +13,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Conn, Durability, Result, Store, StoreError};
 
-/// Tables of which one has a row in every database that somebody has used.
+/// Tables of which at least one has a row in every used database.
 const USED_TABLES: [&str; 5] = ["users", "credentials", "servers", "projects", "log_epochs"];
-/// The name under which databases kept what is in `log_epochs` today.
+/// The key in `meta` under which older versions stored the content of `log_epochs`.
 const LOG_BIRTH: &str = "log_birth";
 
-/// Characters that may mean something else than themselves in an address.
+/// Characters with a special meaning in a URI.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -26,7 +26,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The result of a look at the database.
+/// The result of an inspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// There is no file.
@@ -50,7 +50,7 @@ pub struct Findings {
     pub was_used: bool,
 }
 
-/// A database that was looked at and may be opened.
+/// An inspected database, which may be opened.
 #[derive(Debug)]
 pub struct Inspection {
     path: PathBuf,
@@ -58,10 +58,10 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Looks into the database at `path`.
+    /// Inspects the database at `path`.
     ///
     /// # Errors
-    /// [`StoreError::Open`] where it cannot be read, or is no database.
+    /// [`StoreError::Open`] if it cannot be read or is not a database.
     pub fn of(path: &Path) -> Result<Self> {
         let failed = |cause: String| StoreError::Open {
             path: path.display().to_string(),
@@ -70,7 +70,7 @@ impl Inspection {
         let content = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Content::Missing,
             Err(error) => return Err(failed(error.to_string())),
-            // Opening a pipe would wait for whoever writes into it.
+            // Opening a pipe would block until another process writes into it.
             Ok(about) if !about.is_file() => return Err(failed("it is not a file".to_owned())),
             Ok(about) if about.len() == 0 => Content::Empty,
             Ok(_) => {
@@ -85,7 +85,7 @@ impl Inspection {
         })
     }
 
-    /// The content that was found.
+    /// The content of the database.
     pub fn content(&self) -> &Content {
         &self.content
     }
@@ -120,25 +120,26 @@ impl Inspection {
         }
     }
 
-    /// Opens the database, making it or bringing it to the present schema first.
+    /// Opens the database; creates it or migrates it to the current schema first.
     ///
     /// # Errors
-    /// [`StoreError::Open`] where that cannot be done.
+    /// [`StoreError::Open`] if the database cannot be created, migrated or opened.
     pub fn open(&self, durability: Durability) -> Result<Store> {
         Store::open_inspected(&self.path, durability)
     }
 }
 
-/// A connection that writes nothing, not even the index of the write-ahead log, which SQLite makes where it
-/// is not there.
+/// A connection that writes nothing, not even the index of the write-ahead log, which SQLite
+/// creates if it is missing.
 fn read_only(path: &Path) -> std::result::Result<Conn, String> {
     let has_log = fs::metadata(beside(path, "-wal")).is_ok_and(|about| about.len() > 0);
     let has_index = beside(path, "-shm").exists();
     let mode = match (has_log, has_index) {
-        // The file alone is the database.
+        // Without a log, the file is the whole database.
         (false, _) => "immutable=1",
         (true, true) => "mode=ro",
-        // Nobody else has it open, or the index would be there: no locks, and an index in memory.
+        // The index would exist if another process had the database open, so no locks are needed,
+        // and the index is kept in memory.
         (true, false) => "mode=ro&vfs=unix-none",
     };
     let text = path.to_str().ok_or("the path is not UTF-8")?;
@@ -159,7 +160,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Reads databases of every version: what a table lacks is as good as empty.
+/// Reads databases of every version: missing tables count as empty.
 fn findings(conn: &mut Conn) -> QueryResult<Findings> {
     let has_birth = has_table(conn, "meta")?
         && exists(

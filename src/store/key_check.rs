@@ -1,11 +1,12 @@
-//! A value sealed with the installation's key: the database and the key know each other by it.
+//! A value encrypted with the key of the installation, which shows if the database and the key
+//! belong together.
 
 use diesel::prelude::*;
 
 use super::schema::key_check;
 use super::{Conn, Result};
 
-/// The purpose that the value is sealed for.
+/// The purpose for which the value is encrypted.
 pub const PURPOSE: &str = "key check";
 /// The value.
 pub const VALUE: &[u8] = b"longshore";
@@ -22,7 +23,7 @@ pub fn find(conn: &mut Conn) -> Result<Option<Vec<u8>>> {
     Ok(sealed.first(conn).optional()?)
 }
 
-/// Keeps the sealed value; one that is there stays.
+/// Stores the encrypted value; an existing one is kept.
 ///
 /// # Errors
 /// Those of the database.

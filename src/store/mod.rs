@@ -203,7 +203,7 @@ impl Store {
         inspection.open(durability)
     }
 
-    /// [`open`](Self::open) after the look.
+    /// [`open`](Self::open) after the inspection.
     fn open_inspected(path: &Path, durability: Durability) -> Result<Self> {
         let failed = |cause: String| StoreError::Open {
             path: path.display().to_string(),

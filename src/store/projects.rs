@@ -265,7 +265,7 @@ pub fn server_ids_of(
     Ok(servers)
 }
 
-/// A project's folder on one of its servers, as it is configured and as it was found.
+/// A project's folder on one of its servers, as configured and as resolved.
 #[derive(Debug, Clone, Queryable)]
 pub struct PlacementRow {
     /// The project.
@@ -274,7 +274,7 @@ pub struct PlacementRow {
     pub title: String,
     /// Its path below the server's root.
     pub path: String,
-    /// The whole folder with its links followed, as the last connection test saw it.
+    /// The resolved path of the folder, as of the last connection test.
     pub real_path: Option<String>,
     /// The server.
     pub server: Server,
@@ -298,7 +298,7 @@ pub fn placements(conn: &mut Conn) -> Result<Vec<PlacementRow>> {
         .load(conn)?)
 }
 
-/// Keeps where a project's folder on a server really is.
+/// Stores the real path of a project's folder on a server.
 ///
 /// # Errors
 /// Those of the database.

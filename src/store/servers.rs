@@ -57,7 +57,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// True if a path on it is the folder that it was on `old`: the same machine, account and root.
+    /// True if every path means the same folder on it as on `old`: the same machine, account and
+    /// root.
     pub fn has_folders_of(&self, old: &Self) -> bool {
         (self.kind, &self.host, self.port) == (old.kind, &old.host, old.port)
             && (&self.user, &self.root, self.jump_id) == (&old.user, &old.root, old.jump_id)
@@ -185,7 +186,7 @@ pub fn update(conn: &mut Conn, id: ServerId, values: &ServerValues) -> Result<Se
     Ok(new)
 }
 
-/// Another machine, or another root on it, has other folders.
+/// Forgets the real paths, since another machine or root has other folders.
 fn forget_real_paths(conn: &mut Conn, id: ServerId) -> Result<()> {
     let own = project_servers::table.filter(project_servers::server_id.eq(id));
     diesel::update(own)

@@ -350,8 +350,8 @@ impl Writer {
         done
     }
 
-    /// Has `queries` see the journal's records where the database cannot take them: in a transaction that
-    /// is undone.
+    /// Runs `queries` with the records of the journal visible while the database cannot be written:
+    /// in a transaction that is rolled back.
     ///
     /// # Errors
     /// Those of the database.

@@ -24,13 +24,13 @@ pub fn endpoints() -> Vec<Endpoint> {
     listed
 }
 
-/// A handler with the method that it answers to.
+/// A handler and its method.
 struct Answering {
     method: &'static str,
     route: Route,
 }
 
-/// The function of each method, which takes the handler.
+/// Defines a function for each method that takes the handler.
 macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident $method:literal $route:expr;)*) => {$(
         $(#[$doc])*
@@ -49,16 +49,16 @@ macro_rules! methods {
 }
 
 methods! {
-    /// For reading, also asked by `HEAD`.
+    /// `GET` and `HEAD`.
     get "GET" web::route().guard(Any(Get()).or(Head()));
-    /// For reading, never by `HEAD`.
+    /// `GET` without `HEAD`.
     get_alone "GET" web::get();
     post "POST" web::post();
     put "PUT" web::put();
     delete "DELETE" web::delete();
 }
 
-/// Adds routes and lists them.
+/// Adds routes to the service and collects the list of endpoints.
 struct Routes<'a> {
     config: &'a mut ServiceConfig,
     base: &'static str,
@@ -74,13 +74,13 @@ impl<'a> Routes<'a> {
         }
     }
 
-    /// At `path`, which is written without a slash at its end, and with one.
+    /// Adds routes at `path`, which has no trailing slash, and at the same path with one.
     fn at(&mut self, path: &str, routes: impl IntoIterator<Item = Answering>) -> &mut Self {
         let resource = web::resource([path.to_owned(), format!("{path}/")]);
         self.add(path, resource, routes)
     }
 
-    /// At `path` as it is written.
+    /// Adds routes at exactly `path`.
     fn only(&mut self, path: &str, routes: impl IntoIterator<Item = Answering>) -> &mut Self {
         self.add(path, web::resource(path), routes)
     }
@@ -105,7 +105,7 @@ impl<'a> Routes<'a> {
         self
     }
 
-    /// Below `base`, where nothing else is.
+    /// Adds routes below `base`; other paths below it are not found.
     fn scope(&mut self, base: &'static str, inside: fn(&mut Routes<'_>)) -> &mut Self {
         let mut listed = Vec::new();
         let scope = web::scope(base).configure(|config| {
@@ -124,7 +124,7 @@ async fn nothing_here() -> Result {
     Err(Error::NoSuchAddress)
 }
 
-/// Adds them all and lists them.
+/// Adds all routes; returns the list of endpoints.
 pub fn configure(config: &mut ServiceConfig) -> Vec<Endpoint> {
     let mut routes = Routes::new(config, "");
     routes

@@ -135,7 +135,7 @@ fn behind_a_way_of_its_own_a_host_is_another_machine() {
         for other in &ways[index + 1..] {
             assert_eq!(relation(("/a", other), ("/a/b", way)), None);
         }
-        // A name behind it is not ours to resolve.
+        // A name behind a jump server is not resolved here.
         let local = Server {
             host: "localhost".into(),
             ..way.clone()
@@ -188,7 +188,7 @@ fn links_are_followed() {
         let clash = found(&linked, &plain, &unknown).map(|clash| clash.relation);
         assert_eq!(clash, clashes.then_some(Relation::Overlapping), "{real}");
     }
-    // Of this machine the links of this moment count.
+    // On this machine, links are resolved now and not read from the database.
     let local = placed(2, "/srv/a", &here(), Some("/data/b"));
     let other = placed(1, "/data/a", &here(), None);
     let mut resolved = Resolved::default();

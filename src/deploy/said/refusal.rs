@@ -34,7 +34,7 @@ pub(in crate::deploy) const RELEASE_GONE: Word = (
 );
 pub(in crate::deploy) const NOT_REPLACED: Word =
     ("not_replaced", &["path"], "{path} cannot be replaced");
-/// A script that stood still, and goes on when its release is over.
+/// The refusal of a script that was frozen and continues after its release is over.
 const OVERTAKEN: Word = (
     "overtaken",
     &["path"],

@@ -20,11 +20,12 @@ use crate::store::ReleaseId;
 /// another file with the same CRC can write into the release anyway.
 const CKSUM_FROM: u64 = 4 << 20;
 
-/// Checksums of one file at a time, which tell no name: tools differ in how they print odd ones.
+/// Methods that compute the checksum of one file at a time without printing its name: tools differ
+/// in how they print unusual names.
 pub(super) const EACH_SHA256SUM: &str = "each-sha256sum";
 const EACH_SHASUM: &str = "each-shasum";
 
-/// The way to ask `tool` where names are not plain.
+/// The method of `tool` for unusual names.
 pub(super) fn one_by_one(tool: &'static str) -> &'static str {
     match tool {
         "sha256sum" => EACH_SHA256SUM,

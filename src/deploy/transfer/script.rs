@@ -159,7 +159,7 @@ printf '{OFFER}\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
     )
 }
 
-/// So that there is a place to write down whose turn it is; where it cannot be made is said later.
+/// Creates the folder for the turn file; a failure is reported by later commands.
 const MAKE_BASE: &str = r#"[ -d "$base" ] || mkdir -p "$base" 2>/dev/null || :
 "#;
 

@@ -55,8 +55,8 @@ enum Done {
     Handed(std::net::TcpStream, Vec<u8>),
 }
 
-/// The poll loop for the connections of one thread of the routes; clones share it. When the last
-/// clone is dropped, the loop and all its connections end.
+/// The poll loop for the connections of one thread of the routes; clones share it. The loop and all
+/// its connections end with the last clone.
 #[derive(Clone)]
 pub struct Lane(Rc<Handle>);
 
@@ -69,7 +69,7 @@ impl Drop for Handle {
 }
 
 impl Lane {
-    /// Starts a poll loop over `wire`. When `ended` completes, connections close as soon as they
+    /// Starts a poll loop over `wire`. After `ended` completes, connections close as soon as they
     /// have no request to answer. Must be called on the thread of the routes, in its runtime: that
     /// thread runs the offloaded work.
     ///

@@ -73,7 +73,7 @@ async fn a_lost_reply_comes_again_by_the_old_cursor() {
         }
         site.say("chat", text);
         said.push(text);
-        // Whatever was written is never read.
+        // The client never reads the reply.
         drop(stream);
         site.until_polls(0).await;
     }

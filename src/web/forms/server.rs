@@ -112,7 +112,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The first field that makes it another place.
+    /// The first changed field that makes it another place.
     fn changed_place(&self) -> &'static str {
         let values = &self.values;
         match &self.present {
@@ -173,7 +173,7 @@ impl Way {
         self.proxy.as_ref().map(ProxyServer::address)
     }
 
-    /// `present` with what decides where it is replaced.
+    /// `present` with the fields that determine its place replaced.
     fn of(&self, values: &ServerValues, present: &Server) -> Server {
         Server {
             hostname: values.hostname.clone(),

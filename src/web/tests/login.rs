@@ -193,7 +193,7 @@ async fn a_login_from_before_the_prefix_goes_on_and_the_next_one_over_https_has_
     let fields = [("name", "ann"), ("password", PASSWORD)];
     browser.post("/login", &fields).await.expect(303);
     assert!(browser.session().is_some() && !browser.cookies.contains_key(SESSION_COOKIE));
-    // Where both come, the one that no other host can have set counts.
+    // With both cookies, the prefixed one counts, since no other host can have set it.
     browser
         .cookies
         .insert(SESSION_COOKIE.into(), "planted".into());

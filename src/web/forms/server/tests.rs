@@ -7,7 +7,7 @@ const CREDENTIALS: [(CredentialId, CredentialKind); 2] = [
     (CredentialId(2), CredentialKind::GitToken),
 ];
 
-/// A sound server but for the fields in `json`.
+/// A valid server except for the fields in `json`.
 fn checked(json: &str) -> std::result::Result<ServerValues, FieldErrors> {
     checked_way(json).map(|(values, _)| values)
 }
