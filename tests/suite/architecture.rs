@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// How long a file may be before it is two rooms.
+/// The most lines of a file; a longer one has more than one responsibility.
 const LONGEST_FILE: usize = 600;
 
 /// The entry point, which starts the runtime and hands over.
@@ -158,7 +158,7 @@ fn map() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// What a row's last cell allows. `app` is above everything but the edges, which come after it.
+/// The modules that the last cell of a row allows. `app` is above all but the edges, which follow it.
 fn allowed(module: &str, rows: &BTreeMap<String, String>) -> BTreeSet<String> {
     let cell = &rows[module];
     let edges = ["web", "cli", "server", "transport", "metrics"];

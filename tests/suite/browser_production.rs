@@ -1,4 +1,4 @@
-//! What changes production asks first, and the way back leads to what was live before.
+//! Confirmation before every change to production, and rollback to the release that was live before.
 
 use serde_json::json;
 
@@ -76,7 +76,7 @@ fn a_failed_release_offers_the_one_before_and_production_asks_with_servers_and_c
         assert_eq!(machine.shown().as_deref(), Some("one"));
         assert_eq!(machine.current().as_deref(), Some("1"));
     }
-    // What is live is not offered, and what failed neither.
+    // No rollback is offered to the live release or to a failed one.
     for release in ["1", "2", "3"] {
         browser.go(&format!("{url}/releases/{release}"));
         browser.wait_for("document.querySelectorAll('g.node').length > 3");
@@ -85,7 +85,7 @@ fn a_failed_release_offers_the_one_before_and_production_asks_with_servers_and_c
         assert_eq!(offers, json!(0), "release {release}");
     }
 
-    // To release the same once more asks as well.
+    // A repeated release asks as well.
     browser.click("form[action$='/again'] button");
     browser.wait_for("document.getElementById('release-confirm')");
     browser.click("#release-confirm a.button");

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::fixture::{Browser, Longshore, Rough, RoughProxy, Wire};
 
-/// How long a page may take to find a transport that works, on a slow machine.
+/// The longest time that a page may take to find a transport that works, on a slow machine.
 const SECONDS: Duration = Duration::from_secs(20);
-/// Where the library remembers what worked.
+/// The script that reads which transport the library remembers as working.
 const MEMORY: &str =
     "localStorage.getItem('longshore ' + location.origin + ' websocket,sse,longpoll,poll')";
 

@@ -109,7 +109,7 @@ fn watch(browser: &Browser, gate: &Gate) {
     assert!(browser.is_marked(), "there was no reload");
 }
 
-/// What the chart shows of each node.
+/// The nodes of the chart: key, state, color and the fill as painted.
 fn nodes(browser: &Browser) -> Vec<Value> {
     let nodes = browser.script(
         "return [].map.call(document.querySelectorAll('g.node'), function (node) {

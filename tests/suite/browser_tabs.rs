@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fixture::{Browser, Longshore, RoughProxy, until_true};
 
-/// How browsers without Web Locks find a leader.
+/// Makes tabs elect their leader through storage, as in browsers without Web Locks.
 const OLD: &str = "delete window.BroadcastChannel;";
 
 fn tabs_share(before: &str, options: &str, path: &str) {

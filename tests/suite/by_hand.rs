@@ -44,7 +44,7 @@ fn the_command_line_passes_output_and_exit_code_on() {
     );
     assert_eq!(first["outcome"], "failed");
     assert_eq!(first["message"], "exit code 7");
-    // What a command reads or prints is in no entry.
+    // No entry holds the input or the output of a command.
     let text = serde_json::to_string(&entries).expect("JSON");
     assert!(!text.contains("fed"), "{text}");
 }

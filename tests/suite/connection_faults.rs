@@ -1,4 +1,4 @@
-//! What the HTTP layer refuses: as JSON, with the headers of every answer, in its turn, and without a
+//! Refusals of the HTTP layer: as JSON, with the headers of every answer, in their turn, and without a
 //! line in the log.
 
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use crate::connection_requests::{connections, say};
 use crate::fixture::{Longshore, RawAnswer, RawConnection, ask_raw, raw, until_true};
 use crate::request_text::{FORM, chat, routes_connection};
 
-/// What a request is refused with: status, code and field.
+/// The refusal of a request: status, code and field.
 type Told = (u16, &'static str, &'static str);
 
-/// Requests with what they are refused with.
+/// Requests with their expected refusals.
 fn faults(server: &Longshore) -> Vec<(Vec<u8>, Told)> {
     let many: String = (0..100).map(|i| format!("X-{i}: y\r\n")).collect();
     let faults: Vec<(String, u16, &str, &str)> = vec![

@@ -99,7 +99,7 @@ fn all_of_several_requests_are_answered() {
         assert_eq!(connection.answers().len(), 3);
         assert_eq!(ann.drain("chat", &mut after), ["one", "two"]);
     }
-    // What is held ends, and what is behind it is answered.
+    // A held poll ends, and the request behind it is answered.
     for mut connection in connections(&server) {
         connection.send(&[&held[..], &behind].concat());
         connection.half_close();
@@ -145,7 +145,7 @@ fn what_is_held_ends_where_it_was() {
                     "{target} {:?}",
                     begun.elapsed()
                 );
-                // Whether it is told or not: nothing was given, and it goes on from where it was.
+                // With or without an answer, nothing was given, and the cursor has not moved.
                 for answer in answers {
                     assert_eq!(answer.json()["status"], false, "{target}");
                     if target == full {

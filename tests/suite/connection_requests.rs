@@ -1,4 +1,4 @@
-//! Where a connection's requests end, and what is ignored on the way: upgrades that nobody takes,
+//! The end of a connection's requests, and what is ignored on the way: upgrades that nobody takes,
 //! requests behind a close, clients of HTTP/1.0.
 
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub fn say(server: &Longshore, text: &str, headers: &[&[u8]]) -> Vec<u8> {
     raw(&server.url, b"POST /send_msg", &headers, body.as_bytes())
 }
 
-/// How many polls are held.
+/// The number of parked polls, from `/metrics`.
 pub fn parked_polls(server: &Longshore) -> f64 {
     let metrics = ureq::get(format!("{}/metrics", server.url)).call();
     let text = metrics.unwrap().into_body().read_to_string().unwrap();
@@ -107,7 +107,7 @@ fn sockets_open_by_every_spelling_of_an_upgrade_and_by_no_other_request() {
         assert_eq!(answer.refusal().0, 426);
         assert_eq!(answer.header("upgrade"), "websocket");
     }
-    // What is refused ends the connection, and says so.
+    // A refused upgrade ends the connection, and the answer says so.
     let mut foreign = upgrade.to_vec();
     foreign.push(b"Origin: https://evil.example");
     let request = raw(&server.url, b"GET /ws?name=a", &foreign, b"");

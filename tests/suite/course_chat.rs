@@ -41,7 +41,7 @@ fn the_courses_own_page_works_between_two_windows() {
 
 #[test]
 fn the_courses_websocket_page_works_between_two_windows() {
-    // Where the course's page looks for its server.
+    // The address at which the course's page looks for its server.
     const PLACE: &str = "127.0.0.1:8000";
     let server = Longshore::settings().start();
     let course = CoursePage::start(&server.url);

@@ -13,7 +13,7 @@ use crate::fixture::{Cutter, Line, Longshore, Settings};
 
 const CUTS: usize = 2000;
 const ROOMS: [&str; 3] = ["chat", "chat/二", "vote/lunch"];
-/// How long everything may take on a slow, busy machine.
+/// The longest time of each wait, on a slow, busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 fn settings() -> Settings {

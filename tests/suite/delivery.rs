@@ -1,4 +1,4 @@
-//! What was said and what each reader took, and the rules of delivery that both are held to.
+//! Messages sent and messages received by each reader, and the rules of delivery for both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +23,7 @@ pub struct Taken {
     pub text: String,
 }
 
-/// What the publishers know.
+/// The messages that the publishers tried to send, and those that were acknowledged.
 #[derive(Default)]
 pub struct Said {
     tried: Mutex<BTreeSet<String>>,
@@ -34,7 +34,7 @@ pub struct Said {
     over: AtomicBool,
 }
 
-/// Ends everybody's part where the test fails, so that nobody reads or speaks for ever.
+/// Ends all publishers and readers if the test fails, so that none runs forever.
 pub struct Watch<'a>(&'a Said);
 
 impl Drop for Watch<'_> {
@@ -47,7 +47,7 @@ impl Drop for Watch<'_> {
 }
 
 impl Said {
-    /// To be held by the part that leads the test.
+    /// A guard for the thread that leads the test.
     pub fn watch(&self) -> Watch<'_> {
         Watch(self)
     }
@@ -81,12 +81,12 @@ impl Said {
         self.enough.load(Ordering::SeqCst)
     }
 
-    /// Whether the test has failed elsewhere.
+    /// True if the test has failed elsewhere.
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// How many messages the server has acknowledged.
+    /// The number of messages that the server has acknowledged.
     pub fn accepted(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
@@ -287,7 +287,7 @@ impl Reader {
 pub struct CourseReader {
     pub name: String,
     pub texts: Vec<String>,
-    /// How many messages it has, for others to see.
+    /// The number of messages received, shared with other threads.
     pub progress: Arc<AtomicUsize>,
     cookie: String,
 }

@@ -433,7 +433,7 @@ fn judge(stage: &Stage, identity: &Identity, method: &str, path: &str) {
     let told = format!("{} {method} {path}: {status}\n{text}", identity.name);
     let to_login = status == 303 && text.to_ascii_lowercase().contains("location: /login");
     match least {
-        // Not every path that is read answers to HEAD; the wire's do so by rules of their own.
+        // Not every path that is read answers HEAD; the paths of the wire have rules of their own.
         Some(_) if method == "HEAD" && status == 405 => {}
         Some(_) if method == "HEAD" && WIRE.contains(&path) => assert!(status < 500, "{told}"),
         Some(_) if admitted => {
@@ -449,7 +449,7 @@ fn judge(stage: &Stage, identity: &Identity, method: &str, path: &str) {
     if !admitted {
         assert!(!text.contains(MARK), "{told}");
     }
-    // What is not there is told to those who may know it, and no more.
+    // Only admitted identities learn that an object does not exist; others are refused alike.
     if is_safe && path.contains("{id}") && least.is_some() {
         let request = self::request(stage, (method, path), false, &identity.headers);
         let (unknown, text) = ask(&stage.server.url, method, &request);

@@ -51,7 +51,7 @@ impl Shell {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// What it prints; it has to succeed.
+    /// Runs a command that must succeed, and returns its standard output.
     fn does(&self, arguments: &[&str]) -> String {
         let output = longshore(self.folder.path(), arguments).output().unwrap();
         assert!(
@@ -62,7 +62,8 @@ impl Shell {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What it prints on standard error; it has to end with `expected`.
+    /// Runs a command that must exit with `expected` and print nothing on standard output, and returns
+    /// its standard error.
     fn fails(&self, expected: i32, arguments: &[&str]) -> String {
         let output = longshore(self.folder.path(), arguments).output().unwrap();
         assert_eq!(
@@ -325,7 +326,7 @@ fn what_is_not_allowed_is_refused_before_anything_is_opened() {
         !shell.folder.path().join(".cache").exists(),
         "something was opened"
     );
-    // What libc and clap refuse.
+    // Refused by clap (an unknown option) and by libc (a folder that does not exist).
     shell.fails(2, &["clone", "--upload-pack=id", &url, &into]);
     let nothing = shell.fails(1, &["branches", &shell.path("nothing-")]);
     assert!(!nothing.is_empty());

@@ -199,7 +199,7 @@ fn a_hundred_thousand_files_are_exact_or_refused_at_once() {
 
     let done = bounded(&arguments).output().unwrap();
     assert!(done.status.success(), "{}", errors(&done));
-    // What was written is, by git's own count, the tree.
+    // The written files have the hash of the commit's tree, as git itself computes it.
     let index = folder.path().join("index");
     let written = |arguments: &[&str]| {
         let output = Command::new("git")

@@ -12,7 +12,7 @@ use crate::git_command::{errors, longshore};
 use crate::git_faults::git;
 
 const SIZE: usize = 300 << 20;
-/// What any of it may take at most, the program itself (20 MiB) included, in KiB.
+/// The most memory of each command, the program itself (20 MiB) included, in KiB.
 const LITTLE: u64 = 84 << 10;
 
 /// A repository with three states of a large file beside a small one, and a work copy of it.
@@ -91,12 +91,12 @@ impl Copies {
     }
 }
 
-/// VmHWM in KiB; 0 where the process is not there.
+/// VmHWM in KiB; 0 if there is no such process.
 fn peak(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }
 
-/// What the system says of a process's memory, in KiB.
+/// A field of `/proc/PID/status`, in KiB; 0 if it cannot be read.
 fn status(pid: u32, of: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(of));
@@ -129,7 +129,7 @@ fn a_large_file_of_a_work_copy_is_written_in_little_memory() {
     copies.does(&["reset", name, "v2"]).unwrap();
     copies.is_at("v2");
 
-    // What a person changed is not overwritten, and dropped by a reset.
+    // A person's change is not overwritten by a checkout, and is dropped by a reset.
     fs::write(&film, "mine").unwrap();
     let refused = copies.does(&["checkout", name, "v1"]).unwrap_err();
     assert!(

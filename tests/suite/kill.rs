@@ -10,7 +10,7 @@ use crate::fixture::{Line, Longshore};
 
 const KILLS: usize = 100;
 const ROOMS: [&str; 2] = ["chat", "vote/lunch"];
-/// How long traffic may take to get going after a start.
+/// The longest time that traffic may take to get going after a start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn server() -> Longshore {

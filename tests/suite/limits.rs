@@ -1,4 +1,4 @@
-//! What a stranger may take, and what happens past it: to them, and to everybody else.
+//! Limits on strangers, and the effect of exceeding them, on the stranger and on everybody else.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ fn clients_are_counted_in_all_and_by_address() {
     let full = enter(&server, "d", "192.0.2.1");
     refused(&full, 429, "");
     assert!(full.text.contains("address"), "{}", full.text);
-    // What the sender wrote itself does not make another sender of it; a /64 is one.
+    // An address that the sender wrote itself makes it no other sender; a /64 is one sender.
     refused(&enter(&server, "d", "198.51.100.9, 192.0.2.1"), 429, "");
     enter(&server, "d", "2001:db8::1").expect(200);
     enter(&server, "e", "2001:db8::ffff:2").expect(200);

@@ -145,7 +145,7 @@ fn the_flow_chart_of_a_running_release_works_in_an_old_engine() {
     assert_eq!(phantom.complaints(), json!([]));
 }
 
-/// What the chart shows of each node: the colour as it is painted.
+/// The nodes of the chart: key, state and the color as painted.
 fn nodes(page: &Page<'_>) -> Vec<Value> {
     let nodes = page.script(
         "return [].map.call(document.querySelectorAll('g.node'), function (node) {

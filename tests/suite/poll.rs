@@ -11,7 +11,7 @@ fn chat() -> Longshore {
     Longshore::settings().start()
 }
 
-/// What an answer read by hand says in its body.
+/// The JSON body of the raw answer on `stream`.
 fn body(mut stream: std::net::TcpStream) -> Value {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -22,7 +22,7 @@ fn body(mut stream: std::net::TcpStream) -> Value {
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Whether nothing has come on this connection for a good while.
+/// True if nothing comes on this connection for 700 ms.
 fn is_held(stream: &mut std::net::TcpStream) -> bool {
     stream
         .set_read_timeout(Some(Duration::from_millis(700)))

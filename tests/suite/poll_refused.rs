@@ -1,4 +1,4 @@
-//! What the wire refuses, and how it says so.
+//! Requests that the wire refuses, and the form of its refusals.
 
 use serde_json::Value;
 

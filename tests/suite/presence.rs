@@ -1,4 +1,4 @@
-//! Who is here, over the wire and between browsers.
+//! Presence, over the wire and between browsers.
 
 use std::io::Read;
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Connection, Longshore, Place, Proxy, ProxyKind, messages};
 
-/// What "at once" is on a slow machine; what a proxy holds back comes with the end of the hold.
+/// The bound on "at once" for a slow machine; a message that a proxy holds back comes only when the
+/// hold ends.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
 /// A listener whose speaker fell silent ends too.

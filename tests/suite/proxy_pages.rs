@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::fixture::{Browser, Longshore, Page, Phantom, ProxyKind};
 use crate::proxies::{through_each, with_proxies};
 
-/// What reads a page: Chromium or PhantomJS.
+/// A browser that reads a page: Chromium or PhantomJS.
 trait Reader {
     fn go(&self, url: &str);
     fn script(&self, script: &str) -> Value;
     fn wait_for(&self, condition: &str);
     fn say(&self, text: &str);
-    /// Whether the library has found its way.
+    /// True if the library has settled on a transport.
     fn has_settled(&self) -> bool;
 }
 
@@ -57,11 +57,11 @@ impl Reader for Page<'_> {
     }
 }
 
-/// How long traffic goes on while the library looks for its way.
+/// The longest time that traffic goes on while the library looks for a transport.
 const TRAFFIC: Duration = Duration::from_secs(15);
 
 /// Talks to the page while it tries its transports, and from it; every message must be shown once and
-/// in order. Gives the transport that it came to.
+/// in order. Returns the transport that the page settled on.
 fn reads_everything(server: &Longshore, page: &dyn Reader, url: &str, name: &str) -> String {
     page.go(&format!("{url}/home/?name={name}"));
     page.script("window.notReloaded = true;");

@@ -7,10 +7,10 @@ use tungstenite::Message;
 use crate::fixture::{Connection, Longshore, Place, Proxy, ProxyKind, messages};
 use crate::proxies::{through_each, with_proxies};
 
-/// How long the browser's library gives a transport to prove itself.
+/// The time that the browser's library gives a transport to prove itself.
 const PROOF: Duration = Duration::from_secs(4);
 
-/// What gets through a proxy with its defaults.
+/// The transports that get through a proxy with its defaults.
 #[derive(Debug, PartialEq, Eq)]
 struct Ways {
     /// Server-Sent Events, as they happen.
@@ -105,7 +105,7 @@ fn every_way_is_known(server: &Longshore, proxies: &[Proxy]) {
     });
 }
 
-/// Whether an event comes while its stream is open.
+/// True if an event comes while its stream is open.
 fn hears_events(proxy: &Proxy, query: &str, say: &dyn Fn(&str)) -> bool {
     let mut stream = Connection::new(proxy);
     let path = format!("/events{query}");
@@ -116,7 +116,7 @@ fn hears_events(proxy: &Proxy, query: &str, say: &dyn Fn(&str)) -> bool {
     opens && stream.hears("by events", PROOF)
 }
 
-/// Whether what a client says arrives, and what is said in its room.
+/// True if a message from the client arrives, and one from its room reaches the client.
 fn speaks(connection: Connection, query: &str, say: &dyn Fn(&str)) -> bool {
     say("by socket");
     let Ok(mut socket) = connection.socket(&format!("/ws{query}")) else {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Fleet, Gate};
 
-/// How soon a cancelled release must be over.
+/// The time within which a cancelled release must be over.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Fleet, Longshore, Silent};
 
-/// What a person enters of a server.
+/// The fields of a server that a person enters.
 const SERVER_FIELDS: [&str; 7] = [
     "hostname",
     "host",
@@ -17,7 +17,7 @@ const SERVER_FIELDS: [&str; 7] = [
     "root",
 ];
 
-/// What a release says about its end.
+/// The explanation that a release gives of its end; empty if there is none.
 pub fn message(release: &Value) -> String {
     release["message"]
         .as_str()

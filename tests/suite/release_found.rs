@@ -65,7 +65,7 @@ impl Found {
         is_done
     }
 
-    /// What the nodes of a release say.
+    /// The rows of all nodes of a release, as text.
     fn said(&self, id: &str) -> String {
         self.fleet
             .tree(id)

@@ -1,4 +1,4 @@
-//! What stays on the servers, and going back to it.
+//! Releases kept on the servers, and rollback to them.
 
 use std::os::unix::fs::MetadataExt as _;
 

@@ -46,14 +46,14 @@ fn programs_without(missing: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// What a node of a release says.
+/// The row of a node in the tree of a release, as JSON text.
 fn said(fleet: &Fleet, id: &str, key: &str) -> String {
     let tree = fleet.tree(id);
     let row = tree.iter().find(|row| row["key"] == key).unwrap();
     row.to_string()
 }
 
-/// Adds a program, a link and a file of so many random bytes to the repository.
+/// Adds a program, a link and a file of `bytes` random bytes to the repository.
 pub fn enrich(fleet: &Fleet, bytes: usize) {
     let app = fleet.git.repository.path().join("app");
     fs::create_dir_all(app.join("bin")).unwrap();
@@ -66,7 +66,7 @@ pub fn enrich(fleet: &Fleet, bytes: usize) {
     fleet.git.repository.commit("rich", "rich");
 }
 
-/// Whether the release that is shown is what the repository's work tree is.
+/// Asserts that the release in `shown` equals the work tree of the repository.
 #[track_caller]
 pub fn assert_whole(fleet: &Fleet, shown: &Path) {
     let app = fleet.git.repository.path().join("app");
@@ -171,7 +171,7 @@ fn a_server_of_files_alone_is_released_to_and_rolled_back() {
     let last = fleet.succeed(&project, "main");
     assert_eq!(machine.kept(), [whole, last.clone()], "two are kept");
 
-    // What is there already is read and not sent again.
+    // A tree that is already there under the next number is read and not sent again.
     let next = (last.parse::<u64>().unwrap() + 1).to_string();
     let releases = machine.path().join("releases");
     for record in ["", "."] {
@@ -186,7 +186,7 @@ fn a_server_of_files_alone_is_released_to_and_rolled_back() {
     let upload = said(&fleet, &id, "upload-1");
     assert!(upload.contains("already in"), "{upload}");
 
-    // What is there under its number and is somebody else's is moved aside.
+    // A foreign folder under the next number is moved aside.
     let next = (id.parse::<u64>().unwrap() + 1).to_string();
     fs::create_dir_all(releases.join(&next)).unwrap();
     fs::write(releases.join(&next).join("index.html"), "forged").unwrap();

@@ -1,4 +1,4 @@
-//! What may go wrong on a release's way to a server, whichever it is.
+//! Faults on a release's way to a server, by every transfer method.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a project's commands on the platform's machine can reach, and what they leave there.
+//! The reach of a project's commands on the platform's machine, and what they leave there.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -174,7 +174,7 @@ fn a_platform_that_requires_a_sandbox_does_not_start_without_one() {
     assert!(message.contains("build_sandbox"), "{message}");
 }
 
-/// How many processes of the machine were started as `sleep SECONDS`.
+/// The number of processes of the machine that were started as `sleep SECONDS`.
 fn sleepers(seconds: &str) -> usize {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let command = format!("sleep\0{seconds}\0");

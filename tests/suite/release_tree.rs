@@ -1,4 +1,5 @@
-//! What of a repository comes to the servers: submodules, `export-ignore`, Git LFS, limits, depth.
+//! The parts of a repository that reach the servers: submodules, `export-ignore`, Git LFS, limits,
+//! depth.
 
 use std::path::Path;
 use std::process::Command;

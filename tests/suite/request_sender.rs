@@ -1,5 +1,5 @@
-//! Who sent a request: logins beside other programs' headers, spellings of paths, names of this server,
-//! proxies, and what of it reaches the log.
+//! The sender of a request: logins beside other programs' headers, spellings of paths, names of this
+//! server, proxies, and the parts of a request that reach the log.
 
 use serde_json::json;
 

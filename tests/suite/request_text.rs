@@ -59,7 +59,7 @@ pub fn poll_loop_connection(server: &Longshore) -> RawConnection {
     connection
 }
 
-/// What both ways must agree on.
+/// The answer without the headers that may differ between both ways in: date and connection.
 fn essence(mut answer: RawAnswer) -> RawAnswer {
     // A page's connection is ended after its first poll, so that the next one is the poll loop's.
     answer
@@ -166,7 +166,7 @@ fn links_from_other_sites_open_pages_and_assets_alone() {
         }
         assert_eq!(get(&server, b"/login", &[referer]).status, 200);
     }
-    // What must stay shut: polls and streams with a login, and every change.
+    // Polls and streams with a login stay shut to other sites, and so does every change.
     let foreign: [&[u8]; 3] = [
         b"Referer: https://git.example/",
         b"Origin: https://git.example",
@@ -408,7 +408,7 @@ fn raw_utf8_in_a_target_counts_as_encoded() {
         assert!(home.status == 200 && home.body.contains("杰森"));
     }
     assert_eq!(ann.drain("chat", &mut after), ["好"; 6]);
-    // What else no target may hold counts as encoded too, by both ways.
+    // The other characters that no target may hold count as encoded too, by both ways.
     let signs = raw(
         &server.url,
         b"GET /get_msg?name=<a>\\\"{|}^`&room=chat&after=now",

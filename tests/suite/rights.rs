@@ -1,10 +1,10 @@
-//! Who may read, publish and go on reading: every way of having no right, and every way of losing one.
+//! Rights to read, publish and go on reading: every way to lack one, and every way to lose one.
 
 use serde_json::{Value, json};
 
 use crate::fixture::{Answer, Fleet, Longshore, Someone, messages, until, until_true};
 
-/// Waits until so many polls are parked.
+/// Waits until the server counts this many parked polls.
 pub fn parked(server: &Longshore, polls: u64) {
     until_true("parked polls", || {
         server.api().get("push").expect(200)["polls"] == polls
@@ -177,7 +177,7 @@ fn a_name_is_no_key_to_anothers_queue() {
     assert_eq!(superseded, 1, "bob's own oldest one is");
 }
 
-/// What takes somebody's right away, and whether another process does it.
+/// A way to lose a right: its name, true if another process takes the right away, and the act.
 type Loss = (&'static str, bool, fn(&Longshore, &Someone));
 
 #[test]
@@ -198,7 +198,7 @@ fn a_parked_poll_does_not_survive_its_right() {
             "logout" => Someone::logged_in(&server, "ann"),
             "disabled" => Someone::bearing(&server, &token),
             _ => {
-                // What opened a disabled account stays closed.
+                // The tokens of a disabled account stay revoked after it is enabled again.
                 server.command(&["user", "enable", "ann"], "");
                 let token = server.command(&["token", "create", "ann"], "");
                 Someone::bearing(&server, token.trim())

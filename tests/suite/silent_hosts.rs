@@ -10,10 +10,11 @@ use crate::fixture::{
     Api, Browser, Events, Fleet, GitDaemon, Longshore, Silent, free_port, until, until_true,
 };
 
-/// What a page may take while others wait for a silent host, also on a slow machine. Before each kind
-/// of waiting had threads of its own, it took ten seconds or was refused.
+/// The longest time that a page may take while others wait for a silent host, also on a slow machine.
+/// Before each kind of waiting had threads of its own, a page took ten seconds or was refused.
 const AT_ONCE: Duration = Duration::from_secs(4);
-/// How many threads the server may have beside those for the pages: fetches with their relays, checks.
+/// The bound on the server's threads: those for pages, and those for fetches with their relays and for
+/// checks.
 const THREADS: usize = 250;
 
 /// Requests that nobody reads the answers of.
@@ -47,7 +48,7 @@ fn threads(server: &Longshore) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
-/// Everybody else is served.
+/// Asserts that everybody else is served at once and the server's threads stay bounded.
 #[track_caller]
 fn others_are_served(server: &Longshore) {
     let page = |path: &str| {
@@ -277,7 +278,7 @@ fn the_form_of_a_new_release_shows_the_age_and_refreshes_itself() {
         "{}/releases/new?project={project}",
         fleet.longshore.url
     ));
-    // What is known can be chosen while the host says nothing.
+    // A known branch can be chosen while the host says nothing.
     browser.click("#ref-picker [data-value='feature']");
     browser.wait_for("document.querySelector('#ref-age time[datetime]')");
     let is_fetching =

@@ -56,7 +56,7 @@ fn a_release_goes_through_a_proxy_whose_password_nobody_sees() {
     assert_eq!(refused["ok"], false, "{refused}");
     let said = refused["message"].as_str().unwrap();
     assert!(said.contains("user or the password"), "{said}");
-    // What is written nowhere: the password, on any page or in any file.
+    // The password is in no file of the platform and not in its log.
     api.put(&path, &json!({"proxy": secret})).expect(200);
     for file in fleet.longshore.files() {
         let content = std::fs::read(&file).unwrap_or_default();
@@ -111,7 +111,7 @@ fn a_command_reaches_a_server_without_a_shell_or_our_variables() {
         .put(&path, &json!({"proxy_command": ["id"]}))
         .expect(403);
 
-    // What it says at its end is the reason.
+    // The reason given is the standard error of the command and its exit code.
     let fails = json!({"proxy_command": ["sh", "-c", "echo the tunnel is shut >&2; exit 4"]});
     api.put(&path, &fails).expect(200);
     let said = check(api, id)["message"].as_str().unwrap().to_owned();

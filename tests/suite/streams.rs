@@ -1,4 +1,4 @@
-//! What holds for every stream: rights that end, a server that ends, and readers that do not read.
+//! The rules of every stream: rights that end, a server that ends, and readers that do not read.
 
 use std::io::Read;
 use std::time::{Duration, Instant};

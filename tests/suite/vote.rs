@@ -20,7 +20,7 @@ impl Visitor {
         self.wire.post_form(path, form)
     }
 
-    /// What the page's script is told.
+    /// The state of a vote, as JSON for the script of its page.
     fn state(&self, name: &str) -> Value {
         self.wire.get_json(&format!("/vote/{name}")).expect(200)
     }
