@@ -1,4 +1,4 @@
-//! Who serves the repository over git://.
+//! The host of the repository over git://.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Who serves the repository over https: `git http-backend` (CGI, RFC 3875) behind a small server.
+//! The host of the repository over https: `git http-backend` (CGI, RFC 3875) behind a small server.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read, Write};

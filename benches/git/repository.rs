@@ -1,4 +1,4 @@
-//! What is fetched: a repository of texts that compress as source code does, with a history.
+//! The repository that is fetched: texts that compress as source code does, with a history.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 const FILES: usize = 5000;
 const BYTES: usize = 4096;
-/// How many files a commit changes.
+/// The number of files that a commit changes.
 const CHANGES: usize = 3;
 
 /// git with nobody's settings.

@@ -9,10 +9,10 @@ use crate::https::Https;
 use crate::repository::{Repository, git};
 use crate::usage::{Usage, measure};
 
-/// How many commits are fetched in a round, one after the other.
+/// The number of commits that are fetched in a round, one after the other.
 const FETCHES: usize = 5;
 
-/// How the benchmark runs.
+/// The options of a run.
 pub struct Bench {
     pub rounds: usize,
     pub commits: usize,
@@ -59,7 +59,7 @@ pub const ROWS: [Row; 6] = [
     },
 ];
 
-/// What all rows share.
+/// The repository, its hosts and the work folder that all rows share.
 pub struct Place {
     repository: Repository,
     daemon: Daemon,
@@ -163,7 +163,7 @@ fn median(rounds: &[Usage]) -> Usage {
     }
 }
 
-/// What a process needs that does next to nothing: memory counts from here.
+/// The cost of a process that does next to nothing: memory counts from here.
 fn idle(place: &mut Place, ours: bool) -> Usage {
     let small = place.folder("small.git");
     if !small.exists() {

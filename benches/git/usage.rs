@@ -1,4 +1,4 @@
-//! What a command costs: time, processor time, memory.
+//! The cost of a command: time, processor time, memory.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Milliseconds of a tick in `/proc/PID/stat`.
 const TICK_MS: f64 = 10.0;
-/// How often memory is looked at.
+/// The time between two readings of memory.
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// The cost of one piece of work.
@@ -92,7 +92,7 @@ fn children(pid: u32) -> Vec<u32> {
     pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// What the ended children of this process used, in milliseconds.
+/// Processor time of the ended children of this process, in milliseconds.
 fn cpu_of_children() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name may hold spaces; what follows its bracket does not.

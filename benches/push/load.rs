@@ -26,9 +26,9 @@ pub struct Load {
     start: Instant,
     read: Box<[u8]>,
     request: Vec<u8>,
-    /// What came since [`Load::count`].
+    /// Answers since a caller last reset it.
     pub tally: Tally,
-    /// Whether clients poll again as soon as they are answered.
+    /// True if clients poll again as soon as they are answered.
     pub goes_on: bool,
 }
 
@@ -45,7 +45,7 @@ struct Publisher {
     busy: bool,
 }
 
-/// What clients got.
+/// The answers that clients got.
 #[derive(Default)]
 pub struct Tally {
     pub replies: usize,
@@ -118,7 +118,7 @@ impl Load {
         client.stream.write_all(&self.request)
     }
 
-    /// Those that were answered and did not go on, do.
+    /// Polls again for every client that was answered and has not polled since.
     pub fn ask_again(&mut self) -> io::Result<()> {
         for number in 0..self.clients.len() {
             if self.clients[number].answered {
@@ -134,7 +134,7 @@ impl Load {
         self.send_waiting()
     }
 
-    /// Whether every published message was answered.
+    /// True if every published message was answered.
     pub fn is_answered(&self) -> bool {
         self.waiting.is_empty() && self.publishers.iter().all(|publisher| !publisher.busy)
     }

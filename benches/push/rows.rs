@@ -11,16 +11,16 @@ use crate::{load::Load, servers::Server, wire::Peer};
 /// One row: its name and how it is measured.
 pub struct Row {
     pub name: &'static str,
-    /// What each of the peers gave.
+    /// Measures the peers; returns the figures of each.
     pub run: fn(&[Peer]) -> io::Result<Vec<Figures>>,
 }
 
-/// What a run of a row gave: figure by name, with its unit.
+/// The figures of a run of a row, by name; the name includes the unit.
 pub type Figures = BTreeMap<&'static str, f64>;
 
 const CLOSED: Duration = Duration::from_secs(4);
-/// How long one server works before the other one does: the machine's speed changes from second to
-/// second.
+/// The time that one server works before the other one does; short, for the machine's speed changes
+/// from second to second.
 const SLICE: Duration = Duration::from_millis(250);
 const OPEN: Duration = Duration::from_secs(8);
 
@@ -125,7 +125,7 @@ impl Worked {
     }
 }
 
-/// The servers work in turns, a slice each; whose turn it is not has its clients parked, which costs
+/// The servers work in turns, a slice each; the clients of the other server are parked, which costs
 /// next to nothing.
 fn in_turns(peers: &[Peer], clients: usize, round: Round) -> io::Result<Vec<Worked>> {
     let servers: Vec<Server> = peers.iter().map(|peer| Server::start(*peer)).collect();
@@ -232,7 +232,7 @@ fn publish_at(load: &mut Load, rate: u64, time: Duration) -> io::Result<usize> {
     Ok(count as usize)
 }
 
-/// What a parked client costs, and how soon all of them have a message.
+/// The memory of a parked client, and the time until all of them have a message.
 fn parked(server: &Server) -> io::Result<Figures> {
     const CLIENTS: usize = 10_000;
     let before = server.pss();

@@ -1,4 +1,4 @@
-//! How each of the two servers is polled and published to, as bytes.
+//! Requests that poll and publish to each of the two servers, as bytes.
 
 use std::io::Write;
 
@@ -57,8 +57,8 @@ impl Peer {
         .into_bytes()
     }
 
-    /// Whether a client without a cursor is parked by its first request; else the first answer is
-    /// there at once and brings a cursor.
+    /// True if a client without a cursor is parked by its first request; otherwise the first answer
+    /// comes at once and brings a cursor.
     pub fn parks_at_once(self) -> bool {
         self == Peer::Nchan
     }
@@ -78,7 +78,7 @@ impl Peer {
     }
 }
 
-/// Where a client goes on from: one text, or two headers.
+/// The position from which a client goes on: one text, or two headers.
 #[derive(Default)]
 pub struct Cursor {
     first: String,

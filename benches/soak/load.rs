@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, text};
 
-/// How many pollers a round has.
+/// The number of pollers in a round.
 const POLLERS: usize = 200;
 /// Their count in `/metrics`.
 const PARKED: &str = "longshore_parked_polls";
 /// The time within which all of them are parked.
 const PARKED_WITHIN: Duration = Duration::from_secs(5);
-/// What is read again and again.
+/// Paths that are read again and again.
 const PATHS: [&str; 7] = [
     "/login",
     "/releases",
@@ -28,7 +28,7 @@ const PATHS: [&str; 7] = [
     "/api/v1/servers",
 ];
 
-/// What was done, and how long the reads since the last look took.
+/// Counts of the work done, and the times of the reads since the last [`Load::latency`].
 #[derive(Default)]
 pub struct Done {
     pub releases: AtomicU64,

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use load::Load;
 use server::Server;
 
-/// What `/metrics` counts and must level off.
+/// Counts in `/metrics` that must level off.
 const COUNTS: [&str; 4] = [
     "longshore_rooms",
     "longshore_clients",

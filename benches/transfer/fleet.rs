@@ -17,7 +17,7 @@ const PORT: u16 = 2222;
 pub struct Machine {
     pub name: String,
     pub address: Ipv4Addr,
-    /// Where to connect: the sshd's own port, or the proxy's.
+    /// The port to connect to: that of sshd itself, or of the proxy.
     pub port: u16,
     pub proxy: Proxy,
     sshd: Child,
@@ -109,7 +109,7 @@ impl Fleet {
         self.machines.iter().map(Machine::sshd).collect()
     }
 
-    /// Empties every server's folder. What was there is moved aside: a file system that has just deleted
+    /// Empties every server's folder. Old files are moved aside: a file system that has just deleted
     /// thousands of files may take a multiple of its time to make as many new ones.
     pub fn clear(&self) {
         for machine in &self.machines {
@@ -160,7 +160,7 @@ impl Drop for Fleet {
     }
 }
 
-/// What was written before is the disk's business before the next measurement begins.
+/// Flushes earlier writes to disk before the next measurement begins.
 pub fn settle() {
     let _ = Command::new("sync").status();
 }
@@ -169,7 +169,7 @@ fn start(folder: &Path, number: usize, round_trip: Duration, further: &str) -> M
     let address = Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(number).expect("few servers"));
     let own = folder.join(format!("web-{}", number + 1));
     fs::create_dir_all(&own).expect("a folder");
-    // What this machine's root runs whenever a shell starts is no part of the servers.
+    // An empty home: shell startup files of this machine's root are no part of the servers.
     let home = folder.join("home");
     fs::create_dir_all(&home).expect("a folder");
     let config = folder.join(format!("sshd-{}", number + 1));

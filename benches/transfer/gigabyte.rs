@@ -12,7 +12,7 @@ use crate::rows::{Bench, Row};
 use crate::usage::{Here, measure};
 
 const GIGABYTE: usize = 1_000_000_000;
-/// What a release may take above the idle platform, in MiB.
+/// The most memory that a release may take above the idle platform, in MiB.
 const LITTLE: f64 = 64.0;
 
 pub const ROWS: [Row; 2] = [

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, PATH};
 
-/// How many releases stay on a server.
+/// The number of releases kept on a server.
 pub const KEPT: usize = 3;
 
 /// A running installation with a project on every server of a fleet.

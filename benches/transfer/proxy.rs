@@ -8,8 +8,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many pieces of up to [`PIECE`] bytes may be on their way: the line's bandwidth is not what is
-/// tried here, only its delay.
+/// The most pieces of up to [`PIECE`] bytes on their way at once; many, for only the delay of a line is
+/// tried here, not its bandwidth.
 const PIECES: usize = 4096;
 const PIECE: usize = 64 << 10;
 
@@ -44,7 +44,7 @@ impl Proxy {
         Self { port, bytes }
     }
 
-    /// How many bytes went through, both ways, since the last call.
+    /// The number of bytes that went through, both ways, since the last call.
     pub fn take(&self) -> u64 {
         self.bytes.swap(0, Ordering::AcqRel)
     }

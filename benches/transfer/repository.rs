@@ -1,4 +1,4 @@
-//! What is transferred: a repository of texts that compress as source code does, and its daemon.
+//! The repository that is transferred: texts that compress as source code does, and its daemon.
 
 use std::fs;
 use std::io::Write as _;

@@ -10,7 +10,7 @@ use crate::repository::{self, Repository};
 use crate::shell::{Script, sh};
 use crate::usage::{Here, Usage, measure};
 
-/// How the benchmark runs.
+/// The options of a run.
 pub struct Bench {
     pub rounds: usize,
     pub servers: usize,
@@ -40,7 +40,7 @@ pub const ROWS: [Row; 3] = [
     },
 ];
 
-/// One who does the work, and what each round cost.
+/// A program that does the work, and the cost of each round.
 pub struct Runner {
     name: &'static str,
     /// The most that we may take of this peer's time.

@@ -1,4 +1,4 @@
-//! What a piece of work costs: time, processor time on both sides, memory.
+//! The cost of a piece of work: time, processor time on both sides, memory.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,7 +22,7 @@ pub struct Usage {
     pub bytes: u64,
 }
 
-/// Whose processor time and memory count as the platform's side.
+/// The processes whose processor time and memory count as the platform's side.
 #[derive(Clone, Copy)]
 pub enum Here {
     /// The children of this process, which have ended when the work has.
