@@ -1,5 +1,5 @@
-//! How this process's heap gives memory back to the system: the one thing that Longshore asks of the C
-//! library by an unsafe call, which its own code forbids.
+//! Return of freed heap memory to the system: the one thing that Longshore asks of the C library by an
+//! unsafe call, which its own code forbids.
 
 /// From this size on, in bytes, a block is the system's own: most of what a git host sends at once, up to
 /// 64 KiB, is larger, and what a page or a message needs is smaller.

@@ -1,5 +1,5 @@
-//! Whose repositories libgit2 opens: a setting of the library's that takes an unsafe call, which
-//! Longshore's own code forbids.
+//! The owners whose repositories libgit2 opens: a setting of the library that takes an unsafe call,
+//! which Longshore's own code forbids.
 
 use std::sync::Once;
 
@@ -11,8 +11,8 @@ use std::sync::Once;
 pub fn open_every_owner() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: libgit2 keeps a flag that is written here once. Who opens a repository has called this
-        // before, and `Once` orders the write before that reading.
+        // SAFETY: libgit2 keeps a flag that is written here once. Code that opens a repository has
+        // called this before, and `Once` orders the write before that read.
         let set = unsafe { git2::opts::set_verify_owner_validation(false) };
         debug_assert!(set.is_ok(), "libgit2 knows no such option");
     });
