@@ -26,6 +26,9 @@ pub(super) mod tests_only {
     use super::attributes::{Attribute, Attributes};
 
     /// The mirror of a submodule of `parent`.
+    ///
+    /// # Errors
+    /// The address is refused.
     pub fn submodule(
         parent: &super::Mirror,
         written: &str,

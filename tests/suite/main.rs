@@ -11,6 +11,7 @@ mod browser_release;
 mod browser_tabs;
 mod browser_work;
 mod by_hand;
+mod comments;
 mod connection_expect;
 mod connection_faults;
 mod connection_half_close;
