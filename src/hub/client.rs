@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    bell::{Waiter, Wakeups},
     message::Message,
+    notifier::{Waiter, Wakeups},
     queue::Queue,
     room::{ClientId, RoomName},
     slab::Slab,
@@ -21,7 +21,7 @@ pub(super) struct Client {
     pub(super) id: Arc<ClientId>,
     pub(super) queue: Queue,
     pub(super) memberships: SmallVec<[Membership; 1]>,
-    pub(super) polls: SmallVec<[ParkedPoll; 1]>,
+    pub(super) polls: SmallVec<[PollEntry; 1]>,
     /// The address of its first poll; the client counts towards that address's bound.
     pub(super) address: Option<IpAddr>,
     /// The rooms of its last poll: its memberships, while it has no other poll.
@@ -41,7 +41,7 @@ pub(super) struct Membership {
 }
 
 #[derive(Debug)]
-pub(super) struct ParkedPoll {
+pub(super) struct PollEntry {
     pub(super) number: u64,
     pub(super) rooms: SmallVec<[RoomKey; 2]>,
     pub(super) may_be_superseded: bool,
@@ -52,7 +52,7 @@ pub(super) struct ParkedPoll {
 impl Client {
     /// True if one of its polls waits for messages of the room.
     pub(super) fn is_parked_in(&self, room: RoomKey) -> bool {
-        let waits = |poll: &ParkedPoll| !poll.superseded && poll.rooms.contains(&room);
+        let waits = |poll: &PollEntry| !poll.superseded && poll.rooms.contains(&room);
         self.polls.iter().any(waits)
     }
 
@@ -99,7 +99,7 @@ impl Client {
 
     /// Ends the oldest polls in excess of `most`.
     pub(super) fn supersede(&mut self, most: usize, wakeups: &mut Wakeups) {
-        let counts = |poll: &&mut ParkedPoll| poll.may_be_superseded && !poll.superseded;
+        let counts = |poll: &&mut PollEntry| poll.may_be_superseded && !poll.superseded;
         let alive = self.polls.iter_mut().filter(counts).count();
         for poll in self
             .polls

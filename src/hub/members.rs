@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     TooManyClients,
-    client::{Client, ClientKey, Membership, ParkedPoll},
+    client::{Client, ClientKey, Membership, PollEntry},
     coalesce::Coalescer,
     message::Message,
     presence::{AWAY, GRACE},
@@ -96,7 +96,7 @@ impl State {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let wanted = |polls: &[ParkedPoll], room| polls.iter().any(|p| p.rooms.contains(&room));
+        let wanted = |polls: &[PollEntry], room| polls.iter().any(|p| p.rooms.contains(&room));
         for room in client.polls.iter().flat_map(|p| p.rooms.iter().copied()) {
             if client.memberships.iter().any(|m| m.room == room) {
                 continue;
@@ -167,7 +167,7 @@ impl State {
         let members = members.flat_map(|room| room.members.iter());
         members.filter_map(move |member| {
             let client = self.clients.get(*member)?;
-            let polls = |poll: &ParkedPoll| key.is_some_and(|key| poll.rooms.contains(&key));
+            let polls = |poll: &PollEntry| key.is_some_and(|key| poll.rooms.contains(&key));
             let until = match client.polls.iter().any(polls) {
                 true => now + AWAY,
                 false if client.gave_up => client.used + AWAY,

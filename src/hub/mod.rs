@@ -11,17 +11,17 @@
 //! One lock guards everything in memory. It is held for arithmetic only: never across an await, a read
 //! of the log, or a wake-up.
 
-mod bell;
 mod client;
 mod coalesce;
 mod cursor;
-mod hold;
 mod log;
 mod members;
 mod message;
 mod meter;
 #[cfg(test)]
 mod model_test;
+mod notifier;
+mod parked;
 mod poll;
 #[cfg(test)]
 mod poll_test;
@@ -49,19 +49,19 @@ use std::{
 use rand::Rng;
 use tokio::sync::{Notify, Semaphore, watch};
 
-pub use bell::{Bell, BellKey, Place};
 pub use client::Known;
 pub use cursor::{BadCursor, BadEpoch, CURSOR_CHARS, Cursor, Epochs, Position};
-pub use hold::{Held, Hold};
 pub use log::{Limit, Log, LogError, Page};
 pub use message::{Kind, Message};
 pub use meter::{Histogram, LATENCY_BOUNDS, Meter, Reading};
+pub use notifier::{Notifier, NotifierKey, Slot};
+pub use parked::{ParkedPoll, PollOutcome};
 pub use poll::{Batch, Poll, PollError, jittered};
 pub use positions::Positions;
 pub use presence::{MOST_NAMED, Person, Presence};
 pub use room::{BadName, BadRoom, ClientId, Family, NAME_CHARS, RoomName};
 
-use bell::{Bells, Wakeups};
+use notifier::{Notifiers, Wakeups};
 use state::State;
 
 /// Concurrent reads of the log: polls that return together after a restart would all read the same.
@@ -160,7 +160,7 @@ struct Inner {
     meter: Arc<Meter>,
     /// Notified when messages in a room begin to wait.
     coalescing: Notify,
-    bells: Bells,
+    notifiers: Notifiers,
     /// Permits for polls that read the log; a poll that had to wait for one looks into memory first.
     readers: Semaphore,
 }
@@ -179,7 +179,7 @@ impl Hub {
             ended: watch::Sender::new(false),
             positions: Positions::new(options.clients),
             coalescing: Notify::new(),
-            bells: Bells::default(),
+            notifiers: Notifiers::default(),
             readers: Semaphore::new(READERS),
             options,
             meter,
@@ -323,7 +323,7 @@ impl Hub {
     }
 
     fn wake(&self, wakeups: Wakeups) {
-        self.0.bells.make(wakeups);
+        self.0.notifiers.make(wakeups);
     }
 
     fn cursor(&self, number: u64) -> Cursor {

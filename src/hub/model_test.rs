@@ -7,7 +7,7 @@
 //! reordered, whatever the path: queue, ring or log; parked or not; overlapping, lost on the way, after
 //! a restart.
 
-mod by_place;
+mod by_slot;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     test_log::{MemoryLog, epoch},
     *,
 };
-use by_place::{Answer, Rung};
+use by_slot::{Answer, Ready};
 
 const CLIENTS: usize = 4;
 
@@ -34,7 +34,7 @@ enum Act {
     Park {
         client: usize,
         arrives: bool,
-        by_place: bool,
+        by_slot: bool,
     },
     /// The cut of a parked poll's connection.
     Cut {
@@ -69,7 +69,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => prop::collection::vec((0..4u8, 1..3u64), 1..12).prop_map(Act::Publish),
         6 => (client.clone(), arrives).prop_map(|(client, arrives)| Act::Poll { client, arrives }),
         6 => (client.clone(), arrives, any::<bool>())
-            .prop_map(|(client, arrives, by_place)| Act::Park { client, arrives, by_place }),
+            .prop_map(|(client, arrives, by_slot)| Act::Park { client, arrives, by_slot }),
         1 => client.clone().prop_map(|client| Act::Cut { client }),
         1 => (client.clone(), 1..16u8).prop_map(|(client, rooms)| Act::Move { client, rooms }),
         1 => client.clone().prop_map(|client| Act::Late { client }),
@@ -100,9 +100,9 @@ struct World {
     hub: Hub,
     options: HubOptions,
     clients: Vec<Client>,
-    rung: Arc<Rung>,
-    bell: BellKey,
-    places: Place,
+    ready: Arc<Ready>,
+    notifier: NotifierKey,
+    slots: Slot,
     /// The lookup shared by the slot polls of each client, as by those of one connection.
     known: [Known; CLIENTS],
 }
@@ -135,11 +135,11 @@ impl World {
                 parked: Vec::new(),
             })
             .collect();
-        let rung = Arc::<Rung>::default();
+        let ready = Arc::<Ready>::default();
         World {
-            bell: hub.add_bell(rung.clone()),
-            rung,
-            places: 0,
+            notifier: hub.add_notifier(ready.clone()),
+            ready,
+            slots: 0,
             known: Default::default(),
             log,
             hub,
@@ -179,14 +179,14 @@ impl World {
             Act::Park {
                 client,
                 arrives,
-                by_place,
+                by_slot,
             } => {
                 let from = self.clients[client].cursor;
                 let poll = self.asks(client, Position::from(from), 60);
-                let answer = match by_place {
+                let answer = match by_slot {
                     true => {
-                        self.places += 1;
-                        self.hold(client, poll, self.places, None).await
+                        self.slots += 1;
+                        self.hold(client, poll, self.slots, None).await
                     }
                     false => {
                         let hub = self.hub.clone();
@@ -203,7 +203,7 @@ impl World {
             }
             Act::Cut { client } => match self.clients[client].parked.pop().map(|p| p.answer) {
                 Some(Answer::Coming(answer)) => answer.abort(),
-                Some(Answer::Held(_, hold)) => self.hub.let_go(hold),
+                Some(Answer::Held(_, hold)) => self.hub.drop_parked(hold),
                 Some(Answer::There(_)) | None => {}
             },
             Act::Move { client, rooms } => self.clients[client].rooms = rooms,
@@ -240,7 +240,7 @@ impl World {
                 });
                 let (log, head) = (self.log.clone(), self.log.head());
                 self.hub = Hub::new(log, epoch("birth"), head, self.options.clone());
-                self.bell = self.hub.add_bell(self.rung.clone());
+                self.notifier = self.hub.add_notifier(self.ready.clone());
                 self.known = Default::default();
             }
         }

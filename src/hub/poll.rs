@@ -17,11 +17,11 @@ use tokio::{
 
 use super::{
     Hub, TooManyClients,
-    bell::{WaiterRef, Wakeups},
     client::Known,
     cursor::{Cursor, Position, Resolved},
     log::{Limit, LogError},
     message::Message,
+    notifier::{WaiterRef, Wakeups},
     reply_page::{LogPage, ReplyPage, gaps, reply_page_from_log},
     room::{ClientId, RoomName},
     state::{Found, PollKey},
@@ -97,7 +97,7 @@ enum Start {
 
 /// Guard of a poll in flight. Dropping it (the client is gone) deregisters the poll; a poll that has
 /// found its answer has left already.
-struct Seat<'a> {
+struct PollGuard<'a> {
     hub: &'a Hub,
     key: PollKey,
     taken: bool,
@@ -105,7 +105,7 @@ struct Seat<'a> {
     parked: bool,
 }
 
-impl Drop for Seat<'_> {
+impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
         if self.taken {
             self.hub.lock().leave(self.key, self.parked);
@@ -141,7 +141,7 @@ impl Hub {
             return Err(PollError::Rooms { most });
         }
         let limit = self.limit(poll.messages);
-        let (mut seat, start) = poll_fn(|cx| Step::Ready(self.seat(&poll, limit, cx))).await?;
+        let (mut guard, start) = poll_fn(|cx| Step::Ready(self.guard(&poll, limit, cx))).await?;
         let (asked, mut first) = match start {
             Start::Now => return Ok(self.batch(self.head())),
             Start::Unknown => {
@@ -161,7 +161,7 @@ impl Hub {
                 None => {
                     poll_fn(|cx| {
                         let waiter = (!poll.wait.is_zero()).then_some(WaiterRef::Task(cx.waker()));
-                        Step::Ready(seat.look(after, limit, waiter))
+                        Step::Ready(guard.look(after, limit, waiter))
                     })
                     .await
                 }
@@ -173,7 +173,7 @@ impl Hub {
                     let over = *over.get_or_insert_with(|| Instant::now() + jittered(poll.wait));
                     tokio::select! {
                         biased;
-                        found = seat.wait(after, limit, over) => found,
+                        found = guard.wait(after, limit, over) => found,
                         () = &mut gone => return Ok(Batch { held, ..self.batch(asked) }),
                     }
                 }
@@ -186,7 +186,7 @@ impl Hub {
                     let head = match waited {
                         false => head,
                         // Another reader may have brought it into memory meanwhile.
-                        true => match seat.look(after, limit, None) {
+                        true => match guard.look(after, limit, None) {
                             Found::Behind { head } => head,
                             Found::Nothing { .. } => continue,
                             found => {
@@ -221,12 +221,12 @@ impl Hub {
 
     /// Registers a poll and looks for its answer under one lock; if it has to wait, the next message
     /// wakes it.
-    fn seat(
+    fn guard(
         &self,
         poll: &Poll,
         limit: Limit,
         cx: &Context<'_>,
-    ) -> Result<(Seat<'_>, Start), TooManyClients> {
+    ) -> Result<(PollGuard<'_>, Start), TooManyClients> {
         let mut wakeups = Wakeups::default();
         let mut state = self.lock();
         let known = &mut Known::default();
@@ -242,13 +242,13 @@ impl Hub {
         let taken = state.is_in(key);
         drop(state);
         self.wake(wakeups);
-        let seat = Seat {
+        let guard = PollGuard {
             hub: self,
             key,
             taken,
             parked: false,
         };
-        Ok((seat, start))
+        Ok((guard, start))
     }
 
     /// The bounds of a reply with at most `messages` messages.
@@ -322,7 +322,7 @@ impl Hub {
     }
 }
 
-impl Seat<'_> {
+impl PollGuard<'_> {
     /// Looks for messages after `after`; if there are none, the next message wakes `waiter`.
     fn look(&mut self, after: u64, limit: Limit, waiter: Option<WaiterRef<'_>>) -> Found {
         let mut state = self.hub.lock();

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use super::{
     HubOptions, TooManyClients,
-    bell::{Waiter, WaiterRef, Wakeups},
-    client::{Client, ClientKey, Known, ParkedPoll},
+    client::{Client, ClientKey, Known, PollEntry},
     coalesce::Coalescer,
     cursor::{Epochs, Resolved},
-    hold::Shared,
     log::Limit,
     message::Message,
     meter::Meter,
+    notifier::{Waiter, WaiterRef, Wakeups},
+    parked::Shared,
     poll::Poll,
     presence::Leases,
     reply_page::{ReplyPage, merge, reply_page},
@@ -218,7 +218,7 @@ impl State {
             if !is_usual {
                 client.asked = Arc::clone(&poll.rooms);
             }
-            client.polls.push(ParkedPoll {
+            client.polls.push(PollEntry {
                 number,
                 rooms,
                 may_be_superseded: poll.may_be_superseded,
@@ -263,11 +263,11 @@ impl State {
 
     /// True if the poll is in flight for exactly these rooms, in this order.
     pub(super) fn is_parked_for(&self, key: PollKey, rooms: &[RoomKey]) -> bool {
-        let waits = |poll: &ParkedPoll| !poll.superseded && *poll.rooms == *rooms;
+        let waits = |poll: &PollEntry| !poll.superseded && *poll.rooms == *rooms;
         self.parked(key).is_some_and(waits)
     }
 
-    fn parked(&self, key: PollKey) -> Option<&ParkedPoll> {
+    fn parked(&self, key: PollKey) -> Option<&PollEntry> {
         let client = self.clients.get(key.client)?;
         client.polls.iter().find(|poll| poll.number == key.number)
     }

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Hub,
-    bell::Wakeups,
+    notifier::Wakeups,
     state::{RoomKey, State},
 };
 

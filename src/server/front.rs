@@ -31,7 +31,7 @@ use super::request_stream::{HEAD_LIMIT, RequestStream};
 use crate::app::App;
 use crate::http::{FAULT_HEADER, Fault};
 use crate::metrics::Metrics;
-use crate::transport::lane::{HEAD_BYTES, Lane, LaneTimes, Left, is_for_the_lane};
+use crate::transport::poll_loop::{HEAD_BYTES, Left, PollLoop, PollLoopTimes, is_for_poll_loop};
 use crate::transport::{ClientEnd, Wire};
 use crate::web;
 
@@ -61,9 +61,9 @@ where
     E: Future<Output = ()> + 'static,
 {
     fn_factory(move || {
-        let lane = Lane::start(
+        let poll_loop = PollLoop::start(
             site.wire.clone(),
-            LaneTimes {
+            PollLoopTimes {
                 keep_alive: KEEP_ALIVE,
                 write: WRITE_LIMIT,
             },
@@ -72,7 +72,7 @@ where
         let routes = routes(site.clone()).new_service(AppConfig::default());
         let (address, ended) = (site.address, ended.clone());
         async move {
-            let lane = lane.map_err(|error| tracing::error!(%error, "no lane for long polls"))?;
+            let poll_loop = poll_loop.map_err(|error| tracing::error!(%error, "no poll loop"))?;
             let routes = Rc::new(routes.await?);
             let asked = Rc::clone(&routes);
             let expect = move |request| whether_to_send(Rc::clone(&asked), request);
@@ -92,7 +92,8 @@ where
                 .new_service(());
             let routes = Rc::new(routes.await?);
             Ok(fn_service(move |stream: TcpStream| {
-                let (lane, routes, ended) = (lane.clone(), Rc::clone(&routes), ended.clone());
+                let (poll_loop, routes, ended) =
+                    (poll_loop.clone(), Rc::clone(&routes), ended.clone());
                 async move {
                     // Without this (Nagle's algorithm), the last segment of a response waits for
                     // the delayed ACK of the one before.
@@ -103,8 +104,8 @@ where
                     let Some(read) = first.await else {
                         return Ok(());
                     };
-                    let left = match is_for_the_lane(&read) {
-                        true => lane.serve(stream, read).await,
+                    let left = match is_for_poll_loop(&read) {
+                        true => poll_loop.serve(stream, read).await,
                         false => Ok(Left::Handed(stream, read)),
                     };
                     match left {

@@ -10,13 +10,13 @@
 //! The loop accepts only `GET /get_msg` with a room and `POST /send_msg`, complete in one read. For
 //! any other request, the connection is handed over to the routes, which can answer every request,
 //! together with the bytes that were read. Questions that need waiting (a login that is not cached,
-//! a read of the log) are offloaded to the thread of the routes ([`errand`]); the loop itself waits
+//! a read of the log) are offloaded to the thread of the routes ([`offload`]); the loop itself waits
 //! only for its sockets.
 
 mod connection;
 mod deadlines;
-mod errand;
 mod inbox;
+mod offload;
 mod request;
 mod response;
 mod thread;
@@ -27,13 +27,13 @@ use std::{future::Future, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::oneshot};
 
 use super::Wire;
-use inbox::{Comer, Inbox};
+use inbox::{Accepted, Inbox};
 
-pub use request::{HEAD_BYTES, is_for_the_lane};
+pub use request::{HEAD_BYTES, is_for_poll_loop};
 
 /// Timeouts of the connections of the poll loop.
 #[derive(Clone, Copy, Debug)]
-pub struct LaneTimes {
+pub struct PollLoopTimes {
     /// The time after which an idle connection is closed.
     pub keep_alive: Duration,
     /// The time after which a connection is closed whose client does not read its reply.
@@ -58,7 +58,7 @@ enum Done {
 /// The poll loop for the connections of one thread of the routes; clones share it. The loop and all
 /// its connections end with the last clone.
 #[derive(Clone)]
-pub struct Lane(Rc<Handle>);
+pub struct PollLoop(Rc<Handle>);
 
 struct Handle(Arc<Inbox>);
 
@@ -68,7 +68,7 @@ impl Drop for Handle {
     }
 }
 
-impl Lane {
+impl PollLoop {
     /// Starts a poll loop over `wire`. After `ended` completes, connections close as soon as they
     /// have no request to answer. Must be called on the thread of the routes, in its runtime: that
     /// thread runs the offloaded work.
@@ -77,22 +77,22 @@ impl Lane {
     /// The system cannot create a thread or an epoll instance.
     pub fn start(
         wire: Wire,
-        times: LaneTimes,
+        times: PollLoopTimes,
         ended: impl Future<Output = ()> + 'static,
-    ) -> io::Result<Lane> {
+    ) -> io::Result<PollLoop> {
         let poll = mio::Poll::new()?;
         let inbox = Arc::new(Inbox::new(&poll)?);
-        let desk = errand::desk(wire.clone(), Arc::clone(&inbox));
-        let lane = thread::Thread::new(poll, Arc::clone(&inbox), wire, times, desk);
+        let queue = offload::queue(wire.clone(), Arc::clone(&inbox));
+        let poll_loop = thread::Thread::new(poll, Arc::clone(&inbox), wire, times, queue);
         std::thread::Builder::new()
-            .name("lane".into())
-            .spawn(move || lane.run())?;
+            .name("poll-loop".into())
+            .spawn(move || poll_loop.run())?;
         let ending = Arc::clone(&inbox);
         actix_web::rt::spawn(async move {
             ended.await;
             ending.end();
         });
-        Ok(Lane(Rc::new(Handle(inbox))))
+        Ok(PollLoop(Rc::new(Handle(inbox))))
     }
 
     /// Serves a connection of which `read` was read already, until it is closed or a request comes
@@ -103,7 +103,7 @@ impl Lane {
     pub async fn serve(&self, stream: TcpStream, read: Vec<u8>) -> io::Result<Left> {
         let peer: Option<IpAddr> = stream.peer_addr().ok().map(|peer| peer.ip());
         let (done, left) = oneshot::channel();
-        self.0.0.enter(Comer {
+        self.0.0.enter(Accepted {
             stream: stream.into_std()?,
             peer,
             read,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::hub::Place;
+use crate::hub::Slot;
 
 /// Milliseconds since the start of the poll loop.
 pub(super) type Moment = u64;
@@ -31,7 +31,7 @@ impl Deadline {
 #[derive(Debug)]
 pub(super) struct Deadlines {
     start: Instant,
-    entries: BTreeMap<Moment, Vec<Place>>,
+    entries: BTreeMap<Moment, Vec<Slot>>,
 }
 
 impl Deadlines {
@@ -48,12 +48,12 @@ impl Deadlines {
         u64::try_from(micros.div_ceil(1000)).unwrap_or(u64::MAX)
     }
 
-    /// Sets the deadline of the connection at `place` to `due`.
-    pub(super) fn set(&mut self, deadline: &mut Deadline, place: Place, due: Moment) {
+    /// Sets the deadline of the connection at `slot` to `due`.
+    pub(super) fn set(&mut self, deadline: &mut Deadline, slot: Slot, due: Moment) {
         deadline.due = Some(due);
         if deadline.entry.is_none_or(|entry| due < entry) {
             deadline.entry = Some(due);
-            self.entries.entry(due).or_default().push(place);
+            self.entries.entry(due).or_default().push(slot);
         }
     }
 
@@ -65,28 +65,23 @@ impl Deadlines {
     }
 
     /// Removes the entries that are due, with the moment of each.
-    pub(super) fn take_up_to(&mut self, now: Instant) -> Vec<(Moment, Place)> {
+    pub(super) fn take_up_to(&mut self, now: Instant) -> Vec<(Moment, Slot)> {
         let now = now.saturating_duration_since(self.start).as_millis();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
         let mut up = Vec::new();
         while let Some(first) = self.entries.first_entry()
             && *first.key() <= now
         {
-            let (moment, places) = first.remove_entry();
-            up.extend(places.into_iter().map(|place| (moment, place)));
+            let (moment, slots) = first.remove_entry();
+            up.extend(slots.into_iter().map(|slot| (moment, slot)));
         }
         up
     }
 
-    /// True if the entry of `moment` for the connection at `place` means that its deadline has
+    /// True if the entry of `moment` for the connection at `slot` means that its deadline has
     /// passed. An entry that was superseded by another entry or belongs to an earlier connection
     /// does not count.
-    pub(super) fn is_over(
-        &mut self,
-        deadline: &mut Deadline,
-        place: Place,
-        moment: Moment,
-    ) -> bool {
+    pub(super) fn is_over(&mut self, deadline: &mut Deadline, slot: Slot, moment: Moment) -> bool {
         if deadline.entry != Some(moment) {
             return false;
         }
@@ -94,7 +89,7 @@ impl Deadlines {
         match deadline.due {
             Some(due) if due <= moment => true,
             Some(due) => {
-                self.set(deadline, place, due);
+                self.set(deadline, slot, due);
                 false
             }
             None => false,
@@ -143,7 +138,7 @@ mod tests {
             for (row, due, step) in acts {
                 match due {
                     Some(due) => {
-                        deadlines.set(&mut rows[row], row as Place, now + due);
+                        deadlines.set(&mut rows[row], row as Slot, now + due);
                         model[row] = Some(now + due);
                     }
                     None => {
@@ -158,9 +153,9 @@ mod tests {
                     if up.is_empty() {
                         break;
                     }
-                    for (moment, place) in up {
-                        let row = place as usize;
-                        if deadlines.is_over(&mut rows[row], place, moment) {
+                    for (moment, slot) in up {
+                        let row = slot as usize;
+                        if deadlines.is_over(&mut rows[row], slot, moment) {
                             rows[row].clear();
                             over.push(row);
                         }

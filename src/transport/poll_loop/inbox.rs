@@ -12,14 +12,14 @@ use std::{
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
-use super::{Done, errand::Outcome};
-use crate::hub::{Bell, Place};
+use super::{Done, offload::Reply};
+use crate::hub::{Notifier, Slot};
 
 /// The poll token of the inbox; the tokens of connections are their slots in the table.
 pub(super) const INBOX: Token = Token(usize::MAX);
 
 /// An accepted connection for the poll loop.
-pub(super) struct Comer {
+pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) peer: Option<IpAddr>,
     pub(super) read: Vec<u8>,
@@ -29,10 +29,10 @@ pub(super) struct Comer {
 /// The messages since the last look.
 #[derive(Default)]
 pub(super) struct Mail {
-    pub(super) comers: Vec<Comer>,
+    pub(super) accepted: Vec<Accepted>,
     /// Slots whose polls may have a reply.
-    pub(super) rung: Vec<Place>,
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) ready: Vec<Slot>,
+    pub(super) replies: Vec<Reply>,
     /// The server shuts down: connections close when they have no request to answer.
     pub(super) ending: bool,
     /// The last handle of the poll loop was dropped.
@@ -82,12 +82,12 @@ impl Inbox {
         mem::swap(mail, &mut kept);
     }
 
-    pub(super) fn enter(&self, comer: Comer) {
-        self.tell(|mail| mail.comers.push(comer));
+    pub(super) fn enter(&self, accepted: Accepted) {
+        self.tell(|mail| mail.accepted.push(accepted));
     }
 
-    pub(super) fn report(&self, outcome: Outcome) {
-        self.tell(|mail| mail.outcomes.push(outcome));
+    pub(super) fn report(&self, reply: Reply) {
+        self.tell(|mail| mail.replies.push(reply));
     }
 
     pub(super) fn end(&self) {
@@ -106,7 +106,7 @@ impl Inbox {
         if !self.will_look.swap(true, SeqCst)
             && let Err(error) = self.waker.wake()
         {
-            tracing::error!(%error, "the lane could not be woken");
+            tracing::error!(%error, "the poll loop could not be woken");
         }
     }
 
@@ -116,8 +116,8 @@ impl Inbox {
     }
 }
 
-impl Bell for Inbox {
-    fn ring(&self, places: &[Place]) {
-        self.tell(|mail| mail.rung.extend_from_slice(places));
+impl Notifier for Inbox {
+    fn notify(&self, slots: &[Slot]) {
+        self.tell(|mail| mail.ready.extend_from_slice(slots));
     }
 }

@@ -19,7 +19,7 @@ const HEADERS: usize = 32;
 
 /// True if a connection that begins with `read` may be one for the poll loop: a first check that
 /// keeps pages and forms out of it.
-pub fn is_for_the_lane(read: &[u8]) -> bool {
+pub fn is_for_poll_loop(read: &[u8]) -> bool {
     read.starts_with(b"GET /get_msg") || read.starts_with(b"POST /send_msg")
 }
 
@@ -42,11 +42,11 @@ pub(super) struct Published<'a> {
 pub(super) fn read<'a>(
     bytes: &'a [u8],
     peer: Option<IpAddr>,
-    usual: &mut Usual,
+    last_request: &mut LastRequest,
     shared: &mut Arc<[RoomName]>,
     sites: &Sites,
 ) -> Option<Request<'a>> {
-    if let Some(asked) = usual.again(bytes) {
+    if let Some(asked) = last_request.again(bytes) {
         return Some(Request::Poll(asked));
     }
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
@@ -63,14 +63,14 @@ pub(super) fn read<'a>(
         // It is a body or the next request.
         return None;
     }
-    poll(&request, head, peer, usual, shared, sites).map(Request::Poll)
+    poll(&request, head, peer, last_request, shared, sites).map(Request::Poll)
 }
 
 fn poll(
     request: &httparse::Request<'_, '_>,
     head: &[u8],
     peer: Option<IpAddr>,
-    usual: &mut Usual,
+    last_request: &mut LastRequest,
     shared: &mut Arc<[RoomName]>,
     sites: &Sites,
 ) -> Option<Asked> {
@@ -83,7 +83,7 @@ fn poll(
         *shared = rooms.into();
     }
     let asked = Asked::new(asker, ask.name.into(), Arc::clone(shared), after, ask.wait);
-    usual.remember(head, &asked);
+    last_request.remember(head, &asked);
     Some(asked)
 }
 
@@ -123,7 +123,7 @@ fn only<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
 /// The last request of a connection. Its next request usually differs only in the cursor, and then
 /// only the cursor is parsed.
 #[derive(Default)]
-pub(super) struct Usual(Option<Box<Last>>);
+pub(super) struct LastRequest(Option<Box<Last>>);
 
 struct Last {
     /// The head without its cursor, which was at `at`. It may contain a login.
@@ -132,7 +132,7 @@ struct Last {
     asked: Asked,
 }
 
-impl Usual {
+impl LastRequest {
     /// The poll, if `head` differs from the last one only in its cursor.
     fn again(&self, head: &[u8]) -> Option<Asked> {
         let Last {
@@ -241,8 +241,14 @@ mod tests {
     fn read_text(text: &str) -> Option<Asked> {
         let mut shared = Arc::default();
         let sites = Sites::default();
-        let mut usual = Usual::default();
-        match read(text.as_bytes(), None, &mut usual, &mut shared, &sites)? {
+        let mut last_request = LastRequest::default();
+        match read(
+            text.as_bytes(),
+            None,
+            &mut last_request,
+            &mut shared,
+            &sites,
+        )? {
             Request::Poll(asked) => Some(asked),
             Request::Publish(_) => None,
         }
@@ -252,15 +258,21 @@ mod tests {
     fn read_message(text: &str) -> Option<(Fields, AnswerForm)> {
         let mut shared = Arc::default();
         let sites = Sites::default();
-        let mut usual = Usual::default();
-        match read(text.as_bytes(), None, &mut usual, &mut shared, &sites)? {
+        let mut last_request = LastRequest::default();
+        match read(
+            text.as_bytes(),
+            None,
+            &mut last_request,
+            &mut shared,
+            &sites,
+        )? {
             Request::Publish(published) => Some((published.fields, published.form)),
             Request::Poll(_) => None,
         }
     }
 
     #[test]
-    fn a_whole_message_is_the_lanes() {
+    fn a_whole_message_is_for_the_poll_loop() {
         let form = "POST /send_msg HTTP/1.1\r\nHost: here\r\nContent-Length: 22\r\n\r\ncontent=hi&name=%E5%90";
         assert!(read_message(form).is_none(), "what is not sound is not");
         let form = "POST /send_msg/ HTTP/1.1\r\nHost: here\r\ncontent-length: 19\r\n\r\ncontent=hi&name=ann";
@@ -325,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_poll_is_the_lanes() {
+    fn a_plain_poll_is_for_the_poll_loop() {
         let asked = read_text(&format!("{POLL}Connection: Keep-Alive\r\n\r\n")).unwrap();
         assert_eq!(&*asked.name, "ann");
         assert_eq!(*asked.rooms, [RoomName::chat()]);
@@ -364,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_usual_head_gives_what_a_new_one_gives() {
-        let (mut usual, mut shared) = (Usual::default(), Arc::default());
+        let (mut last_request, mut shared) = (LastRequest::default(), Arc::default());
         let queries = [
             "name=ann&room=chat&after=b.7",
             "name=ann&room=chat&after=b.8",
@@ -410,11 +422,11 @@ mod tests {
         for end in ends.iter().chain(&ends) {
             for query in queries.iter().flat_map(|query| [query, query]) {
                 let head = format!("GET /get_msg?{query} HTTP/1.1\r\n{end}");
-                again += usize::from(usual.again(head.as_bytes()).is_some());
+                again += usize::from(last_request.again(head.as_bytes()).is_some());
                 let got = read(
                     head.as_bytes(),
                     None,
-                    &mut usual,
+                    &mut last_request,
                     &mut shared,
                     &Sites::default(),
                 );

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use super::{
     Done,
     deadlines::Deadline,
-    errand::Admitted,
-    request::{HEAD_BYTES, Usual},
+    offload::Admitted,
+    request::{HEAD_BYTES, LastRequest},
 };
 use crate::{
-    hub::{BadName, ClientId, Hold, Known},
+    hub::{BadName, ClientId, Known, ParkedPoll},
     transport::traffic::Present,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Connection {
     /// recognized.
     pub(super) turn: u32,
     pub(super) deadline: Deadline,
-    pub(super) usual: Usual,
+    pub(super) last_request: LastRequest,
     pub(super) known: Known,
     /// A box that is reused for the next admitted poll.
     pub(super) spare: Option<Box<Admitted>>,
@@ -57,7 +57,7 @@ pub(super) enum State {
 
 /// A poll that is parked at the hub.
 pub(super) struct Parked {
-    pub(super) hold: Hold,
+    pub(super) poll: ParkedPoll,
     pub(super) admitted: Box<Admitted>,
     pub(super) present: Present,
 }
@@ -96,7 +96,7 @@ impl Connection {
             state: State::Idle,
             turn: 0,
             deadline: Deadline::default(),
-            usual: Usual::default(),
+            last_request: LastRequest::default(),
             known: Known::default(),
             spare: None,
             client: None,

@@ -1,25 +1,25 @@
 //! Parked polls without futures: held in a slot, woken through a notifier, answered many at a time.
 //!
 //! Thousands of polls parked in one room mostly have the same rooms and the same position, and so the
-//! same answer. It is built once for all polls that one [`Hub::look`] finds.
+//! same answer. It is built once for all polls that one [`Hub::check_parked`] finds.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::{
-    Bell, BellKey, Hub, Place,
-    bell::{WaiterRef, Wakeups},
+    Hub, Notifier, NotifierKey, Slot,
     client::Known,
     cursor::{Cursor, Position, Resolved},
     log::Limit,
+    notifier::{WaiterRef, Wakeups},
     poll::{Batch, Poll, PollError},
     state::{Found, PollKey, RoomKey, State},
 };
 
 /// A poll that is parked in its slot. Its holder must look for its answer or let it go.
 #[derive(Clone, Copy, Debug)]
-pub struct Hold {
+pub struct ParkedPoll {
     key: PollKey,
     asked: u64,
     after: u64,
@@ -27,17 +27,17 @@ pub struct Hold {
 
 /// The state of a poll after a look for its answer.
 #[derive(Debug)]
-pub enum Held {
+pub enum PollOutcome {
     /// The poll is over.
     Answer(Arc<Batch>),
     /// The poll waits; the notifier is called with its slot when there may be more.
-    Waits(Hold),
+    Waits(ParkedPoll),
     /// The poll is over without an answer: memory does not reach back to `after`. [`Hub::poll`] reads
     /// the log.
     Behind {
         /// The position that the poll had reached.
         after: Position,
-        /// The position at which the poll began: passed to [`Hub::hold`] if it is held again.
+        /// The position at which the poll began: passed to [`Hub::park`] if it is held again.
         asked: Cursor,
     },
 }
@@ -54,24 +54,24 @@ pub(super) struct Shared {
 
 impl Hub {
     /// Adds a notifier for polls that are held in slots. It is never removed.
-    pub fn add_bell(&self, bell: Arc<dyn Bell>) -> BellKey {
-        self.0.bells.add(bell)
+    pub fn add_notifier(&self, notifier: Arc<dyn Notifier>) -> NotifierKey {
+        self.0.notifiers.add(notifier)
     }
 
-    /// Answers `poll` at once, or parks it in slot `place` of `bell`, as [`Hub::poll`] does for a
+    /// Answers `poll` at once, or parks it in slot `slot` of `notifier`, as [`Hub::poll`] does for a
     /// future. The caller watches its time. `known` is shared by the polls of one connection; `asked`
     /// is the position that the client itself sent, if the poll has advanced since.
     ///
     /// # Errors
     /// [`PollError`] if the hub is full or the poll has too many rooms; the client's position is
     /// unchanged.
-    pub fn hold(
+    pub fn park(
         &self,
         poll: &Poll,
-        (bell, place): (BellKey, Place),
+        (notifier, slot): (NotifierKey, Slot),
         known: &mut Known,
         asked: Option<Cursor>,
-    ) -> Result<Held, PollError> {
+    ) -> Result<PollOutcome, PollError> {
         let limit = self.limit_of(poll)?;
         let mut wakeups = Wakeups::default();
         let mut state = self.lock();
@@ -84,7 +84,7 @@ impl Hub {
         let asked = asked.map_or(after.unwrap_or_default(), |asked| asked.number);
         let found = match after {
             Some(after) => {
-                let waiter = (!poll.wait.is_zero()).then_some(WaiterRef::Place(bell, place));
+                let waiter = (!poll.wait.is_zero()).then_some(WaiterRef::Slot(notifier, slot));
                 self.find_shared(&mut state, key, after, limit, waiter)
             }
             None => Seen::Found(Found::Nothing { head: state.head }),
@@ -97,16 +97,16 @@ impl Hub {
         drop(state);
         self.wake(wakeups);
         let found = match found {
-            Seen::Shared(batch) => return Ok(Held::Answer(batch)),
+            Seen::Shared(batch) => return Ok(PollOutcome::Answer(batch)),
             Seen::Found(found) => found,
         };
         Ok(match found {
-            Found::Nothing { head } if waits => Held::Waits(Hold {
+            Found::Nothing { head } if waits => PollOutcome::Waits(ParkedPoll {
                 key,
                 asked,
                 after: head,
             }),
-            Found::Behind { .. } => Held::Behind {
+            Found::Behind { .. } => PollOutcome::Behind {
                 after: poll.after.clone(),
                 asked: self.cursor(asked),
             },
@@ -116,27 +116,28 @@ impl Hub {
                     _ => Vec::new(),
                 };
                 let batch = self.answer(found, asked);
-                Held::Answer(Arc::new(Batch { gap, ..batch }))
+                PollOutcome::Answer(Arc::new(Batch { gap, ..batch }))
             }
         })
     }
 
-    /// Looks for the answers of `holds`, in their order, each with its slot at `bell`.
-    pub fn look(
+    /// Looks for the answers of `parked`, in their order, each with its slot at `notifier`.
+    pub fn check_parked(
         &self,
-        bell: BellKey,
-        holds: impl IntoIterator<Item = (Place, Hold)>,
-        answers: &mut Vec<(Place, Held)>,
+        notifier: NotifierKey,
+        parked: impl IntoIterator<Item = (Slot, ParkedPoll)>,
+        answers: &mut Vec<(Slot, PollOutcome)>,
     ) {
         let limit = self.limit(usize::MAX);
         let mut state = self.lock();
-        for (place, hold) in holds {
-            let waiter = Some(WaiterRef::Place(bell, place));
-            let held = match self.find_shared(&mut state, hold.key, hold.after, limit, waiter) {
-                Seen::Shared(batch) => Held::Answer(batch),
-                Seen::Found(found) => self.held(&mut state, found, hold),
-            };
-            answers.push((place, held));
+        for (slot, parked) in parked {
+            let waiter = Some(WaiterRef::Slot(notifier, slot));
+            let outcome =
+                match self.find_shared(&mut state, parked.key, parked.after, limit, waiter) {
+                    Seen::Shared(batch) => PollOutcome::Answer(batch),
+                    Seen::Found(found) => self.outcome(&mut state, found, parked),
+                };
+            answers.push((slot, outcome));
         }
     }
 
@@ -172,49 +173,49 @@ impl Hub {
     }
 
     /// Ends a parked poll whose time is over: its answer is whatever is there, or empty.
-    pub fn end_hold(&self, hold: Hold) -> Held {
+    pub fn finish_parked(&self, parked: ParkedPoll) -> PollOutcome {
         let mut state = self.lock();
-        let found = state.find(hold.key, hold.after, self.limit(usize::MAX), None);
+        let found = state.find(parked.key, parked.after, self.limit(usize::MAX), None);
         match found {
             Found::Nothing { .. } => {
-                state.leave(hold.key, false);
-                Held::Answer(Arc::new(Batch {
+                state.leave(parked.key, false);
+                PollOutcome::Answer(Arc::new(Batch {
                     held: true,
-                    ..self.answer(found, hold.asked)
+                    ..self.answer(found, parked.asked)
                 }))
             }
-            found => self.held(&mut state, found, hold),
+            found => self.outcome(&mut state, found, parked),
         }
     }
 
     /// Removes a parked poll whose client is gone.
-    pub fn let_go(&self, hold: Hold) {
-        self.lock().leave(hold.key, true);
+    pub fn drop_parked(&self, parked: ParkedPoll) {
+        self.lock().leave(parked.key, true);
     }
 
     /// Removes a parked poll whose client sends nothing more; the empty answer leaves the client's
     /// position unchanged.
-    pub fn give_up(&self, hold: Hold) -> Batch {
-        self.let_go(hold);
-        self.batch(hold.asked)
+    pub fn abandon_parked(&self, parked: ParkedPoll) -> Batch {
+        self.drop_parked(parked);
+        self.batch(parked.asked)
     }
 
-    fn held(&self, state: &mut State, found: Found, hold: Hold) -> Held {
+    fn outcome(&self, state: &mut State, found: Found, parked: ParkedPoll) -> PollOutcome {
         match found {
-            Found::Nothing { head } => Held::Waits(Hold {
+            Found::Nothing { head } => PollOutcome::Waits(ParkedPoll {
                 after: head,
-                ..hold
+                ..parked
             }),
             Found::Behind { .. } => {
-                state.leave(hold.key, false);
-                Held::Behind {
-                    after: Position::from(self.cursor(hold.after)),
-                    asked: self.cursor(hold.asked),
+                state.leave(parked.key, false);
+                PollOutcome::Behind {
+                    after: Position::from(self.cursor(parked.after)),
+                    asked: self.cursor(parked.asked),
                 }
             }
-            found => Held::Answer(Arc::new(Batch {
+            found => PollOutcome::Answer(Arc::new(Batch {
                 held: true,
-                ..self.answer(found, hold.asked)
+                ..self.answer(found, parked.asked)
             })),
         }
     }

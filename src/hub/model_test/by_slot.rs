@@ -8,7 +8,7 @@ use super::{super::*, Parked, World, rooms};
 
 pub(super) enum Answer {
     Coming(JoinHandle<Result<Batch, PollError>>),
-    Held(Place, Hold),
+    PollOutcome(Slot, ParkedPoll),
     There(Arc<Batch>),
 }
 
@@ -24,11 +24,11 @@ impl Answer {
 
 /// Records the notified slots, as the poll loop's inbox does.
 #[derive(Default)]
-pub(super) struct Rung(std::sync::Mutex<Vec<Place>>);
+pub(super) struct Ready(std::sync::Mutex<Vec<Slot>>);
 
-impl Bell for Rung {
-    fn ring(&self, places: &[Place]) {
-        self.0.lock().unwrap().extend(places);
+impl Notifier for Ready {
+    fn notify(&self, slots: &[Slot]) {
+        self.0.lock().unwrap().extend(slots);
     }
 }
 
@@ -38,16 +38,16 @@ impl World {
         &mut self,
         client: usize,
         mut poll: Poll,
-        place: Place,
+        slot: Slot,
         mut asked: Option<Cursor>,
     ) -> Answer {
         loop {
-            let (known, at) = (&mut self.known[client], (self.bell, place));
-            let held = self.hub.hold(&poll, at, known, asked).unwrap();
+            let (known, at) = (&mut self.known[client], (self.notifier, slot));
+            let held = self.hub.park(&poll, at, known, asked).unwrap();
             let position = match held {
-                Held::Answer(batch) => return Answer::There(batch),
-                Held::Waits(hold) => return Answer::Held(place, hold),
-                Held::Behind { after, asked: from } => {
+                PollOutcome::Answer(batch) => return Answer::There(batch),
+                PollOutcome::Waits(hold) => return Answer::Held(slot, hold),
+                PollOutcome::Behind { after, asked: from } => {
                     asked = Some(from);
                     after
                 }
@@ -78,26 +78,26 @@ impl World {
 
     /// Looks for the answers of the notified polls, all under one lock.
     pub(super) async fn answer_rung(&mut self) {
-        let rung = std::mem::take(&mut *self.rung.0.lock().unwrap());
+        let ready = std::mem::take(&mut *self.ready.0.lock().unwrap());
         let parked = self.clients.iter().flat_map(|client| &client.parked);
-        let holds: Vec<(Place, Hold)> = parked
+        let holds: Vec<(Slot, ParkedPoll)> = parked
             .filter_map(|parked| match &parked.answer {
-                Answer::Held(place, hold) if rung.contains(place) => Some((*place, *hold)),
+                Answer::Held(slot, hold) if ready.contains(slot) => Some((*slot, *hold)),
                 _ => None,
             })
             .collect();
         let mut answers = Vec::new();
-        self.hub.look(self.bell, holds, &mut answers);
-        for (place, held) in answers {
-            let at = |p: &Parked| matches!(&p.answer, Answer::Held(at, _) if *at == place);
+        self.hub.check_parked(self.notifier, holds, &mut answers);
+        for (slot, held) in answers {
+            let at = |p: &Parked| matches!(&p.answer, Answer::Held(at, _) if *at == slot);
             let mut parked = self.clients.iter().map(|c| c.parked.iter().position(at));
             let client = parked.position(|at| at.is_some()).unwrap();
             let row = self.clients[client].parked.iter().position(at).unwrap();
             let parked = &self.clients[client].parked[row];
             let answer = match held {
-                Held::Answer(batch) => Answer::There(batch),
-                Held::Waits(hold) => Answer::Held(place, hold),
-                Held::Behind { after, asked } => {
+                PollOutcome::Answer(batch) => Answer::There(batch),
+                PollOutcome::Waits(hold) => Answer::Held(slot, hold),
+                PollOutcome::Behind { after, asked } => {
                     let poll = Poll {
                         rooms: rooms(parked.rooms).into(),
                         ..self.asks(client, after.clone(), 60)
@@ -106,7 +106,7 @@ impl World {
                         Ok(batch) => Answer::There(batch),
                         Err(after) => {
                             let poll = Poll { after, ..poll };
-                            self.hold(client, poll, place, Some(asked)).await
+                            self.hold(client, poll, slot, Some(asked)).await
                         }
                     }
                 }

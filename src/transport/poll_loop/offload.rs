@@ -16,15 +16,15 @@ use super::{
     deadlines::Moment,
     inbox::Inbox,
 };
-use crate::hub::{Batch, Cursor, Place, Poll};
+use crate::hub::{Batch, Cursor, Poll, Slot};
 
 /// The queue of offloaded work.
-pub(super) type Desk = mpsc::UnboundedSender<Errand>;
+pub(super) type OffloadQueue = mpsc::UnboundedSender<Offload>;
 
-/// A question about the request at `place`; `turn` distinguishes it from earlier and later ones
+/// A question about the request at `slot`; `turn` distinguishes it from earlier and later ones
 /// there.
-pub(super) struct Errand {
-    pub(super) place: Place,
+pub(super) struct Offload {
+    pub(super) slot: Slot,
     pub(super) turn: u32,
     pub(super) question: Question,
 }
@@ -41,13 +41,13 @@ pub(super) enum Question {
 }
 
 /// The reply to an offloaded question.
-pub(super) struct Outcome {
-    pub(super) place: Place,
+pub(super) struct Reply {
+    pub(super) slot: Slot,
     pub(super) turn: u32,
-    pub(super) answer: Reported,
+    pub(super) answer: Decision,
 }
 
-pub(super) enum Reported {
+pub(super) enum Decision {
     /// The poll may be held at the hub.
     Admitted(Box<Admitted>),
     /// The reply to the poll, or the refusal of the request.
@@ -80,32 +80,32 @@ impl Admitted {
 }
 
 /// Opens the queue and runs its work on the current thread.
-pub(super) fn desk(wire: Wire, inbox: Arc<Inbox>) -> Desk {
-    let (desk, mut errands) = mpsc::unbounded_channel::<Errand>();
+pub(super) fn queue(wire: Wire, inbox: Arc<Inbox>) -> OffloadQueue {
+    let (queue, mut offloads) = mpsc::unbounded_channel::<Offload>();
     actix_web::rt::spawn(async move {
-        while let Some(errand) = errands.recv().await {
+        while let Some(offload) = offloads.recv().await {
             let (wire, inbox) = (wire.clone(), Arc::clone(&inbox));
             actix_web::rt::spawn(async move {
-                let answer = match run(&wire, errand.question).await {
+                let answer = match run(&wire, offload.question).await {
                     Ok(answer) => answer,
-                    Err(refusal) => Reported::Answered(Err(refusal)),
+                    Err(refusal) => Decision::Answered(Err(refusal)),
                 };
-                inbox.report(Outcome {
-                    place: errand.place,
-                    turn: errand.turn,
+                inbox.report(Reply {
+                    slot: offload.slot,
+                    turn: offload.turn,
                     answer,
                 });
             });
         }
     });
-    desk
+    queue
 }
 
-async fn run(wire: &Wire, question: Question) -> Result<Reported, Refusal> {
+async fn run(wire: &Wire, question: Question) -> Result<Decision, Refusal> {
     match question {
         Question::Admit(asked) => {
             let (who, poll) = asked.admit(&*wire.gate).await?;
-            Ok(Reported::Admitted(Box::new(Admitted::new(who, poll))))
+            Ok(Decision::Admitted(Box::new(Admitted::new(who, poll))))
         }
         Question::Read(mut admitted) => {
             let at_once = Poll {
@@ -121,18 +121,18 @@ async fn run(wire: &Wire, question: Question) -> Result<Reported, Refusal> {
             let is_empty = batch.messages.is_empty() && batch.gap.is_empty();
             if is_empty && batch.retry.is_none() && !admitted.poll.wait.is_zero() {
                 admitted.poll.after = batch.cursor.into();
-                return Ok(Reported::Admitted(admitted));
+                return Ok(Decision::Admitted(admitted));
             }
             may_still(wire, &admitted).await?;
-            Ok(Reported::Answered(Ok(Arc::new(batch))))
+            Ok(Decision::Answered(Ok(Arc::new(batch))))
         }
         Question::Append(draft, form) => {
             let number = wire.gate.append(*draft).await?;
-            Ok(Reported::Appended(number, form))
+            Ok(Decision::Appended(number, form))
         }
         Question::Confirm(admitted, batch) => {
             may_still(wire, &admitted).await?;
-            Ok(Reported::Answered(Ok(batch)))
+            Ok(Decision::Answered(Ok(batch)))
         }
     }
 }
