@@ -60,7 +60,7 @@ pub enum Sender<'a> {
     /// A client that gives its own name. Names are easily changed, so the address is limited too, and
     /// may be that of a whole office.
     Stranger {
-        /// The address that is limited; see [`household`](crate::proxies::household).
+        /// The address that is limited; see [`rate_limit_key`](crate::proxies::rate_limit_key).
         address: IpAddr,
         /// The given name.
         name: &'a str,

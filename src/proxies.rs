@@ -147,7 +147,7 @@ fn entry_address(entry: &str) -> Option<IpAddr> {
 
 /// Maps an address to the one that stands for its sender: a customer of a network provider has a whole
 /// /64 of IPv6 addresses.
-pub fn household(address: IpAddr) -> IpAddr {
+pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

@@ -15,15 +15,15 @@ use crate::app::App;
 use crate::metrics::Metrics;
 use crate::transport::{Bounds, Wire};
 
-mod calm;
+mod acceptor;
+mod access;
+mod authorization_cache;
 mod canonical;
 mod descriptors;
 mod expectation;
-mod front;
-mod gate;
 mod pipeline;
 mod request_stream;
-mod seen;
+mod spin_guard;
 
 /// The time that running releases have to stop at shutdown.
 const RELEASES_PATIENCE: Duration = Duration::from_secs(15);
@@ -48,11 +48,14 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let settings = app.settings();
     let connections = descriptors::raise(settings.connections as usize);
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let wire =
-        Wire::new(app.hub().clone(), Arc::new(gate::AppGate::new(app.clone()))).bounded(Bounds {
-            content: settings.message_bytes as usize,
-            body_time: Duration::from_secs(settings.body_seconds),
-        });
+    let wire = Wire::new(
+        app.hub().clone(),
+        Arc::new(access::AppAccess::new(app.clone())),
+    )
+    .bounded(Bounds {
+        content: settings.message_bytes as usize,
+        body_time: Duration::from_secs(settings.body_seconds),
+    });
     let builder = Server::build()
         .workers(workers)
         .max_concurrent_connections(connections.div_ceil(workers))
@@ -63,7 +66,7 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
     let listener = listener(listen)?;
     let address = listener.local_addr()?;
     let metrics = Metrics::new(app.clone(), Arc::clone(wire.traffic()));
-    let site = front::Site {
+    let site = acceptor::Site {
         app: app.clone(),
         wire,
         metrics: metrics.clone(),
@@ -75,7 +78,7 @@ pub fn bind(app: App, listen: SocketAddr) -> io::Result<Bound> {
             let ended = ended.clone();
             async move { ended.notified().await }
         };
-        front::service(site.clone(), ended)
+        acceptor::service(site.clone(), ended)
     })?;
     Ok(Bound {
         app,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::proxies::household;
+use crate::proxies::rate_limit_key;
 
 /// The number of failures of one account from one address allowed within [`WINDOW`].
 const FAILURES: usize = 5;
@@ -75,7 +75,7 @@ impl LoginLimiter {
 }
 
 fn keys(name: &str, address: IpAddr) -> [(Key, usize); 2] {
-    let address = household(address);
+    let address = rate_limit_key(address);
     let name: String = name.chars().take(super::LONGEST_NAME + 1).collect();
     [
         ((Some(name.into()), address), FAILURES),

@@ -106,7 +106,7 @@ impl Metrics {
             refused: self.0.traffic.refused(),
             begun: self.0.traffic.begun(),
             uptime: self.0.started.elapsed(),
-            log: self.0.app.store().log_pace(),
+            log: self.0.app.store().writer_stats(),
             process: Process::look(),
             releases: ReleaseState::ALL
                 .iter()

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{history::Reading, process::Process};
 use crate::hub::{Census, Histogram, LATENCY_BOUNDS};
-use crate::store::LogPace;
+use crate::store::WriterStats;
 use crate::transport::{Code, Way};
 
 /// The values to publish.
@@ -22,7 +22,7 @@ pub(super) struct Facts {
     pub(super) refused: [u64; Code::ALL.len()],
     pub(super) begun: [u64; Way::ALL.len()],
     pub(super) uptime: Duration,
-    pub(super) log: LogPace,
+    pub(super) log: WriterStats,
     pub(super) process: Process,
     pub(super) releases: Vec<(&'static str, i64)>,
 }
@@ -129,7 +129,7 @@ fn push(facts: &Facts) -> Vec<Metric> {
     ]
 }
 
-fn log(log: &LogPace) -> Vec<Metric> {
+fn log(log: &WriterStats) -> Vec<Metric> {
     use Values::{Counter, Gauge, Seconds};
     let metric = |name, help, values| Metric { name, help, values };
     vec![

@@ -97,8 +97,8 @@ impl Store {
             epoch = begin(conn)?;
             Ok(())
         })?;
-        let mut turn = self.turns.take();
-        match (&mut turn.journal, self.durability) {
+        let mut state = self.write_lock.lock();
+        match (&mut state.journal, self.durability) {
             (Some(journal), Durability::Process) => journal.begin(&epoch),
             // The journal survives only the death of the process.
             (journal, _) => *journal = None,
@@ -113,7 +113,7 @@ impl Store {
     /// Database errors; the log is closed nevertheless.
     pub fn close(&self) -> Result<()> {
         self.writer.close();
-        self.turns.take().closed = true;
+        self.write_lock.lock().closed = true;
         self.write_to_disk(|conn| {
             // A commit without a change would not reach the disk, nor would the commits before it.
             events::touch(conn)
@@ -127,14 +127,14 @@ impl Store {
             cause: error.to_string(),
         })?;
         Pragmas::of(Durability::Machine).apply(&mut conn)?;
-        let mut turn = self.turns.take();
-        self.turns.transaction(&mut turn, &mut conn, queries)
+        let mut state = self.write_lock.lock();
+        self.write_lock.transaction(&mut state, &mut conn, queries)
     }
 
     /// Opens the journal, with the records that a process that died did not move into the database.
     fn open_journal(&self) -> Result<()> {
         let path = format!("{}{JOURNAL}", self.url);
-        let mut turn = self.turns.take();
+        let mut state = self.write_lock.lock();
         let (last, epoch) = self.read(|conn| Ok((events::head(conn)?, current(conn)?)))?;
         let epoch = epoch.unwrap_or_default();
         let journal =
@@ -142,7 +142,7 @@ impl Store {
                 path,
                 cause: error.to_string(),
             })?;
-        self.turns.set_journal(&mut turn, journal);
+        self.write_lock.set_journal(&mut state, journal);
         Ok(())
     }
 }

@@ -27,7 +27,6 @@ mod journal;
 pub mod key_check;
 pub mod logins;
 pub mod nodes;
-mod pace;
 pub mod projects;
 pub mod releases;
 mod retention;
@@ -37,16 +36,17 @@ pub mod users;
 mod values;
 pub mod votes;
 mod writer;
+mod writer_stats;
 
 pub use error::StoreError;
 pub use events::{Event, NewEvent};
 pub use inspection::{Content, Findings, Inspection};
-pub use pace::LogPace;
 pub use retention::Retention;
 pub use values::*;
 pub use writer::{Appended, NotWritten, Written};
+pub use writer_stats::WriterStats;
 
-use writer::{Turns, Writer};
+use writer::{WriteLock, Writer};
 
 /// The connection that queries take.
 pub type Conn = SqliteConnection;
@@ -125,7 +125,7 @@ pub struct Store {
     pool: Pool<ConnectionManager<Conn>>,
     /// The write lock, held from a write's start until its messages are published, so that messages
     /// are published in number order.
-    turns: Arc<Turns>,
+    write_lock: Arc<WriteLock>,
     publish: Arc<OnceLock<Publish>>,
     writer: Arc<Writer>,
     url: Arc<str>,
@@ -222,14 +222,14 @@ impl Store {
         pool.get()?
             .run_pending_migrations(MIGRATIONS)
             .map_err(|error| failed(error.to_string()))?;
-        let (turns, publish) = (Arc::default(), Arc::default());
+        let (write_lock, publish) = (Arc::default(), Arc::default());
         let mut conn = Conn::establish(url).map_err(|error| failed(error.to_string()))?;
         Pragmas::of(durability).apply(&mut conn)?;
-        let writer = Writer::start(conn, Arc::clone(&turns), Arc::clone(&publish))
+        let writer = Writer::start(conn, Arc::clone(&write_lock), Arc::clone(&publish))
             .map_err(|error| failed(error.to_string()))?;
         Ok(Self {
             pool,
-            turns,
+            write_lock,
             publish,
             writer: Arc::new(writer),
             url: url.into(),
@@ -276,7 +276,7 @@ impl Store {
     /// Errors of `queries` and of the database.
     pub fn write<T>(&self, queries: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
         let mut conn = self.connection()?;
-        let _turn = self.turns.take();
+        let _guard = self.write_lock.lock();
         write_transaction(&mut conn, queries)
     }
 
@@ -303,8 +303,8 @@ impl Store {
     }
 
     /// Statistics of the log's writer.
-    pub fn log_pace(&self) -> LogPace {
-        self.writer.pace()
+    pub fn writer_stats(&self) -> WriterStats {
+        self.writer.stats()
     }
 
     /// Like [`write`](Self::write), with messages for the log: the messages that `queries` push are
@@ -345,22 +345,22 @@ impl Store {
         queries: impl FnOnce(&mut Conn) -> Result<(T, Vec<NewEvent>, Vec<i64>)>,
     ) -> Result<(T, Vec<i64>)> {
         let mut conn = self.connection()?;
-        let mut turn = self.turns.take();
-        let is_closed = turn.closed;
-        let (value, new, numbers) = self.turns.transaction(&mut turn, &mut conn, |conn| {
+        let mut state = self.write_lock.lock();
+        let is_closed = state.closed;
+        let (value, new, numbers) = self.write_lock.transaction(&mut state, &mut conn, |conn| {
             let done = queries(conn)?;
             match is_closed && !done.2.is_empty() {
                 true => Err(StoreError::LogClosed),
                 false => Ok(done),
             }
         })?;
-        turn.numbered(&numbers);
+        state.numbered(&numbers);
         if !numbers.is_empty()
             && let Some(publish) = self.publish.get()
         {
             publish(Event::numbered(&numbers, new));
         }
-        drop(turn);
+        drop(state);
         Ok((value, numbers))
     }
 }

@@ -16,7 +16,7 @@ use diesel::result::Error as DieselError;
 use tokio::sync::oneshot;
 
 use super::journal::{FLUSH_AFTER, Journal};
-use super::pace::{LogPace, Pace};
+use super::writer_stats::{Counters, WriterStats};
 use super::{Conn, Event, NewEvent, Publish, Result, StoreError, events, write_transaction};
 
 /// The largest number of queued messages.
@@ -69,17 +69,17 @@ pub type Written = oneshot::Receiver<std::result::Result<i64, NotWritten>>;
 /// The write lock. The file has one writer at a time; a thread waiting here is woken at once and is
 /// next, whereas waiting on SQLite's file lock is polling and may starve.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct WriteLock {
     /// Held by the next writer, so that a thread that has just written cannot overtake it.
     next: Mutex<()>,
-    now: Mutex<Turn>,
+    state: Mutex<LogState>,
     /// True if the journal has records. Written under the lock, read without it.
     pending: AtomicBool,
 }
 
 /// The state guarded by the write lock.
 #[derive(Default)]
-pub(super) struct Turn {
+pub(super) struct LogState {
     /// True once the log is closed.
     pub(super) closed: bool,
     /// The journal, whose messages precede the next ones of the database. None before the log has
@@ -87,16 +87,16 @@ pub(super) struct Turn {
     pub(super) journal: Option<Journal>,
 }
 
-impl Turns {
-    pub(super) fn take(&self) -> MutexGuard<'_, Turn> {
+impl WriteLock {
+    pub(super) fn lock(&self) -> MutexGuard<'_, LogState> {
         let _next = lock(&self.next);
-        lock(&self.now)
+        lock(&self.state)
     }
 
     /// Takes the lock if nobody holds it or waits for it.
-    fn try_take(&self) -> Option<MutexGuard<'_, Turn>> {
+    fn try_lock(&self) -> Option<MutexGuard<'_, LogState>> {
         let _next = try_lock(&self.next)?;
-        try_lock(&self.now)
+        try_lock(&self.state)
     }
 
     /// True if the journal holds messages that a read of the database does not see.
@@ -107,18 +107,18 @@ impl Turns {
     /// Runs `queries` under the lock in one transaction, after inserting the journal's records.
     pub(super) fn transaction<T>(
         &self,
-        turn: &mut Turn,
+        state: &mut LogState,
         conn: &mut Conn,
         queries: impl FnOnce(&mut Conn) -> Result<T>,
     ) -> Result<T> {
-        let journal = turn.journal.as_ref();
+        let journal = state.journal.as_ref();
         let done = write_transaction(conn, |conn| {
             if let Some(journal) = journal {
                 journal.insert(conn)?;
             }
             queries(conn)
         })?;
-        if let Some(journal) = &mut turn.journal {
+        if let Some(journal) = &mut state.journal {
             journal.flushed();
             self.pending.store(false, Ordering::Release);
         }
@@ -126,13 +126,13 @@ impl Turns {
     }
 
     /// Installs the journal; records of an earlier process become pending.
-    pub(super) fn set_journal(&self, turn: &mut Turn, journal: Journal) {
+    pub(super) fn set_journal(&self, state: &mut LogState, journal: Journal) {
         self.pending.store(!journal.is_empty(), Ordering::Release);
-        turn.journal = Some(journal);
+        state.journal = Some(journal);
     }
 }
 
-impl Turn {
+impl LogState {
     /// Tells the journal the numbers the database gave.
     pub(super) fn numbered(&mut self, numbers: &[i64]) {
         if let (Some(journal), Some(last)) = (&mut self.journal, numbers.last()) {
@@ -170,7 +170,7 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
-    pace: Pace,
+    counters: Counters,
     arrived: Condvar,
 }
 
@@ -267,7 +267,7 @@ impl Drop for Desk {
 /// The sending side of the writer.
 pub(super) struct Writer {
     queue: Arc<Queue>,
-    turns: Arc<Turns>,
+    write_lock: Arc<WriteLock>,
     publish: Arc<OnceLock<Publish>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -276,13 +276,13 @@ impl Writer {
     /// Starts the writer thread on a connection of its own.
     pub(super) fn start(
         conn: Conn,
-        turns: Arc<Turns>,
+        write_lock: Arc<WriteLock>,
         publish: Arc<OnceLock<Publish>>,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let mut desk = Desk {
             conn,
-            turns: Arc::clone(&turns),
+            write_lock: Arc::clone(&write_lock),
             publish: Arc::clone(&publish),
             queue: Arc::clone(&queue),
         };
@@ -291,7 +291,7 @@ impl Writer {
             .spawn(move || desk.run())?;
         Ok(Self {
             queue,
-            turns,
+            write_lock,
             publish,
             thread: Mutex::new(Some(thread)),
         })
@@ -306,26 +306,26 @@ impl Writer {
 
     /// Writes `new` to the journal and publishes it, if nobody else writes or waits to.
     pub(super) fn try_append(&self, new: NewEvent) -> std::result::Result<i64, NewEvent> {
-        let Some(mut turn) = self.turns.try_take() else {
+        let Some(mut state) = self.write_lock.try_lock() else {
             return Err(new);
         };
         // Queued messages came first.
-        if turn.closed || !self.queue.is_idle() {
+        if state.closed || !self.queue.is_idle() {
             return Err(new);
         }
-        let Some(journal) = &mut turn.journal else {
+        let Some(journal) = &mut state.journal else {
             return Err(new);
         };
         let was_empty = journal.is_empty();
         let event = journal.append(new)?;
         let is_full = journal.is_full();
-        self.turns.pending.store(true, Ordering::Release);
-        self.queue.pace.journaled();
+        self.write_lock.pending.store(true, Ordering::Release);
+        self.queue.counters.journaled();
         let number = event.number;
         if let Some(publish) = self.publish.get() {
             publish(vec![event]);
         }
-        drop(turn);
+        drop(state);
         if is_full {
             self.queue.flush_after(Duration::ZERO);
         } else if was_empty {
@@ -339,14 +339,14 @@ impl Writer {
     /// # Errors
     /// Database errors; the records stay.
     pub(super) fn flush(&self, conn: &mut Conn) -> Result<()> {
-        if !self.turns.has_pending() {
+        if !self.write_lock.has_pending() {
             return Ok(());
         }
-        let mut turn = self.turns.take();
+        let mut state = self.write_lock.lock();
         let begun = Instant::now();
-        let done = self.turns.transaction(&mut turn, conn, |_| Ok(()));
+        let done = self.write_lock.transaction(&mut state, conn, |_| Ok(()));
         let took = begun.elapsed();
-        self.queue.pace.committed(0, took, done.is_ok());
+        self.queue.counters.committed(0, took, done.is_ok());
         done
     }
 
@@ -360,10 +360,10 @@ impl Writer {
         conn: &mut Conn,
         queries: impl FnOnce(&mut Conn) -> Result<T>,
     ) -> Result<T> {
-        let turn = self.turns.take();
+        let state = self.write_lock.lock();
         let mut found = None;
         let undone = write_transaction(conn, |conn| -> Result<()> {
-            if let Some(journal) = &turn.journal {
+            if let Some(journal) = &state.journal {
                 journal.insert(conn)?;
             }
             found = Some(queries(conn)?);
@@ -376,9 +376,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn pace(&self) -> LogPace {
+    pub(super) fn stats(&self) -> WriterStats {
         let waiting = lock(&self.queue.waiting).appends.len();
-        self.queue.pace.read(waiting)
+        self.queue.counters.read(waiting)
     }
 
     /// Rejects further messages and returns when all queued ones are written.
@@ -411,7 +411,7 @@ impl fmt::Debug for Writer {
 /// The state of the writer thread.
 struct Desk {
     conn: Conn,
-    turns: Arc<Turns>,
+    write_lock: Arc<WriteLock>,
     publish: Arc<OnceLock<Publish>>,
     queue: Arc<Queue>,
 }
@@ -419,8 +419,8 @@ struct Desk {
 impl Desk {
     fn run(&mut self) {
         while self.queue.wait() {
-            let turns = Arc::clone(&self.turns);
-            let mut turn = turns.take();
+            let write_lock = Arc::clone(&self.write_lock);
+            let mut state = write_lock.lock();
             // Taken only under the lock, so that messages which arrived during other writes join
             // the group.
             let (new, answers): (Vec<_>, Vec<_>) = self
@@ -429,11 +429,11 @@ impl Desk {
                 .into_iter()
                 .map(|append| (append.new, append.answer))
                 .unzip();
-            if new.is_empty() && turn.journal.as_ref().is_none_or(Journal::is_empty) {
+            if new.is_empty() && state.journal.as_ref().is_none_or(Journal::is_empty) {
                 continue;
             }
-            let results = self.write(&mut turn, new);
-            drop(turn);
+            let results = self.write(&mut state, new);
+            drop(state);
             for (answer, result) in answers.into_iter().zip(results) {
                 // A send fails if the client is gone; its message stays.
                 let _ = answer.send(result);
@@ -444,12 +444,12 @@ impl Desk {
     /// Commits and publishes a group; returns each message's own result, in order.
     fn write(
         &mut self,
-        turn: &mut Turn,
+        state: &mut LogState,
         new: Vec<NewEvent>,
     ) -> Vec<std::result::Result<i64, NotWritten>> {
-        let error = match self.commit(turn, &new) {
+        let error = match self.commit(state, &new) {
             Ok(numbers) => {
-                turn.numbered(&numbers);
+                state.numbered(&numbers);
                 self.publish(&numbers, new);
                 return numbers.into_iter().map(Ok).collect();
             }
@@ -467,17 +467,17 @@ impl Desk {
         }
         // The cause may be one bad message; the others are retried alone.
         new.into_iter()
-            .flat_map(|alone| self.write(turn, vec![alone]))
+            .flat_map(|alone| self.write(state, vec![alone]))
             .collect()
     }
 
-    fn commit(&mut self, turn: &mut Turn, new: &[NewEvent]) -> Result<Vec<i64>> {
+    fn commit(&mut self, state: &mut LogState, new: &[NewEvent]) -> Result<Vec<i64>> {
         let begun = Instant::now();
         let done = self
-            .turns
-            .transaction(turn, &mut self.conn, |conn| events::append(conn, new));
+            .write_lock
+            .transaction(state, &mut self.conn, |conn| events::append(conn, new));
         let took = begun.elapsed();
-        self.queue.pace.committed(new.len(), took, done.is_ok());
+        self.queue.counters.committed(new.len(), took, done.is_ok());
         done
     }
 

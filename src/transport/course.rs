@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Wire, gate::Who, half_close::ClientEnd, poll::Held, refusal::Refusal, reply};
+use super::{Wire, access::Who, half_close::ClientEnd, poll::Held, refusal::Refusal, reply};
 use crate::http::Head;
 use crate::hub::{
     Batch, ClientId, Cursor, Hub, Kind, Message, Poll, PollError, Position, RoomName,
@@ -85,7 +85,7 @@ pub(super) async fn get_msg(
     held: Held,
 ) -> Result<HttpResponse, Refusal> {
     let rooms = [RoomName::chat()];
-    wire.gate.may_read(who, &rooms).await?;
+    wire.access.may_read(who, &rooms).await?;
     let call = Call {
         hub: &wire.hub,
         client,
@@ -106,7 +106,7 @@ pub(super) async fn get_msg(
             call.next(Position::from(now), now).await?
         }
     };
-    wire.gate.may_read(who, &rooms).await?;
+    wire.access.may_read(who, &rooms).await?;
     if let Some(message) = given.as_ref().filter(|_| call.takes_messages) {
         wire.hub.meter().delivered(message, message.is_newer(came));
     }

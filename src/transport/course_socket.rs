@@ -7,9 +7,9 @@ use rand::{Rng, distr::Alphanumeric};
 
 use super::{
     Wire,
+    access::Asker,
     ask::Subscribe,
     frame::{Closing, Frames},
-    gate::Asker,
     refusal::Refusal,
     send::{self, Fields},
     socket::{Dialect, Line, Upgrade},
@@ -33,7 +33,7 @@ pub(super) async fn chat(
         rooms: vec![RoomName::chat()],
         after: Position::Now,
     };
-    let who = wire.gate.who(Asker::of(&wire, &request)).await?;
+    let who = wire.access.who(Asker::of(&wire, &request)).await?;
     let subscription = Subscription::open(&wire, Way::WebSocket, who, subscribe).await?;
     let line = Line {
         wire: Wire::clone(&wire),

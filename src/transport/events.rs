@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::{
     Wire,
+    access::Asker,
     ask::Subscribe,
-    gate::Asker,
     half_close::ClientEnd,
     origin,
     refusal::Refusal,
@@ -39,7 +39,7 @@ pub(super) async fn events(
     let last = request.headers().get(LAST_EVENT_ID);
     let last = last.map(|last| last.to_str().unwrap_or("?"));
     let subscribe = Subscribe::parse(request.query_string(), last)?;
-    let who = wire.gate.who(Asker::of(&wire, &request)).await?;
+    let who = wire.access.who(Asker::of(&wire, &request)).await?;
     let client_end = ClientEnd::of(&request);
     let is_head = request.method() == Method::HEAD;
     drop(request);

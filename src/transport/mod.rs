@@ -1,5 +1,5 @@
 //! The wire: long polling, plain polling, Server-Sent Events and WebSockets, in the course's
-//! contract and in the full contract. Uses the hub, and asks a [`Gate`] for the identity and the
+//! contract and in the full contract. Uses the hub, and asks a [`Access`] for the identity and the
 //! rights of a client.
 //!
 //! Every response on these paths is JSON (or the course's `OK`), errors included. The rights of a
@@ -7,13 +7,13 @@
 //! response body polls the hub each time the connection accepts more data, so nothing is buffered
 //! here.
 
+mod access;
 mod ask;
 pub mod course;
 mod course_socket;
 mod events;
 mod frame;
 mod frame_reader;
-mod gate;
 mod half_close;
 mod origin;
 mod poll;
@@ -42,7 +42,7 @@ use actix_web::{
 
 use crate::hub::Hub;
 
-pub use gate::{Asker, Draft, Gate, Soon, Who, later, ready};
+pub use access::{Access, Asker, Draft, Soon, Who, later, ready};
 pub use half_close::ClientEnd;
 pub use refusal::{Code, Refusal};
 pub use traffic::{Present, Traffic, Way};
@@ -90,17 +90,17 @@ pub const ENDPOINTS: [(&str, &str); 5] = [
 #[derive(Clone)]
 pub struct Wire {
     hub: Hub,
-    gate: Arc<dyn Gate>,
+    access: Arc<dyn Access>,
     traffic: Arc<Traffic>,
     bounds: Bounds,
 }
 
 impl Wire {
-    /// A wire over `hub` with access control by `gate`.
-    pub fn new(hub: Hub, gate: Arc<dyn Gate>) -> Wire {
+    /// A wire over `hub` with access control by `access`.
+    pub fn new(hub: Hub, access: Arc<dyn Access>) -> Wire {
         Wire {
             hub,
-            gate,
+            access,
             traffic: Arc::default(),
             bounds: Bounds::default(),
         }

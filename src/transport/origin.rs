@@ -14,7 +14,7 @@ use crate::http::{Head, Source};
 /// # Errors
 /// 403 if `Origin` or `Referer` names another site.
 pub(super) fn is_ours(wire: &Wire, head: &Head<'_>) -> Result<(), Refusal> {
-    match wire.gate.sites().source(head) {
+    match wire.access.sites().source(head) {
         Source::Foreign => Err(refusal("the request comes from another site's page")),
         Source::Own | Source::Unstated => Ok(()),
     }
@@ -43,7 +43,7 @@ pub(super) fn is_our_change(source: Source, proof: &Proof) -> Result<(), Refusal
 pub(super) fn is_our_socket(wire: &Wire, request: &HttpRequest) -> Result<(), Refusal> {
     let head = head_of(request);
     is_ours(wire, &head)?;
-    match (wire.gate.sites().source(&head), Proof::of(&head)) {
+    match (wire.access.sites().source(&head), Proof::of(&head)) {
         (Source::Unstated, Proof::Cookie(_)) => {
             Err(refusal("a WebSocket with a login cookie needs an Origin"))
         }

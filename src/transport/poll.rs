@@ -10,9 +10,9 @@ use actix_web::{
 
 use super::{
     Wire,
+    access::{Access, Asker, Who},
     ask::{Ask, Contract},
     course,
-    gate::{Asker, Gate, Who},
     half_close::ClientEnd,
     origin,
     refusal::Refusal,
@@ -49,7 +49,7 @@ async fn answer(request: HttpRequest, wire: &Wire) -> Result<HttpResponse, Refus
     }
     match contract {
         Contract::Course => {
-            let who = wire.gate.who(Asker::of(wire, &request)).await?;
+            let who = wire.access.who(Asker::of(wire, &request)).await?;
             let client = ClientId::new(who.account.clone(), &name)?;
             let cookie = course::Carried::read(&head_of(&request), &name);
             let held = Held {
@@ -149,10 +149,10 @@ impl Asked {
     }
 
     /// Identifies and authorizes the client.
-    pub(super) async fn admit(self, gate: &dyn Gate) -> Result<(Who, Poll), Refusal> {
-        let who = gate.who(self.asker()).await?;
+    pub(super) async fn admit(self, access: &dyn Access) -> Result<(Who, Poll), Refusal> {
+        let who = access.who(self.asker()).await?;
         let client = Arc::new(ClientId::new(who.account.clone(), &self.name)?);
-        gate.may_read(&who, &self.rooms).await?;
+        access.may_read(&who, &self.rooms).await?;
         let poll = self.of(&who, client);
         Ok((who, poll))
     }
@@ -160,12 +160,12 @@ impl Asked {
 
 /// Authorizes, holds, and authorizes again.
 async fn full(wire: &Wire, asked: Asked, client_end: &ClientEnd) -> Result<Batch, Refusal> {
-    let (who, poll) = asked.admit(&*wire.gate).await?;
+    let (who, poll) = asked.admit(&*wire.access).await?;
     let rooms = Arc::clone(&poll.rooms);
     let _present = wire.traffic.enter(Way::of_wait(poll.wait));
     let batch = wire.hub.poll_until(poll, client_end.come()).await?;
     if batch.held {
-        wire.gate.may_read(&who, &rooms).await?;
+        wire.access.may_read(&who, &rooms).await?;
     }
     wire.hub.meter().answered(&batch, batch.held, 1);
     Ok(batch)

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{
     CONTENT_BYTES, Wire,
-    gate::{Asker, Draft, Who, at_once},
+    access::{Asker, Draft, Who, at_once},
     origin::is_our_change,
     refusal::{Code, Refusal},
     reply,
@@ -48,7 +48,7 @@ async fn accept(
 ) -> Result<HttpResponse, Refusal> {
     let head = head_of(request);
     // Before the body is read, so that a client that waits for `100 Continue` is refused at once.
-    is_our_change(wire.gate.sites().source(&head), &Proof::of(&head))?;
+    is_our_change(wire.access.sites().source(&head), &Proof::of(&head))?;
     let body = tokio::time::timeout(wire.bounds.body_time, read(request, payload))
         .await
         .map_err(|_| Refusal::new(Code::Slow, "", "the body came too slowly"))??;
@@ -71,12 +71,12 @@ pub(super) async fn publish(
     fields: Fields,
 ) -> Result<u64, Refusal> {
     let publication = Publication::check(wire, fields)?;
-    let source = wire.gate.sites().source(&head_of(request));
-    let who = wire.gate.who(Asker::of(wire, request)).await?;
+    let source = wire.access.sites().source(&head_of(request));
+    let who = wire.access.who(Asker::of(wire, request)).await?;
     is_our_change(source, &who.proof)?;
     let draft = publication.draft(&who);
-    wire.gate.may_publish(&who, &draft).await?;
-    wire.gate.append(draft).await
+    wire.access.may_publish(&who, &draft).await?;
+    wire.access.append(draft).await
 }
 
 /// The outcome of [`publish_at_once`].
@@ -98,16 +98,16 @@ pub(super) fn publish_at_once(
 ) -> AtOnce {
     let decided = || {
         let publication = Publication::check(wire, fields).ok()?;
-        let who = at_once(wire.gate.who(asker))?.ok()?;
+        let who = at_once(wire.access.who(asker))?.ok()?;
         is_our_change(source, &who.proof).ok()?;
         let draft = publication.draft(&who);
-        at_once(wire.gate.may_publish(&who, &draft))?.ok()?;
+        at_once(wire.access.may_publish(&who, &draft))?.ok()?;
         Some(draft)
     };
     let Some(draft) = decided() else {
         return AtOnce::Undecided;
     };
-    match wire.gate.append_at_once(&draft) {
+    match wire.access.append_at_once(&draft) {
         Some(number) => AtOnce::Published(number),
         None => AtOnce::Append(draft),
     }

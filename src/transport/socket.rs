@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use super::{
     CONTENT_BYTES, Wire,
+    access::Asker,
     ask::Subscribe,
     frame::{Closing, Frames},
     frame_reader::{FrameReader, Message},
-    gate::Asker,
     origin,
     refusal::{Code, Refusal},
     send::{self, Fields},
@@ -241,7 +241,7 @@ pub(super) async fn ws(
     let upgrade = Upgrade::new(&wire, &request, payload)?;
     let subscribe = Subscribe::parse(request.query_string(), None)?;
     let name = subscribe.name.clone();
-    let who = wire.gate.who(Asker::of(&wire, &request)).await?;
+    let who = wire.access.who(Asker::of(&wire, &request)).await?;
     let subscription = Subscription::open(&wire, Way::WebSocket, who, subscribe).await?;
     let wire = Wire::clone(&wire);
     let dialect = Json {

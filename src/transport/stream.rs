@@ -9,8 +9,8 @@ use futures_util::future::LocalBoxFuture;
 
 use super::{
     Wire,
+    access::Who,
     ask::Subscribe,
-    gate::Who,
     refusal::Refusal,
     traffic::{Present, Way},
 };
@@ -63,7 +63,7 @@ impl Subscription {
         subscribe: Subscribe,
     ) -> Result<Subscription, Refusal> {
         let client = ClientId::new(who.account.clone(), &subscribe.name)?;
-        wire.gate.may_read(&who, &subscribe.rooms).await?;
+        wire.access.may_read(&who, &subscribe.rooms).await?;
         let oldest = wire.hub.oldest(&subscribe.after);
         Ok(Subscription {
             after: match (oldest, subscribe.after) {
@@ -156,7 +156,7 @@ impl Subscription {
         };
         Box::pin(async move {
             let batch = wire.hub.poll(poll).await?;
-            wire.gate.may_read(&who, &rooms).await?;
+            wire.access.may_read(&who, &rooms).await?;
             Ok(batch)
         })
     }

@@ -17,7 +17,7 @@ use super::render::{self, context, value};
 use super::visitor::Visitor;
 use crate::hub::RoomName;
 use crate::limits::Sender;
-use crate::proxies::household;
+use crate::proxies::rate_limit_key;
 use crate::secret::{Secret, fingerprint};
 use crate::vote::{Question, Vote, Voter, Votes, read_choice};
 
@@ -271,7 +271,7 @@ fn check_rate(
     let sender = match (visitor.identity(), app.auth().sender(request), token) {
         (Some(identity), _, _) => Sender::Account(&identity.name),
         (None, Some(address), Some(token)) => Sender::Stranger {
-            address: household(address),
+            address: rate_limit_key(address),
             name: token.expose(),
         },
         // Only tests without a connection have no address.

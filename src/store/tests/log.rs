@@ -189,12 +189,12 @@ fn one_bad_message_does_not_fail_its_group() {
         seen.extend(events.into_iter().map(|event| event.data));
     }));
     // Nothing is written while this thread holds the write lock, so all messages form one group.
-    let turn = store.turns.take();
+    let state = store.write_lock.lock();
     let waiting: Vec<_> = ["1", "bad", "2", "3"]
         .into_iter()
         .map(|data| store.append(message("chat", data)).unwrap())
         .collect();
-    drop(turn);
+    drop(state);
     let told: Vec<bool> = waiting
         .into_iter()
         .map(|appended| block_on(appended.number()).is_ok())
@@ -206,7 +206,7 @@ fn one_bad_message_does_not_fail_its_group() {
 #[test]
 fn past_its_bound_the_queue_refuses_and_what_it_took_is_written() {
     let (_folder, store) = store();
-    let turn = store.turns.take();
+    let state = store.write_lock.lock();
     let mut taken = 0;
     let refused = loop {
         match store.append(message("chat", "1")) {
@@ -216,7 +216,7 @@ fn past_its_bound_the_queue_refuses_and_what_it_took_is_written() {
         assert!(taken < 1_000_000);
     };
     assert!(matches!(refused, NotWritten::Full));
-    drop(turn);
+    drop(state);
     store.close().unwrap();
     assert_eq!(store.read(events::head).unwrap(), taken);
 }
@@ -449,10 +449,10 @@ fn what_a_failed_record_found_in_the_journal_stays_there() {
 fn a_turn_that_is_taken_sends_messages_to_the_writer_and_those_who_wait_stay_first() {
     let (_folder, store) = begun();
     append(&store, "chat", "1");
-    let turn = store.turns.take();
+    let state = store.write_lock.lock();
     let waiting = store.append(message("chat", "2")).unwrap();
     assert!(matches!(waiting, Appended::Later(_)));
-    drop(turn);
+    drop(state);
     assert_eq!(block_on(waiting.number()).unwrap(), 2);
     assert_eq!(append(&store, "chat", "3"), 3);
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::{
     super::{
         Wire,
-        gate::{Draft, Who},
+        access::{Draft, Who},
         poll::Asked,
         refusal::Refusal,
         send::AnswerForm,
@@ -104,7 +104,7 @@ pub(super) fn queue(wire: Wire, inbox: Arc<Inbox>) -> OffloadQueue {
 async fn run(wire: &Wire, question: Question) -> Result<Decision, Refusal> {
     match question {
         Question::Admit(asked) => {
-            let (who, poll) = asked.admit(&*wire.gate).await?;
+            let (who, poll) = asked.admit(&*wire.access).await?;
             Ok(Decision::Admitted(Box::new(Admitted::new(who, poll))))
         }
         Question::Read(mut admitted) => {
@@ -127,7 +127,7 @@ async fn run(wire: &Wire, question: Question) -> Result<Decision, Refusal> {
             Ok(Decision::Answered(Ok(Arc::new(batch))))
         }
         Question::Append(draft, form) => {
-            let number = wire.gate.append(*draft).await?;
+            let number = wire.access.append(*draft).await?;
             Ok(Decision::Appended(number, form))
         }
         Question::Confirm(admitted, batch) => {
@@ -139,5 +139,5 @@ async fn run(wire: &Wire, question: Question) -> Result<Decision, Refusal> {
 
 async fn may_still(wire: &Wire, admitted: &Admitted) -> Result<(), Refusal> {
     let rooms = &admitted.poll.rooms;
-    wire.gate.may_read(&admitted.who, rooms).await
+    wire.access.may_read(&admitted.who, rooms).await
 }

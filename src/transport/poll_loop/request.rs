@@ -6,8 +6,8 @@ use crate::http::{Head, Sites, Source};
 use crate::hub::{Position, RoomName};
 use crate::secret::Secret;
 use crate::transport::{
+    access::Asker,
     ask::{Ask, Contract},
-    gate::Asker,
     poll::Asked,
     send::{AnswerForm, Fields},
 };

@@ -22,7 +22,7 @@ use crate::{
     hub::{Batch, NotifierKey, PollOutcome, RoomName, Slot, jittered},
     transport::{
         Wire,
-        gate::at_once,
+        access::at_once,
         poll::Asked,
         send::{AtOnce, publish_at_once},
         traffic::{Present, Way},
@@ -185,7 +185,7 @@ impl Thread {
                 }
             };
             let read = &self.head[..length];
-            let sites = self.wire.gate.sites();
+            let sites = self.wire.access.sites();
             let request = request::read(
                 read,
                 row.peer,
@@ -239,7 +239,7 @@ impl Thread {
     /// else offloads the question.
     fn admit(&mut self, slot: Slot, asked: Asked) {
         let present = self.wire.traffic.enter(Way::of_wait(asked.wait));
-        let Some(who) = at_once(self.wire.gate.who(asked.asker())) else {
+        let Some(who) = at_once(self.wire.access.who(asked.asker())) else {
             return self.send(slot, Some(present), Question::Admit(Box::new(asked)));
         };
         let Some(row) = self.rows.get_mut(slot as usize) else {
@@ -250,7 +250,7 @@ impl Thread {
             Ok(known) => known,
             Err(refusal) => return self.refuse(slot, refusal),
         };
-        match at_once(self.wire.gate.may_read(&who, &asked.rooms)) {
+        match at_once(self.wire.access.may_read(&who, &asked.rooms)) {
             Some(Ok(())) => {}
             Some(Err(refusal)) => return self.refuse(slot, refusal),
             None => return self.send(slot, Some(present), Question::Admit(Box::new(asked))),
@@ -420,7 +420,7 @@ impl Thread {
             admitted, present, ..
         } = parked;
         let rooms = &admitted.poll.rooms;
-        let may = at_once(self.wire.gate.may_read(&admitted.who, rooms));
+        let may = at_once(self.wire.access.may_read(&admitted.who, rooms));
         let written = match may {
             Some(Ok(())) => {
                 row.spare = Some(admitted);

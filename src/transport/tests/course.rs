@@ -119,7 +119,7 @@ async fn lost_history_goes_on_from_the_oldest_kept() {
     }
     let chat = RoomName::chat();
     site.hub
-        .dropped(&chat, site.gate.log.drop_up_to(&chat, 2).unwrap());
+        .dropped(&chat, site.access.log.drop_up_to(&chat, 2).unwrap());
     assert_eq!(
         site.course(&home).await.body,
         r#"{"status":true,"msg":"2"}"#

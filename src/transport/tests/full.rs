@@ -153,7 +153,7 @@ async fn a_gap_is_told_and_more_too() {
     }
     let chat = RoomName::chat();
     site.hub
-        .dropped(&chat, site.gate.log.drop_up_to(&chat, 2).unwrap());
+        .dropped(&chat, site.access.log.drop_up_to(&chat, 2).unwrap());
     let answer = site.get(&format!("{CHAT}&room=vote/x&after=b.1")).await;
     let json = answer.json();
     assert_eq!(
@@ -185,7 +185,7 @@ async fn rights_are_checked_before_and_after() {
         (401, Some("unauthorized"))
     );
     let parked = site.parked(path, "Authorization: Bearer ann\r\n").await;
-    site.gate.shut.store(true, Ordering::Relaxed);
+    site.access.shut.store(true, Ordering::Relaxed);
     site.say("release/7", "secret");
     let answer = parked.await.unwrap();
     assert_eq!(answer.status, 403);
@@ -259,7 +259,7 @@ async fn refusals_are_json_and_name_their_field() {
         (wrong.status, wrong.headers["allow"].as_str()),
         (405, "GET")
     );
-    site.gate.log.broken.store(true, Ordering::Relaxed);
+    site.access.log.broken.store(true, Ordering::Relaxed);
     site.say("vote/x", "1");
     let unread = site.get("/get_msg?name=n&room=chat/new&after=b.0").await;
     assert_eq!(

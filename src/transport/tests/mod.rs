@@ -1,5 +1,5 @@
 //! The wire over real sockets: an actix server on a free port, a client that speaks plain HTTP, and
-//! a gate that admits nearly every client.
+//! a access that admits nearly every client.
 
 mod course;
 mod full;
@@ -33,14 +33,14 @@ use crate::hub::{
 
 /// A bearer token is taken as an account name; rooms of releases require one; `shut` revokes every
 /// right.
-struct TestGate {
+struct TestAccess {
     log: Arc<MemoryLog>,
     hub: Hub,
     shut: AtomicBool,
     sites: Sites,
 }
 
-impl Gate for TestGate {
+impl Access for TestAccess {
     fn who(&self, asker: Asker) -> Soon<'_, Result<Who, Refusal>> {
         let account = match &asker.proof {
             Proof::Bearer(name) => Some(name.expose().clone()),
@@ -94,7 +94,7 @@ impl Gate for TestGate {
 }
 
 struct Site {
-    gate: Arc<TestGate>,
+    access: Arc<TestAccess>,
     hub: Hub,
     addr: SocketAddr,
     server: ServerHandle,
@@ -103,13 +103,13 @@ struct Site {
 fn site(options: HubOptions) -> Site {
     let log = MemoryLog::new();
     let hub = Hub::new(log.clone(), epoch("b"), 0, options);
-    let gate = Arc::new(TestGate {
+    let access = Arc::new(TestAccess {
         log,
         hub: hub.clone(),
         shut: AtomicBool::new(false),
         sites: Sites::default(),
     });
-    let wire = Wire::new(hub.clone(), gate.clone());
+    let wire = Wire::new(hub.clone(), access.clone());
     let server = HttpServer::new(move || {
         let wire = wire.clone();
         App::new().configure(move |config| wire.routes(config))
@@ -125,7 +125,7 @@ fn site(options: HubOptions) -> Site {
     let handle = server.handle();
     actix_web::rt::spawn(server);
     Site {
-        gate,
+        access,
         hub,
         addr,
         server: handle,
@@ -135,7 +135,7 @@ fn site(options: HubOptions) -> Site {
 impl Site {
     fn say(&self, room: &str, text: &str) {
         let room = RoomName::parse(room).unwrap();
-        let message = self.gate.log.append(&room, text, 1);
+        let message = self.access.log.append(&room, text, 1);
         self.hub.publish(vec![message]);
     }
 

@@ -23,11 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::calm::{Meter, Metered, unless_in_circles};
 use super::canonical::canonical;
 use super::expectation;
 use super::pipeline::Pipeline;
 use super::request_stream::{HEAD_LIMIT, RequestStream};
+use super::spin_guard::{Meter, Metered, unless_spinning};
 use crate::app::App;
 use crate::http::{FAULT_HEADER, Fault};
 use crate::metrics::Metrics;
@@ -82,7 +82,7 @@ where
                 // The request stream enforces the timeout of heads, and responds to late ones.
                 .client_request_timeout(Duration::ZERO)
                 .h1_allow_half_closed(true)
-                .on_connect_ext(|stream: &RequestStream<Metered<Reread>>, data| {
+                .on_connect_ext(|stream: &RequestStream<Metered<PrefixedStream>>, data| {
                     data.insert(stream.client_end().clone());
                     data.insert(stream.pipeline().clone());
                 })
@@ -152,16 +152,23 @@ fn piece(stream: &TcpStream) -> io::Result<Vec<u8>> {
 
 async fn by_the_routes<S, E>(routes: &S, stream: TcpStream, read: Vec<u8>)
 where
-    S: Service<(RequestStream<Metered<Reread>>, Option<SocketAddr>), Response = (), Error = E>,
+    S: Service<
+            (RequestStream<Metered<PrefixedStream>>, Option<SocketAddr>),
+            Response = (),
+            Error = E,
+        >,
     E: std::fmt::Display,
 {
     let peer = stream.peer_addr().ok();
     // The routes have no timeout of their own for a client that does not read.
     give_up_when_stuck(&stream);
     let meter = Meter::default();
-    let stream = RequestStream::new(Metered::new(Reread::new(read, stream), meter.clone()));
+    let stream = RequestStream::new(Metered::new(
+        PrefixedStream::new(read, stream),
+        meter.clone(),
+    ));
     let gone = gone(stream.client_end().clone(), meter.clone());
-    let served = unless_in_circles(routes.call((stream, peer)), meter);
+    let served = unless_spinning(routes.call((stream, peer)), meter);
     tokio::select! {
         served = served => match served {
             Some(Ok(())) => {}
@@ -265,18 +272,18 @@ fn give_up_when_stuck(stream: &TcpStream) {
 }
 
 /// A stream of which the first bytes were read already.
-struct Reread {
+struct PrefixedStream {
     read: Vec<u8>,
     stream: TcpStream,
 }
 
-impl Reread {
+impl PrefixedStream {
     fn new(read: Vec<u8>, stream: TcpStream) -> Self {
         Self { read, stream }
     }
 }
 
-impl AsyncRead for Reread {
+impl AsyncRead for PrefixedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -295,7 +302,7 @@ impl AsyncRead for Reread {
     }
 }
 
-impl AsyncWrite for Reread {
+impl AsyncWrite for PrefixedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

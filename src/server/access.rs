@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::seen::Seen;
+use super::authorization_cache::AuthorizationCache;
 use crate::app::App;
 use crate::auth::{Identity, Proof};
 use crate::chat;
@@ -13,27 +13,27 @@ use crate::http::Sites;
 use crate::hub::{Family, Kind, RoomName};
 use crate::limits::Sender;
 use crate::pools::Busy;
-use crate::proxies::household;
+use crate::proxies::rate_limit_key;
 use crate::store::{
     Appended, Moment, NewEvent, NotWritten, ProjectId, ReleaseId, StoreError, projects, releases,
 };
-use crate::transport::{Asker, Code, Draft, Gate, Refusal, Soon, Who, later, ready};
+use crate::transport::{Access, Asker, Code, Draft, Refusal, Soon, Who, later, ready};
 use crate::vote::{VoteError, Voter, Votes, read_choice};
 
 /// The shortest wait: `Retry-After` is in whole seconds, rounded up, and never 0.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The app as the [`Gate`] of the wire.
-pub(super) struct AppGate {
+/// The app as the [`Access`] of the wire.
+pub(super) struct AppAccess {
     app: App,
-    seen: Arc<Seen>,
+    cache: Arc<AuthorizationCache>,
 }
 
-impl AppGate {
+impl AppAccess {
     pub(super) fn new(app: App) -> Self {
         Self {
             app,
-            seen: Arc::default(),
+            cache: Arc::default(),
         }
     }
 
@@ -132,7 +132,7 @@ fn login_needed(room: &RoomName) -> Refusal {
 }
 
 fn unavailable(error: &dyn std::error::Error) -> Refusal {
-    tracing::error!(%error, "the wire's gate");
+    tracing::error!(%error, "the wire's access");
     Refusal::new(
         Code::Unavailable,
         "",
@@ -161,7 +161,7 @@ fn is_of_releases(room: &RoomName) -> bool {
 
 /// Checks that a logged-in account may read a room of releases: every account may see every
 /// project, so the subject only has to exist.
-fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
+fn may_see(app: &App, cache: &AuthorizationCache, room: &RoomName) -> Result<(), Refusal> {
     let Some((of, id)) = subject(watched(room)) else {
         return Ok(());
     };
@@ -185,7 +185,7 @@ fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
     };
     match found {
         Ok(()) => {
-            seen.keep(room, asked);
+            cache.keep(room, asked);
             Ok(())
         }
         Err(StoreError::NotFound { .. }) => Err(unknown()),
@@ -194,11 +194,11 @@ fn may_see(app: &App, seen: &Seen, room: &RoomName) -> Result<(), Refusal> {
 }
 
 /// True if all these rooms are in the cache or need no check.
-fn was_seen(seen: &Seen, rooms: &[RoomName]) -> bool {
+fn is_cached(cache: &AuthorizationCache, rooms: &[RoomName]) -> bool {
     let now = Instant::now();
     rooms
         .iter()
-        .all(|room| subject(watched(room)).is_none() || seen.has(room, now))
+        .all(|room| subject(watched(room)).is_none() || cache.has(room, now))
 }
 
 /// The name of the room, or of the room whose presence it reports.
@@ -229,14 +229,14 @@ fn identity(app: &App, proof: &Proof) -> Result<Option<Identity>, Refusal> {
     app.auth().who(proof).map_err(|error| unavailable(&error))
 }
 
-impl Gate for AppGate {
+impl Access for AppAccess {
     fn who(&self, asker: Asker<'_>) -> Soon<'_, Result<Who, Refusal>> {
         let proxies = self.app.auth().proxies();
         let who = Who {
             account: None,
             address: asker
                 .peer
-                .map(|peer| household(proxies.sender(peer, &asker.forwarded))),
+                .map(|peer| rate_limit_key(proxies.sender(peer, &asker.forwarded))),
             proof: asker.proof,
             foreign_host: asker.foreign_host,
         };
@@ -282,15 +282,15 @@ impl Gate for AppGate {
             return ready(Err(login_needed(&first)));
         }
         // Both answers are cached, so that many pollers need not queue for the database.
-        if self.app.auth().known(&who.proof).is_some() && was_seen(&self.seen, &of_releases) {
+        if self.app.auth().known(&who.proof).is_some() && is_cached(&self.cache, &of_releases) {
             return ready(Ok(()));
         }
-        let (proof, seen) = (who.proof.clone(), Arc::clone(&self.seen));
+        let (proof, cache) = (who.proof.clone(), Arc::clone(&self.cache));
         later(async move {
             self.ask(move |app| match identity(app, &proof)? {
                 Some(_) => of_releases
                     .iter()
-                    .try_for_each(|room| may_see(app, &seen, room)),
+                    .try_for_each(|room| may_see(app, &cache, room)),
                 None => Err(login_needed(&first)),
             })
             .await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The writer's counters.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Counters {
     messages: AtomicU64,
     groups: AtomicU64,
     failed: AtomicU64,
@@ -14,7 +14,7 @@ pub(super) struct Pace {
 
 /// Statistics of the log's writer since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogPace {
+pub struct WriterStats {
     /// Messages accepted, by the journal or by a commit.
     pub messages: u64,
     /// Groups committed.
@@ -27,7 +27,7 @@ pub struct LogPace {
     pub waiting: usize,
 }
 
-impl Pace {
+impl Counters {
     /// Counts a message accepted by the journal, to be committed with others.
     pub(super) fn journaled(&self) {
         self.messages.fetch_add(1, Relaxed);
@@ -45,8 +45,8 @@ impl Pace {
         }
     }
 
-    pub(super) fn read(&self, waiting: usize) -> LogPace {
-        LogPace {
+    pub(super) fn read(&self, waiting: usize) -> WriterStats {
+        WriterStats {
             messages: self.messages.load(Relaxed),
             groups: self.groups.load(Relaxed),
             failed: self.failed.load(Relaxed),

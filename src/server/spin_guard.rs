@@ -99,7 +99,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 }
 
 /// Runs `serving` and returns its output; `None` if it spins while no byte moves by `meter`.
-pub(super) async fn unless_in_circles<T>(
+pub(super) async fn unless_spinning<T>(
     serving: impl Future<Output = T>,
     meter: Meter,
 ) -> Option<T> {
@@ -138,9 +138,9 @@ mod tests {
             cx.waker().wake_by_ref();
             Poll::Pending
         });
-        assert_eq!(unless_in_circles(circles, Meter::default()).await, None);
+        assert_eq!(unless_spinning(circles, Meter::default()).await, None);
         let patient = tokio::time::sleep(Duration::from_millis(50));
-        assert_eq!(unless_in_circles(patient, Meter::default()).await, Some(()));
+        assert_eq!(unless_spinning(patient, Meter::default()).await, Some(()));
     }
 
     #[tokio::test]
@@ -152,7 +152,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        assert_eq!(unless_in_circles(moving, meter.clone()).await, Some(()));
+        assert_eq!(unless_spinning(moving, meter.clone()).await, Some(()));
     }
 
     #[tokio::test]

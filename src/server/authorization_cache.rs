@@ -14,22 +14,22 @@ const CAPACITY: usize = 10_000;
 
 /// The cache; see the module.
 #[derive(Default)]
-pub(super) struct Seen(Mutex<HashMap<RoomName, Instant>>);
+pub(super) struct AuthorizationCache(Mutex<HashMap<RoomName, Instant>>);
 
-impl Seen {
+impl AuthorizationCache {
     /// Records that the subject of the room existed in a database query that began at `asked`.
     pub(super) fn keep(&self, room: &RoomName, asked: Instant) {
-        let mut seen = self.lock();
-        if seen.len() >= CAPACITY {
-            seen.clear();
+        let mut cache = self.lock();
+        if cache.len() >= CAPACITY {
+            cache.clear();
         }
-        seen.insert(room.clone(), asked);
+        cache.insert(room.clone(), asked);
     }
 
     /// True if the subject existed less than [`FRESH`] before `now`.
     pub(super) fn has(&self, room: &RoomName, now: Instant) -> bool {
-        let seen = self.lock().get(room).copied();
-        seen.is_some_and(|asked| now.saturating_duration_since(asked) < FRESH)
+        let cache = self.lock().get(room).copied();
+        cache.is_some_and(|asked| now.saturating_duration_since(asked) < FRESH)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RoomName, Instant>> {
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn a_look_counts_for_a_second() {
-        let (seen, asked) = (Seen::default(), Instant::now());
+        let (seen, asked) = (AuthorizationCache::default(), Instant::now());
         let [one, other] = ["release/1", "project/1"].map(|name| RoomName::parse(name).unwrap());
-        seen.keep(&one, asked);
-        assert!(seen.has(&one, asked) && !seen.has(&other, asked));
-        assert!(!seen.has(&one, asked + FRESH));
+        cache.keep(&one, asked);
+        assert!(cache.has(&one, asked) && !cache.has(&other, asked));
+        assert!(!cache.has(&one, asked + FRESH));
     }
 }

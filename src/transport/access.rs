@@ -39,7 +39,7 @@ pub struct Asker<'a> {
     pub proof: Proof,
     /// The other end of the connection: the sender, or the proxy in front of this server.
     pub peer: Option<IpAddr>,
-    /// The lines of `X-Forwarded-For`, in order. Any client may write them; the gate knows if they
+    /// The lines of `X-Forwarded-For`, in order. Any client may write them; the access knows if they
     /// can be trusted.
     pub forwarded: Vec<&'a str>,
     /// True if `Host` is a name that a stranger may have pointed at this server; see
@@ -51,7 +51,7 @@ impl<'a> Asker<'a> {
     /// Reads the sender of `request`.
     pub(super) fn of(wire: &Wire, request: &'a HttpRequest) -> Asker<'a> {
         let peer = request.peer_addr().map(|peer| peer.ip());
-        Asker::read(wire.gate.sites(), peer, &head_of(request))
+        Asker::read(wire.access.sites(), peer, &head_of(request))
     }
 
     /// Reads the sender of a request from `peer` with these headers.
@@ -94,7 +94,7 @@ pub struct Draft {
 }
 
 /// Access control and the log, as the wire needs them.
-pub trait Gate: Send + Sync + 'static {
+pub trait Access: Send + Sync + 'static {
     /// Identifies a client. It is anonymous without a proof or with an invalid one; if that
     /// suffices is decided per room.
     ///
@@ -121,7 +121,7 @@ pub trait Gate: Send + Sync + 'static {
     /// 429 above the rate limit.
     fn may_publish<'a>(&'a self, who: &'a Who, draft: &'a Draft) -> Soon<'a, Result<(), Refusal>>;
 
-    /// [`append`](Gate::append) if it needs no waiting; `None` if it does, and nothing was
+    /// [`append`](Access::append) if it needs no waiting; `None` if it does, and nothing was
     /// appended.
     fn append_at_once(&self, draft: &Draft) -> Option<u64>;
 
