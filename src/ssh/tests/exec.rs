@@ -17,6 +17,15 @@ pub(super) fn exec(connection: &Connection, text: &str) -> (Exit, Vec<(Stream, S
     (exit, lines)
 }
 
+/// Calls `act` for each line of a command, and for none of what its login prints.
+pub(super) fn on_output(mut act: impl FnMut()) -> impl FnMut(Stream, &str) {
+    move |stream, _| {
+        if stream != Stream::Login {
+            act();
+        }
+    }
+}
+
 fn exec_with_login(connection: &Connection, text: &str) -> (Exit, Vec<(Stream, String)>) {
     let mut lines = Vec::new();
     let exit = connection

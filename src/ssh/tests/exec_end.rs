@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::exec::exec;
+use super::exec::{exec, on_output};
 use super::sshd::{Sshd, wait_until};
 use crate::ssh::{Cancel, Cause, Command, Connection, Timeouts};
 
@@ -231,10 +231,10 @@ fn a_server_that_falls_silent_is_given_up_after_the_idle_time() {
         .exec(
             Command::new("echo $$; exec sleep 40", LONG),
             &Cancel::new(),
-            &mut |_, _| {
+            &mut on_output(|| {
                 swallow.store(true, Ordering::Release);
                 silent_since = Some(Instant::now());
-            },
+            }),
         )
         .unwrap_err();
     assert!(

@@ -4,7 +4,7 @@ use super::PATIENT;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::exec::exec;
+use super::exec::{exec, on_output};
 use super::sshd::{Sshd, wait_until};
 use super::transfer::new;
 use crate::secret::Secret;
@@ -131,7 +131,7 @@ fn a_jump_server_that_goes_away_ends_what_goes_through_it() {
         .exec(
             Command::new("echo begun; sleep 60", Duration::from_secs(60)),
             &Cancel::new(),
-            &mut |_, _| jump.kill_connections(),
+            &mut on_output(|| jump.kill_connections()),
         )
         .unwrap_err();
     assert!(

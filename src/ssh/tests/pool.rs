@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::exec::exec;
+use super::exec::{exec, on_output};
 use super::sshd::{Sshd, wait_until};
 use super::transfer::new;
 use crate::secret::Secret;
@@ -118,7 +118,7 @@ fn a_broken_connection_is_closed_and_a_harmless_error_does_not_break_it() {
         .exec(
             Command::new("echo begun; sleep 60", Duration::from_secs(60)),
             &Cancel::new(),
-            &mut |_, _| sshd.kill_connections(),
+            &mut on_output(|| sshd.kill_connections()),
         )
         .unwrap_err();
     assert!(leased.is_broken());
