@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_look_counts_for_a_second() {
-        let (seen, asked) = (AuthorizationCache::default(), Instant::now());
+        let (cache, asked) = (AuthorizationCache::default(), Instant::now());
         let [one, other] = ["release/1", "project/1"].map(|name| RoomName::parse(name).unwrap());
         cache.keep(&one, asked);
         assert!(cache.has(&one, asked) && !cache.has(&other, asked));

@@ -8,7 +8,7 @@ use super::{super::*, Parked, World, rooms};
 
 pub(super) enum Answer {
     Coming(JoinHandle<Result<Batch, PollError>>),
-    PollOutcome(Slot, ParkedPoll),
+    Held(Slot, ParkedPoll),
     There(Arc<Batch>),
 }
 
