@@ -27,5 +27,5 @@ use crate::ssh::Timeouts;
 /// Time-outs for servers on a busy machine.
 const PATIENT: Timeouts = Timeouts {
     connect: Duration::from_secs(60),
-    idle: Duration::from_secs(60),
+    idle: Duration::from_secs(30),
 };
