@@ -1,15 +1,7 @@
 //! Accepts connections: one that begins with a poll is served by the poll loop until it sends
 //! another kind of request; all others are served by the routes.
 
-use std::{
-    future::ready,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::ready, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix_http::body::BoxBody;
 use actix_http::{HttpMessage as _, HttpService, Request, Response};
@@ -19,7 +11,6 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::{ConnectionType, Version};
 use actix_web::web::Data;
 use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -82,7 +73,7 @@ where
                 // The request stream enforces the timeout of heads, and responds to late ones.
                 .client_request_timeout(Duration::ZERO)
                 .h1_allow_half_closed(true)
-                .on_connect_ext(|stream: &RequestStream<Metered<PrefixedStream>>, data| {
+                .on_connect_ext(|stream: &RequestStream<Metered<TcpStream>>, data| {
                     data.insert(stream.client_end().clone());
                     data.insert(stream.pipeline().clone());
                 })
@@ -152,21 +143,14 @@ fn piece(stream: &TcpStream) -> io::Result<Vec<u8>> {
 
 async fn by_the_routes<S, E>(routes: &S, stream: TcpStream, read: Vec<u8>)
 where
-    S: Service<
-            (RequestStream<Metered<PrefixedStream>>, Option<SocketAddr>),
-            Response = (),
-            Error = E,
-        >,
+    S: Service<(RequestStream<Metered<TcpStream>>, Option<SocketAddr>), Response = (), Error = E>,
     E: std::fmt::Display,
 {
     let peer = stream.peer_addr().ok();
     // The routes have no timeout of their own for a client that does not read.
     give_up_when_stuck(&stream);
     let meter = Meter::default();
-    let stream = RequestStream::new(Metered::new(
-        PrefixedStream::new(read, stream),
-        meter.clone(),
-    ));
+    let stream = RequestStream::new(read, Metered::new(stream, meter.clone()));
     let gone = gone(stream.client_end().clone(), meter.clone());
     let served = unless_spinning(routes.call((stream, peer)), meter);
     tokio::select! {
@@ -268,54 +252,5 @@ fn give_up_when_stuck(stream: &TcpStream) {
     let limit = u32::try_from(WRITE_LIMIT.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = set_tcp_user_timeout(stream, limit) {
         tracing::debug!(%error, "TCP_USER_TIMEOUT");
-    }
-}
-
-/// A stream of which the first bytes were read already.
-struct PrefixedStream {
-    read: Vec<u8>,
-    stream: TcpStream,
-}
-
-impl PrefixedStream {
-    fn new(read: Vec<u8>, stream: TcpStream) -> Self {
-        Self { read, stream }
-    }
-}
-
-impl AsyncRead for PrefixedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, into);
-        }
-        let length = self.read.len().min(into.remaining());
-        into.put_slice(&self.read[..length]);
-        self.read.drain(..length);
-        if self.read.is_empty() {
-            self.read = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for PrefixedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        from: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, from)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

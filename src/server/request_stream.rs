@@ -67,10 +67,10 @@ enum Closing {
 }
 
 impl<S> RequestStream<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(super) fn new(input: Vec<u8>, stream: S) -> Self {
         Self {
             stream,
-            input: Vec::new(),
+            input,
             looked_at: 0,
             output: Vec::new(),
             phase: Phase::Head,
@@ -423,7 +423,7 @@ mod tests {
     /// The output for input in chunks of `step` bytes.
     fn passed_on(sent: &[u8], step: usize) -> Vec<u8> {
         let pieces = sent.chunks(step).map(<[u8]>::to_vec).collect();
-        let mut stream = RequestStream::new(Pieces(pieces));
+        let mut stream = RequestStream::new(Vec::new(), Pieces(pieces));
         let mut read = Vec::new();
         let all = async {
             while stream.read_buf(&mut read).await.unwrap() > 0 {
@@ -492,7 +492,7 @@ mod tests {
     #[tokio::test]
     async fn behind_the_last_request_a_connection_is_open_and_quiet() {
         let (mut client, server) = duplex(16 << 10);
-        let mut stream = RequestStream::new(server);
+        let mut stream = RequestStream::new(Vec::new(), server);
         let last = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         client.write_all(last).await.unwrap();
         let mut read = vec![0; last.len()];
@@ -512,7 +512,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_waits_for_the_answer_to_the_one_before() {
         let (mut client, server) = duplex(16 << 10);
-        let mut stream = RequestStream::new(server);
+        let mut stream = RequestStream::new(Vec::new(), server);
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         client.write_all(&request.repeat(3)).await.unwrap();
         client.shutdown().await.unwrap();
@@ -533,7 +533,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_passed_on_behind_an_answer_that_ends_the_connection() {
         let (mut client, server) = duplex(16 << 10);
-        let mut stream = RequestStream::new(server);
+        let mut stream = RequestStream::new(Vec::new(), server);
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         client.write_all(&request.repeat(2)).await.unwrap();
         let mut read = vec![0; 1000];
@@ -548,7 +548,7 @@ mod tests {
     #[tokio::test]
     async fn who_goes_behind_the_last_request_is_noticed() {
         let (mut client, server) = duplex(16 << 10);
-        let mut stream = RequestStream::new(server);
+        let mut stream = RequestStream::new(Vec::new(), server);
         let last = b"GET / HTTP/1.0\r\nconnection: close\r\n\r\n";
         client
             .write_all(&[&last[..], b"GET / HTTP/1.0\r\n\r\n"].concat())
